@@ -1,0 +1,153 @@
+//! The names of things: 32-byte ids, each a type of its own, shown as hex.
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+
+/// Text that is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an id: 64 hexadecimal digits expected")]
+pub struct ParseIdError(pub String);
+
+fn parse_hex(text: &str) -> Result<[u8; 32], ParseIdError> {
+    let error = || ParseIdError(text.chars().take(80).collect());
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| error())?;
+    bytes.try_into().map_err(|_| error())
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// The 32 bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// The first eight hex digits: enough for people, never for a decision.
+            #[must_use]
+            pub fn short(&self) -> String {
+                data_encoding::HEXLOWER.encode(&self.0[..4])
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                parse_hex(text).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    self.0.serialize(serializer)
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    let text = String::deserialize(deserializer)?;
+                    text.parse().map_err(serde::de::Error::custom)
+                } else {
+                    <[u8; 32]>::deserialize(deserializer).map(Self)
+                }
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// An Ed25519 public key (RFC 8032), whoever's it is.
+    PublicKey;
+    /// A node: its Ed25519 public key, which is also its libp2p identity.
+    NodeId;
+    /// An operator: its Ed25519 public key.
+    OperatorId;
+    /// A vault: its Ed25519 public key.
+    VaultId;
+    /// A device: its Ed25519 public key.
+    DeviceId;
+    /// A shard: the BLAKE3 hash of its bytes.
+    ShardId;
+    /// A stripe: the hash of its shape and shards, see [`crate::record::Stripe::id`].
+    StripeId;
+    /// A chunk: the keyed BLAKE3 hash of its plain bytes.
+    ChunkId;
+    /// A backup session: random.
+    SessionId;
+    /// A log entry: the hash of its signed bytes. The id of a snapshot is that of its entry.
+    EntryId;
+}
+
+macro_rules! keys {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// The public key that this id is.
+            #[must_use]
+            pub const fn key(&self) -> PublicKey {
+                PublicKey(self.0)
+            }
+        }
+        impl From<PublicKey> for $name {
+            fn from(key: PublicKey) -> Self {
+                Self(key.0)
+            }
+        }
+    )*};
+}
+keys!(NodeId, OperatorId, VaultId, DeviceId);
+
+impl PublicKey {
+    /// A short fingerprint that people can compare by voice: six groups of four base32 letters
+    /// of the key's BLAKE3 hash (120 bits).
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let hash = blake3::derive_key("strewn 2026-11 key fingerprint v1", &self.0);
+        let text = data_encoding::BASE32_NOPAD.encode(&hash[..15]);
+        let groups: Vec<&str> = (0..24).step_by(4).map(|i| &text[i..i + 4]).collect();
+        groups.join("-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_parse_what_they_print() {
+        let id = ShardId(std::array::from_fn(|i| u8::try_from(i).unwrap()));
+        assert_eq!(id.to_string().parse::<ShardId>().unwrap(), id);
+        assert!("12".parse::<ShardId>().is_err());
+        assert!("zz".repeat(32).parse::<ShardId>().is_err());
+    }
+
+    #[test]
+    fn a_fingerprint_is_stable() {
+        let key = PublicKey([7; 32]);
+        assert_eq!(key.fingerprint().len(), 29);
+        assert_eq!(key.fingerprint(), PublicKey([7; 32]).fingerprint());
+        assert_ne!(key.fingerprint(), PublicKey([8; 32]).fingerprint());
+    }
+}

@@ -1,0 +1,284 @@
+//! Levels, labels and domains: what can fail, or fall to one attacker, together.
+
+use crate::id::{NodeId, OperatorId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest name of a level, in bytes.
+pub const LEVEL_LEN_MAX: usize = 32;
+/// Longest name of a domain, in bytes.
+pub const NAME_LEN_MAX: usize = 128;
+/// Most labels that one certificate states.
+pub const LABELS_MAX: usize = 16;
+
+/// Text that is not a label, or labels that do not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabelError {
+    /// Not `level=name`.
+    #[error("{0:?} is not a label: write level=name, for example provider=aws")]
+    NotALabel(String),
+    /// A level's name has other characters than allowed.
+    #[error("{0:?} is not a level: lower-case letters, digits and '-', starting with a letter, at most 32")]
+    Level(String),
+    /// A domain's name is empty, too long or holds control characters.
+    #[error("{0:?} is not a domain's name: 1 to 128 bytes of printable text")]
+    Name(String),
+    /// `operator` and `node` are keys, not claims.
+    #[error("{0} is not stated by a label: it is the key itself")]
+    Reserved(Level),
+    /// One level twice.
+    #[error("level {0} is stated twice")]
+    Twice(Level),
+    /// More labels than a certificate may state.
+    #[error("{0} labels, at most {LABELS_MAX} allowed")]
+    TooMany(usize),
+}
+
+/// A level: `provider`, `account`, `region`, `operator`, `node` or any other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Level(String);
+
+impl Level {
+    /// The level whose domains are the operators' keys.
+    pub const OPERATOR: &'static str = "operator";
+    /// The level whose domains are the single nodes.
+    pub const NODE: &'static str = "node";
+
+    /// The level with this name.
+    ///
+    /// # Errors
+    /// [`LabelError::Level`] when the name has other characters than `a-z0-9-`.
+    pub fn new(name: impl Into<String>) -> Result<Self, LabelError> {
+        let name = name.into();
+        let fits = name.len() <= LEVEL_LEN_MAX
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        if fits { Ok(Self(name)) } else { Err(LabelError::Level(name)) }
+    }
+
+    /// The level of operators.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self(Self::OPERATOR.into())
+    }
+
+    /// The level of nodes.
+    #[must_use]
+    pub fn node() -> Self {
+        Self(Self::NODE.into())
+    }
+
+    /// The level's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this level's domains are keys, which no label can state.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0 == Self::OPERATOR || self.0 == Self::NODE
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Level {
+    type Err = LabelError;
+    fn from_str(text: &str) -> Result<Self, LabelError> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Level {
+    type Error = LabelError;
+    fn try_from(text: String) -> Result<Self, LabelError> {
+        Self::new(text)
+    }
+}
+
+impl From<Level> for String {
+    fn from(level: Level) -> Self {
+        level.0
+    }
+}
+
+/// A level and the name of one of its domains: `provider=aws`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label {
+    /// The level.
+    pub level: Level,
+    /// The domain's name at that level.
+    pub name: String,
+}
+
+impl FromStr for Label {
+    type Err = LabelError;
+    fn from_str(text: &str) -> Result<Self, LabelError> {
+        let (level, name) =
+            text.split_once('=').ok_or_else(|| LabelError::NotALabel(text.into()))?;
+        check_name(name)?;
+        Ok(Self { level: Level::new(level)?, name: name.into() })
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.level, self.name)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), LabelError> {
+    let fits = !name.is_empty()
+        && name.len() <= NAME_LEN_MAX
+        && name.trim() == name
+        && !name.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(LabelError::Name(name.into())) }
+}
+
+/// The labels that a certificate states: at most one name a level, none of a reserved level.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<Level, String>", into = "BTreeMap<Level, String>")]
+pub struct Labels(BTreeMap<Level, String>);
+
+impl Labels {
+    /// Collects labels.
+    ///
+    /// # Errors
+    /// [`LabelError`] when a level is reserved or stated twice, or there are too many.
+    pub fn new(labels: impl IntoIterator<Item = Label>) -> Result<Self, LabelError> {
+        let mut map = BTreeMap::new();
+        for label in labels {
+            if map.insert(label.level.clone(), label.name).is_some() {
+                return Err(LabelError::Twice(label.level));
+            }
+        }
+        map.try_into()
+    }
+
+    /// The name stated for a level.
+    #[must_use]
+    pub fn get(&self, level: &Level) -> Option<&str> {
+        self.0.get(level).map(String::as_str)
+    }
+
+    /// All of them, by level.
+    pub fn iter(&self) -> impl Iterator<Item = (&Level, &str)> {
+        self.0.iter().map(|(level, name)| (level, name.as_str()))
+    }
+
+    /// Whether none is stated.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl TryFrom<BTreeMap<Level, String>> for Labels {
+    type Error = LabelError;
+    fn try_from(map: BTreeMap<Level, String>) -> Result<Self, LabelError> {
+        if map.len() > LABELS_MAX {
+            return Err(LabelError::TooMany(map.len()));
+        }
+        for (level, name) in &map {
+            if level.is_reserved() {
+                return Err(LabelError::Reserved(level.clone()));
+            }
+            check_name(name)?;
+        }
+        Ok(Self(map))
+    }
+}
+
+impl From<Labels> for BTreeMap<Level, String> {
+    fn from(labels: Labels) -> Self {
+        labels.0
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (level, name) in &self.0 {
+            write!(f, "{separator}{level}={name}")?;
+            separator = " ";
+        }
+        Ok(())
+    }
+}
+
+/// One domain of a level. Nodes without a label of the level share the domain whose name is
+/// `None`: what is not stated is not counted as separate.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Domain {
+    /// The level.
+    pub level: Level,
+    /// The name stated, or `None` for all nodes that state none.
+    pub name: Option<String>,
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.level, self.name.as_deref().unwrap_or("unknown"))
+    }
+}
+
+/// A node as placement sees it: who it is, whose it is, and what it states.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    /// The node.
+    pub node: NodeId,
+    /// Its operator, which is a key and not a claim.
+    pub operator: OperatorId,
+    /// What its certificate states.
+    pub labels: Labels,
+}
+
+impl Site {
+    /// The domain of a level in which this node lies.
+    #[must_use]
+    pub fn domain(&self, level: &Level) -> Domain {
+        let name = match level.as_str() {
+            Level::NODE => Some(self.node.to_string()),
+            Level::OPERATOR => Some(self.operator.to_string()),
+            _ => self.labels.get(level).map(str::to_owned),
+        };
+        Domain { level: level.clone(), name }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_read_as_people_write_them() {
+        let label: Label = "provider=aws".parse().unwrap();
+        assert_eq!((label.level.as_str(), label.name.as_str()), ("provider", "aws"));
+        for wrong in ["provider", "Provider=aws", "=aws", "provider=", "provider= aws", "p=a\nb"] {
+            assert!(wrong.parse::<Label>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_operator_is_never_a_claim() {
+        let labels = Labels::new(["operator=me".parse().unwrap()]);
+        assert!(matches!(labels, Err(LabelError::Reserved(_))));
+    }
+
+    #[test]
+    fn what_is_not_stated_is_one_domain() {
+        let site = |node| Site { node: NodeId([node; 32]), operator: OperatorId([9; 32]), labels: Labels::default() };
+        let region = Level::new("region").unwrap();
+        assert_eq!(site(1).domain(&region), site(2).domain(&region));
+        assert_ne!(site(1).domain(&Level::node()), site(2).domain(&Level::node()));
+    }
+}

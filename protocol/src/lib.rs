@@ -1,0 +1,16 @@
+//! Everything that two Strewn implementations must agree on, and nothing that touches the outside.
+//!
+//! No sockets, files, clock, threads or global randomness: time and random seeds are arguments.
+//! From top to bottom: names ([`id`], [`label`], [`time`]), how values become bytes ([`codec`]) and
+//! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
+//! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
+//! said about them ([`record`], [`log`]), what is sent ([`message`]) and the state machine of one
+//! node that holds it together ([`Peer`]).
+
+pub mod codec;
+pub mod id;
+pub mod label;
+pub mod placement;
+pub mod policy;
+pub mod sign;
+pub mod time;

@@ -1,0 +1,232 @@
+//! What a vault must survive and conceal, and for how long holders keep it: the text that owners
+//! write (TOML) and the form that records carry. Whether a placement satisfies it is decided in
+//! [`crate::placement`] alone.
+
+use crate::id::OperatorId;
+use crate::label::Level;
+use crate::time::Period;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Most clauses of one kind in a policy.
+pub const CLAUSES_MAX: usize = 16;
+/// Most levels that one clause names.
+pub const CLAUSE_LEVELS_MAX: usize = 4;
+/// Most domains of a level that one clause may name.
+pub const CLAUSE_COUNT_MAX: u32 = 64;
+/// Most guardians of a vault.
+pub const GUARDIANS_MAX: usize = 32;
+
+/// A policy that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Nothing would have to be survived.
+    #[error("the policy has no survive clause: name at least one, for example [survive] any = [{{ provider = 1 }}]")]
+    NoSurviveClause,
+    /// More clauses than allowed.
+    #[error("{0} clauses, at most {CLAUSES_MAX} allowed")]
+    TooManyClauses(usize),
+    /// A clause without a level, or with too many.
+    #[error("clause {0:?} names {1} levels, 1 to {CLAUSE_LEVELS_MAX} allowed")]
+    Levels(String, usize),
+    /// A clause asks for no domain, or too many.
+    #[error("clause {0}: the number of domains must lie between 1 and {CLAUSE_COUNT_MAX}")]
+    Count(String),
+    /// More approvals asked for than guardians named, or none.
+    #[error("guardians: {need} of {of} cannot be had")]
+    Guardians {
+        /// Approvals asked for.
+        need: u32,
+        /// Guardians named.
+        of: usize,
+    },
+}
+
+/// Domains that may be lost together: so many of each level named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Clause(pub BTreeMap<Level, u32>);
+
+impl fmt::Display for Clause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (level, count) in &self.0 {
+            write!(f, "{separator}{level}={count}")?;
+            separator = " with ";
+        }
+        Ok(())
+    }
+}
+
+/// Clauses, each of which must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clauses {
+    /// The clauses. (`any`: whichever domains a clause names.)
+    pub any: Vec<Clause>,
+}
+
+/// Guardians of a vault.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guardians {
+    /// Approvals that a release needs.
+    pub need: u32,
+    /// The operator keys that may approve, veto and freeze.
+    pub of: Vec<OperatorId>,
+}
+
+/// How long holders keep what they accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// How long a holder keeps a shard, counted from its own receipt.
+    pub period: Period,
+    /// How long an accepted release waits before anything is dropped.
+    pub release_cooldown: Period,
+    /// Who must approve a release; nobody when absent.
+    pub guardians: Option<Guardians>,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self { period: Period::days(90), release_cooldown: Period::days(7), guardians: None }
+    }
+}
+
+/// What must be survived, what must be concealed, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Policy {
+    /// Whichever domains a clause names are lost: k shards are left elsewhere.
+    pub survive: Clauses,
+    /// The domains that a clause names hold fewer than k shards together.
+    pub conceal: Clauses,
+    /// The lock.
+    pub lock: Lock,
+}
+
+/// The policy as a file has it: what is left out has a default. A type of its own because the
+/// binary form has every field, always.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyText {
+    survive: Clauses,
+    #[serde(default)]
+    conceal: Clauses,
+    #[serde(default)]
+    lock: LockText,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockText {
+    period: Option<Period>,
+    release_cooldown: Option<Period>,
+    guardians: Option<Guardians>,
+}
+
+impl TryFrom<PolicyText> for Policy {
+    type Error = PolicyError;
+    fn try_from(text: PolicyText) -> Result<Self, PolicyError> {
+        let default = Lock::default();
+        let policy = Self {
+            survive: text.survive,
+            conceal: text.conceal,
+            lock: Lock {
+                period: text.lock.period.unwrap_or(default.period),
+                release_cooldown: text.lock.release_cooldown.unwrap_or(default.release_cooldown),
+                guardians: text.lock.guardians,
+            },
+        };
+        policy.check()?;
+        Ok(policy)
+    }
+}
+
+impl Policy {
+    /// Survives any one provider, and any two accounts: what the demo and examples use.
+    ///
+    /// # Panics
+    /// Never: the level names are constants that fit.
+    #[must_use]
+    pub fn survive_one(level: &str) -> Self {
+        let level = Level::new(level).expect("a level's name");
+        Self {
+            survive: Clauses { any: vec![Clause(BTreeMap::from([(level, 1)]))] },
+            conceal: Clauses::default(),
+            lock: Lock::default(),
+        }
+    }
+
+    /// Checks that the numbers can be meant. Decoded policies are hostile until this passed.
+    ///
+    /// # Errors
+    /// [`PolicyError`] with the clause.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        if self.survive.any.is_empty() {
+            return Err(PolicyError::NoSurviveClause);
+        }
+        for clauses in [&self.survive, &self.conceal] {
+            if clauses.any.len() > CLAUSES_MAX {
+                return Err(PolicyError::TooManyClauses(clauses.any.len()));
+            }
+            for clause in &clauses.any {
+                if clause.0.is_empty() || clause.0.len() > CLAUSE_LEVELS_MAX {
+                    return Err(PolicyError::Levels(clause.to_string(), clause.0.len()));
+                }
+                if clause.0.values().any(|&count| count == 0 || count > CLAUSE_COUNT_MAX) {
+                    return Err(PolicyError::Count(clause.to_string()));
+                }
+            }
+        }
+        if let Some(guardians) = &self.lock.guardians {
+            let of = guardians.of.len();
+            if guardians.need == 0 || guardians.need as usize > of || of > GUARDIANS_MAX {
+                return Err(PolicyError::Guardians { need: guardians.need, of });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Policy, String> {
+        let text: PolicyText = toml::from_str(text).map_err(|e| e.to_string())?;
+        Policy::try_from(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_policy_of_the_design_reads() {
+        let policy = read(
+            r#"
+            [survive]
+            any = [ { provider = 1, node = 1 }, { account = 2 }, { operator = 1 } ]
+            [conceal]
+            any = [ { provider = 1 } ]
+            [lock]
+            period = "90d"
+            release_cooldown = "7d"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(policy.survive.any.len(), 3);
+        assert_eq!(policy.survive.any[0].to_string(), "node=1 with provider=1");
+        assert_eq!(policy.lock.period, Period::days(90));
+        let bytes = crate::codec::encode(&policy);
+        assert_eq!(crate::codec::decode_canonical::<Policy>(&bytes, 1000).unwrap(), policy);
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_meant_is_refused() {
+        assert!(read("[survive]\nany = []").unwrap_err().contains("no survive clause"));
+        assert!(read("[survive]\nany = [{ provider = 0 }]").unwrap_err().contains("provider=0"));
+        assert!(read("[survive]\nany = [{ provider = 1 }]\n[lokc]\n").unwrap_err().contains("lokc"));
+        assert!(read("[survive]\nany = [{ Provider = 1 }]").unwrap_err().contains("level"));
+        assert!(read("[survive]\nany=[{provider=1}]\n[lock]\nguardians={need=2,of=[]}").is_err());
+    }
+}
