@@ -7,10 +7,17 @@
 //! said about them ([`record`], [`log`]), what is sent ([`message`]) and the state machine of one
 //! node that holds it together ([`Peer`]).
 
+pub mod certificate;
 pub mod codec;
 pub mod id;
 pub mod label;
+pub mod log;
+pub mod message;
+pub mod peer;
 pub mod placement;
 pub mod policy;
+pub mod record;
 pub mod sign;
 pub mod time;
+
+pub use peer::Peer;

@@ -1,0 +1,580 @@
+//! Who vouches for whom.
+//!
+//! ```text
+//! operator ──signs──► NodeCertificate (labels)          operator ──signs──► VaultCertificate
+//! operator ──signs──► Invitation ◄─admits─ node         vault ──signs──► DeviceCertificate, Roster, VaultDescriptor
+//!                     └────► NodeCertificate            node ──signs──► NodeRecord (addresses), ConsolePass
+//! ```
+//! The operator's key is needed when a node is certified or invited, not while nodes run: an
+//! invitation lets one named node (the admitter) certify one other node, once, until it expires.
+//! Everything here is a statement to verify; whether its operator is trusted is [`Trust`]'s to say.
+
+use crate::codec::Blob;
+use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, VaultId};
+use crate::label::{Labels, Site};
+use crate::policy::Policy;
+use crate::sign::{SignatureError, Signed, Statement};
+use crate::time::{Period, Wall};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// How far a certificate may lie in the future and still count: clocks differ.
+pub const CLOCK_SKEW_MAX: Period = Period::days(1);
+/// Most nodes in one roster.
+pub const ROSTER_MAX: usize = 1024;
+/// Most addresses of one node.
+pub const ADDRESSES_MAX: usize = 16;
+/// Longest address, in bytes.
+pub const ADDRESS_LEN_MAX: usize = 256;
+/// Most recipients of a vault.
+pub const RECIPIENTS_MAX: usize = 32;
+
+/// Why nobody is vouched for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// Signature or encoding.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The certificate's time is over.
+    #[error("expired at {expired:?}, now {now:?}")]
+    Expired {
+        /// End of its validity.
+        expired: Wall,
+        /// The time it was looked at.
+        now: Wall,
+    },
+    /// The certificate is dated in the future.
+    #[error("issued at {issued:?}, which is after {now:?}")]
+    NotYet {
+        /// Start of its validity.
+        issued: Wall,
+        /// The time it was looked at.
+        now: Wall,
+    },
+    /// The operator is not one that this node trusts.
+    #[error("operator {0} is not trusted here")]
+    Foreign(OperatorId),
+    /// The certificate is about somebody else than who presents it.
+    #[error("made for {made_for}, presented by {presented_by}")]
+    NotYours {
+        /// Who the certificate names.
+        made_for: PublicKey,
+        /// Who presents it.
+        presented_by: PublicKey,
+    },
+    /// The parts of a chain do not belong together.
+    #[error("the certificate's chain does not fit together: {0}")]
+    Chain(&'static str),
+    /// A list is longer than allowed.
+    #[error("{what}: {found}, at most {max} allowed")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many are allowed.
+        max: usize,
+    },
+}
+
+fn check_time(issued: Wall, expires: Wall, now: Wall) -> Result<(), CertificateError> {
+    if issued > now.after(CLOCK_SKEW_MAX) {
+        return Err(CertificateError::NotYet { issued, now });
+    }
+    if now >= expires {
+        return Err(CertificateError::Expired { expired: expires, now });
+    }
+    Ok(())
+}
+
+fn check_count(what: &'static str, found: usize, max: usize) -> Result<(), CertificateError> {
+    if found > max { Err(CertificateError::TooMany { what, found, max }) } else { Ok(()) }
+}
+
+/// The operators that a node or client trusts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust(BTreeSet<OperatorId>);
+
+impl Trust {
+    /// Trusts these operators and nobody else.
+    pub fn new(operators: impl IntoIterator<Item = OperatorId>) -> Self {
+        Self(operators.into_iter().collect())
+    }
+
+    /// Refuses operators that are not trusted.
+    pub fn check(&self, operator: OperatorId) -> Result<(), CertificateError> {
+        if self.0.contains(&operator) { Ok(()) } else { Err(CertificateError::Foreign(operator)) }
+    }
+}
+
+/// An operator lets one node certify one other node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Who invites.
+    pub operator: OperatorId,
+    /// The node that may admit, and remembers that it did.
+    pub admitter: NodeId,
+    /// The key whose secret half the ticket carries.
+    pub bearer: PublicKey,
+    /// Labels that the operator fixes; the joining node may state further levels.
+    pub labels: Labels,
+    /// When it was made.
+    pub issued: Wall,
+    /// Until when it may be used.
+    pub expires: Wall,
+}
+
+impl Statement for Invitation {
+    const CONTEXT: &'static str = "strewn invitation";
+    const LEN_MAX: usize = 8 << 10;
+    fn signer(&self) -> PublicKey {
+        self.operator.key()
+    }
+}
+
+/// What the bearer of a ticket asks for: that the named node is certified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// The bearer key of the invitation.
+    pub bearer: PublicKey,
+    /// The node to certify.
+    pub node: NodeId,
+    /// The labels it states.
+    pub labels: Labels,
+}
+
+impl Statement for JoinRequest {
+    const CONTEXT: &'static str = "strewn join request";
+    const LEN_MAX: usize = 8 << 10;
+    fn signer(&self) -> PublicKey {
+        self.bearer
+    }
+}
+
+/// By whose word a node's certificate counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Authority {
+    /// Signed by the operator itself.
+    Operator,
+    /// Signed by the admitter that the operator's invitation names.
+    Admitter {
+        /// The node that admitted.
+        node: NodeId,
+        /// Its permission.
+        invitation: Signed<Invitation>,
+    },
+}
+
+/// A node belongs to an operator and lies in these domains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCertificate {
+    /// The node.
+    pub node: NodeId,
+    /// Its operator.
+    pub operator: OperatorId,
+    /// What the operator states of it.
+    pub labels: Labels,
+    /// When it was made.
+    pub issued: Wall,
+    /// Until when it counts.
+    pub expires: Wall,
+    /// By whose word.
+    pub authority: Authority,
+}
+
+impl Statement for NodeCertificate {
+    const CONTEXT: &'static str = "strewn node certificate";
+    const LEN_MAX: usize = 20 << 10;
+    fn signer(&self) -> PublicKey {
+        match &self.authority {
+            Authority::Operator => self.operator.key(),
+            Authority::Admitter { node, .. } => node.key(),
+        }
+    }
+}
+
+impl NodeCertificate {
+    /// Verifies the certificate and its chain up to the operator at the given time. Whether the
+    /// operator is trusted remains to be asked.
+    pub fn verify(signed: &Signed<Self>, now: Wall) -> Result<Self, CertificateError> {
+        let certificate = signed.verify()?;
+        check_time(certificate.issued, certificate.expires, now)?;
+        if let Authority::Admitter { node, invitation } = &certificate.authority {
+            let invitation = invitation.verify()?;
+            if invitation.operator != certificate.operator {
+                return Err(CertificateError::Chain("the invitation is another operator's"));
+            }
+            if invitation.admitter != *node {
+                return Err(CertificateError::Chain("the invitation names another admitter"));
+            }
+            if certificate.issued >= invitation.expires {
+                return Err(CertificateError::Chain("issued after the invitation expired"));
+            }
+            let kept =
+                invitation.labels.iter().all(|(l, name)| certificate.labels.get(l) == Some(name));
+            if !kept {
+                return Err(CertificateError::Chain("a label differs from the invitation"));
+            }
+        }
+        Ok(certificate)
+    }
+
+    /// The node as placement sees it.
+    #[must_use]
+    pub fn site(&self) -> Site {
+        Site { node: self.node, operator: self.operator, labels: self.labels.clone() }
+    }
+}
+
+/// Where a node can be reached, by its own word. The higher version counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// The node.
+    pub node: NodeId,
+    /// Its certificate.
+    pub certificate: Signed<NodeCertificate>,
+    /// Its addresses (multiaddr text, without the peer's id).
+    pub addresses: Vec<String>,
+    /// Grows with every change.
+    pub version: u64,
+}
+
+impl Statement for NodeRecord {
+    const CONTEXT: &'static str = "strewn node record";
+    const LEN_MAX: usize = 32 << 10;
+    fn signer(&self) -> PublicKey {
+        self.node.key()
+    }
+}
+
+impl NodeRecord {
+    /// Verifies record, certificate and their bounds.
+    pub fn verify(
+        signed: &Signed<Self>,
+        now: Wall,
+    ) -> Result<(Self, NodeCertificate), CertificateError> {
+        let record = signed.verify()?;
+        check_count("addresses", record.addresses.len(), ADDRESSES_MAX)?;
+        let longest = record.addresses.iter().map(String::len).max().unwrap_or(0);
+        check_count("bytes of an address", longest, ADDRESS_LEN_MAX)?;
+        let certificate = NodeCertificate::verify(&record.certificate, now)?;
+        check_subject(certificate.node.key(), record.node.key())?;
+        Ok((record, certificate))
+    }
+}
+
+fn check_subject(made_for: PublicKey, presented_by: PublicKey) -> Result<(), CertificateError> {
+    if made_for == presented_by {
+        Ok(())
+    } else {
+        Err(CertificateError::NotYours { made_for, presented_by })
+    }
+}
+
+/// A vault belongs to an operator, whose nodes and partners may hold its shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultCertificate {
+    /// The vault.
+    pub vault: VaultId,
+    /// Who vouches for it.
+    pub operator: OperatorId,
+    /// When it was made.
+    pub issued: Wall,
+    /// Until when new data is accepted under it.
+    pub expires: Wall,
+}
+
+impl Statement for VaultCertificate {
+    const CONTEXT: &'static str = "strewn vault certificate";
+    const LEN_MAX: usize = 1 << 10;
+    fn signer(&self) -> PublicKey {
+        self.operator.key()
+    }
+}
+
+/// What everyone who reads or writes a vault must know of it. The higher version counts; holders
+/// keep every version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultDescriptor {
+    /// The vault.
+    pub vault: VaultId,
+    /// Grows with every change.
+    pub version: u64,
+    /// Who can read it: age recipients, as text.
+    pub recipients: Vec<String>,
+    /// The vault's dedup secret, as an age file to the recipients.
+    pub sealed_secret: Blob,
+    /// The policy of new stripes.
+    pub policy: Policy,
+}
+
+impl Statement for VaultDescriptor {
+    const CONTEXT: &'static str = "strewn vault descriptor";
+    const LEN_MAX: usize = 64 << 10;
+    fn signer(&self) -> PublicKey {
+        self.vault.key()
+    }
+}
+
+/// A device may write to a vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCertificate {
+    /// The vault.
+    pub vault: VaultId,
+    /// The device.
+    pub device: DeviceId,
+    /// When it was made.
+    pub issued: Wall,
+    /// Until when it counts.
+    pub expires: Wall,
+}
+
+impl Statement for DeviceCertificate {
+    const CONTEXT: &'static str = "strewn device certificate";
+    const LEN_MAX: usize = 1 << 10;
+    fn signer(&self) -> PublicKey {
+        self.vault.key()
+    }
+}
+
+/// The nodes that may hold a vault's shards. The higher version counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// The vault.
+    pub vault: VaultId,
+    /// Grows with every change.
+    pub version: u64,
+    /// The nodes' certificates: a roster introduces holders to each other.
+    pub nodes: Vec<Signed<NodeCertificate>>,
+}
+
+impl Statement for Roster {
+    const CONTEXT: &'static str = "strewn roster";
+    const LEN_MAX: usize = 1 << 20;
+    fn signer(&self) -> PublicKey {
+        self.vault.key()
+    }
+}
+
+impl Roster {
+    /// The sites of the nodes listed whose certificates count at the given time.
+    #[must_use]
+    pub fn sites(&self, now: Wall) -> Vec<Site> {
+        self.nodes
+            .iter()
+            .filter_map(|signed| NodeCertificate::verify(signed, now).ok())
+            .map(|certificate| certificate.site())
+            .collect()
+    }
+}
+
+/// A node's operator looks at the mesh from the node's host: read only, for a short time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsolePass {
+    /// The key that connects.
+    pub console: PublicKey,
+    /// The node that vouches.
+    pub node: NodeId,
+    /// When it was made.
+    pub issued: Wall,
+    /// Until when it counts.
+    pub expires: Wall,
+}
+
+impl Statement for ConsolePass {
+    const CONTEXT: &'static str = "strewn console pass";
+    const LEN_MAX: usize = 1 << 10;
+    fn signer(&self) -> PublicKey {
+        self.node.key()
+    }
+}
+
+/// All that a holder must see before it serves a vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultPapers {
+    /// The operator's word for the vault.
+    pub certificate: Signed<VaultCertificate>,
+    /// What the vault says of itself.
+    pub descriptor: Signed<VaultDescriptor>,
+    /// Who may hold its shards.
+    pub roster: Signed<Roster>,
+}
+
+/// [`VaultPapers`], verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultTerms {
+    /// The operator's word for the vault.
+    pub certificate: VaultCertificate,
+    /// What the vault says of itself.
+    pub descriptor: VaultDescriptor,
+    /// Who may hold its shards.
+    pub roster: Roster,
+}
+
+impl VaultPapers {
+    /// Verifies the papers, that they are of one vault, and their bounds.
+    pub fn verify(&self, now: Wall) -> Result<VaultTerms, CertificateError> {
+        let certificate = self.certificate.verify()?;
+        check_time(certificate.issued, certificate.expires, now)?;
+        let descriptor = self.descriptor.verify()?;
+        let roster = self.roster.verify()?;
+        if descriptor.vault != certificate.vault || roster.vault != certificate.vault {
+            return Err(CertificateError::Chain("papers of different vaults"));
+        }
+        check_count("recipients", descriptor.recipients.len(), RECIPIENTS_MAX)?;
+        check_count("nodes of a roster", roster.nodes.len(), ROSTER_MAX)?;
+        descriptor
+            .policy
+            .check()
+            .map_err(|_| CertificateError::Chain("a policy that cannot be meant"))?;
+        Ok(VaultTerms { certificate, descriptor, roster })
+    }
+}
+
+impl DeviceCertificate {
+    /// Verifies the certificate at the given time.
+    pub fn verify(signed: &Signed<Self>, now: Wall) -> Result<Self, CertificateError> {
+        let certificate = signed.verify()?;
+        check_time(certificate.issued, certificate.expires, now)?;
+        Ok(certificate)
+    }
+}
+
+impl ConsolePass {
+    /// Verifies the pass at the given time, presented by the key that connects.
+    pub fn verify(
+        signed: &Signed<Self>,
+        presented_by: PublicKey,
+        now: Wall,
+    ) -> Result<Self, CertificateError> {
+        let pass = signed.verify()?;
+        check_time(pass.issued, pass.expires, now)?;
+        check_subject(pass.console, presented_by)?;
+        Ok(pass)
+    }
+}
+
+impl Invitation {
+    /// Verifies the invitation at the given time.
+    pub fn verify(signed: &Signed<Self>, now: Wall) -> Result<Self, CertificateError> {
+        let invitation = signed.verify()?;
+        check_time(invitation.issued, invitation.expires, now)?;
+        Ok(invitation)
+    }
+
+    /// The labels of a node that joins: what the operator fixed, and what the node states of
+    /// other levels.
+    pub fn labels_for(&self, stated: &Labels) -> Result<Labels, CertificateError> {
+        let mut labels: std::collections::BTreeMap<_, _> = stated.clone().into();
+        for (level, name) in self.labels.iter() {
+            let stated = labels.insert(level.clone(), name.to_owned());
+            if stated.is_some_and(|stated| stated != name) {
+                return Err(CertificateError::Chain("a label differs from the invitation"));
+            }
+        }
+        labels.try_into().map_err(|_| CertificateError::Chain("too many labels"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sign::SecretKey;
+
+    const NOW: Wall = Wall(1_800_000_000_000);
+    const LATER: Wall = Wall(1_900_000_000_000);
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed(&[seed; 32])
+    }
+
+    fn certificate(operator: &SecretKey, node: &SecretKey) -> NodeCertificate {
+        NodeCertificate {
+            node: node.public().into(),
+            operator: operator.public().into(),
+            labels: Labels::new(["provider=aws".parse().unwrap()]).unwrap(),
+            issued: NOW,
+            expires: LATER,
+            authority: Authority::Operator,
+        }
+    }
+
+    fn invited(operator: &SecretKey, admitter: &SecretKey, node: &SecretKey) -> NodeCertificate {
+        let invitation = Invitation {
+            operator: operator.public().into(),
+            admitter: admitter.public().into(),
+            bearer: key(77).public(),
+            labels: Labels::new(["provider=aws".parse().unwrap()]).unwrap(),
+            issued: NOW,
+            expires: NOW.after(Period::days(1)),
+        };
+        let invitation = Signed::sign(&invitation, operator);
+        let authority = Authority::Admitter { node: admitter.public().into(), invitation };
+        NodeCertificate { authority, ..certificate(operator, node) }
+    }
+
+    #[test]
+    fn an_operator_vouches_for_its_node() {
+        let (operator, node) = (key(1), key(2));
+        let signed = Signed::sign(&certificate(&operator, &node), &operator);
+        let verified = NodeCertificate::verify(&signed, NOW).unwrap();
+        let trust = Trust::new([verified.operator]);
+        assert_eq!(trust.check(verified.operator), Ok(()));
+        assert!(matches!(trust.check(OperatorId([0; 32])), Err(CertificateError::Foreign(_))));
+    }
+
+    #[test]
+    fn time_bounds_hold() {
+        let (operator, node) = (key(1), key(2));
+        let signed = Signed::sign(&certificate(&operator, &node), &operator);
+        let expired = NodeCertificate::verify(&signed, LATER);
+        assert!(matches!(expired, Err(CertificateError::Expired { .. })));
+        let early = NodeCertificate::verify(&signed, Wall(NOW.0 - 2 * CLOCK_SKEW_MAX.0));
+        assert!(matches!(early, Err(CertificateError::NotYet { .. })));
+    }
+
+    #[test]
+    fn an_admitter_vouches_only_as_invited() {
+        let (operator, admitter, node) = (key(1), key(2), key(3));
+        let good = invited(&operator, &admitter, &node);
+        assert!(NodeCertificate::verify(&Signed::sign(&good, &admitter), NOW).is_ok());
+
+        let mut relabelled = good.clone();
+        relabelled.labels = Labels::new(["provider=gcp".parse().unwrap()]).unwrap();
+        let late = NodeCertificate { issued: NOW.after(Period::days(1)), ..good.clone() };
+        let stolen = NodeCertificate { operator: key(9).public().into(), ..good.clone() };
+        for wrong in [relabelled, late, stolen] {
+            let verified = NodeCertificate::verify(
+                &Signed::sign(&wrong, &admitter),
+                NOW.after(Period::days(1)),
+            );
+            assert!(matches!(verified, Err(CertificateError::Chain(_))), "{verified:?}");
+        }
+        // Another node uses the invitation that is not its own.
+        let mut other = good;
+        if let Authority::Admitter { node, .. } = &mut other.authority {
+            *node = key(8).public().into();
+        }
+        let verified = NodeCertificate::verify(&Signed::sign(&other, &key(8)), NOW);
+        assert!(matches!(verified, Err(CertificateError::Chain(_))));
+    }
+
+    #[test]
+    fn a_record_carries_the_certificate_of_its_own_node() {
+        let (operator, node) = (key(1), key(2));
+        let certificate = Signed::sign(&certificate(&operator, &node), &operator);
+        let record = |by: &SecretKey, addresses| NodeRecord {
+            node: by.public().into(),
+            certificate: certificate.clone(),
+            addresses,
+            version: 1,
+        };
+        let good = Signed::sign(&record(&node, vec!["/ip4/127.0.0.1/tcp/1".into()]), &node);
+        assert!(NodeRecord::verify(&good, NOW).is_ok());
+        let thief = Signed::sign(&record(&key(5), vec![]), &key(5));
+        assert!(matches!(NodeRecord::verify(&thief, NOW), Err(CertificateError::NotYours { .. })));
+        let many = Signed::sign(&record(&node, vec![String::new(); ADDRESSES_MAX + 1]), &node);
+        assert!(matches!(NodeRecord::verify(&many, NOW), Err(CertificateError::TooMany { .. })));
+    }
+}

@@ -1,0 +1,367 @@
+//! What is sent: requests, responses and their frames.
+//!
+//! ```text
+//! frame = version(u8 = 1) kind(u8) length(u32 LE) body        kind 1 greeting, 2 request, 3 response
+//! ```
+//! A lane carries request and response frames strictly in turn. After a `Put` frame follow `len` raw
+//! bytes; after a `Bytes` response follow `len` raw bytes. Raw bytes never pass the codec. A
+//! greeting is all that is accepted from whoever is not vouched for yet, and it is small.
+
+use crate::certificate::{
+    ConsolePass, DeviceCertificate, Invitation, JoinRequest, NodeCertificate, NodeRecord,
+    VaultCertificate, VaultPapers,
+};
+use crate::codec::{self, CodecError};
+use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
+use crate::log::{Entry, EntryAck};
+use crate::record::{Receipt, Record};
+use crate::sign::Signed;
+use crate::time::{Period, Wall};
+use serde::{Deserialize, Serialize};
+
+/// Frame kind of [`Greeting`].
+pub const KIND_GREETING: u8 = 1;
+/// Frame kind of [`Request`].
+pub const KIND_REQUEST: u8 = 2;
+/// Frame kind of [`Response`].
+pub const KIND_RESPONSE: u8 = 3;
+
+/// Longest greeting, in bytes: all that a stranger can make us read.
+pub const GREETING_LEN_MAX: usize = 64 << 10;
+/// Longest request, in bytes: a roster of 1,024 nodes fits.
+pub const REQUEST_LEN_MAX: usize = 2 << 20;
+/// Longest response, in bytes.
+pub const RESPONSE_LEN_MAX: usize = 4 << 20;
+/// Bytes after which a page of a listing ends.
+pub const PAGE_LEN: usize = 1 << 20;
+/// Most ids in one request.
+pub const IDS_MAX: usize = 4096;
+
+/// The longest body of a frame of this kind, or `None` for a kind that does not exist.
+#[must_use]
+pub fn frame_len_max(kind: u8) -> Option<usize> {
+    match kind {
+        KIND_GREETING => Some(GREETING_LEN_MAX),
+        KIND_REQUEST => Some(REQUEST_LEN_MAX),
+        KIND_RESPONSE => Some(RESPONSE_LEN_MAX),
+        _ => None,
+    }
+}
+
+/// The first thing that is said on a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Greeting {
+    /// A node.
+    Node(Signed<NodeRecord>),
+    /// A backup host.
+    Device {
+        /// The operator's word for the vault.
+        vault: Signed<VaultCertificate>,
+        /// The vault's word for the device.
+        device: Signed<DeviceCertificate>,
+    },
+    /// A node's operator, looking.
+    Console(Signed<ConsolePass>),
+    /// A node to be.
+    Join {
+        /// The operator's permission.
+        invitation: Signed<Invitation>,
+        /// The bearer's word for the node.
+        request: Signed<JoinRequest>,
+    },
+}
+
+/// What a vouched-for peer asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Here is whom I know; whom do you know?
+    Members(Vec<Signed<NodeRecord>>),
+    /// How are you?
+    Status,
+    /// The papers of the vault that the asking device writes to.
+    Introduce(VaultPapers),
+    /// What is known of a vault.
+    Vault(VaultId),
+    /// Append to a device's log.
+    Append(Signed<Entry>),
+    /// Entries of a vault's logs, by device and number.
+    Log {
+        /// The vault.
+        vault: VaultId,
+        /// Behind this entry.
+        after: Option<(DeviceId, u64)>,
+    },
+    /// Keep this shard; its bytes follow.
+    Put {
+        /// The record that says so.
+        record: Signed<Record>,
+        /// Which shard.
+        index: u16,
+        /// Bytes that follow.
+        len: u32,
+    },
+    /// The shards of this stripe lie elsewhere now.
+    Replace(Signed<Record>),
+    /// Send bytes of a shard.
+    Get {
+        /// The shard.
+        shard: ShardId,
+        /// From this byte on.
+        offset: u32,
+        /// So many.
+        len: u32,
+    },
+    /// The records of these stripes.
+    Records {
+        /// The vault.
+        vault: VaultId,
+        /// The stripes.
+        stripes: Vec<StripeId>,
+    },
+    /// All records of a vault, by stripe, and what is held of each.
+    Inventory {
+        /// The vault.
+        vault: VaultId,
+        /// Behind this stripe.
+        after: Option<StripeId>,
+    },
+}
+
+/// An entry as a holder keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedEntry {
+    /// The entry.
+    pub entry: Signed<Entry>,
+    /// The holder's countersignature.
+    pub ack: Signed<EntryAck>,
+}
+
+/// A record as a holder keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRecord {
+    /// The record.
+    pub record: Signed<Record>,
+    /// The holder's receipt for its shard; `None` when it has only the record.
+    pub receipt: Option<Signed<Receipt>>,
+}
+
+/// What is known of a vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultState {
+    /// Its papers.
+    pub papers: VaultPapers,
+    /// Its devices.
+    pub devices: Vec<Signed<DeviceCertificate>>,
+}
+
+/// A member as another sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The node.
+    pub node: NodeId,
+    /// How long ago it was last heard, by the answering node's monotonic clock; `None` never
+    /// since its start.
+    pub heard: Option<Period>,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its certificate and addresses.
+    pub record: Signed<NodeRecord>,
+    /// Its software's version.
+    pub version: String,
+    /// Bytes of shards held.
+    pub used: u64,
+    /// Shards held.
+    pub shards: u64,
+    /// Bytes it may still take.
+    pub room: u64,
+    /// Its quota in bytes.
+    pub quota: u64,
+    /// Why nothing is dropped at the moment, if something is in doubt.
+    pub doubt: Option<String>,
+    /// Whom it knows.
+    pub members: Vec<MemberStatus>,
+    /// What it refused since its start, by reason.
+    pub refused: Vec<(String, u64)>,
+}
+
+/// Why a request is refused. People read the text; programs read the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RefusalCode {
+    /// Nobody vouches for you, or not for this.
+    NotVouched,
+    /// Not a message.
+    Malformed,
+    /// The ticket was used, or has expired.
+    Ticket,
+    /// The vault is not known here.
+    UnknownVault,
+    /// Not held here.
+    NotHeld,
+    /// Record or roster do not allow it.
+    NotAllowed,
+    /// The bytes are not what the record names.
+    WrongShard,
+    /// The quota is used up.
+    Quota,
+    /// No space.
+    Full,
+    /// The entry is the other side of a fork.
+    Fork,
+    /// The shard on this disk is damaged.
+    Damaged,
+    /// Something here does not work.
+    Internal,
+}
+
+impl RefusalCode {
+    /// The name under which refusals are counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotVouched => "not_vouched",
+            Self::Malformed => "malformed",
+            Self::Ticket => "ticket",
+            Self::UnknownVault => "unknown_vault",
+            Self::NotHeld => "not_held",
+            Self::NotAllowed => "not_allowed",
+            Self::WrongShard => "wrong_shard",
+            Self::Quota => "quota",
+            Self::Full => "full",
+            Self::Fork => "fork",
+            Self::Damaged => "damaged",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// Why.
+    pub code: RefusalCode,
+    /// Why, for people.
+    pub text: String,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// You are vouched for; this is me.
+    Welcome {
+        /// The answering node.
+        record: Signed<NodeRecord>,
+        /// Its wall clock.
+        wall: Wall,
+    },
+    /// You are certified now.
+    Admitted {
+        /// The certificate.
+        certificate: Signed<NodeCertificate>,
+        /// Whom to ask next.
+        members: Vec<Signed<NodeRecord>>,
+    },
+    /// Whom I know.
+    Members(Vec<Signed<NodeRecord>>),
+    /// How I am.
+    Status(Box<NodeStatus>),
+    /// Done, and durable.
+    Done,
+    /// What is known of the vault.
+    Vault(Option<Box<VaultState>>),
+    /// The entry is durable.
+    Appended(Signed<EntryAck>),
+    /// Send the entries from this number on first.
+    Behind {
+        /// The next expected.
+        next: u64,
+    },
+    /// A page of entries.
+    Log {
+        /// The entries.
+        entries: Vec<LoggedEntry>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// The shard is durable.
+    Receipt(Signed<Receipt>),
+    /// So many raw bytes follow.
+    Bytes {
+        /// How many.
+        len: u32,
+    },
+    /// The records known, in the order asked.
+    Records(Vec<Option<HeldRecord>>),
+    /// A page of records.
+    Inventory {
+        /// The records.
+        records: Vec<HeldRecord>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// No.
+    Refused(Refusal),
+    /// Not now; ask again later.
+    Busy {
+        /// How much later.
+        retry_after: Period,
+    },
+}
+
+macro_rules! framed {
+    ($name:ident, $kind:expr, $max:expr) => {
+        impl $name {
+            /// The body of its frame, and the frame's kind.
+            #[must_use]
+            pub fn encode(&self) -> (u8, Vec<u8>) {
+                ($kind, codec::encode(self))
+            }
+
+            /// The inverse of `encode`, for a body whose frame had the right kind.
+            pub fn decode(body: &[u8]) -> Result<Self, CodecError> {
+                codec::decode(body, $max)
+            }
+        }
+    };
+}
+framed!(Greeting, KIND_GREETING, GREETING_LEN_MAX);
+framed!(Request, KIND_REQUEST, REQUEST_LEN_MAX);
+framed!(Response, KIND_RESPONSE, RESPONSE_LEN_MAX);
+
+impl Response {
+    /// A refusal.
+    #[must_use]
+    pub fn refused(code: RefusalCode, text: impl Into<String>) -> Self {
+        Self::Refused(Refusal { code, text: text.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn messages_round_trip() {
+        let request = Request::Get { shard: ShardId([5; 32]), offset: 64, len: 4096 };
+        let (kind, body) = request.encode();
+        assert_eq!(kind, KIND_REQUEST);
+        assert_eq!(Request::decode(&body).unwrap(), request);
+        let response = Response::refused(RefusalCode::Quota, "no room");
+        assert_eq!(Response::decode(&response.encode().1).unwrap(), response);
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_refused_or_decoded_and_never_panic(bytes: Vec<u8>, first in 0u8..16) {
+            let mut body = vec![first];
+            body.extend(bytes);
+            let _ = Greeting::decode(&body);
+            let _ = Request::decode(&body);
+            let _ = Response::decode(&body);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! What a peer has stored: tables of bytes, read through [`Facts`] and changed by [`Write`]s that
+//! the driver makes durable. The layout of keys and values is decided here and nowhere else.
+
+use crate::certificate::{
+    DeviceCertificate, NodeRecord, Roster, VaultCertificate, VaultDescriptor,
+};
+use crate::codec::{self, CodecError, VALUE_LEN_MAX};
+use crate::id::{DeviceId, EntryId, NodeId, PublicKey, ShardId, StripeId, VaultId};
+use crate::log::Head;
+use crate::message::LoggedEntry;
+use crate::record::{Receipt, Record};
+use crate::sign::{Signed, Statement};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+
+/// A table. The number is part of the format on disk and never used again.
+///
+/// | table | key | value |
+/// |---|---|---|
+/// | `Member` | node | signed node record |
+/// | `Redeemed` | bearer key of an invitation | node admitted |
+/// | `Vault` | vault | signed vault certificate |
+/// | `Descriptor`, `Roster` | vault, version (u64 BE) | signed statement; every version is kept |
+/// | `Device` | vault, device | signed device certificate |
+/// | `Record` | vault, stripe | signed record |
+/// | `Held` | shard | [`Held`] |
+/// | `Entry` | vault, device, seq (u64 BE) | logged entry |
+/// | `Head` | vault, device | [`Head`] |
+/// | `Fork` | vault, device, entry | signed entry: evidence |
+/// | `Usage` | vault | [`Usage`] |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the table above says what each is")]
+pub enum Table {
+    Member = 1,
+    Redeemed = 2,
+    Vault = 3,
+    Descriptor = 4,
+    Roster = 5,
+    Device = 6,
+    Record = 7,
+    Held = 8,
+    Entry = 9,
+    Head = 10,
+    Fork = 11,
+    Usage = 12,
+}
+
+/// A change to one row. `None` removes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The table.
+    pub table: Table,
+    /// The row.
+    pub key: Vec<u8>,
+    /// What it holds afterwards.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Stored state cannot be read at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FactsError {
+    /// The storage says so.
+    #[error("stored state cannot be read: {0}")]
+    Storage(String),
+    /// A row is not what was written.
+    #[error("a stored row of {table:?} is damaged: {source}")]
+    Damaged {
+        /// The table.
+        table: Table,
+        /// What is wrong.
+        source: CodecError,
+    },
+}
+
+/// A page of rows: keys and values.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Reads of a peer's own durable state. Synchronous and deterministic: the same state gives the
+/// same answer.
+pub trait Facts {
+    /// One row.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FactsError>;
+    /// Rows whose keys begin with `prefix` and come after `after`, in order, at most `limit`.
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Rows, FactsError>;
+}
+
+/// A shard that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Whose it is.
+    pub vault: VaultId,
+    /// Of which stripe.
+    pub stripe: StripeId,
+    /// Its place there.
+    pub index: u16,
+    /// Its length in bytes.
+    pub len: u32,
+    /// The promise that was made for it.
+    pub receipt: Signed<Receipt>,
+}
+
+/// What a vault takes up here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Bytes of shards.
+    pub bytes: u64,
+    /// Shards.
+    pub shards: u64,
+}
+
+/// Joins the parts of a key.
+pub(crate) fn key(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
+}
+
+/// Writes that are not durable yet, laid over the facts: a peer reads what it decided.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    rows: BTreeMap<(Table, Vec<u8>), (u64, Option<Vec<u8>>)>,
+}
+
+impl Overlay {
+    /// Remembers writes until [`Overlay::settle`] is told that `token` is durable or has failed.
+    pub(crate) fn add(&mut self, token: u64, writes: &[Write]) {
+        for write in writes {
+            let row = (write.table, write.key.clone());
+            self.rows.insert(row, (token, write.value.clone()));
+        }
+    }
+
+    /// Forgets the rows that `token` wrote last.
+    pub(crate) fn settle(&mut self, token: u64) {
+        self.rows.retain(|_, (by, _)| *by != token);
+    }
+}
+
+/// Typed reads: what is decided, over what is durable.
+pub(crate) struct View<'a> {
+    pub(crate) facts: &'a dyn Facts,
+    pub(crate) overlay: &'a Overlay,
+}
+
+impl View<'_> {
+    fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, FactsError> {
+        let bytes = match self.overlay.rows.get(&(table, key.to_vec())) {
+            Some((_, value)) => value.clone(),
+            None => self.facts.get(table, key)?,
+        };
+        bytes.map(|bytes| decode(table, &bytes)).transpose()
+    }
+
+    /// Whether a row was decided and is not durable yet: nothing may be promised on it.
+    pub(crate) fn is_pending(&self, table: Table, key: &[u8]) -> bool {
+        self.overlay.rows.contains_key(&(table, key.to_vec()))
+    }
+
+    pub(crate) fn redeemed(&self, bearer: PublicKey) -> Result<Option<NodeId>, FactsError> {
+        self.get(Table::Redeemed, &bearer.0)
+    }
+
+    pub(crate) fn vault(
+        &self,
+        vault: VaultId,
+    ) -> Result<Option<Signed<VaultCertificate>>, FactsError> {
+        self.get(Table::Vault, &vault.0)
+    }
+
+    pub(crate) fn device(
+        &self,
+        vault: VaultId,
+        device: DeviceId,
+    ) -> Result<Option<Signed<DeviceCertificate>>, FactsError> {
+        self.get(Table::Device, &key(&[&vault.0, &device.0]))
+    }
+
+    pub(crate) fn record(
+        &self,
+        vault: VaultId,
+        stripe: StripeId,
+    ) -> Result<Option<Signed<Record>>, FactsError> {
+        self.get(Table::Record, &key(&[&vault.0, &stripe.0]))
+    }
+
+    pub(crate) fn held(&self, shard: ShardId) -> Result<Option<Held>, FactsError> {
+        self.get(Table::Held, &shard.0)
+    }
+
+    pub(crate) fn head(
+        &self,
+        vault: VaultId,
+        device: DeviceId,
+    ) -> Result<Option<Head>, FactsError> {
+        self.get(Table::Head, &key(&[&vault.0, &device.0]))
+    }
+
+    pub(crate) fn entry(
+        &self,
+        vault: VaultId,
+        device: DeviceId,
+        seq: u64,
+    ) -> Result<Option<LoggedEntry>, FactsError> {
+        self.get(Table::Entry, &key(&[&vault.0, &device.0, &seq.to_be_bytes()]))
+    }
+
+    /// The newest of the versions kept. Versions are kept in order, and pending ones are few, so
+    /// the rows are paged through.
+    fn newest<T: Statement>(
+        &self,
+        table: Table,
+        vault: VaultId,
+    ) -> Result<Option<Signed<T>>, FactsError> {
+        let mut last: Option<(Vec<u8>, Vec<u8>)> = None;
+        loop {
+            let after = last.as_ref().map(|(key, _)| key.as_slice());
+            let page = self.facts.scan(table, &vault.0, after, 64)?;
+            let Some(row) = page.into_iter().next_back() else { break };
+            last = Some(row);
+        }
+        let pending = self
+            .overlay
+            .rows
+            .iter()
+            .filter(|((t, key), _)| *t == table && key.starts_with(&vault.0))
+            .filter_map(|((_, key), (_, value))| Some((key.clone(), value.clone()?)))
+            .next_back();
+        let newest = match (last, pending) {
+            (Some(durable), Some(pending)) if durable.0 > pending.0 => Some(durable),
+            (durable, pending) => pending.or(durable),
+        };
+        newest.map(|(_, bytes)| decode(table, &bytes)).transpose()
+    }
+
+    pub(crate) fn descriptor(
+        &self,
+        vault: VaultId,
+    ) -> Result<Option<Signed<VaultDescriptor>>, FactsError> {
+        self.newest(Table::Descriptor, vault)
+    }
+
+    pub(crate) fn roster(&self, vault: VaultId) -> Result<Option<Signed<Roster>>, FactsError> {
+        self.newest(Table::Roster, vault)
+    }
+}
+
+/// Decodes a row.
+pub(crate) fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, FactsError> {
+    codec::decode(bytes, VALUE_LEN_MAX).map_err(|source| FactsError::Damaged { table, source })
+}
+
+fn put<T: Serialize>(table: Table, key: Vec<u8>, value: &T) -> Write {
+    Write { table, key, value: Some(codec::encode(value)) }
+}
+
+impl Write {
+    pub(crate) fn member(node: NodeId, record: &Signed<NodeRecord>) -> Self {
+        put(Table::Member, node.0.to_vec(), record)
+    }
+    pub(crate) fn redeemed(bearer: PublicKey, node: NodeId) -> Self {
+        put(Table::Redeemed, bearer.0.to_vec(), &node)
+    }
+    pub(crate) fn vault(vault: VaultId, certificate: &Signed<VaultCertificate>) -> Self {
+        put(Table::Vault, vault.0.to_vec(), certificate)
+    }
+    pub(crate) fn descriptor(
+        vault: VaultId,
+        version: u64,
+        descriptor: &Signed<VaultDescriptor>,
+    ) -> Self {
+        put(Table::Descriptor, key(&[&vault.0, &version.to_be_bytes()]), descriptor)
+    }
+    pub(crate) fn roster(vault: VaultId, version: u64, roster: &Signed<Roster>) -> Self {
+        put(Table::Roster, key(&[&vault.0, &version.to_be_bytes()]), roster)
+    }
+    pub(crate) fn device(
+        vault: VaultId,
+        device: DeviceId,
+        certificate: &Signed<DeviceCertificate>,
+    ) -> Self {
+        put(Table::Device, key(&[&vault.0, &device.0]), certificate)
+    }
+    pub(crate) fn record(vault: VaultId, stripe: StripeId, record: &Signed<Record>) -> Self {
+        put(Table::Record, key(&[&vault.0, &stripe.0]), record)
+    }
+    pub(crate) fn held(shard: ShardId, held: &Held) -> Self {
+        put(Table::Held, shard.0.to_vec(), held)
+    }
+    pub(crate) fn entry(vault: VaultId, device: DeviceId, seq: u64, entry: &LoggedEntry) -> Self {
+        put(Table::Entry, key(&[&vault.0, &device.0, &seq.to_be_bytes()]), entry)
+    }
+    pub(crate) fn head(vault: VaultId, device: DeviceId, head: Head) -> Self {
+        put(Table::Head, key(&[&vault.0, &device.0]), &head)
+    }
+    pub(crate) fn fork(
+        vault: VaultId,
+        device: DeviceId,
+        entry: EntryId,
+        signed: &Signed<crate::log::Entry>,
+    ) -> Self {
+        put(Table::Fork, key(&[&vault.0, &device.0, &entry.0]), signed)
+    }
+    pub(crate) fn usage(vault: VaultId, usage: Usage) -> Self {
+        put(Table::Usage, vault.0.to_vec(), &usage)
+    }
+}
+
+/// Facts in memory: what tests and simulations store.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryFacts(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+
+impl MemoryFacts {
+    /// Makes writes durable.
+    pub fn apply(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            match write.value {
+                Some(value) => self.0.insert((write.table, write.key), value),
+                None => self.0.remove(&(write.table, write.key)),
+            };
+        }
+    }
+}
+
+impl Facts for MemoryFacts {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FactsError> {
+        Ok(self.0.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Rows, FactsError> {
+        let from = after.map_or(prefix, |after| after.max(prefix)).to_vec();
+        let rows = self
+            .0
+            .range((table, from)..)
+            .take_while(|((t, key), _)| *t == table && key.starts_with(prefix))
+            .filter(|((_, key), _)| after.is_none_or(|after| key.as_slice() > after))
+            .take(limit)
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect();
+        Ok(rows)
+    }
+}

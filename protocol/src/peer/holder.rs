@@ -1,0 +1,340 @@
+//! Shards: which are accepted, kept, served and refused. Nothing here drops one.
+
+use super::facts::{Facts, Held, Table, View, Write, decode, key};
+use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal};
+use crate::codec;
+use crate::id::{NodeId, ShardId, StripeId, VaultId};
+use crate::message::{HeldRecord, IDS_MAX, PAGE_LEN, Refusal, RefusalCode, Response};
+use crate::record::{Receipt, Record, SHARD_LEN_MAX};
+use crate::sign::Signed;
+use crate::time::{Now, Period};
+
+/// When to come back after having been told that too much is arriving at once.
+pub(super) const BUSY_RETRY: Period = Period(200);
+
+/// A shard whose bytes are arriving.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    signed: Signed<Record>,
+    record: Record,
+    index: u16,
+}
+
+impl Receiving {
+    fn shard(&self) -> ShardId {
+        self.record.stripe.shards[usize::from(self.index)]
+    }
+}
+
+fn not_allowed(text: impl Into<String>) -> Refusal {
+    refusal(RefusalCode::NotAllowed, text)
+}
+
+impl Peer {
+    /// Checks a record that somebody wants acted upon: signed by a device of the vault that the
+    /// link is vouched for, for a vault whose papers are here, with numbers that fit.
+    fn check_record(
+        &self,
+        now: Now,
+        view: &View<'_>,
+        role: &Role,
+        signed: &Signed<Record>,
+    ) -> Result<Record, Refusal> {
+        let Role::Device { vault, .. } = role else {
+            return Err(not_allowed("only a device of the vault may do this"));
+        };
+        let record = signed.verify().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+        record.check().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+        if record.stripe.vault != *vault {
+            return Err(not_allowed("the record is another vault's"));
+        }
+        let device = view.device(*vault, record.device)?.ok_or_else(|| {
+            not_allowed("the record is signed by a device that is not known here")
+        })?;
+        crate::certificate::DeviceCertificate::verify(&device, now.wall)?;
+        let roster = self.roster_of(view, *vault)?;
+        let listed = |node: NodeId| {
+            roster.nodes.iter().any(|signed| {
+                // The roster was verified when it was accepted; here only whom it lists counts.
+                signed.verify().is_ok_and(|certificate| certificate.node == node)
+            })
+        };
+        if !listed(self.node()) {
+            return Err(not_allowed("the vault's roster does not list this node"));
+        }
+        if record.policy.lock.period > self.config.lock_max {
+            return Err(not_allowed(format!(
+                "a lock of {} is longer than {}, the longest that this node promises",
+                record.policy.lock.period, self.config.lock_max
+            )));
+        }
+        Ok(record)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all of one request")]
+    pub(super) fn handle_put(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        signed: Signed<Record>,
+        index: u16,
+        len: u32,
+    ) -> Decision {
+        if len > SHARD_LEN_MAX {
+            return Err(refusal(RefusalCode::Malformed, format!("a shard of {len} bytes")));
+        }
+        let view = View { facts, overlay: &self.overlay };
+        let record = self.check_record(now, &view, role, &signed)?;
+        let stripe = &record.stripe;
+        if record.index_of(self.node()) != Some(index) || len != stripe.shard_len {
+            return Err(not_allowed("the record does not give this shard to this node"));
+        }
+        let shard = stripe.shards[usize::from(index)];
+        let (vault, id) = (stripe.vault, stripe.id());
+        if view.is_pending(Table::Held, &shard.0) {
+            self.busy(lane, len);
+            return Ok(());
+        }
+        if let Some(held) = view.held(shard)? {
+            check_same(&held, vault, id, index)?;
+            return self.put_again(lane, &held, len);
+        }
+        if let Some(other) = view.record(vault, id)? {
+            let other =
+                other.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
+            let holds = other.index_of(self.node());
+            if let Some(holds) = holds
+                && view.held(other.stripe.shards[usize::from(holds)])?.is_some()
+            {
+                return Err(not_allowed("this node holds another shard of the stripe"));
+            }
+        }
+        let inflight: u64 =
+            self.receiving.values().map(|r| u64::from(r.record.stripe.shard_len)).sum();
+        if inflight + u64::from(len) > self.config.inflight_max && inflight > 0 {
+            self.busy(lane, len);
+            return Ok(());
+        }
+        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum::<u64>() + inflight;
+        let room = self.config.quota.saturating_sub(used);
+        if u64::from(len) > room {
+            return Err(refusal(
+                RefusalCode::Quota,
+                format!(
+                    "{room} bytes of the quota of {} are left, {len} needed",
+                    self.config.quota
+                ),
+            ));
+        }
+        if u64::from(len) > self.space {
+            return Err(refusal(
+                RefusalCode::Full,
+                format!("{} bytes of disk are left for shards, {len} needed", self.space),
+            ));
+        }
+        self.receiving.insert(lane, Receiving { signed, record, index });
+        self.outputs.push_back(Output::Receive { lane, shard, len });
+        Ok(())
+    }
+
+    fn busy(&mut self, lane: LaneId, len: u32) {
+        let response = Box::new(Response::Busy { retry_after: BUSY_RETRY });
+        self.outputs.push_back(Output::Discard { lane, len, response });
+    }
+
+    /// The shard is here already: the promise made for it stands.
+    fn put_again(&mut self, lane: LaneId, held: &Held, len: u32) -> Decision {
+        let response = Box::new(Response::Receipt(held.receipt.clone()));
+        self.outputs.push_back(Output::Discard { lane, len, response });
+        Ok(())
+    }
+
+    pub(super) fn handle_received(&mut self, now: Now, lane: LaneId, shard: ShardId) {
+        let Some(receiving) = self.receiving.remove(&lane) else { return };
+        let expected = receiving.shard();
+        if shard != expected {
+            let refusal = refusal(
+                RefusalCode::WrongShard,
+                format!("the bytes are {shard}, the record names {expected}"),
+            );
+            *self.refused.entry(refusal.code).or_default() += 1;
+            let response = Box::new(Response::Refused(refusal));
+            self.outputs.push_back(Output::Discard { lane, len: 0, response });
+            return;
+        }
+        let Receiving { signed, record, index } = receiving;
+        let (vault, stripe, len) =
+            (record.stripe.vault, record.stripe.id(), record.stripe.shard_len);
+        let receipt = Receipt {
+            holder: self.node(),
+            vault,
+            stripe,
+            index,
+            shard,
+            len,
+            keep: record.policy.lock.period,
+            received: now.wall,
+        };
+        let receipt = Signed::sign(&receipt, &self.key);
+        let held = Held { vault, stripe, index, len, receipt: receipt.clone() };
+        let usage = self.usage.entry(vault).or_default();
+        *usage = Usage { bytes: usage.bytes + u64::from(len), shards: usage.shards + 1 };
+        let note =
+            codec::encode(&HeldRecord { record: signed.clone(), receipt: Some(receipt.clone()) });
+        let writes = vec![
+            Write::held(shard, &held),
+            Write::record(vault, stripe, &signed),
+            Write::usage(vault, *usage),
+        ];
+        let response = Box::new(Response::Receipt(receipt));
+        let then = Then::Held { lane, response, vault, len: u64::from(len) };
+        self.persist(writes, Some((lane, shard, note)), then);
+    }
+
+    pub(super) fn handle_replace(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        signed: Signed<Record>,
+    ) -> Decision {
+        let view = View { facts, overlay: &self.overlay };
+        let record = self.check_record(now, &view, role, &signed)?;
+        let (vault, stripe) = (record.stripe.vault, record.stripe.id());
+        let known = view
+            .record(vault, stripe)?
+            .ok_or_else(|| refusal(RefusalCode::NotHeld, "nothing of this stripe is held here"))?;
+        let known = known.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
+        let mine = known.index_of(self.node());
+        if mine.is_none() || record.index_of(self.node()) != mine {
+            return Err(not_allowed("the record takes this node's shard away"));
+        }
+        if record.policy.lock.period < known.policy.lock.period {
+            return Err(not_allowed("a lock is never shortened"));
+        }
+        if record.version <= known.version {
+            if record == known {
+                self.reply(lane, Response::Done);
+                return Ok(());
+            }
+            return Err(not_allowed(format!("version {} is known already", known.version)));
+        }
+        let response = Box::new(Response::Done);
+        let writes = vec![Write::record(vault, stripe, &signed)];
+        self.persist(writes, None, Then::Reply { lane, response, close: false });
+        Ok(())
+    }
+
+    pub(super) fn handle_get(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        shard: ShardId,
+        offset: u32,
+        len: u32,
+    ) -> Decision {
+        let view = View { facts, overlay: &self.overlay };
+        let not_held = || refusal(RefusalCode::NotHeld, format!("shard {shard} is not held here"));
+        let held = view.held(shard)?.ok_or_else(not_held)?;
+        // Who may not read a vault is not told what is held of it.
+        if self.check_reader(&view, role, held.vault).is_err() {
+            return Err(not_held());
+        }
+        let end = offset.checked_add(len).filter(|&end| end <= held.len && len > 0);
+        if end.is_none() {
+            return Err(refusal(
+                RefusalCode::Malformed,
+                format!("{len} bytes from {offset} on of a shard of {}", held.len),
+            ));
+        }
+        self.outputs.push_back(Output::Transmit { lane, shard, offset, len });
+        Ok(())
+    }
+
+    pub(super) fn handle_records(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        vault: VaultId,
+        stripes: &[StripeId],
+    ) -> Decision {
+        let view = View { facts, overlay: &self.overlay };
+        self.check_reader(&view, role, vault)?;
+        if stripes.len() > IDS_MAX {
+            return Err(refusal(
+                RefusalCode::Malformed,
+                format!("{} ids, at most {IDS_MAX}", stripes.len()),
+            ));
+        }
+        let mut records = Vec::new();
+        let mut len = 0;
+        for &stripe in stripes {
+            // A page ends early; the asker asks again for the rest.
+            if len > PAGE_LEN {
+                break;
+            }
+            let record = match view.record(vault, stripe)? {
+                Some(record) => Some(self.held_record(&view, record)?),
+                None => None,
+            };
+            len += record.as_ref().map_or(1, |record| codec::encode(record).len());
+            records.push(record);
+        }
+        self.reply(lane, Response::Records(records));
+        Ok(())
+    }
+
+    pub(super) fn handle_inventory(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        vault: VaultId,
+        after: Option<StripeId>,
+    ) -> Decision {
+        let view = View { facts, overlay: &self.overlay };
+        self.check_reader(&view, role, vault)?;
+        let mut cursor = after.map(|stripe| key(&[&vault.0, &stripe.0]));
+        let mut records = Vec::new();
+        let mut len = 0;
+        let more = loop {
+            let rows = facts.scan(Table::Record, &vault.0, cursor.as_deref(), 64)?;
+            let Some((last, _)) = rows.last() else { break false };
+            cursor = Some(last.clone());
+            for (_, bytes) in rows {
+                len += bytes.len() + 256;
+                records.push(self.held_record(&view, decode(Table::Record, &bytes)?)?);
+            }
+            if len > PAGE_LEN {
+                break true;
+            }
+        };
+        self.reply(lane, Response::Inventory { records, more });
+        Ok(())
+    }
+
+    fn held_record(&self, view: &View<'_>, signed: Signed<Record>) -> Result<HeldRecord, Refusal> {
+        let record = signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
+        let shard =
+            record.index_of(self.node()).map(|index| record.stripe.shards[usize::from(index)]);
+        let held = match shard {
+            Some(shard) => view.held(shard)?,
+            None => None,
+        };
+        Ok(HeldRecord { record: signed, receipt: held.map(|held| held.receipt) })
+    }
+}
+
+/// One shard, the same bytes, can be part of two stripes only by a broken or lying writer.
+fn check_same(held: &Held, vault: VaultId, stripe: StripeId, index: u16) -> Decision {
+    if (held.vault, held.stripe, held.index) == (vault, stripe, index) {
+        Ok(())
+    } else {
+        Err(not_allowed("these bytes are held as a shard of another stripe"))
+    }
+}

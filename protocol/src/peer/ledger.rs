@@ -1,0 +1,247 @@
+//! Vaults' papers and devices' logs: what is accepted, countersigned and handed out.
+
+use super::facts::{Facts, Table, View, Write, decode, key};
+use super::{Decision, LaneId, Note, Output, Peer, Role, Then, refusal};
+use crate::certificate::{CertificateError, Roster, VaultPapers};
+use crate::id::{DeviceId, EntryId, VaultId};
+use crate::log::{
+    Body, Continuation, Entry, EntryAck, Head, INDEX_STRIPES_MAX, continuation, entry_id,
+};
+use crate::message::{LoggedEntry, PAGE_LEN, Refusal, RefusalCode, Response, VaultState};
+use crate::sign::Signed;
+use crate::time::Now;
+
+/// Most forks kept as evidence for one device: more prove nothing new.
+const FORKS_MAX: usize = 16;
+
+impl Peer {
+    /// The vault's roster, or a refusal that says to introduce the vault first.
+    pub(super) fn roster_of(&self, view: &View<'_>, vault: VaultId) -> Result<Roster, Refusal> {
+        let unknown =
+            || refusal(RefusalCode::UnknownVault, format!("vault {vault} was not introduced here"));
+        let signed = view.roster(vault)?.ok_or_else(unknown)?;
+        signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))
+    }
+
+    /// A device reads its own vault; a node reads vaults whose roster lists it.
+    pub(super) fn check_reader(&self, view: &View<'_>, role: &Role, vault: VaultId) -> Decision {
+        let unknown =
+            || refusal(RefusalCode::UnknownVault, format!("vault {vault} is not known here"));
+        match role {
+            Role::Device { vault: own, .. } if *own == vault => Ok(()),
+            Role::Node(node) => {
+                let roster = self.roster_of(view, vault).map_err(|_| unknown())?;
+                let listed = roster.nodes.iter().any(|signed| {
+                    signed.verify().is_ok_and(|certificate| certificate.node == *node)
+                });
+                if listed { Ok(()) } else { Err(unknown()) }
+            }
+            Role::Device { .. } | Role::Console => Err(unknown()),
+        }
+    }
+
+    pub(super) fn handle_introduce(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        papers: &VaultPapers,
+    ) -> Decision {
+        let terms = papers.verify(now.wall)?;
+        let vault = terms.certificate.vault;
+        if !matches!(role, Role::Device { vault: own, .. } if *own == vault) {
+            return Err(refusal(
+                RefusalCode::NotAllowed,
+                "only a device of the vault introduces it",
+            ));
+        }
+        self.trust.check(terms.certificate.operator)?;
+        for signed in &terms.roster.nodes {
+            signed.verify().map_err(CertificateError::from)?;
+        }
+        let view = View { facts, overlay: &self.overlay };
+        let mut writes = Vec::new();
+        if view.vault(vault)?.as_ref() != Some(&papers.certificate) {
+            writes.push(Write::vault(vault, &papers.certificate));
+        }
+        let known = view.descriptor(vault)?.map(|signed| signed.verify().map(|d| d.version));
+        if is_news(known, terms.descriptor.version)? {
+            writes.push(Write::descriptor(vault, terms.descriptor.version, &papers.descriptor));
+        }
+        let known = view.roster(vault)?.map(|signed| signed.verify().map(|r| r.version));
+        if is_news(known, terms.roster.version)? {
+            writes.push(Write::roster(vault, terms.roster.version, &papers.roster));
+        }
+        if writes.is_empty() {
+            self.reply(lane, Response::Done);
+        } else {
+            let response = Box::new(Response::Done);
+            self.persist(writes, None, Then::Reply { lane, response, close: false });
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_vault(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        vault: VaultId,
+    ) -> Decision {
+        let view = View { facts, overlay: &self.overlay };
+        let parts = (view.vault(vault)?, view.descriptor(vault)?, view.roster(vault)?);
+        let (Some(certificate), Some(descriptor), Some(roster)) = parts else {
+            self.reply(lane, Response::Vault(None));
+            return Ok(());
+        };
+        self.check_reader(&view, role, vault)?;
+        let mut devices = Vec::new();
+        for (_, bytes) in facts.scan(Table::Device, &vault.0, None, 1024)? {
+            devices.push(decode(Table::Device, &bytes)?);
+        }
+        let papers = VaultPapers { certificate, descriptor, roster };
+        self.reply(lane, Response::Vault(Some(Box::new(VaultState { papers, devices }))));
+        Ok(())
+    }
+
+    pub(super) fn handle_append(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        signed: Signed<Entry>,
+    ) -> Decision {
+        let entry = signed.verify().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+        if let Body::Index { stripes, .. } = &entry.body
+            && stripes.len() > INDEX_STRIPES_MAX
+        {
+            return Err(refusal(
+                RefusalCode::Malformed,
+                format!("{} index stripes", stripes.len()),
+            ));
+        }
+        // Any device of the vault may bring another's entries: they are signed.
+        if !matches!(role, Role::Device { vault, .. } if *vault == entry.vault) {
+            return Err(refusal(
+                RefusalCode::NotAllowed,
+                "only a device of the vault appends to its logs",
+            ));
+        }
+        let view = View { facts, overlay: &self.overlay };
+        self.roster_of(&view, entry.vault)?;
+        if view.device(entry.vault, entry.device)?.is_none() {
+            return Err(refusal(RefusalCode::NotAllowed, "the entry's device is not known here"));
+        }
+        let id = entry_id(&signed);
+        if view.is_pending(Table::Head, &key(&[&entry.vault.0, &entry.device.0])) {
+            // An entry on top of one that could still fail would leave a gap.
+            self.reply(lane, Response::Busy { retry_after: super::holder::BUSY_RETRY });
+            return Ok(());
+        }
+        match continuation(view.head(entry.vault, entry.device)?, &entry) {
+            Continuation::Next => {
+                self.append(now, lane, signed, &entry, id);
+                Ok(())
+            }
+            Continuation::Gap { next } => {
+                self.reply(lane, Response::Behind { next });
+                Ok(())
+            }
+            Continuation::Past => {
+                let known = view.entry(entry.vault, entry.device, entry.seq)?;
+                match known {
+                    Some(logged) if entry_id(&logged.entry) == id => {
+                        self.reply(lane, Response::Appended(logged.ack));
+                        Ok(())
+                    }
+                    _ => self.keep_fork(facts, &signed, &entry, id),
+                }
+            }
+            Continuation::Fork => self.keep_fork(facts, &signed, &entry, id),
+        }
+    }
+
+    fn append(
+        &mut self,
+        now: Now,
+        lane: LaneId,
+        signed: Signed<Entry>,
+        entry: &Entry,
+        id: EntryId,
+    ) {
+        let Entry { vault, device, seq, .. } = *entry;
+        let ack =
+            EntryAck { holder: self.node(), vault, device, seq, entry: id, witnessed: now.wall };
+        let ack = Signed::sign(&ack, &self.key);
+        let logged = LoggedEntry { entry: signed, ack: ack.clone() };
+        let writes = vec![
+            Write::entry(vault, device, seq, &logged),
+            Write::head(vault, device, Head { seq, entry: id }),
+        ];
+        let response = Box::new(Response::Appended(ack));
+        self.persist(writes, None, Then::Reply { lane, response, close: false });
+    }
+
+    fn keep_fork(
+        &mut self,
+        facts: &dyn Facts,
+        signed: &Signed<Entry>,
+        entry: &Entry,
+        id: EntryId,
+    ) -> Decision {
+        let (vault, device) = (entry.vault, entry.device);
+        let kept = facts.scan(Table::Fork, &key(&[&vault.0, &device.0]), None, FORKS_MAX)?;
+        if kept.len() < FORKS_MAX {
+            self.persist(vec![Write::fork(vault, device, id, signed)], None, Then::Nothing);
+        }
+        self.outputs.push_back(Output::Note(Note::Forked { vault, device }));
+        Err(refusal(
+            RefusalCode::Fork,
+            format!("entry {} of device {device} contradicts the log held here", entry.seq),
+        ))
+    }
+
+    pub(super) fn handle_log(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        vault: VaultId,
+        after: Option<(DeviceId, u64)>,
+    ) -> Decision {
+        let view = View { facts, overlay: &self.overlay };
+        self.check_reader(&view, role, vault)?;
+        let mut cursor = after.map(|(device, seq)| key(&[&vault.0, &device.0, &seq.to_be_bytes()]));
+        let mut entries = Vec::new();
+        let mut len = 0;
+        let more = loop {
+            let rows = facts.scan(Table::Entry, &vault.0, cursor.as_deref(), 16)?;
+            let Some((last, _)) = rows.last() else { break false };
+            cursor = Some(last.clone());
+            for (_, bytes) in rows {
+                len += bytes.len();
+                entries.push(decode(Table::Entry, &bytes)?);
+            }
+            if len > PAGE_LEN {
+                break true;
+            }
+        };
+        self.reply(lane, Response::Log { entries, more });
+        Ok(())
+    }
+}
+
+/// Whether a version is newer than the one known. One version is one content: a statement with
+/// the same number and other content is not news, and never replaces the first.
+fn is_news(
+    known: Option<Result<u64, crate::sign::SignatureError>>,
+    version: u64,
+) -> Result<bool, Refusal> {
+    match known {
+        None => Ok(true),
+        Some(Ok(known)) => Ok(version > known),
+        Some(Err(error)) => Err(refusal(RefusalCode::Internal, error.to_string())),
+    }
+}

@@ -1,0 +1,354 @@
+//! Who is vouched for, who is a member, and how members learn of each other.
+
+use super::facts::Facts;
+use super::facts::{self, FactsError, Table, View, Write};
+use super::{CallId, Decision, LaneId, Link, LinkId, Note, Output, Peer, Role, Then, refusal};
+use crate::certificate::{
+    Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest, NodeCertificate,
+    NodeRecord, Trust, VaultCertificate,
+};
+use crate::id::{NodeId, PublicKey};
+use crate::message::{Greeting, MemberStatus, RefusalCode, Request, Response};
+use crate::sign::Signed;
+use crate::time::{Mono, Now, Period};
+use std::collections::BTreeMap;
+
+/// Most members that a node keeps.
+const MEMBERS_MAX: usize = crate::certificate::ROSTER_MAX;
+/// Members asked in one round of exchange: log-many rounds reach everybody.
+const EXCHANGE_FANOUT: usize = 3;
+/// How long a certificate made by an admitter counts.
+const CERTIFICATE_VALIDITY: Period = Period::days(5 * 365);
+
+/// Another node that is vouched for.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) signed: Signed<NodeRecord>,
+    pub(super) record: NodeRecord,
+    pub(super) heard: Option<Mono>,
+}
+
+/// What an answer is awaited for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Welcome(LinkId),
+    Members(NodeId),
+}
+
+/// The members stored, as far as they are still vouched for.
+pub(super) fn load(
+    view: &View<'_>,
+    trust: &Trust,
+    now: Now,
+) -> Result<BTreeMap<NodeId, Member>, FactsError> {
+    let mut members = BTreeMap::new();
+    for (_, bytes) in view.facts.scan(Table::Member, &[], None, MEMBERS_MAX)? {
+        let signed: Signed<NodeRecord> = facts::decode(Table::Member, &bytes)?;
+        if let Ok((record, certificate)) = NodeRecord::verify(&signed, now.wall)
+            && trust.check(certificate.operator).is_ok()
+        {
+            members.insert(record.node, Member { signed, record, heard: None });
+        }
+    }
+    Ok(members)
+}
+
+impl Peer {
+    pub(super) fn handle_connected(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        key: PublicKey,
+        outbound: bool,
+    ) {
+        let greet_by = now.mono.after(self.config.greeting_timeout);
+        self.links.insert(link, Link { key, outbound, role: None, greet_by });
+        if outbound {
+            let greeting = Box::new(Greeting::Node(self.record.clone()));
+            let call = self.call(Pending::Welcome(link));
+            self.outputs.push_back(Output::Greet { call, link, greeting });
+        }
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, node: NodeId) {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.heard = None;
+        }
+    }
+
+    pub(super) fn handle_greeting(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        link: LinkId,
+        lane: LaneId,
+        greeting: Greeting,
+    ) -> Decision {
+        let key = match self.links.get(&link) {
+            Some(link) if link.role.is_none() => link.key,
+            Some(_) => return Err(refusal(RefusalCode::Malformed, "a second greeting")),
+            None => return Ok(()),
+        };
+        match greeting {
+            Greeting::Node(signed) => {
+                let node = self.accept_member(now, &signed, Some(key))?;
+                self.welcome(now, link, lane, Role::Node(node));
+                Ok(())
+            }
+            Greeting::Device { vault, device } => {
+                self.greet_device(now, facts, link, lane, key, &vault, &device)
+            }
+            Greeting::Console(pass) => {
+                let pass = ConsolePass::verify(&pass, key, now.wall)?;
+                if pass.node != self.node() && !self.members.contains_key(&pass.node) {
+                    return Err(refusal(
+                        RefusalCode::NotVouched,
+                        format!("node {} is not a member known here", pass.node),
+                    ));
+                }
+                self.welcome(now, link, lane, Role::Console);
+                Ok(())
+            }
+            Greeting::Join { invitation, request } => {
+                self.admit(now, facts, lane, key, invitation, &request)
+            }
+        }
+    }
+
+    fn welcome(&mut self, now: Now, link: LinkId, lane: LaneId, role: Role) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.role = Some(role);
+        }
+        self.reply(lane, Response::Welcome { record: self.record.clone(), wall: now.wall });
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all of one greeting")]
+    fn greet_device(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        link: LinkId,
+        lane: LaneId,
+        key: PublicKey,
+        vault: &Signed<VaultCertificate>,
+        device: &Signed<DeviceCertificate>,
+    ) -> Decision {
+        let certificate = vault.verify().map_err(crate::certificate::CertificateError::from)?;
+        self.trust.check(certificate.operator)?;
+        let device_certificate = DeviceCertificate::verify(device, now.wall)?;
+        if device_certificate.vault != certificate.vault {
+            return Err(refusal(RefusalCode::NotVouched, "the device belongs to another vault"));
+        }
+        if device_certificate.device.key() != key {
+            return Err(refusal(RefusalCode::NotVouched, "the certificate is another device's"));
+        }
+        let (vault_id, device_id) = (certificate.vault, device_certificate.device);
+        let role = Role::Device { vault: vault_id, device: device_id };
+        let view = View { facts, overlay: &self.overlay };
+        if view.device(vault_id, device_id)?.as_ref() == Some(device) {
+            self.welcome(now, link, lane, role);
+            return Ok(());
+        }
+        // The device's certificate is kept: what it signs must be verifiable when it is gone.
+        let writes = vec![Write::device(vault_id, device_id, device)];
+        let response = Box::new(Response::Welcome { record: self.record.clone(), wall: now.wall });
+        self.persist(writes, None, Then::Welcome { lane, link, role, response });
+        Ok(())
+    }
+
+    /// Certifies a node that bears an invitation of this node's operator, once.
+    fn admit(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        key: PublicKey,
+        signed: Signed<Invitation>,
+        request: &Signed<JoinRequest>,
+    ) -> Decision {
+        let ticket = |text: String| refusal(RefusalCode::Ticket, text);
+        let invitation =
+            Invitation::verify(&signed, now.wall).map_err(|e| ticket(e.to_string()))?;
+        let request = request.verify().map_err(|e| ticket(e.to_string()))?;
+        if invitation.operator != self.certificate.operator {
+            return Err(ticket("the ticket is another operator's".into()));
+        }
+        if invitation.admitter != self.node() {
+            return Err(ticket("the ticket names another node".into()));
+        }
+        if request.bearer != invitation.bearer || request.node.key() != key {
+            return Err(ticket("the ticket's secret does not vouch for this node".into()));
+        }
+        let labels = invitation.labels_for(&request.labels).map_err(|e| ticket(e.to_string()))?;
+        let view = View { facts, overlay: &self.overlay };
+        let redeemed = view.redeemed(invitation.bearer)?;
+        if redeemed.is_some_and(|node| node != request.node) {
+            return Err(ticket("the ticket was used before: ask for a new one".into()));
+        }
+        let certificate = NodeCertificate {
+            node: request.node,
+            operator: invitation.operator,
+            labels,
+            issued: now.wall,
+            expires: now.wall.after(CERTIFICATE_VALIDITY),
+            authority: Authority::Admitter { node: self.node(), invitation: signed },
+        };
+        let certificate = Signed::sign(&certificate, &self.key);
+        let response = Box::new(Response::Admitted { certificate, members: self.known_records() });
+        let writes = vec![Write::redeemed(invitation.bearer, request.node)];
+        self.persist(writes, None, Then::Reply { lane, response, close: true });
+        Ok(())
+    }
+
+    /// Takes a node's record when it is vouched for and news, and says whose it is.
+    fn accept_member(
+        &mut self,
+        now: Now,
+        signed: &Signed<NodeRecord>,
+        presented_by: Option<PublicKey>,
+    ) -> Result<NodeId, crate::message::Refusal> {
+        let (record, certificate) = NodeRecord::verify(signed, now.wall)?;
+        self.trust.check(certificate.operator)?;
+        let node = record.node;
+        if let Some(key) = presented_by
+            && node.key() != key
+        {
+            return Err(refusal(RefusalCode::NotVouched, "the certificate is another node's"));
+        }
+        if node == self.node() {
+            return Ok(node);
+        }
+        let heard = presented_by.map(|_| now.mono);
+        let full = self.members.len() >= MEMBERS_MAX;
+        match self.members.get_mut(&node) {
+            Some(member) if member.record.version >= record.version => {
+                member.heard = heard.or(member.heard);
+                return Ok(node);
+            }
+            None if full => {
+                return Err(refusal(
+                    RefusalCode::Quota,
+                    format!("{MEMBERS_MAX} members are known already"),
+                ));
+            }
+            known => {
+                let was = known.and_then(|member| member.heard);
+                self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
+                let member = Member { signed: signed.clone(), record, heard: heard.or(was) };
+                self.members.insert(node, member);
+            }
+        }
+        self.persist(vec![Write::member(node, signed)], None, Then::Nothing);
+        Ok(node)
+    }
+
+    pub(super) fn handle_members(
+        &mut self,
+        now: Now,
+        lane: LaneId,
+        role: &Role,
+        records: Vec<Signed<NodeRecord>>,
+    ) -> Decision {
+        if matches!(role, Role::Node(_)) {
+            self.learn(now, &records);
+        }
+        let known = self.known_records();
+        self.reply(lane, Response::Members(known));
+        Ok(())
+    }
+
+    /// Takes the records that are vouched for; the others are nobody's fault and are left out.
+    fn learn(&mut self, now: Now, records: &[Signed<NodeRecord>]) {
+        for signed in records.iter().take(MEMBERS_MAX) {
+            let _ = self.accept_member(now, signed, None);
+        }
+    }
+
+    fn known_records(&self) -> Vec<Signed<NodeRecord>> {
+        let others = self.members.values().map(|member| member.signed.clone());
+        std::iter::once(self.record.clone()).chain(others).collect()
+    }
+
+    pub(super) fn member_status(&self, now: Now) -> Vec<MemberStatus> {
+        self.members
+            .iter()
+            .map(|(&node, member)| MemberStatus {
+                node,
+                heard: member.heard.map(|heard| Period(now.mono.0.saturating_sub(heard.0))),
+            })
+            .collect()
+    }
+
+    /// One round of anti-entropy: a few members in turn, or the bootstrap nodes while nobody is known.
+    pub(super) fn exchange_members(&mut self) {
+        self.rounds += 1;
+        let mut targets: Vec<(NodeId, Vec<String>)> = self
+            .members
+            .values()
+            .map(|member| (member.record.node, member.record.addresses.clone()))
+            .collect();
+        let start = (self.rounds as usize).wrapping_mul(EXCHANGE_FANOUT) % targets.len().max(1);
+        targets.rotate_left(start);
+        targets.truncate(EXCHANGE_FANOUT);
+        for (node, addresses) in &self.config.bootstrap {
+            if !self.members.contains_key(node) {
+                targets.push((*node, addresses.clone()));
+            }
+        }
+        for (node, addresses) in targets {
+            if node == self.node() {
+                continue;
+            }
+            match self.link_to(node) {
+                Some(link) => self.exchange_with(node, link),
+                None => self.outputs.push_back(Output::Dial { node, addresses }),
+            }
+        }
+    }
+
+    fn link_to(&self, node: NodeId) -> Option<LinkId> {
+        let vouched = |link: &&LinkId| self.links[link].role == Some(Role::Node(node));
+        self.links.keys().find(vouched).copied()
+    }
+
+    fn exchange_with(&mut self, node: NodeId, link: LinkId) {
+        let request = Box::new(Request::Members(self.known_records()));
+        let call = self.call(Pending::Members(node));
+        self.outputs.push_back(Output::Call { call, link, request });
+    }
+
+    fn call(&mut self, pending: Pending) -> CallId {
+        let call = CallId(self.next_token);
+        self.next_token += 1;
+        self.calls.insert(call, pending);
+        call
+    }
+
+    pub(super) fn handle_answer(&mut self, now: Now, call: CallId, response: Option<Response>) {
+        match (self.calls.remove(&call), response) {
+            (Some(Pending::Welcome(link)), Some(Response::Welcome { record, .. })) => {
+                let Some(key) = self.links.get(&link).map(|link| link.key) else { return };
+                match self.accept_member(now, &record, Some(key)) {
+                    Ok(node) => {
+                        if let Some(link) = self.links.get_mut(&link) {
+                            link.role = Some(Role::Node(node));
+                        }
+                        self.exchange_with(node, link);
+                    }
+                    Err(refusal) => {
+                        self.count_refusal(key, &refusal);
+                        self.outputs.push_back(Output::Close { link });
+                    }
+                }
+            }
+            (Some(Pending::Welcome(link)), _) => self.outputs.push_back(Output::Close { link }),
+            (Some(Pending::Members(node)), Some(Response::Members(records))) => {
+                if let Some(member) = self.members.get_mut(&node) {
+                    member.heard = Some(now.mono);
+                }
+                self.learn(now, &records);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,642 @@
+//! One node's state machine, without I/O.
+//!
+//! The driver tells the peer what happened ([`Peer::handle`], [`Peer::handle_timeout`]), then takes
+//! what is to be done ([`Peer::poll_output`]) until there is nothing more, and calls again at
+//! [`Peer::poll_timeout`]. The contract:
+//!
+//! - Stored state is read through [`Facts`] and changed only by [`Output::Persist`]. The driver
+//!   makes each one durable whole or not at all, in the order given, and reports
+//!   [`Input::Persisted`] or [`Input::PersistFailed`]. A reply that promises something leaves the peer
+//!   only after that report, so no driver can acknowledge too early.
+//! - Bulk bytes do not pass through here. [`Output::Receive`] tells the driver to take the raw bytes that
+//!   follow a `Put` into temporary storage, hashing them; it reports [`Input::Received`] with what it
+//!   found, and the peer decides whether they are kept ([`Output::Persist`] names the lane) or not
+//!   ([`Output::Discard`]).
+//! - A *link* is one authenticated connection: the driver vouches that the other side has the secret
+//!   half of its key. A *lane* is a stream on which requests arrive one at a time; the driver sends
+//!   the next one only after the reply to the last.
+//! - Nothing but a greeting is answered on a link before it is vouched for.
+
+mod facts;
+mod holder;
+mod ledger;
+mod membership;
+#[cfg(test)]
+mod tests;
+
+pub use facts::{Facts, FactsError, Held, MemoryFacts, Rows, Table, Usage, Write};
+
+use crate::certificate::{NodeCertificate, NodeRecord, Trust};
+use crate::id::{DeviceId, NodeId, PublicKey, ShardId, VaultId};
+use crate::label::Site;
+use crate::message::{Greeting, NodeStatus, Refusal, RefusalCode, Request, Response};
+use crate::sign::{SecretKey, Signed};
+use crate::time::{Mono, Now, Period};
+use facts::{Overlay, View};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A connection, named by the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// A stream on which requests arrive, named by the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub u64);
+
+/// A request that this peer makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection is up; the other side has this key.
+    Connected {
+        /// The connection.
+        link: LinkId,
+        /// The other side.
+        key: PublicKey,
+        /// Whether this side dialed.
+        outbound: bool,
+    },
+    /// A connection is gone.
+    Disconnected(LinkId),
+    /// [`Output::Dial`] led to nothing.
+    DialFailed(NodeId),
+    /// A greeting arrived.
+    Greeting {
+        /// On this connection.
+        link: LinkId,
+        /// On this stream.
+        lane: LaneId,
+        /// It.
+        greeting: Box<Greeting>,
+    },
+    /// A request arrived.
+    Request {
+        /// On this connection.
+        link: LinkId,
+        /// On this stream.
+        lane: LaneId,
+        /// It.
+        request: Box<Request>,
+    },
+    /// Something arrived that is no message. The driver closes the connection.
+    Malformed {
+        /// On this connection.
+        link: LinkId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The raw bytes asked for by [`Output::Receive`] are in temporary storage.
+    Received {
+        /// On this stream.
+        lane: LaneId,
+        /// The hash of what came.
+        shard: ShardId,
+    },
+    /// They are not, and will not be: the stream ended, or there was no space.
+    ReceiveFailed {
+        /// On this stream.
+        lane: LaneId,
+        /// What to tell the other side, if it can still hear.
+        refusal: Refusal,
+    },
+    /// An [`Output::Persist`] is durable.
+    Persisted(u64),
+    /// It is not, and will not be.
+    PersistFailed {
+        /// Which.
+        token: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The answer to [`Output::Call`]; `None` when there was none.
+    Answer {
+        /// Which call.
+        call: CallId,
+        /// The answer.
+        response: Option<Box<Response>>,
+    },
+    /// How much space the disk has for shards, in bytes.
+    Space(u64),
+    /// Stored state is in doubt, or no longer: shown in the status.
+    Doubt(Option<String>),
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a response; close the link after it when asked to.
+    Reply {
+        /// On this stream.
+        lane: LaneId,
+        /// It.
+        response: Box<Response>,
+        /// Whether the connection ends with it.
+        close: bool,
+    },
+    /// Take `len` raw bytes into temporary storage.
+    Receive {
+        /// From this stream.
+        lane: LaneId,
+        /// What they should be.
+        shard: ShardId,
+        /// How many.
+        len: u32,
+    },
+    /// Read and forget `len` raw bytes (or the temporary storage already filled), then respond.
+    Discard {
+        /// From this stream.
+        lane: LaneId,
+        /// How many are still to be read.
+        len: u32,
+        /// Then send this.
+        response: Box<Response>,
+    },
+    /// Send bytes of a shard, after a `Bytes` response.
+    Transmit {
+        /// On this stream.
+        lane: LaneId,
+        /// The shard.
+        shard: ShardId,
+        /// From here.
+        offset: u32,
+        /// So many.
+        len: u32,
+    },
+    /// Make this durable, all or nothing, and report it.
+    Persist {
+        /// What to report.
+        token: u64,
+        /// Rows.
+        writes: Vec<Write>,
+        /// The shard received on this stream becomes one that is held. The note goes into its file, so
+        /// that the rows can be made again from it.
+        shard: Option<(LaneId, ShardId, Vec<u8>)>,
+    },
+    /// Connect to a node.
+    Dial {
+        /// The node.
+        node: NodeId,
+        /// Where to try.
+        addresses: Vec<String>,
+    },
+    /// Send a greeting and report the answer.
+    Greet {
+        /// The call.
+        call: CallId,
+        /// The connection.
+        link: LinkId,
+        /// It.
+        greeting: Box<Greeting>,
+    },
+    /// Send a request and report the answer.
+    Call {
+        /// The call.
+        call: CallId,
+        /// The connection.
+        link: LinkId,
+        /// It.
+        request: Box<Request>,
+    },
+    /// Close a connection.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+    /// Something worth a line in the log.
+    Note(Note),
+}
+
+/// What is worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Somebody was refused.
+    Refused {
+        /// Who.
+        key: PublicKey,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A node is now a member.
+    Joined(Site),
+    /// A device's log has forked; both sides are kept.
+    Forked {
+        /// Whose vault.
+        vault: VaultId,
+        /// The device.
+        device: DeviceId,
+    },
+}
+
+/// What a peer is set to.
+#[derive(Debug, Clone)]
+pub struct PeerConfig {
+    /// Bytes of shards that this node takes.
+    pub quota: u64,
+    /// The longest lock that it promises.
+    pub lock_max: Period,
+    /// Bytes being received at once, over all streams; beyond it puts are told to come later.
+    pub inflight_max: u64,
+    /// A connection must be vouched for within this time.
+    pub greeting_timeout: Period,
+    /// How often members are exchanged.
+    pub exchange_period: Period,
+    /// Where to look for members at first.
+    pub bootstrap: Vec<(NodeId, Vec<String>)>,
+    /// This software's version, as shown to others.
+    pub version: String,
+}
+
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self {
+            quota: 100 << 30,
+            lock_max: Period::days(400),
+            inflight_max: 128 << 20,
+            greeting_timeout: Period::seconds(10),
+            exchange_period: Period::seconds(30),
+            bootstrap: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+/// As whom the other side of a link is vouched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Role {
+    Node(NodeId),
+    Device { vault: VaultId, device: DeviceId },
+    Console,
+}
+
+#[derive(Debug)]
+struct Link {
+    key: PublicKey,
+    outbound: bool,
+    role: Option<Role>,
+    greet_by: Mono,
+}
+
+/// What to do once something is durable.
+#[derive(Debug)]
+enum Then {
+    Nothing,
+    Reply { lane: LaneId, response: Box<Response>, close: bool },
+    Held { lane: LaneId, response: Box<Response>, vault: VaultId, len: u64 },
+    Welcome { lane: LaneId, link: LinkId, role: Role, response: Box<Response> },
+}
+
+/// The state machine of one node. See the module for the contract.
+#[derive(Debug)]
+pub struct Peer {
+    key: SecretKey,
+    certificate: NodeCertificate,
+    record: Signed<NodeRecord>,
+    trust: Trust,
+    config: PeerConfig,
+    members: BTreeMap<NodeId, membership::Member>,
+    links: BTreeMap<LinkId, Link>,
+    receiving: BTreeMap<LaneId, holder::Receiving>,
+    calls: BTreeMap<CallId, membership::Pending>,
+    usage: BTreeMap<VaultId, Usage>,
+    overlay: Overlay,
+    pending: BTreeMap<u64, Then>,
+    outputs: VecDeque<Output>,
+    refused: BTreeMap<RefusalCode, u64>,
+    space: u64,
+    doubt: Option<String>,
+    next_token: u64,
+    exchange_at: Mono,
+    rounds: u64,
+}
+
+/// Why a peer cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Its own certificate does not count.
+    #[error("this node's certificate: {0}")]
+    Certificate(#[from] crate::certificate::CertificateError),
+    /// Stored state cannot be read.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+}
+
+type Decision = Result<(), Refusal>;
+
+fn refusal(code: RefusalCode, text: impl Into<String>) -> Refusal {
+    Refusal { code, text: text.into() }
+}
+
+impl From<FactsError> for Refusal {
+    fn from(error: FactsError) -> Self {
+        refusal(RefusalCode::Internal, error.to_string())
+    }
+}
+
+impl From<crate::certificate::CertificateError> for Refusal {
+    fn from(error: crate::certificate::CertificateError) -> Self {
+        refusal(RefusalCode::NotVouched, error.to_string())
+    }
+}
+
+impl Peer {
+    /// The peer with this key, as its certificate and stored state say. `addresses` is where others
+    /// reach it; `trust` whom it believes besides its own operator.
+    pub fn new(
+        key: SecretKey,
+        certificate: &Signed<NodeCertificate>,
+        trust: Trust,
+        addresses: Vec<String>,
+        config: PeerConfig,
+        now: Now,
+        facts: &dyn Facts,
+    ) -> Result<Self, StartError> {
+        let verified = NodeCertificate::verify(certificate, now.wall)?;
+        trust.check(verified.operator)?;
+        // A later start has a later version, whatever the clock did: the one stored plus one at least.
+        let view = View { facts, overlay: &Overlay::default() };
+        let members = membership::load(&view, &trust, now)?;
+        let node = NodeId::from(key.public());
+        let stored = members.get(&node).map_or(0, |member| member.record.version);
+        let record = NodeRecord {
+            node,
+            certificate: certificate.clone(),
+            addresses,
+            version: now.wall.0.max(stored + 1),
+        };
+        let signed = Signed::sign(&record, &key);
+        NodeRecord::verify(&signed, now.wall)?;
+        let mut usage = BTreeMap::new();
+        for (key, bytes) in facts.scan(Table::Usage, &[], None, usize::MAX)? {
+            if let Ok(vault) = key.try_into() {
+                usage.insert(VaultId(vault), facts::decode(Table::Usage, &bytes)?);
+            }
+        }
+        let mut peer = Self {
+            key,
+            certificate: verified,
+            record: signed,
+            trust,
+            config,
+            members,
+            links: BTreeMap::new(),
+            receiving: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            usage,
+            overlay: Overlay::default(),
+            pending: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            refused: BTreeMap::new(),
+            space: u64::MAX,
+            doubt: None,
+            next_token: 0,
+            exchange_at: now.mono,
+            rounds: 0,
+        };
+        peer.members.remove(&node);
+        let write = Write::member(node, &peer.record);
+        peer.persist(vec![write], None, Then::Nothing);
+        Ok(peer)
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.certificate.node
+    }
+
+    /// Its certificate and addresses, as told to others.
+    #[must_use]
+    pub fn record(&self) -> &Signed<NodeRecord> {
+        &self.record
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Now, facts: &dyn Facts, input: Input) {
+        match input {
+            Input::Connected { link, key, outbound } => {
+                self.handle_connected(now, link, key, outbound)
+            }
+            Input::Disconnected(link) => {
+                self.links.remove(&link);
+            }
+            Input::DialFailed(node) => self.handle_dial_failed(node),
+            Input::Greeting { link, lane, greeting } => {
+                let decision = self.handle_greeting(now, facts, link, lane, *greeting);
+                self.refuse_on_error(link, lane, decision, true);
+            }
+            Input::Request { link, lane, request } => {
+                self.handle_request(now, facts, link, lane, *request)
+            }
+            Input::Malformed { link, reason } => {
+                let key = self.links.get(&link).map(|link| link.key);
+                if let Some(key) = key {
+                    self.count_refusal(key, &refusal(RefusalCode::Malformed, reason));
+                }
+                self.outputs.push_back(Output::Close { link });
+            }
+            Input::Received { lane, shard } => self.handle_received(now, lane, shard),
+            Input::ReceiveFailed { lane, refusal } => {
+                if self.receiving.remove(&lane).is_some() {
+                    let response = Box::new(Response::Refused(refusal));
+                    self.outputs.push_back(Output::Reply { lane, response, close: false });
+                }
+            }
+            Input::Persisted(token) => self.handle_persisted(token),
+            Input::PersistFailed { token, refusal } => self.handle_persist_failed(token, refusal),
+            Input::Answer { call, response } => {
+                self.handle_answer(now, call, response.map(|response| *response));
+            }
+            Input::Space(bytes) => self.space = bytes,
+            Input::Doubt(doubt) => self.doubt = doubt,
+        }
+    }
+
+    /// Takes in that time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let late: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.role.is_none() && link.greet_by <= now.mono)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in late {
+            if let Some(link) = self.links.remove(&id)
+                && !link.outbound
+            {
+                self.count_refusal(
+                    link.key,
+                    &refusal(RefusalCode::NotVouched, "no greeting in time"),
+                );
+            }
+            self.outputs.push_back(Output::Close { link: id });
+        }
+        if self.exchange_at <= now.mono {
+            self.exchange_at = now.mono.after(self.config.exchange_period);
+            self.exchange_members();
+        }
+    }
+
+    /// When to call [`Peer::handle_timeout`] next, at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Mono {
+        let greetings =
+            self.links.values().filter(|link| link.role.is_none()).map(|link| link.greet_by);
+        greetings.fold(self.exchange_at, Mono::min)
+    }
+
+    /// What to do next, if anything.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn handle_request(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        link: LinkId,
+        lane: LaneId,
+        request: Request,
+    ) {
+        let Some(role) = self.links.get(&link).and_then(|link| link.role.clone()) else {
+            let key = self.links.get(&link).map(|link| link.key);
+            if let Some(key) = key {
+                self.count_refusal(
+                    key,
+                    &refusal(RefusalCode::NotVouched, "a request before a greeting"),
+                );
+            }
+            self.outputs.push_back(Output::Close { link });
+            return;
+        };
+        if let Role::Node(node) = &role
+            && let Some(member) = self.members.get_mut(node)
+        {
+            member.heard = Some(now.mono);
+        }
+        let decision = match request {
+            Request::Members(records) => self.handle_members(now, lane, &role, records),
+            Request::Status => self.handle_status(now, lane),
+            Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
+            Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),
+            Request::Append(entry) => self.handle_append(now, facts, lane, &role, entry),
+            Request::Log { vault, after } => self.handle_log(facts, lane, &role, vault, after),
+            Request::Put { record, index, len } => {
+                // The bytes follow whatever is decided, so a refusal reads and forgets them.
+                let decision = self.handle_put(now, facts, lane, &role, record, index, len);
+                if let Err(refusal) = decision {
+                    self.count_link_refusal(link, &refusal);
+                    let response = Box::new(Response::Refused(refusal));
+                    self.outputs.push_back(Output::Discard { lane, len, response });
+                }
+                return;
+            }
+            Request::Replace(record) => self.handle_replace(now, facts, lane, &role, record),
+            Request::Get { shard, offset, len } => {
+                self.handle_get(facts, lane, &role, shard, offset, len)
+            }
+            Request::Records { vault, stripes } => {
+                self.handle_records(facts, lane, &role, vault, &stripes)
+            }
+            Request::Inventory { vault, after } => {
+                self.handle_inventory(facts, lane, &role, vault, after)
+            }
+        };
+        self.refuse_on_error(link, lane, decision, false);
+    }
+
+    fn handle_status(&mut self, now: Now, lane: LaneId) -> Decision {
+        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
+        let status = NodeStatus {
+            record: self.record.clone(),
+            version: self.config.version.clone(),
+            used,
+            shards: self.usage.values().map(|usage| usage.shards).sum(),
+            room: self.config.quota.saturating_sub(used).min(self.space),
+            quota: self.config.quota,
+            doubt: self.doubt.clone(),
+            members: self.member_status(now),
+            refused: self.refused.iter().map(|(code, &n)| (code.as_str().to_owned(), n)).collect(),
+        };
+        self.reply(lane, Response::Status(Box::new(status)));
+        Ok(())
+    }
+
+    fn reply(&mut self, lane: LaneId, response: Response) {
+        self.outputs.push_back(Output::Reply { lane, response: Box::new(response), close: false });
+    }
+
+    fn refuse_on_error(&mut self, link: LinkId, lane: LaneId, decision: Decision, close: bool) {
+        if let Err(refusal) = decision {
+            self.count_link_refusal(link, &refusal);
+            let response = Box::new(Response::Refused(refusal));
+            self.outputs.push_back(Output::Reply { lane, response, close });
+        }
+    }
+
+    fn count_link_refusal(&mut self, link: LinkId, refusal: &Refusal) {
+        if let Some(key) = self.links.get(&link).map(|link| link.key) {
+            self.count_refusal(key, refusal);
+        }
+    }
+
+    fn count_refusal(&mut self, key: PublicKey, refusal: &Refusal) {
+        *self.refused.entry(refusal.code).or_default() += 1;
+        self.outputs.push_back(Output::Note(Note::Refused { key, refusal: refusal.clone() }));
+    }
+
+    fn persist(
+        &mut self,
+        writes: Vec<Write>,
+        shard: Option<(LaneId, ShardId, Vec<u8>)>,
+        then: Then,
+    ) {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.overlay.add(token, &writes);
+        self.pending.insert(token, then);
+        self.outputs.push_back(Output::Persist { token, writes, shard });
+    }
+
+    fn handle_persisted(&mut self, token: u64) {
+        self.overlay.settle(token);
+        match self.pending.remove(&token) {
+            None | Some(Then::Nothing) => {}
+            Some(Then::Reply { lane, response, close }) => {
+                self.outputs.push_back(Output::Reply { lane, response, close });
+            }
+            Some(Then::Held { lane, response, .. }) => {
+                self.outputs.push_back(Output::Reply { lane, response, close: false });
+            }
+            Some(Then::Welcome { lane, link, role, response }) => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.role = Some(role);
+                }
+                self.outputs.push_back(Output::Reply { lane, response, close: false });
+            }
+        }
+    }
+
+    fn handle_persist_failed(&mut self, token: u64, refusal: Refusal) {
+        self.overlay.settle(token);
+        let response = Box::new(Response::Refused(refusal));
+        match self.pending.remove(&token) {
+            None | Some(Then::Nothing) => {}
+            Some(Then::Held { lane, vault, len, .. }) => {
+                // Rows that were decided after this one count its bytes: write the true figure.
+                let usage = self.usage.entry(vault).or_default();
+                usage.bytes = usage.bytes.saturating_sub(len);
+                usage.shards = usage.shards.saturating_sub(1);
+                let write = Write::usage(vault, *usage);
+                self.persist(vec![write], None, Then::Nothing);
+                self.outputs.push_back(Output::Reply { lane, response, close: false });
+            }
+            Some(Then::Reply { lane, .. } | Then::Welcome { lane, .. }) => {
+                self.outputs.push_back(Output::Reply { lane, response, close: false });
+            }
+        }
+    }
+}

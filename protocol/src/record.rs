@@ -1,0 +1,231 @@
+//! Stripes, their public records, and the receipts of holders.
+//!
+//! A [`Stripe`] never changes and names itself by its hash. A [`Record`] says who holds it; a device
+//! signs it, and a higher version replaces it when shards move. A [`Receipt`] is a holder's promise.
+
+use crate::id::{DeviceId, NodeId, PublicKey, SessionId, ShardId, StripeId, VaultId};
+use crate::policy::{Policy, PolicyError};
+use crate::sign::Statement;
+use crate::time::{Period, Wall};
+use serde::{Deserialize, Serialize};
+
+/// Most shards of a stripe: the erasure code works over GF(2^8).
+pub const SHARDS_MAX: u16 = 256;
+/// Longest shard, in bytes. (A whole pack at k = 1.)
+pub const SHARD_LEN_MAX: u32 = 17 << 20;
+/// Codecs known: 1 is the code of `reed-solomon-erasure` 6.
+pub const CODEC_REED_SOLOMON: u8 = 1;
+
+/// A record whose numbers do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// k and n make no code.
+    #[error("{k} of {n} shards make no code: 1 ≤ k ≤ n ≤ {SHARDS_MAX}")]
+    Code {
+        /// Data shards.
+        k: u16,
+        /// All shards.
+        n: u16,
+    },
+    /// An erasure code that this software does not know.
+    #[error("codec {0} is not known")]
+    Codec(u8),
+    /// A shard's length is zero, too large or not a multiple of 64.
+    #[error("shards of {0} bytes: 64 to {SHARD_LEN_MAX}, a multiple of 64")]
+    ShardLen(u32),
+    /// A list has another length than n.
+    #[error("{what}: {found} listed, {n} expected")]
+    Count {
+        /// Which list.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// What it should be.
+        n: u16,
+    },
+    /// One node would hold two shards.
+    #[error("node {0} is to hold two shards of one stripe")]
+    TwoShards(NodeId),
+    /// The policy cannot be meant.
+    #[error("policy: {0}")]
+    Policy(#[from] PolicyError),
+}
+
+/// A pack, erasure-coded: what it is made of, for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stripe {
+    /// Whose it is.
+    pub vault: VaultId,
+    /// Which erasure code.
+    pub codec: u8,
+    /// Shards needed.
+    pub k: u16,
+    /// Shards made.
+    pub n: u16,
+    /// Bytes in each.
+    pub shard_len: u32,
+    /// Their names, in the code's order: the first k are the pack itself.
+    pub shards: Vec<ShardId>,
+}
+
+impl Stripe {
+    /// The stripe's name: the hash of all it says.
+    #[must_use]
+    pub fn id(&self) -> StripeId {
+        StripeId(blake3::derive_key("strewn 2026-11 stripe v1", &crate::codec::encode(self)))
+    }
+
+    /// Checks that the numbers fit together.
+    pub fn check(&self) -> Result<(), RecordError> {
+        if self.codec != CODEC_REED_SOLOMON {
+            return Err(RecordError::Codec(self.codec));
+        }
+        if self.k == 0 || self.k > self.n || self.n > SHARDS_MAX {
+            return Err(RecordError::Code { k: self.k, n: self.n });
+        }
+        let len = self.shard_len;
+        if len == 0 || len > SHARD_LEN_MAX || !len.is_multiple_of(64) {
+            return Err(RecordError::ShardLen(len));
+        }
+        check_len("shards", self.shards.len(), self.n)
+    }
+}
+
+fn check_len(what: &'static str, found: usize, n: u16) -> Result<(), RecordError> {
+    if found == usize::from(n) { Ok(()) } else { Err(RecordError::Count { what, found, n }) }
+}
+
+/// The public description of a stripe and where it lies. It tells nothing of the content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The stripe.
+    pub stripe: Stripe,
+    /// The session that wrote it.
+    pub session: SessionId,
+    /// What its placement must satisfy, and for how long it is kept.
+    pub policy: Policy,
+    /// Who holds which shard, in the order of [`Stripe::shards`].
+    pub holders: Vec<NodeId>,
+    /// Grows when shards move.
+    pub version: u32,
+    /// Who signs.
+    pub device: DeviceId,
+}
+
+impl Statement for Record {
+    const CONTEXT: &'static str = "strewn record";
+    const LEN_MAX: usize = 32 << 10;
+    fn signer(&self) -> PublicKey {
+        self.device.key()
+    }
+}
+
+impl Record {
+    /// Checks that the numbers fit together.
+    pub fn check(&self) -> Result<(), RecordError> {
+        self.stripe.check()?;
+        check_len("holders", self.holders.len(), self.stripe.n)?;
+        let mut holders = self.holders.clone();
+        holders.sort_unstable();
+        if let Some(pair) = holders.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(RecordError::TwoShards(pair[0]));
+        }
+        self.policy.check()?;
+        Ok(())
+    }
+
+    /// Which shard the node is to hold.
+    #[must_use]
+    pub fn index_of(&self, node: NodeId) -> Option<u16> {
+        self.holders.iter().position(|&holder| holder == node).map(|index| index as u16)
+    }
+}
+
+/// A holder's promise: it has the shard on durable storage and keeps it for the period, counted
+/// from this receipt by its own clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Who promises.
+    pub holder: NodeId,
+    /// Whose shard it is.
+    pub vault: VaultId,
+    /// Of which stripe.
+    pub stripe: StripeId,
+    /// Its place in the stripe.
+    pub index: u16,
+    /// The shard.
+    pub shard: ShardId,
+    /// Its length in bytes.
+    pub len: u32,
+    /// How long it is kept at least.
+    pub keep: Period,
+    /// When it was received, by the holder's wall clock.
+    pub received: Wall,
+}
+
+impl Statement for Receipt {
+    const CONTEXT: &'static str = "strewn receipt";
+    const LEN_MAX: usize = 1 << 10;
+    fn signer(&self) -> PublicKey {
+        self.holder.key()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripe() -> Stripe {
+        Stripe {
+            vault: VaultId([1; 32]),
+            codec: CODEC_REED_SOLOMON,
+            k: 2,
+            n: 3,
+            shard_len: 128,
+            shards: vec![ShardId([1; 32]), ShardId([2; 32]), ShardId([3; 32])],
+        }
+    }
+
+    fn record() -> Record {
+        Record {
+            stripe: stripe(),
+            session: SessionId([0; 32]),
+            policy: Policy::survive_one("provider"),
+            holders: vec![NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32])],
+            version: 1,
+            device: DeviceId([4; 32]),
+        }
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_refused() {
+        assert_eq!(record().check(), Ok(()));
+        let wrong: [fn(&mut Record); 8] = [
+            |r| r.stripe.k = 0,
+            |r| r.stripe.k = 4,
+            |r| r.stripe.n = 257,
+            |r| r.stripe.shard_len = 0,
+            |r| r.stripe.shard_len = 100,
+            |r| r.stripe.shard_len = SHARD_LEN_MAX + 64,
+            |r| r.stripe.codec = 9,
+            |r| r.holders[0] = r.holders[1],
+        ];
+        for change in wrong {
+            let mut record = record();
+            change(&mut record);
+            assert!(record.check().is_err(), "{record:?}");
+        }
+        let mut short = record();
+        short.holders.pop();
+        assert!(matches!(short.check(), Err(RecordError::Count { .. })));
+    }
+
+    #[test]
+    fn a_stripe_is_named_by_all_it_says() {
+        let id = stripe().id();
+        assert_eq!(id, stripe().id());
+        assert_ne!(id, Stripe { k: 1, ..stripe() }.id());
+        assert_ne!(id, Stripe { vault: VaultId([2; 32]), ..stripe() }.id());
+    }
+}
