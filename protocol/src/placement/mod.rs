@@ -1,10 +1,15 @@
-//! Placement.
-use crate::label::Site;
-use crate::policy::Policy;
-/// V
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation;
-/// C
-pub fn check_placement(_p: &Policy, k: usize, h: &[&Site]) -> Result<(), Violation> {
-    if h.len() < k { Err(Violation) } else { Ok(()) }
-}
+//! Whether, where and with what code a stripe is placed: promise P1.
+//!
+//! [`check_placement`] is the one predicate: upload, status, planner, repair and simulator all ask it
+//! and nothing else. [`solve`] finds holders that satisfy it, [`plan`] finds the code, [`Exposure`] asks it
+//! backwards. Everything is exact; what cannot be computed within its work limit counts as bad.
+
+mod exposure;
+mod planner;
+mod predicate;
+mod solver;
+
+pub use exposure::{Exposure, KillSets, is_destroyed, smallest_kill_sets};
+pub use planner::{Plan, PlanLimits, plan};
+pub use predicate::{Violation, ViolationKind, check_placement, margin};
+pub use solver::{Candidate, Unplaceable, solve};

@@ -1,0 +1,429 @@
+//! The one predicate: does a set of holders satisfy a policy?
+
+use crate::label::{Domain, Level, Site};
+use crate::policy::{Clause, Policy};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Steps of the search for the worst union of domains. Real stripes (n ≤ 40, a handful of domains
+/// a level) need some hundreds; beyond the limit a placement counts as violating its policy.
+const WORK_MAX: u32 = 200_000;
+
+/// What kind of clause fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViolationKind {
+    /// Too few shards are left when the domains are lost.
+    Survive,
+    /// The domains hold enough shards to assemble the pack.
+    Conceal,
+    /// One node holds two shards.
+    TwoShards,
+    /// The worst case could not be computed within the work limit: unknown counts as bad.
+    TooComplex,
+}
+
+/// Why a placement does not satisfy a policy, with the counterexample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// What kind of clause fails.
+    pub kind: ViolationKind,
+    /// The clause; empty when no clause is meant.
+    pub clause: Clause,
+    /// The domains that show it.
+    pub domains: Vec<Domain>,
+    /// Shards that lie in those domains.
+    pub held: usize,
+    /// Shards that lie elsewhere.
+    pub left: usize,
+    /// Shards needed.
+    pub k: usize,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let domains: Vec<String> = self.domains.iter().map(short_domain).collect();
+        let domains = domains.join(", ");
+        match self.kind {
+            ViolationKind::Survive => write!(
+                f,
+                "clause {}: without {domains} {} shards are left, {} needed",
+                self.clause, self.left, self.k
+            ),
+            ViolationKind::Conceal => write!(
+                f,
+                "conceal clause {}: {domains} hold {} shards, fewer than {} allowed",
+                self.clause, self.held, self.k
+            ),
+            ViolationKind::TwoShards => write!(f, "{domains} holds two shards of one stripe"),
+            ViolationKind::TooComplex => {
+                write!(
+                    f,
+                    "clause {}: its worst case cannot be computed, which counts as bad",
+                    self.clause
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// A domain as people read it: keys are shortened.
+pub(super) fn short_domain(domain: &Domain) -> String {
+    match &domain.name {
+        Some(name) if domain.level.is_reserved() => {
+            format!("{}={}", domain.level, name.get(..8).unwrap_or(name))
+        }
+        _ => domain.to_string(),
+    }
+}
+
+/// Whether the holders, one shard each, satisfy every clause of the policy for a code that needs `k`
+/// shards. `holders` are the sites of the live shards of one stripe.
+///
+/// # Errors
+/// The first [`Violation`] found, with the domains that show it.
+pub fn check_placement(policy: &Policy, k: usize, holders: &[&Site]) -> Result<(), Violation> {
+    let nodes: BTreeSet<_> = holders.iter().map(|site| site.node).collect();
+    if nodes.len() != holders.len() {
+        let twice = holders
+            .iter()
+            .find(|site| holders.iter().filter(|other| other.node == site.node).count() > 1)
+            .map(|site| site.domain(&Level::node()));
+        return Err(Violation {
+            kind: ViolationKind::TwoShards,
+            clause: Clause(BTreeMap::new()),
+            domains: twice.into_iter().collect(),
+            held: 2,
+            left: holders.len(),
+            k,
+        });
+    }
+    for (kind, clauses) in
+        [(ViolationKind::Survive, &policy.survive), (ViolationKind::Conceal, &policy.conceal)]
+    {
+        for clause in &clauses.any {
+            let violation = |kind, worst: Worst| Violation {
+                kind,
+                clause: clause.clone(),
+                domains: worst.domains,
+                held: worst.held,
+                left: holders.len() - worst.held,
+                k,
+            };
+            let worst = worst_union(clause, holders)
+                .map_err(|worst| violation(ViolationKind::TooComplex, worst))?;
+            let broken = match kind {
+                ViolationKind::Conceal => worst.held >= k,
+                _ => holders.len() - worst.held < k,
+            };
+            if broken {
+                return Err(violation(kind, worst));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many further shards a stripe can lose, after the worst loss that its survive clauses name,
+/// before it is destroyed; negative when a clause fails. `i64::MIN` when it cannot be computed.
+#[must_use]
+pub fn margin(policy: &Policy, k: usize, holders: &[&Site]) -> i64 {
+    policy
+        .survive
+        .any
+        .iter()
+        .map(|clause| match worst_union(clause, holders) {
+            Ok(worst) => (holders.len() - worst.held) as i64 - k as i64,
+            Err(_) => i64::MIN,
+        })
+        .min()
+        .unwrap_or(i64::MIN)
+}
+
+/// A choice of domains that covers the most holders.
+struct Worst {
+    domains: Vec<Domain>,
+    held: usize,
+}
+
+/// A set of holders, as bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Cover([u64; 4]);
+
+impl Cover {
+    const EMPTY: Self = Self([0; 4]);
+
+    fn insert(&mut self, holder: usize) {
+        self.0[holder / 64] |= 1 << (holder % 64);
+    }
+
+    fn union(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
+    }
+
+    fn len(self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+struct Choice {
+    domain: Domain,
+    cover: Cover,
+}
+
+struct Search<'a> {
+    levels: &'a [(usize, Vec<Choice>)],
+    /// Nodes that the clause may name beyond the domains: each covers one holder more.
+    nodes: usize,
+    holders: usize,
+    best: usize,
+    chosen: Vec<(usize, usize)>,
+    best_chosen: Vec<(usize, usize)>,
+    work: u32,
+}
+
+/// The domains that a clause may name which together cover the most holders. Exact: one level is a
+/// sort; several are a branch and bound over the choices of all levels but `node`, whose domains
+/// are single holders and are added last.
+fn worst_union(clause: &Clause, holders: &[&Site]) -> Result<Worst, Worst> {
+    let node_level = Level::node();
+    let mut nodes = 0;
+    let mut levels: Vec<(usize, Vec<Choice>)> = Vec::new();
+    for (level, &count) in &clause.0 {
+        if *level == node_level {
+            nodes = count as usize;
+            continue;
+        }
+        let mut covers: BTreeMap<Domain, Cover> = BTreeMap::new();
+        for (index, site) in holders.iter().enumerate().take(256) {
+            covers.entry(site.domain(level)).or_insert(Cover::EMPTY).insert(index);
+        }
+        let mut choices: Vec<Choice> =
+            covers.into_iter().map(|(domain, cover)| Choice { domain, cover }).collect();
+        choices.sort_by_key(|choice| std::cmp::Reverse(choice.cover.len()));
+        levels.push((count as usize, choices));
+    }
+    let mut search = Search {
+        levels: &levels,
+        nodes,
+        holders: holders.len(),
+        best: 0,
+        chosen: Vec::new(),
+        best_chosen: Vec::new(),
+        work: 0,
+    };
+    let exact = search.level(0, Cover::EMPTY);
+    let mut domains: Vec<Domain> =
+        search.best_chosen.iter().map(|&(level, i)| levels[level].1[i].domain.clone()).collect();
+    let covered = search
+        .best_chosen
+        .iter()
+        .fold(Cover::EMPTY, |cover, &(level, i)| cover.union(levels[level].1[i].cover));
+    let extra = holders
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| covered.0[index / 64] & (1 << (index % 64)) == 0)
+        .take(nodes);
+    domains.extend(extra.map(|(_, site)| site.domain(&node_level)));
+    let worst = Worst { domains, held: search.best.min(holders.len()) };
+    if exact { Ok(worst) } else { Err(worst) }
+}
+
+impl Search<'_> {
+    /// Tries the choices of this and later levels. False when the work limit was hit.
+    fn level(&mut self, level: usize, cover: Cover) -> bool {
+        if level == self.levels.len() {
+            let covered = (cover.len() + self.nodes).min(self.holders);
+            if covered > self.best || self.best_chosen.is_empty() {
+                self.best = covered.max(self.best);
+                self.best_chosen = self.chosen.clone();
+            }
+            return true;
+        }
+        let count = self.levels[level].0;
+        self.choose(level, 0, count, cover)
+    }
+
+    fn choose(&mut self, level: usize, from: usize, count: usize, cover: Cover) -> bool {
+        self.work += 1;
+        if self.work > WORK_MAX {
+            return false;
+        }
+        // The choices are sorted by size, so what is still to gain is bounded by the largest left.
+        if cover.len() + self.gain_max(level, from, count, cover) + self.nodes <= self.best
+            || self.best == self.holders && !self.best_chosen.is_empty()
+        {
+            return true;
+        }
+        let choices = &self.levels[level].1;
+        if count == 0 || from == choices.len() {
+            return self.level(level + 1, cover);
+        }
+        self.chosen.push((level, from));
+        let taken = self.choose(level, from + 1, count - 1, cover.union(choices[from].cover));
+        self.chosen.pop();
+        taken && self.choose(level, from + 1, count, cover)
+    }
+
+    /// At most so many holders can be covered beyond `cover`.
+    fn gain_max(&self, level: usize, from: usize, count: usize, cover: Cover) -> usize {
+        let gain = |choices: &[Choice], count: usize| -> usize {
+            // The `count` largest new covers; domains of one level are disjoint.
+            let mut gains: Vec<usize> =
+                choices.iter().map(|choice| choice.cover.without(cover).len()).collect();
+            gains.sort_unstable_by(|a, b| b.cmp(a));
+            gains.iter().take(count).sum()
+        };
+        let here = gain(&self.levels[level].1[from..], count);
+        let later: usize =
+            self.levels[level + 1..].iter().map(|(count, choices)| gain(choices, *count)).sum();
+        here + later
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NodeId, OperatorId};
+    use crate::label::Labels;
+    use crate::policy::{Clauses, Lock};
+    use proptest::prelude::*;
+
+    fn site(node: u8, labels: &str) -> Site {
+        let labels = Labels::new(labels.split_whitespace().map(|l| l.parse().unwrap())).unwrap();
+        Site { node: NodeId([node; 32]), operator: OperatorId([0; 32]), labels }
+    }
+
+    fn policy(clauses: &[&[(&str, u32)]]) -> Policy {
+        let clause = |levels: &&[(&str, u32)]| {
+            Clause(levels.iter().map(|&(l, n)| (Level::new(l).unwrap(), n)).collect())
+        };
+        Policy {
+            survive: Clauses { any: clauses.iter().map(clause).collect() },
+            conceal: Clauses::default(),
+            lock: Lock::default(),
+        }
+    }
+
+    fn check(policy: &Policy, k: usize, sites: &[Site]) -> Result<(), Violation> {
+        check_placement(policy, k, &sites.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn nine_nodes_of_three_providers_survive_one_provider_with_six_of_nine() {
+        let sites: Vec<Site> =
+            (0..9).map(|i| site(i, &format!("provider=p{} account=a{i}", i / 3))).collect();
+        let policy = policy(&[&[("provider", 1)]]);
+        assert_eq!(check(&policy, 6, &sites), Ok(()));
+        let violation = check(&policy, 7, &sites).unwrap_err();
+        assert_eq!((violation.held, violation.left), (3, 6));
+        assert_eq!(
+            violation.to_string(),
+            "clause provider=1: without provider=p0 6 shards are left, 7 needed"
+        );
+    }
+
+    #[test]
+    fn what_states_no_label_is_one_domain() {
+        let sites: Vec<Site> = (0..6).map(|i| site(i, "")).collect();
+        assert!(check(&policy(&[&[("provider", 1)]]), 1, &sites).is_err());
+        assert_eq!(check(&policy(&[&[("node", 2)]]), 4, &sites), Ok(()));
+    }
+
+    #[test]
+    fn domains_are_counted_and_not_shards() {
+        // Ten shards, seven of them with one provider: losing it leaves three (Tahoe-LAFS #2106).
+        let sites: Vec<Site> =
+            (0..10).map(|i| site(i, if i < 7 { "provider=a" } else { "provider=b" })).collect();
+        assert!(check(&policy(&[&[("provider", 1)]]), 4, &sites).is_err());
+        assert_eq!(check(&policy(&[&[("provider", 1)]]), 3, &sites), Ok(()));
+    }
+
+    #[test]
+    fn levels_together_are_a_union() {
+        let sites = [
+            site(1, "provider=a region=x"),
+            site(2, "provider=a region=y"),
+            site(3, "provider=b region=x"),
+            site(4, "provider=b region=y"),
+        ];
+        // provider a and region x overlap in node 1: three nodes are lost, one is left.
+        let both = policy(&[&[("provider", 1), ("region", 1)]]);
+        assert_eq!(check(&both, 1, &sites), Ok(()));
+        assert!(check(&both, 2, &sites).is_err());
+        let with_node = policy(&[&[("provider", 1), ("node", 1)]]);
+        assert_eq!(check(&with_node, 1, &sites), Ok(()));
+        assert!(check(&with_node, 2, &sites).is_err());
+    }
+
+    #[test]
+    fn a_node_holds_one_shard() {
+        let twice = [site(1, "provider=a"), site(1, "provider=a")];
+        let violation = check(&policy(&[&[("node", 1)]]), 1, &twice).unwrap_err();
+        assert_eq!(violation.kind, ViolationKind::TwoShards);
+    }
+
+    fn brute_force(clause: &Clause, holders: &[Site]) -> usize {
+        fn choose(levels: &[(Level, u32)], lost: &BTreeSet<Domain>, holders: &[Site]) -> usize {
+            let Some(((level, count), rest)) = levels.split_first() else {
+                return holders
+                    .iter()
+                    .filter(|s| lost.iter().any(|d| s.domain(&d.level) == *d))
+                    .count();
+            };
+            let domains: BTreeSet<Domain> = holders.iter().map(|s| s.domain(level)).collect();
+            let domains: Vec<Domain> = domains.into_iter().collect();
+            (0u32..1 << domains.len())
+                .filter(|mask| mask.count_ones() <= *count)
+                .map(|mask| {
+                    let mut lost = lost.clone();
+                    lost.extend(
+                        (0..domains.len())
+                            .filter(|i| mask >> i & 1 == 1)
+                            .map(|i| domains[i].clone()),
+                    );
+                    choose(rest, &lost, holders)
+                })
+                .max()
+                .unwrap_or(0)
+        }
+        let levels: Vec<(Level, u32)> = clause.0.iter().map(|(l, &n)| (l.clone(), n)).collect();
+        choose(&levels, &BTreeSet::new(), holders)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn the_worst_union_is_that_of_brute_force(
+            labels in proptest::collection::vec((0u8..3, 0u8..4, 0u8..3), 0..8),
+            counts in (0u32..3, 0u32..3, 0u32..2, 0u32..3),
+        ) {
+            let sites: Vec<Site> = labels
+                .iter()
+                .enumerate()
+                .map(|(i, (p, a, r))| {
+                    let region = if *r == 0 { String::new() } else { format!("region=r{r}") };
+                    site(i as u8, &format!("provider=p{p} account=a{a} {region}"))
+                })
+                .collect();
+            let named = [("provider", counts.0), ("account", counts.1), ("region", counts.2), ("node", counts.3)];
+            let clause: BTreeMap<Level, u32> = named
+                .into_iter()
+                .filter(|&(_, n)| n > 0)
+                .map(|(l, n)| (Level::new(l).unwrap(), n))
+                .collect();
+            prop_assume!(!clause.is_empty());
+            let clause = Clause(clause);
+            let refs: Vec<&Site> = sites.iter().collect();
+            let Ok(worst) = worst_union(&clause, &refs) else { panic!("small cases are exact") };
+            prop_assert_eq!(worst.held, brute_force(&clause, &sites));
+            let shown = sites.iter().filter(|s| worst.domains.iter().any(|d| s.domain(&d.level) == *d)).count();
+            prop_assert_eq!(shown, worst.held, "the counterexample shows what is claimed");
+        }
+    }
+}
