@@ -8,15 +8,21 @@
 //! node that holds it together ([`Peer`]).
 
 pub mod certificate;
+pub mod chunk;
 pub mod codec;
+pub mod erasure;
 pub mod id;
+pub mod index;
+pub mod item;
 pub mod label;
 pub mod log;
 pub mod message;
+pub mod pack;
 pub mod peer;
 pub mod placement;
 pub mod policy;
 pub mod record;
+pub mod seal;
 pub mod sign;
 pub mod time;
 
