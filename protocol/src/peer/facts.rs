@@ -7,7 +7,7 @@ use crate::certificate::{
 use crate::codec::{self, CodecError, VALUE_LEN_MAX};
 use crate::id::{DeviceId, EntryId, NodeId, PublicKey, ShardId, StripeId, VaultId};
 use crate::log::Head;
-use crate::message::LoggedEntry;
+use crate::message::{HeldRecord, LoggedEntry};
 use crate::record::{Receipt, Record};
 use crate::sign::{Signed, Statement};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -309,6 +309,29 @@ impl Write {
     pub(crate) fn usage(vault: VaultId, usage: Usage) -> Self {
         put(Table::Usage, vault.0.to_vec(), &usage)
     }
+}
+
+/// The rows that the note in a shard's file tells of, with vault and length; `None` when the note is not of this
+/// shard or is not vouched for by the holder's own receipt.
+#[must_use]
+pub fn rows_of(shard: ShardId, note: &HeldRecord) -> Option<(VaultId, u32, Vec<Write>)> {
+    let record = note.record.verify().ok()?;
+    let signed = note.receipt.as_ref()?;
+    let receipt = signed.verify().ok()?;
+    let (vault, stripe) = (record.stripe.vault, record.stripe.id());
+    let fits = receipt.shard == shard && receipt.vault == vault && receipt.stripe == stripe;
+    fits.then(|| {
+        let Receipt { index, len, .. } = receipt;
+        let held = Held { vault, stripe, index, len, receipt: signed.clone() };
+        let writes = vec![Write::held(shard, &held), Write::record(vault, stripe, &note.record)];
+        (vault, len, writes)
+    })
+}
+
+/// The row of a vault's usage.
+#[must_use]
+pub fn usage_row(vault: VaultId, usage: Usage) -> Write {
+    Write::usage(vault, usage)
 }
 
 /// Facts in memory: what tests and simulations store.

@@ -24,7 +24,9 @@ mod membership;
 #[cfg(test)]
 mod tests;
 
-pub use facts::{Facts, FactsError, Held, MemoryFacts, Rows, Table, Usage, Write};
+pub use facts::{
+    Facts, FactsError, Held, MemoryFacts, Rows, Table, Usage, Write, rows_of, usage_row,
+};
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, PublicKey, ShardId, VaultId};

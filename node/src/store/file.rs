@@ -1,0 +1,205 @@
+//! The file of a shard.
+//!
+//! ```text
+//! offset   bytes  what
+//! 0        8      "STRWSHRD"
+//! 8        1      version = 1
+//! 9        3      zero
+//! 12       4      length of the data, u32 LE
+//! 16       32     the shard's name: BLAKE3 of the data
+//! 48       16     first half of the BLAKE3 hash of the 48 bytes before
+//! 64       len    the data
+//! 64+len   4      length of the note, u32 LE
+//! …        16     first half of the BLAKE3 hash of the note
+//! …        …      the note: record and receipt, from which the tables can be made again
+//! ```
+
+use super::StoreError;
+use protocol::id::ShardId;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"STRWSHRD";
+const VERSION: u8 = 1;
+const HEADER_LEN: u64 = 64;
+const NOTE_LEN_MAX: usize = 128 << 10;
+
+fn checksum(bytes: &[u8]) -> [u8; 16] {
+    let hash = *blake3::hash(bytes).as_bytes();
+    std::array::from_fn(|i| hash[i])
+}
+
+fn header(shard: ShardId, len: u32) -> [u8; HEADER_LEN as usize] {
+    let mut header = [0; HEADER_LEN as usize];
+    header[..8].copy_from_slice(MAGIC);
+    header[8] = VERSION;
+    header[12..16].copy_from_slice(&len.to_le_bytes());
+    header[16..48].copy_from_slice(&shard.0);
+    let sum = checksum(&header[..48]);
+    header[48..].copy_from_slice(&sum);
+    header
+}
+
+/// A shard that is arriving. Dropped before it is committed, it leaves nothing.
+#[derive(Debug)]
+pub struct Incoming {
+    path: PathBuf,
+    file: File,
+    hasher: blake3::Hasher,
+    written: u64,
+    len: u32,
+    kept: bool,
+}
+
+impl Incoming {
+    pub(super) fn create(path: PathBuf, len: u32) -> Result<Self, StoreError> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::io(&path))?;
+        let incoming =
+            Self { path, file, hasher: blake3::Hasher::new(), written: 0, len, kept: false };
+        // A full disk is known before the bytes have crossed the network. File systems that cannot
+        // reserve space say so, and the write will tell.
+        let reserve = rustix::fs::fallocate(
+            &incoming.file,
+            rustix::fs::FallocateFlags::KEEP_SIZE,
+            0,
+            HEADER_LEN + u64::from(len),
+        );
+        if reserve == Err(rustix::io::Errno::NOSPC) {
+            return Err(StoreError::Full { free: 0, needed: u64::from(len) });
+        }
+        Ok(incoming)
+    }
+
+    /// Takes further bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let found = self.written + bytes.len() as u64;
+        if found > u64::from(self.len) {
+            return Err(StoreError::Length { found, expected: u64::from(self.len) });
+        }
+        self.hasher.update(bytes);
+        self.file
+            .write_all_at(bytes, HEADER_LEN + self.written)
+            .map_err(StoreError::io(&self.path))?;
+        self.written = found;
+        Ok(())
+    }
+
+    /// The name of what arrived, once all of it has.
+    pub fn name(&self) -> Result<ShardId, StoreError> {
+        let expected = u64::from(self.len);
+        if self.written != expected {
+            return Err(StoreError::Length { found: self.written, expected });
+        }
+        Ok(ShardId(*self.hasher.finalize().as_bytes()))
+    }
+
+    /// Writes what stands around the data. The file is complete after that, and not yet synced.
+    pub(super) fn complete(&self, shard: ShardId, note: &[u8]) -> Result<(), StoreError> {
+        let io = || StoreError::io(&self.path);
+        let end = HEADER_LEN + u64::from(self.len);
+        let mut trailer = Vec::with_capacity(20 + note.len());
+        trailer.extend_from_slice(&(note.len() as u32).to_le_bytes());
+        trailer.extend_from_slice(&checksum(note));
+        trailer.extend_from_slice(note);
+        self.file.write_all_at(&trailer, end).map_err(io())?;
+        self.file.write_all_at(&header(shard, self.len), 0).map_err(io())
+    }
+
+    /// Syncs the file and gives it its place.
+    pub(super) fn settle(&mut self, to: &Path) -> Result<(), StoreError> {
+        self.file.sync_all().map_err(StoreError::io(&self.path))?;
+        fs::rename(&self.path, to).map_err(StoreError::io(to))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What remains is removed at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A shard that is here.
+#[derive(Debug)]
+pub struct ShardReader {
+    shard: ShardId,
+    path: PathBuf,
+    file: File,
+    len: u32,
+}
+
+impl ShardReader {
+    pub(super) fn open(path: &Path, shard: ShardId) -> Result<Self, StoreError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing(shard));
+            }
+            Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
+        };
+        let damaged = |what| StoreError::Damaged { shard, what };
+        let mut found = [0; HEADER_LEN as usize];
+        file.read_exact_at(&mut found, 0).map_err(|_| damaged("it has no header"))?;
+        let len = u32::from_le_bytes([found[12], found[13], found[14], found[15]]);
+        if found != header(shard, len) {
+            return Err(damaged("its header is not that of this shard"));
+        }
+        let size = file.metadata().map_err(StoreError::io(path))?.len();
+        if size < HEADER_LEN + u64::from(len) {
+            return Err(damaged("it is too short"));
+        }
+        Ok(Self { shard, path: path.to_owned(), file, len })
+    }
+
+    /// Length of the data in bytes.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there is no data.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills `buffer` with the data from `offset` on.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u32) -> Result<(), StoreError> {
+        let end = u64::from(offset) + buffer.len() as u64;
+        if end > u64::from(self.len) {
+            return Err(StoreError::Length { found: u64::from(self.len), expected: end });
+        }
+        self.file
+            .read_exact_at(buffer, HEADER_LEN + u64::from(offset))
+            .map_err(StoreError::io(&self.path))
+    }
+
+    /// What was written behind the data.
+    pub fn note(&self) -> Result<Vec<u8>, StoreError> {
+        let damaged = |what| StoreError::Damaged { shard: self.shard, what };
+        let end = HEADER_LEN + u64::from(self.len);
+        let mut head = [0; 20];
+        self.file.read_exact_at(&mut head, end).map_err(|_| damaged("it has no note"))?;
+        let (len, sum) = head.split_at(4);
+        let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize;
+        if len > NOTE_LEN_MAX {
+            return Err(damaged("its note is too long"));
+        }
+        let mut note = vec![0; len];
+        self.file.read_exact_at(&mut note, end + 20).map_err(|_| damaged("its note is cut off"))?;
+        if checksum(&note)[..] != *sum {
+            return Err(damaged("its note was altered"));
+        }
+        Ok(note)
+    }
+}

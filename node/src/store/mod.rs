@@ -1,0 +1,357 @@
+//! The shard store of a node: shards as files that describe themselves, and tables in redb.
+//!
+//! It holds no rules: what is stored and what is refused is decided by `protocol::Peer`. What is
+//! acknowledged here survives `kill -9` and power loss: file, folder and tables are synced first.
+//! Opening it takes the same time whatever it holds.
+//!
+//! ```text
+//! DIR/lock           held by the running node
+//! DIR/state.redb     rows: table number ‖ key → value
+//! DIR/mark           high-water mark: what state.redb must at least have seen
+//! DIR/shards/ab/…    one file a shard, see `file`
+//! DIR/incoming/…     shards that are arriving
+//! ```
+
+mod committer;
+mod file;
+mod mark;
+#[cfg(test)]
+mod tests;
+
+pub use file::{Incoming, ShardReader};
+
+use committer::Committer;
+use protocol::id::ShardId;
+use protocol::message::HeldRecord;
+use protocol::peer::{Facts, FactsError, Rows, Table, Write};
+use redb::{Database, ReadableDatabase, TableDefinition};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
+/// The number of commits, in a row of its own (table number 0).
+const COMMITS_KEY: &[u8] = &[0];
+
+/// Why the store cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The tables could not be read or written.
+    #[error("the state database: {0}")]
+    State(String),
+    /// Another process has it open.
+    #[error("{0} is in use by another process: stop that one first")]
+    Locked(PathBuf),
+    /// No space.
+    #[error("{free} bytes are free beyond the reserve, {needed} needed")]
+    Full {
+        /// Bytes free for shards.
+        free: u64,
+        /// Bytes needed.
+        needed: u64,
+    },
+    /// No such shard here.
+    #[error("shard {0} is not here")]
+    Missing(ShardId),
+    /// The shard's file is damaged.
+    #[error("the file of shard {shard} is damaged: {what}")]
+    Damaged {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// More or fewer bytes than announced.
+    #[error("{found} bytes arrived, {expected} were announced")]
+    Length {
+        /// Bytes that arrived.
+        found: u64,
+        /// Bytes announced.
+        expected: u64,
+    },
+    /// The store is shutting down.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// What the store is set to.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// Memory for the tables' pages, in bytes.
+    pub cache: usize,
+    /// Bytes of the disk that shards never take: tables, records and logs still work when it is full.
+    pub reserve: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache: 32 << 20, reserve: 1 << 30 }
+    }
+}
+
+/// Changes that become durable together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Rows.
+    pub writes: Vec<Write>,
+    /// A shard that arrived, its name, and what is to be written behind it.
+    pub shard: Option<(Incoming, ShardId, Vec<u8>)>,
+}
+
+/// Called when a batch is durable, or is not and will not be.
+pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+struct Shared {
+    dir: PathBuf,
+    state: Database,
+    reserve: u64,
+    incoming: AtomicU64,
+    doubt: Option<String>,
+    _lock: File,
+}
+
+/// The store's handle.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    committer: Arc<Committer>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.shared.dir.display())
+    }
+}
+
+fn state_error(error: impl std::fmt::Display) -> StoreError {
+    StoreError::State(error.to_string())
+}
+
+impl Store {
+    /// Opens the store in `dir`, which is made if it is not there.
+    ///
+    /// When the tables have seen less than the high-water mark says, or cannot be opened, the rows are
+    /// made again from the shards' files, and [`Store::doubt`] says so: nothing may be dropped then.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        let incoming = dir.join("incoming");
+        for folder in [dir, &dir.join("shards"), &incoming] {
+            fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
+        }
+        let lock_path = dir.join("lock");
+        let lock = File::create(&lock_path).map_err(StoreError::io(&lock_path))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StoreError::Locked(dir.to_owned()))?;
+        for entry in fs::read_dir(&incoming).map_err(StoreError::io(&incoming))? {
+            let path = entry.map_err(StoreError::io(&incoming))?.path();
+            fs::remove_file(&path).map_err(StoreError::io(&path))?;
+        }
+        let path = dir.join("state.redb");
+        let existed = path.exists();
+        let mark = mark::read(dir);
+        let (state, mut doubt) = match open_state(&path, options.cache) {
+            Ok(state) => (state, None),
+            Err(error) if existed => {
+                // Kept for whoever wants to look; the files of the shards hold what is needed.
+                let aside = dir.join("state.redb.damaged");
+                fs::rename(&path, &aside).map_err(StoreError::io(&aside))?;
+                let state = open_state(&path, options.cache)?;
+                (state, Some(format!("the state database was damaged ({error})")))
+            }
+            Err(error) => return Err(error),
+        };
+        let commits = commits(&state)?;
+        if doubt.is_none() && mark.is_some_and(|mark| commits < mark) {
+            doubt = Some(format!(
+                "the state database has seen {commits} commits, fewer than the {} on record: it was rolled back",
+                mark.unwrap_or_default()
+            ));
+        }
+        let shared = Shared {
+            dir: dir.to_owned(),
+            state,
+            reserve: options.reserve,
+            incoming: AtomicU64::new(0),
+            doubt,
+            _lock: lock,
+        };
+        let shared = Arc::new(shared);
+        let committer = Arc::new(Committer::start(Arc::clone(&shared), commits)?);
+        let store = Self { shared, committer };
+        if store.doubt().is_some() {
+            store.rebuild()?;
+        }
+        Ok(store)
+    }
+
+    /// Why the tables are not to be trusted for dropping anything.
+    #[must_use]
+    pub fn doubt(&self) -> Option<&str> {
+        self.shared.doubt.as_deref()
+    }
+
+    /// Bytes that shards may still take: what is free, less the reserve.
+    pub fn space(&self) -> Result<u64, StoreError> {
+        self.shared.space()
+    }
+
+    /// Room for a shard of `len` bytes that is about to arrive.
+    pub fn begin(&self, len: u32) -> Result<Incoming, StoreError> {
+        let free = self.space()?;
+        if free < u64::from(len) {
+            return Err(StoreError::Full { free, needed: u64::from(len) });
+        }
+        let number = self.shared.incoming.fetch_add(1, Ordering::Relaxed);
+        Incoming::create(self.shared.dir.join("incoming").join(number.to_string()), len)
+    }
+
+    /// Makes a batch durable and then calls `done`. Batches become durable in the order given; those
+    /// that wait together share the syncs.
+    pub fn commit(&self, batch: Batch, done: Done) {
+        self.committer.send(batch, done);
+    }
+
+    /// Opens a shard for reading.
+    pub fn shard(&self, shard: ShardId) -> Result<ShardReader, StoreError> {
+        ShardReader::open(&self.shared.path_of(shard), shard)
+    }
+
+    /// Writes again the rows that the shards' files tell of: what is held, with record and receipt.
+    fn rebuild(&self) -> Result<(), StoreError> {
+        let root = self.shared.dir.join("shards");
+        let mut found: std::collections::BTreeMap<_, protocol::peer::Usage> = Default::default();
+        let folders = fs::read_dir(&root).map_err(StoreError::io(&root))?;
+        for folder in folders {
+            let folder = folder.map_err(StoreError::io(&root))?.path();
+            for entry in fs::read_dir(&folder).map_err(StoreError::io(&folder))? {
+                let path = entry.map_err(StoreError::io(&folder))?.path();
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let Ok(shard) = name.parse::<ShardId>() else { continue };
+                let held = ShardReader::open(&path, shard).and_then(|reader| reader.note());
+                let rows = held.ok().and_then(|note| {
+                    let held = protocol::codec::decode::<HeldRecord>(
+                        &note,
+                        protocol::codec::VALUE_LEN_MAX,
+                    )
+                    .ok()?;
+                    protocol::peer::rows_of(shard, &held)
+                });
+                match rows {
+                    Some((vault, len, writes)) => {
+                        let usage = found.entry(vault).or_default();
+                        usage.bytes += u64::from(len);
+                        usage.shards += 1;
+                        self.commit_and_wait(Batch { writes, shard: None })?;
+                    }
+                    None => {
+                        tracing::warn!(path = %path.display(), "this file is no shard and was left alone")
+                    }
+                }
+            }
+        }
+        let writes = found
+            .into_iter()
+            .map(|(vault, usage)| protocol::peer::usage_row(vault, usage))
+            .collect();
+        self.commit_and_wait(Batch { writes, shard: None })
+    }
+
+    fn commit_and_wait(&self, batch: Batch) -> Result<(), StoreError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.commit(batch, Box::new(move |result| drop(sender.send(result))));
+        receiver.recv().map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Shared {
+    fn path_of(&self, shard: ShardId) -> PathBuf {
+        let name = shard.to_string();
+        self.dir.join("shards").join(&name[..2]).join(name)
+    }
+
+    fn space(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(&self.dir)
+            .map_err(|e| StoreError::Io { path: self.dir.clone(), source: e.into() })?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        Ok(free.saturating_sub(self.reserve))
+    }
+}
+
+fn open_state(path: &Path, cache: usize) -> Result<Database, StoreError> {
+    // redb checks the file as it opens it; whatever it finds must be an error here and no panic.
+    let opened = std::panic::catch_unwind(|| {
+        let state = Database::builder().set_cache_size(cache).create(path).map_err(state_error)?;
+        let write = state.begin_write().map_err(state_error)?;
+        write.open_table(STATE).map_err(state_error)?;
+        write.commit().map_err(state_error)?;
+        Ok(state)
+    });
+    opened.unwrap_or_else(|_| Err(StoreError::State("it cannot be read".into())))
+}
+
+fn commits(state: &Database) -> Result<u64, StoreError> {
+    let read = state.begin_read().map_err(state_error)?;
+    let table = read.open_table(STATE).map_err(state_error)?;
+    let value = table.get(COMMITS_KEY).map_err(state_error)?;
+    let count = value.and_then(|value| value.value().try_into().ok().map(u64::from_le_bytes));
+    Ok(count.unwrap_or(0))
+}
+
+fn row_key(table: Table, key: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + key.len());
+    row.push(table as u8);
+    row.extend_from_slice(key);
+    row
+}
+
+impl Facts for Store {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FactsError> {
+        let failed = |e: &dyn std::fmt::Display| FactsError::Storage(e.to_string());
+        let read = self.shared.state.begin_read().map_err(|e| failed(&e))?;
+        let rows = read.open_table(STATE).map_err(|e| failed(&e))?;
+        let value = rows.get(row_key(table, key).as_slice()).map_err(|e| failed(&e))?;
+        Ok(value.map(|value| value.value().to_vec()))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Rows, FactsError> {
+        let failed = |e: &dyn std::fmt::Display| FactsError::Storage(e.to_string());
+        let read = self.shared.state.begin_read().map_err(|e| failed(&e))?;
+        let rows = read.open_table(STATE).map_err(|e| failed(&e))?;
+        let from = row_key(table, after.map_or(prefix, |after| after.max(prefix)));
+        let begin = row_key(table, prefix);
+        let mut found = Vec::new();
+        for row in rows.range(from.as_slice()..).map_err(|e| failed(&e))? {
+            let (key, value) = row.map_err(|e| failed(&e))?;
+            let key = key.value();
+            if !key.starts_with(&begin) || found.len() >= limit {
+                break;
+            }
+            if after.is_none_or(|after| &key[1..] > after) {
+                found.push((key[1..].to_vec(), value.value().to_vec()));
+            }
+        }
+        Ok(found)
+    }
+}
