@@ -9,6 +9,7 @@
 
 pub mod codec;
 pub mod id;
+pub mod item;
 pub mod label;
 pub mod placement;
 pub mod policy;
