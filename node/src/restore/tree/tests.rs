@@ -1,0 +1,169 @@
+use super::*;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+fn meta(path: &str, mode: u32) -> Meta {
+    Meta {
+        path: Blob(path.into()),
+        mode,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        mtime: Timestamp { secs: 1_000_000, nanos: 999_999_999 },
+    }
+}
+
+fn write(writer: &mut TreeWriter, path: &str, content: &[u8]) -> Result<(), TreeError> {
+    let open = writer.begin_file(&meta(path, 0o644), content.len() as u64)?;
+    open.write_at(0, content)?;
+    writer.finish_file(open)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn nothing_escapes_through_a_link_from_the_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outside, target) = (dir.path().join("outside"), dir.path().join("target"));
+    fs::create_dir(&outside).unwrap();
+    for overwrite in [false, true] {
+        let mut writer = TreeWriter::new(&target, TreeOptions { overwrite }).unwrap();
+        writer.symlink(&meta("a", 0o777), outside.to_str().unwrap().as_bytes()).unwrap();
+        assert!(matches!(write(&mut writer, "a/f", b"1"), Err(TreeError::NotADirectory { .. })));
+        assert!(matches!(
+            writer.directory(meta("a/d", 0o755)),
+            Err(TreeError::NotADirectory { .. })
+        ));
+        assert!(matches!(
+            writer.symlink(&meta("a/l", 0o777), b"x"),
+            Err(TreeError::NotADirectory { .. })
+        ));
+        assert!(matches!(write(&mut writer, "../f", b"1"), Err(TreeError::Path { .. })));
+        assert!(matches!(write(&mut writer, "/f", b"1"), Err(TreeError::Path { .. })));
+        writer.finish().unwrap();
+    }
+    assert_eq!(names(&outside), [""; 0]);
+}
+
+#[test]
+fn nothing_escapes_through_a_directory_that_becomes_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outside, target) = (dir.path().join("outside"), dir.path().join("target"));
+    fs::create_dir(&outside).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut writer = TreeWriter::new(&target, TreeOptions { overwrite: true }).unwrap();
+    writer.directory(meta("d", 0o777)).unwrap();
+    fs::remove_dir(target.join("d")).unwrap();
+    symlink(&outside, target.join("d")).unwrap();
+    assert!(write(&mut writer, "d/f", b"1").is_err());
+    let report = writer.finish().unwrap();
+    assert_eq!(report.failed[0].0, "d");
+    assert_eq!(fs::metadata(&outside).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(names(&outside), [""; 0]);
+}
+
+#[test]
+fn an_existing_link_is_replaced_and_not_written_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("target");
+    fs::create_dir(&target).unwrap();
+    fs::write(dir.path().join("precious"), "precious").unwrap();
+    symlink("../precious", target.join("f")).unwrap();
+    assert!(matches!(
+        TreeWriter::new(&target, TreeOptions::default()),
+        Err(TreeError::NotEmpty(_))
+    ));
+    let mut writer = TreeWriter::new(&target, TreeOptions { overwrite: true }).unwrap();
+    write(&mut writer, "f", b"new").unwrap();
+    writer.symlink(&meta("l", 0o777), b"one").unwrap();
+    writer.symlink(&meta("l", 0o777), b"two").unwrap();
+    writer.finish().unwrap();
+    assert_eq!(fs::read(dir.path().join("precious")).unwrap(), b"precious");
+    assert!(target.join("f").symlink_metadata().unwrap().is_file());
+    assert_eq!(fs::read_link(target.join("l")).unwrap(), Path::new("two"));
+    assert_eq!(names(&target), ["f", "l"]);
+}
+
+#[test]
+fn a_file_has_its_name_only_when_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+    let open = writer.begin_file(&meta("f", 0o640), 10).unwrap();
+    let partial = names(dir.path());
+    assert!(partial[0].starts_with(".strewn-partial-") && partial.len() == 1);
+    let mode = fs::metadata(dir.path().join(&partial[0])).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    std::thread::scope(|scope| {
+        scope.spawn(|| open.write_at(5, b"world").unwrap());
+        scope.spawn(|| open.write_at(0, b"hello").unwrap());
+    });
+    assert!(matches!(open.write_at(6, b"world"), Err(TreeError::Beyond { .. })));
+    assert!(matches!(open.write_at(u64::MAX, b"world"), Err(TreeError::Beyond { .. })));
+    writer.finish_file(open).unwrap();
+    let given_up = writer.begin_file(&meta("g", 0o640), 10).unwrap();
+    drop(given_up);
+    assert_eq!(names(dir.path()), ["f"]);
+    let found = fs::metadata(dir.path().join("f")).unwrap();
+    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"helloworld");
+    assert_eq!(
+        (found.mode() & 0o7777, found.mtime(), found.mtime_nsec()),
+        (0o640, 1_000_000, 999_999_999)
+    );
+}
+
+#[test]
+fn two_items_of_one_name_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+    write(&mut writer, "f", b"1").unwrap();
+    assert!(matches!(write(&mut writer, "f", b"2"), Err(TreeError::Exists { .. })));
+    assert!(matches!(writer.symlink(&meta("f", 0o777), b"x"), Err(TreeError::Exists { .. })));
+    assert!(matches!(writer.directory(meta("f", 0o755)), Err(TreeError::Exists { .. })));
+    assert!(matches!(write(&mut writer, "f/g", b"2"), Err(TreeError::NotADirectory { .. })));
+    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"1");
+    assert_eq!(names(dir.path()), ["f"]);
+}
+
+#[test]
+fn a_read_only_directory_gets_its_content_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+    writer.directory(meta("a", 0o500)).unwrap();
+    writer.directory(meta("a/b", 0o500)).unwrap();
+    write(&mut writer, "a/b/c", b"1").unwrap();
+    // An item whose directory has none of its own, as in a restore of one file.
+    write(&mut writer, "x/y/z", b"1").unwrap();
+    writer.finish().unwrap();
+    for path in ["a", "a/b"] {
+        let found = fs::metadata(dir.path().join(path)).unwrap();
+        assert_eq!((found.mode() & 0o7777, found.mtime()), (0o500, 1_000_000), "{path}");
+        fs::set_permissions(dir.path().join(path), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    assert!(dir.path().join("x/y/z").is_file());
+}
+
+#[test]
+fn set_user_id_needs_the_right_owner() {
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+    let foreign = Meta { uid: 0, ..meta("f", 0o4755) };
+    let open = writer.begin_file(&foreign, 0).unwrap();
+    writer.finish_file(open).unwrap();
+    assert_eq!(fs::metadata(dir.path().join("f")).unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(writer.finish().unwrap().notes.len(), 1);
+}
+
+#[test]
+fn a_claimed_size_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+    assert!(matches!(writer.begin_file(&meta("f", 0o644), u64::MAX), Err(TreeError::Io { .. })));
+    assert_eq!(names(dir.path()), [""; 0]);
+}

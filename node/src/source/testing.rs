@@ -1,0 +1,268 @@
+//! A vault in memory, and real repositories, for the tests of sources and restore.
+
+use super::{Previous, PreviousFile, Report, Sink, SinkError, Source, SourceError};
+use crate::restore::tree::{TreeOptions, TreeReport, TreeWriter};
+use protocol::id::ChunkId;
+use protocol::item::{ChunkRef, Meta, Stamp, path_cmp};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// Chunks this small make every file more than one.
+const CHUNK: usize = 1000;
+
+pub(crate) enum Entry {
+    Directory(Meta),
+    Symlink(Meta, Vec<u8>),
+    File { meta: Meta, file: PreviousFile, reused: bool },
+}
+
+impl Entry {
+    pub(crate) fn meta(&self) -> &Meta {
+        match self {
+            Self::Directory(meta) | Self::Symlink(meta, _) | Self::File { meta, .. } => meta,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) report: Report,
+}
+
+/// Keeps chunks; forgets them when a test says so.
+#[derive(Default)]
+pub(crate) struct Vault {
+    chunks: BTreeMap<[u8; 32], Vec<u8>>,
+    /// Called with the path of every file while it is being read, after its first bytes.
+    pub(crate) meanwhile: Option<Box<dyn FnMut(&str)>>,
+    /// The path at which the backup ends.
+    pub(crate) stop_at: Option<String>,
+}
+
+struct Before<'a> {
+    snapshot: Option<&'a Snapshot>,
+    asked: Vec<u8>,
+}
+
+impl Previous for Before<'_> {
+    fn file(&mut self, path: &[u8]) -> Option<PreviousFile> {
+        assert_eq!(path_cmp(&self.asked, path), Ordering::Less, "asked for increasing paths");
+        self.asked = path.to_vec();
+        self.snapshot?.file(path).cloned()
+    }
+
+    fn state(&self) -> Option<&[u8]> {
+        self.snapshot.map(|snapshot| snapshot.report.state.as_slice())
+    }
+}
+
+struct Taking<'a> {
+    vault: &'a mut Vault,
+    entries: Vec<Entry>,
+}
+
+impl Taking<'_> {
+    fn take(&mut self, entry: Entry) {
+        if let Some(last) = self.entries.last() {
+            let order = path_cmp(&last.meta().path.0, &entry.meta().path.0);
+            assert_eq!(order, Ordering::Less, "{:?}", entry.meta().path.0);
+        }
+        self.entries.push(entry);
+    }
+}
+
+impl Sink for Taking<'_> {
+    fn directory(&mut self, meta: Meta) -> Result<(), SinkError> {
+        self.take(Entry::Directory(meta));
+        Ok(())
+    }
+
+    fn symlink(&mut self, meta: Meta, target: Vec<u8>) -> Result<(), SinkError> {
+        self.take(Entry::Symlink(meta, target));
+        Ok(())
+    }
+
+    fn file(&mut self, meta: Meta, stamp: Stamp, content: &mut dyn Read) -> Result<u64, SinkError> {
+        let path = String::from_utf8_lossy(&meta.path.0).into_owned();
+        if self.vault.stop_at.as_ref() == Some(&path) {
+            return Err(SinkError::Stopped("no more".into()));
+        }
+        let mut first = [0; 1];
+        let n = content.read(&mut first).map_err(SinkError::Read)?;
+        if let Some(meanwhile) = &mut self.vault.meanwhile {
+            meanwhile(&path);
+        }
+        let mut bytes = first[..n].to_vec();
+        content.read_to_end(&mut bytes).map_err(SinkError::Read)?;
+        let size = bytes.len() as u64;
+        let mut chunks = Vec::new();
+        for chunk in bytes.chunks(CHUNK) {
+            let id = *blake3::hash(chunk).as_bytes();
+            self.vault.chunks.insert(id, chunk.to_vec());
+            chunks.push(ChunkRef { id: ChunkId(id), len: u32::try_from(chunk.len()).unwrap() });
+        }
+        let file = PreviousFile { meta: meta.clone(), stamp, size, chunks };
+        self.take(Entry::File { meta, file, reused: false });
+        Ok(size)
+    }
+
+    fn unchanged(
+        &mut self,
+        meta: Meta,
+        previous: PreviousFile,
+        stamp: Stamp,
+    ) -> Result<bool, SinkError> {
+        if !previous.chunks.iter().all(|chunk| self.vault.chunks.contains_key(&chunk.id.0)) {
+            return Ok(false);
+        }
+        let file = PreviousFile { meta: meta.clone(), stamp, ..previous };
+        self.take(Entry::File { meta, file, reused: true });
+        Ok(true)
+    }
+}
+
+impl Vault {
+    pub(crate) fn try_back_up(
+        &mut self,
+        source: &mut dyn Source,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, SourceError> {
+        let mut before = Before { snapshot: previous, asked: Vec::new() };
+        let mut taking = Taking { vault: self, entries: Vec::new() };
+        let report = source.run(&mut before, &mut taking)?;
+        Ok(Snapshot { entries: taking.entries, report })
+    }
+
+    pub(crate) fn back_up(
+        &mut self,
+        source: &mut dyn Source,
+        previous: Option<&Snapshot>,
+    ) -> Snapshot {
+        self.try_back_up(source, previous).unwrap()
+    }
+
+    /// Forgets what the file at `path` is made of.
+    pub(crate) fn forget(&mut self, snapshot: &Snapshot, path: &str) {
+        for chunk in &snapshot.file(path.as_bytes()).unwrap().chunks {
+            self.chunks.remove(&chunk.id.0);
+        }
+    }
+
+    pub(crate) fn content(&self, file: &PreviousFile) -> Vec<u8> {
+        file.chunks.iter().flat_map(|chunk| self.chunks[&chunk.id.0].clone()).collect()
+    }
+
+    pub(crate) fn text(&self, snapshot: &Snapshot, path: &str) -> String {
+        String::from_utf8(self.content(snapshot.file(path.as_bytes()).unwrap())).unwrap()
+    }
+
+    /// Writes the whole snapshot below `target`, every file from its end to its beginning.
+    pub(crate) fn restore(&self, snapshot: &Snapshot, target: &Path) -> TreeReport {
+        let mut writer = TreeWriter::new(target, TreeOptions::default()).unwrap();
+        for entry in &snapshot.entries {
+            match entry {
+                Entry::Directory(meta) => writer.directory(meta.clone()).unwrap(),
+                Entry::Symlink(meta, to) => writer.symlink(meta, to).unwrap(),
+                Entry::File { meta, file, .. } => {
+                    let open = writer.begin_file(meta, file.size).unwrap();
+                    for (i, chunk) in file.chunks.iter().enumerate().rev() {
+                        open.write_at((i * CHUNK) as u64, &self.chunks[&chunk.id.0]).unwrap();
+                    }
+                    writer.finish_file(open).unwrap();
+                }
+            }
+        }
+        writer.finish().unwrap()
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn entry(&self, path: &[u8]) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.meta().path.0 == path)
+    }
+
+    pub(crate) fn file(&self, path: &[u8]) -> Option<&PreviousFile> {
+        match self.entry(path)? {
+            Entry::File { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_reused(&self, path: &str) -> bool {
+        matches!(self.entry(path.as_bytes()), Some(Entry::File { reused: true, .. }))
+    }
+
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let lossy = |entry: &Entry| String::from_utf8_lossy(&entry.meta().path.0).into_owned();
+        self.entries.iter().map(lossy).collect()
+    }
+
+    pub(crate) fn bundles(&self) -> usize {
+        self.paths().iter().filter(|path| path.ends_with(".bundle")).count()
+    }
+}
+
+/// A real repository, made by the real program.
+pub(crate) struct Repo {
+    dir: TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Repo {
+    pub(crate) fn new() -> Self {
+        Self::init(&[])
+    }
+
+    pub(crate) fn init(options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("repo");
+        let repo = Self { dir, path };
+        std::fs::create_dir(&repo.path).unwrap();
+        repo.git(&[&["init", "-q", "-b", "main"], options, &["."]].concat());
+        repo
+    }
+
+    /// A directory beside it.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn git(&self, args: &[&str]) -> String {
+        run_git(&self.path, args)
+    }
+
+    /// Commits `content` as the file `name` on the current branch.
+    pub(crate) fn commit(&self, name: &str, content: &str) -> String {
+        std::fs::write(self.path.join(name), content).unwrap();
+        self.git(&["add", name]);
+        self.git(&["commit", "-q", "-m", name]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+}
+
+/// Runs git as a person would, with an identity.
+pub(crate) fn run_git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(dir)
+        .args([
+            "-c",
+            "user.name=T",
+            "-c",
+            "user.email=t@example.org",
+            "-c",
+            "protocol.file.allow=always",
+        ])
+        .args(args)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
