@@ -1,8 +1,11 @@
 //! The outside of Strewn: network, disks, sources, restore and the command line around
 //! `protocol::Peer`. It holds no rules.
 
-pub mod git;
+pub mod config;
+mod git;
+pub mod home;
 pub mod net;
 pub mod restore;
+pub mod service;
 pub mod source;
 pub mod store;

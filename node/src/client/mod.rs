@@ -1,0 +1,112 @@
+//! What commands do with a mesh: connect, back up, list, restore, look. No daemon: the command itself dials
+//! the holders, and streams shards straight to and from them.
+
+pub mod backup;
+pub mod index;
+pub mod ledger;
+pub mod mesh;
+pub mod packs;
+pub mod recipients;
+pub mod restore;
+pub mod status;
+pub mod vault;
+
+use protocol::id::StripeId;
+
+/// Why a command cannot do its work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The state folder.
+    #[error(transparent)]
+    Home(#[from] crate::home::HomeError),
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] crate::net::NetError),
+    /// Nobody answers.
+    #[error("no node of the mesh can be reached{0}")]
+    NoNode(String),
+    /// No such vault here.
+    #[error("there is no vault {0} here")]
+    NoVault(String),
+    /// A vault of this name is here already.
+    #[error("there is a vault {0} here already")]
+    VaultExists(String),
+    /// The operator's key is needed and not here.
+    #[error("{0} needs the operator's key, and it is not here")]
+    NoOperator(&'static str),
+    /// No placement satisfies the policy.
+    #[error("the policy cannot be met: {0}")]
+    Unplaceable(#[from] protocol::placement::Unplaceable),
+    /// What was placed does not satisfy the policy.
+    #[error("the policy is not met: {0}")]
+    Violation(#[from] protocol::placement::Violation),
+    /// A signed statement does not count.
+    #[error("{0}")]
+    Certificate(#[from] protocol::certificate::CertificateError),
+    /// A node refused.
+    #[error("node {node} refused: {refusal}")]
+    Refused {
+        /// Which.
+        node: String,
+        /// Why.
+        refusal: protocol::message::Refusal,
+    },
+    /// A node did not do its part.
+    #[error("node {node}: {what}")]
+    Node {
+        /// Which.
+        node: String,
+        /// What went wrong.
+        what: String,
+    },
+    /// A stripe cannot be read.
+    #[error("stripe {stripe}: {found} of the {needed} shards needed can be read")]
+    Destroyed {
+        /// Which.
+        stripe: StripeId,
+        /// Shards found.
+        found: usize,
+        /// Shards needed.
+        needed: usize,
+    },
+    /// Nobody knows where a stripe lies.
+    #[error("stripe {0}: no reachable node has its record")]
+    NoRecord(StripeId),
+    /// A chunk is in no index.
+    #[error("chunk {0} is in no index that can be read")]
+    NoChunk(protocol::id::ChunkId),
+    /// What was read is not what was written.
+    #[error("what was read is not what was written: {0}")]
+    Content(String),
+    /// No such snapshot.
+    #[error("there is no snapshot {0}")]
+    NoSnapshot(String),
+    /// The identity does not open it.
+    #[error("{0}")]
+    Identity(String),
+    /// A recipient cannot be used.
+    #[error("{0}")]
+    Recipient(String),
+    /// A source cannot be read.
+    #[error(transparent)]
+    Source(#[from] crate::source::SourceError),
+    /// The target cannot be written.
+    #[error(transparent)]
+    Tree(#[from] crate::restore::tree::TreeError),
+    /// The repository cannot be put together.
+    #[error(transparent)]
+    Git(#[from] crate::restore::git::GitRestoreError),
+    /// A local cache.
+    #[error("the local index: {0}")]
+    Index(String),
+    /// The system.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Results of commands.
+pub type Result<T> = std::result::Result<T, ClientError>;

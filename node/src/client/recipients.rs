@@ -1,0 +1,137 @@
+//! Who can read a vault: age recipients and identities, SSH keys among them.
+
+use super::{ClientError, Result};
+use age::secrecy::ExposeSecret;
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// Longest blob that is opened, in bytes: session keys and vault secrets are tiny.
+const SEALED_MAX: usize = 64 << 10;
+/// Longest identity file, in bytes.
+const IDENTITY_MAX: u64 = 64 << 10;
+
+fn parse(text: &str) -> Result<Box<dyn age::Recipient + Send>> {
+    if let Ok(recipient) = text.parse::<age::x25519::Recipient>() {
+        return Ok(Box::new(recipient));
+    }
+    if let Ok(recipient) = text.parse::<age::ssh::Recipient>() {
+        return Ok(Box::new(recipient));
+    }
+    Err(ClientError::Recipient(format!("{text:?} is no recipient: give age1…, ssh-ed25519 … or ssh-rsa …")))
+}
+
+/// Checks that all of these are recipients.
+pub fn check(recipients: &[String]) -> Result<()> {
+    recipients.iter().try_for_each(|text| parse(text).map(drop))
+}
+
+/// Seals bytes so that each of the recipients can open them.
+pub fn seal(recipients: &[String], plain: &[u8]) -> Result<Vec<u8>> {
+    let parsed: Vec<_> = recipients.iter().map(|text| parse(text)).collect::<Result<_>>()?;
+    let failed = |e: &dyn std::fmt::Display| ClientError::Recipient(e.to_string());
+    let all = parsed.iter().map(|recipient| &**recipient as &dyn age::Recipient);
+    let encryptor = age::Encryptor::with_recipients(all).map_err(|e| failed(&e))?;
+    let mut sealed = Vec::new();
+    let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| failed(&e))?;
+    writer.write_all(plain).map_err(|e| failed(&e))?;
+    writer.finish().map_err(|e| failed(&e))?;
+    Ok(sealed)
+}
+
+/// Makes a recovery identity: the secret text, and the recipient.
+#[must_use]
+pub fn generate() -> (String, String) {
+    let identity = age::x25519::Identity::generate();
+    (identity.to_string().expose_secret().to_owned(), identity.to_public().to_string())
+}
+
+/// What opens a vault.
+pub struct Identities(Vec<Box<dyn age::Identity + Send + Sync>>);
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identities({})", self.0.len())
+    }
+}
+
+impl Identities {
+    /// From a file, or else from `STREWN_IDENTITY_FILE`, or else from the text in `STREWN_IDENTITY`.
+    pub fn find(file: Option<&Path>) -> Result<Self> {
+        if let Some(path) = file {
+            return Self::read(path);
+        }
+        if let Some(path) = std::env::var_os("STREWN_IDENTITY_FILE") {
+            return Self::read(Path::new(&path));
+        }
+        if let Ok(text) = std::env::var("STREWN_IDENTITY") {
+            return Self::parse(&text);
+        }
+        Err(ClientError::Identity(
+            "the recovery identity is needed: give --identity FILE, or set STREWN_IDENTITY_FILE or STREWN_IDENTITY".into(),
+        ))
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let failed = |e: std::io::Error| ClientError::Identity(format!("{}: {e}", path.display()));
+        let mut text = String::new();
+        std::fs::File::open(path).map_err(failed)?.take(IDENTITY_MAX).read_to_string(&mut text).map_err(failed)?;
+        Self::parse(&text)
+    }
+
+    /// From the text of an age identity file or of an OpenSSH private key without passphrase.
+    pub fn parse(text: &str) -> Result<Self> {
+        let failed = |e: &dyn std::fmt::Display| ClientError::Identity(format!("no identity: {e}"));
+        if text.contains("-----BEGIN") {
+            let identity = age::ssh::Identity::from_buffer(text.as_bytes(), None).map_err(|e| failed(&e))?;
+            if !matches!(identity, age::ssh::Identity::Unencrypted(_)) {
+                return Err(ClientError::Identity(
+                    "this SSH key has a passphrase or is of an unknown kind: use one without, or an age identity".into(),
+                ));
+            }
+            return Ok(Self(vec![Box::new(identity)]));
+        }
+        let file = age::IdentityFile::from_buffer(text.as_bytes()).map_err(|e| failed(&e))?;
+        let identities = file.into_identities().map_err(|e| failed(&e))?;
+        if identities.is_empty() {
+            return Err(ClientError::Identity("no identity: the text has no AGE-SECRET-KEY-1…".into()));
+        }
+        Ok(Self(identities))
+    }
+
+    /// Opens what [`seal`] sealed.
+    pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>> {
+        let wrong = |e: &dyn std::fmt::Display| {
+            ClientError::Identity(format!("this identity does not open the vault ({e}): use one of its recipients'"))
+        };
+        if sealed.len() > SEALED_MAX {
+            return Err(wrong(&"too long"));
+        }
+        let decryptor = age::Decryptor::new(sealed).map_err(|e| wrong(&e))?;
+        let all = self.0.iter().map(|identity| &**identity as &dyn age::Identity);
+        let mut plain = Vec::new();
+        decryptor
+            .decrypt(all)
+            .map_err(|e| wrong(&e))?
+            .take(SEALED_MAX as u64)
+            .read_to_end(&mut plain)
+            .map_err(|e| wrong(&e))?;
+        Ok(plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_recipient_opens() {
+        let (secret, recipient) = generate();
+        let sealed = seal(&[recipient], b"key").unwrap();
+        assert_eq!(Identities::parse(&secret).unwrap().open(&sealed).unwrap(), b"key");
+        let (other, _) = generate();
+        let error = Identities::parse(&other).unwrap().open(&sealed).unwrap_err().to_string();
+        assert!(error.contains("does not open the vault"), "{error}");
+        assert!(check(&["age1nonsense".into()]).is_err());
+        assert!(Identities::parse("# nothing").is_err());
+    }
+}

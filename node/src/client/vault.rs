@@ -1,0 +1,155 @@
+//! A vault as this host knows it: its keys, papers and caches.
+
+use super::{ClientError, Result, recipients};
+use crate::home::{Home, create_key, random, read_key, read_secret, read_signed, write_file, write_secret, write_signed};
+use crate::service::wall;
+use protocol::certificate::{
+    DeviceCertificate, NodeCertificate, Roster, VaultCertificate, VaultDescriptor, VaultPapers,
+};
+use protocol::codec::Blob;
+use protocol::id::{DeviceId, OperatorId, VaultId};
+use protocol::policy::Policy;
+use protocol::seal::VaultSecret;
+use protocol::sign::{SecretKey, Signed};
+use protocol::time::Period;
+use std::path::PathBuf;
+
+/// How long certificates of vaults and devices count.
+const VALIDITY: Period = Period::days(10 * 365);
+
+/// A vault that this host writes to.
+#[derive(Debug)]
+pub struct Vault {
+    /// Its name here.
+    pub name: String,
+    dir: PathBuf,
+    /// Its id.
+    pub id: VaultId,
+    /// Who vouches for it.
+    pub operator: OperatorId,
+    /// This host's key.
+    pub device: SecretKey,
+    /// The vault's word for it.
+    pub device_certificate: Signed<DeviceCertificate>,
+    /// What devices share.
+    pub secret: VaultSecret,
+    /// Papers as holders get them.
+    pub papers: VaultPapers,
+    /// Who can read it.
+    pub recipients: Vec<String>,
+    /// What must be survived.
+    pub policy: Policy,
+    key: Option<SecretKey>,
+}
+
+/// Makes a vault. Needs the operator's key.
+pub fn create(home: &Home, name: &str, policy: &Policy, recipients: &[String]) -> Result<Vault> {
+    recipients::check(recipients)?;
+    let dir = home.vault(name)?;
+    if dir.join("vault.cert").exists() {
+        return Err(ClientError::VaultExists(name.into()));
+    }
+    let operator = read_key(&home.path("operator.key"))?.ok_or(ClientError::NoOperator("making a vault"))?;
+    let key = create_key(&dir.join("vault.key"), "the signing key of a vault")?;
+    let device = create_key(&dir.join("device.key"), "the key of this device for a vault")?;
+    let secret = random()?;
+    write_secret(&dir.join("secret.key"), "the dedup secret of a vault", &secret)?;
+    let (vault, issued) = (VaultId::from(key.public()), wall());
+    let expires = issued.after(VALIDITY);
+    let device_certificate =
+        DeviceCertificate { vault, device: DeviceId::from(device.public()), issued, expires };
+    write_signed(&dir.join("device.cert"), &Signed::sign(&device_certificate, &key))?;
+    let descriptor = VaultDescriptor {
+        vault,
+        version: 1,
+        recipients: recipients.to_vec(),
+        sealed_secret: Blob(recipients::seal(recipients, &secret)?),
+        policy: policy.clone(),
+    };
+    write_signed(&dir.join("descriptor"), &Signed::sign(&descriptor, &key))?;
+    let roster = Roster { vault, version: 1, nodes: Vec::new() };
+    write_signed(&dir.join("roster"), &Signed::sign(&roster, &key))?;
+    // Written last: a vault without it was not made.
+    let certificate = VaultCertificate { vault, operator: operator.public().into(), issued, expires };
+    write_signed(&dir.join("vault.cert"), &Signed::sign(&certificate, &operator))?;
+    load(home, name)
+}
+
+/// Loads a vault.
+pub fn load(home: &Home, name: &str) -> Result<Vault> {
+    let dir = home.vault(name)?;
+    let missing = || ClientError::NoVault(name.into());
+    let papers = VaultPapers {
+        certificate: read_signed(&dir.join("vault.cert"))?.ok_or_else(missing)?,
+        descriptor: read_signed(&dir.join("descriptor"))?.ok_or_else(missing)?,
+        roster: read_signed(&dir.join("roster"))?.ok_or_else(missing)?,
+    };
+    let terms = papers.verify(wall())?;
+    Ok(Vault {
+        name: name.into(),
+        id: terms.certificate.vault,
+        operator: terms.certificate.operator,
+        device: read_key(&dir.join("device.key"))?.ok_or_else(missing)?,
+        device_certificate: read_signed(&dir.join("device.cert"))?.ok_or_else(missing)?,
+        secret: VaultSecret(*read_secret(&dir.join("secret.key"))?.ok_or_else(missing)?),
+        recipients: terms.descriptor.recipients,
+        policy: terms.descriptor.policy,
+        key: read_key(&dir.join("vault.key"))?,
+        papers,
+        dir,
+    })
+}
+
+/// The vault of this name, or the only one there is.
+pub fn choose(home: &Home, name: Option<&str>) -> Result<Vault> {
+    if let Some(name) = name {
+        return load(home, name);
+    }
+    match home.vaults()?.as_slice() {
+        [] => Err(ClientError::NoVault("at all".into())),
+        [name] => load(home, name),
+        names => Err(ClientError::NoVault(format!("chosen: name one with --vault: {}", names.join(", ")))),
+    }
+}
+
+impl Vault {
+    /// This host's id.
+    #[must_use]
+    pub fn device_id(&self) -> DeviceId {
+        self.device.public().into()
+    }
+
+    /// A file of its cache.
+    #[must_use]
+    pub fn cache(&self, name: &str) -> PathBuf {
+        self.dir.join("cache").join(name)
+    }
+
+    /// Writes a file of its cache.
+    pub fn write_cache(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        Ok(write_file(&self.cache(name), bytes, 0o600)?)
+    }
+
+    /// Lists these nodes in the roster, besides those listed. Nodes are never taken off here: what they
+    /// hold is still theirs to serve.
+    pub fn extend_roster(&mut self, nodes: &[Signed<NodeCertificate>]) -> Result<bool> {
+        let roster = self.papers.roster.verify().map_err(protocol::certificate::CertificateError::from)?;
+        let node_of = |signed: &Signed<NodeCertificate>| signed.verify().ok().map(|c| c.node);
+        let mut listed = roster.nodes.clone();
+        for signed in nodes {
+            let node = node_of(signed);
+            match listed.iter_mut().find(|known| node_of(known) == node) {
+                Some(known) => known.clone_from(signed),
+                None => listed.push(signed.clone()),
+            }
+        }
+        if listed == roster.nodes {
+            return Ok(false);
+        }
+        let key = self.key.as_ref().ok_or(ClientError::NoOperator("listing new nodes"))?;
+        let roster = Roster { vault: self.id, version: roster.version + 1, nodes: listed };
+        self.papers.roster = Signed::sign(&roster, key);
+        write_signed(&self.dir.join("roster"), &self.papers.roster)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,281 @@
+//! The thread that owns the peer, and what is done with its outputs.
+
+use super::Clock;
+use super::lane::{self, Order};
+use crate::net::{Net, NetEvent};
+use crate::store::{Batch, Incoming, Store, StoreError};
+use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Response, frame_len_max};
+use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// How often the disk's free space is told to the peer.
+const SPACE_PERIOD: Duration = Duration::from_secs(5);
+
+/// What the core is told.
+pub(super) enum Event {
+    Input(Input),
+    LaneOpened(LaneId, UnboundedSender<Order>),
+    LaneClosed(LaneId),
+}
+
+/// What lanes and core share.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) net: Net,
+    pub(super) events: Mutex<Sender<Event>>,
+    /// Shards that have arrived and wait for the peer's word.
+    pub(super) arrived: Mutex<BTreeMap<LaneId, Incoming>>,
+    lanes: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn tell(&self, event: Event) {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        // The core ends with the process.
+        let _ = events.send(event);
+    }
+
+    pub(super) fn take_arrived(&self, lane: LaneId) -> Option<Incoming> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane)
+    }
+}
+
+/// The handle of a running core.
+pub(super) struct Core {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+pub(super) fn start(
+    peer: Peer,
+    store: Store,
+    net: Net,
+    clock: Clock,
+    runtime: Handle,
+) -> io::Result<Core> {
+    let (events, inbox) = channel();
+    let shared = Arc::new(Shared {
+        store,
+        net,
+        events: Mutex::new(events),
+        arrived: Mutex::default(),
+        lanes: AtomicU64::new(0),
+    });
+    let machine = Machine {
+        peer,
+        shared: Arc::clone(&shared),
+        lanes: BTreeMap::new(),
+        clock,
+        runtime: runtime.clone(),
+    };
+    std::thread::Builder::new().name("strewn-peer".into()).spawn(move || machine.run(&inbox))?;
+    Ok(Core { shared, runtime })
+}
+
+impl Core {
+    pub(super) fn handle_event(&self, event: NetEvent) {
+        match event {
+            NetEvent::Listening(_) => {}
+            NetEvent::Connected { link, key, outbound, .. } => {
+                self.shared.tell(Event::Input(Input::Connected { link, key, outbound }));
+            }
+            NetEvent::Disconnected(link) => {
+                self.shared.tell(Event::Input(Input::Disconnected(link)))
+            }
+            NetEvent::Lane { link, lane } => {
+                let id = LaneId(self.shared.lanes.fetch_add(1, Ordering::Relaxed));
+                self.runtime.spawn(lane::serve(Arc::clone(&self.shared), link, id, lane));
+            }
+        }
+    }
+}
+
+struct Machine {
+    peer: Peer,
+    shared: Arc<Shared>,
+    lanes: BTreeMap<LaneId, UnboundedSender<Order>>,
+    clock: Clock,
+    runtime: Handle,
+}
+
+impl Machine {
+    fn run(mut self, inbox: &Receiver<Event>) {
+        let doubt = self.shared.store.doubt().map(str::to_owned);
+        self.handle(Input::Doubt(doubt));
+        let mut space_at = self.clock.now().mono;
+        loop {
+            let now = self.clock.now();
+            if space_at <= now.mono {
+                space_at.0 = now.mono.0 + SPACE_PERIOD.as_millis() as u64;
+                if let Ok(space) = self.shared.store.space() {
+                    self.handle(Input::Space(space));
+                }
+            }
+            let wake = self.peer.poll_timeout().min(space_at);
+            let wait = Duration::from_millis(wake.0.saturating_sub(now.mono.0));
+            match inbox.recv_timeout(wait) {
+                Ok(Event::Input(input)) => self.handle(input),
+                Ok(Event::LaneOpened(lane, orders)) => {
+                    self.lanes.insert(lane, orders);
+                }
+                Ok(Event::LaneClosed(lane)) => {
+                    self.lanes.remove(&lane);
+                    drop(self.shared.take_arrived(lane));
+                    let refusal =
+                        Refusal { code: RefusalCode::Internal, text: "the stream ended".into() };
+                    self.handle(Input::ReceiveFailed { lane, refusal });
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.peer.handle_timeout(self.clock.now());
+                    self.drain();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.peer.handle(self.clock.now(), &self.shared.store, input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.peer.poll_output() {
+            self.act(output);
+        }
+    }
+
+    fn order(&self, lane: LaneId, order: Order) {
+        // A lane that has ended needs no orders.
+        if let Some(orders) = self.lanes.get(&lane) {
+            let _ = orders.send(order);
+        }
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Reply { lane, response, close } => {
+                self.order(lane, Order::Reply { response, close })
+            }
+            Output::Receive { lane, len, .. } => self.order(lane, Order::Receive { len }),
+            Output::Discard { lane, len, response } => {
+                self.order(lane, Order::Discard { len, response })
+            }
+            Output::Transmit { lane, shard, offset, len } => {
+                self.order(lane, Order::Transmit { shard, offset, len });
+            }
+            Output::Persist { token, writes, shard } => {
+                let shard = match shard {
+                    None => None,
+                    Some((lane, shard, note)) => match self.shared.take_arrived(lane) {
+                        Some(incoming) => Some((incoming, shard, note)),
+                        None => {
+                            // The lane ended meanwhile and took its bytes along.
+                            let refusal = Refusal {
+                                code: RefusalCode::Internal,
+                                text: "the stream ended".into(),
+                            };
+                            self.handle(Input::PersistFailed { token, refusal });
+                            return;
+                        }
+                    },
+                };
+                let shared = Arc::clone(&self.shared);
+                let done = move |result: Result<(), StoreError>| {
+                    let input = match result {
+                        Ok(()) => Input::Persisted(token),
+                        Err(error) => {
+                            tracing::error!(%error, "a write failed");
+                            Input::PersistFailed { token, refusal: refusal_of(&error) }
+                        }
+                    };
+                    shared.tell(Event::Input(input));
+                };
+                self.shared.store.commit(Batch { writes, shard }, Box::new(done));
+            }
+            Output::Dial { node, addresses } => {
+                let shared = Arc::clone(&self.shared);
+                self.runtime.spawn(async move {
+                    let addresses: Vec<_> =
+                        addresses.iter().filter_map(|a| a.parse().ok()).collect();
+                    if let Err(error) = shared.net.connect(node.key(), &addresses).await {
+                        tracing::debug!(%error, "a node cannot be reached");
+                        shared.tell(Event::Input(Input::DialFailed(node)));
+                    }
+                });
+            }
+            Output::Greet { call, link, greeting } => self.call(call, link, greeting.encode()),
+            Output::Call { call, link, request } => self.call(call, link, request.encode()),
+            Output::Close { link } => self.shared.net.close(link),
+            Output::Note(note) => log(&note),
+        }
+    }
+
+    fn call(&self, call: protocol::peer::CallId, link: LinkId, (kind, body): (u8, Vec<u8>)) {
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn(async move {
+            let exchange = async {
+                let mut lane = shared.net.open_lane(link).await.ok()?;
+                lane.send_frame(kind, &body).await.ok()?;
+                let frame = lane
+                    .recv_frame(|kind| {
+                        (kind == KIND_RESPONSE).then(|| frame_len_max(kind)).flatten()
+                    })
+                    .await
+                    .ok()?;
+                // The answer is here; how the stream ends does not matter.
+                let _ = lane.close().await;
+                Response::decode(&frame.body).ok().map(Box::new)
+            };
+            let response = exchange.await;
+            shared.tell(Event::Input(Input::Answer { call, response }));
+        });
+    }
+}
+
+pub(super) fn refusal_of(error: &StoreError) -> Refusal {
+    let code = match error {
+        StoreError::Full { .. } => RefusalCode::Full,
+        StoreError::Missing(_) => RefusalCode::NotHeld,
+        StoreError::Damaged { .. } => RefusalCode::Damaged,
+        _ => RefusalCode::Internal,
+    };
+    // Paths of this host are not for others.
+    let text = match error {
+        StoreError::Io { source, .. } => format!("the disk failed: {source}"),
+        StoreError::State(_) => "the state database failed".into(),
+        other => other.to_string(),
+    };
+    Refusal { code, text }
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::Refused { key, refusal } => {
+            tracing::warn!(
+                key = key.short(),
+                code = refusal.code.as_str(),
+                reason = refusal.text,
+                "refused"
+            );
+        }
+        Note::Joined(site) => {
+            tracing::info!(node = site.node.short(), labels = %site.labels, "a node joined")
+        }
+        Note::Forked { vault, device } => {
+            tracing::error!(
+                vault = vault.short(),
+                device = device.short(),
+                "a device's log has forked"
+            );
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,198 @@
+//! One inbound lane: reads requests, hands them to the core, does what it orders.
+
+use super::core::{Event, Shared, refusal_of};
+use crate::net::{Lane, LaneError};
+use crate::store::StoreError;
+use protocol::id::ShardId;
+use protocol::message::{Greeting, KIND_GREETING, KIND_REQUEST, Request, Response, frame_len_max};
+use protocol::peer::{Input, LaneId, LinkId};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// Bytes of a shard in memory at once.
+const PIECE: usize = 256 << 10;
+/// What was sent on a connection that is about to be closed gets so long to arrive.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// What the core orders.
+#[derive(Debug)]
+pub(super) enum Order {
+    Reply { response: Box<Response>, close: bool },
+    Receive { len: u32 },
+    Discard { len: u32, response: Box<Response> },
+    Transmit { shard: ShardId, offset: u32, len: u32 },
+}
+
+pub(super) async fn serve(shared: Arc<Shared>, link: LinkId, id: LaneId, lane: Lane) {
+    let (orders, inbox) = unbounded_channel();
+    shared.tell(Event::LaneOpened(id, orders));
+    let mut serving = Serving { shared: Arc::clone(&shared), link, id, lane, inbox };
+    let ended = serving.run().await;
+    shared.tell(Event::LaneClosed(id));
+    if let Err(error) = ended
+        && error.is_malformed()
+    {
+        shared.tell(Event::Input(Input::Malformed { link, reason: error.to_string() }));
+    }
+}
+
+struct Serving {
+    shared: Arc<Shared>,
+    link: LinkId,
+    id: LaneId,
+    lane: Lane,
+    inbox: UnboundedReceiver<Order>,
+}
+
+impl Serving {
+    async fn run(&mut self) -> Result<(), LaneError> {
+        loop {
+            let frame = self
+                .lane
+                .recv_frame_idle(None, |kind| match kind {
+                    KIND_GREETING | KIND_REQUEST => frame_len_max(kind),
+                    _ => None,
+                })
+                .await;
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(LaneError::Closed | LaneError::Gone) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let (link, lane) = (self.link, self.id);
+            let input = if frame.kind == KIND_GREETING {
+                let greeting = Greeting::decode(&frame.body);
+                greeting.map(|greeting| Input::Greeting {
+                    link,
+                    lane,
+                    greeting: Box::new(greeting),
+                })
+            } else {
+                let request = Request::decode(&frame.body);
+                request.map(|request| Input::Request { link, lane, request: Box::new(request) })
+            };
+            match input {
+                Ok(input) => self.shared.tell(Event::Input(input)),
+                Err(error) => {
+                    self.shared
+                        .tell(Event::Input(Input::Malformed { link, reason: error.to_string() }));
+                    return Ok(());
+                }
+            }
+            if !self.obey().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does what is ordered until the request is answered. False when the connection ends with it.
+    async fn obey(&mut self) -> Result<bool, LaneError> {
+        loop {
+            // The core lets go of a lane only when the connection is closed.
+            let Some(order) = self.inbox.recv().await else { return Ok(false) };
+            match order {
+                Order::Reply { response, close } => {
+                    self.respond(&response).await?;
+                    if close {
+                        tokio::time::sleep(LINGER).await;
+                        self.shared.net.close(self.link);
+                    }
+                    return Ok(!close);
+                }
+                Order::Receive { len } => self.receive(len).await?,
+                Order::Discard { len, response } => {
+                    drop(self.shared.take_arrived(self.id));
+                    self.drain(len).await?;
+                    self.respond(&response).await?;
+                    return Ok(true);
+                }
+                Order::Transmit { shard, offset, len } => {
+                    self.transmit(shard, offset, len).await?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    async fn respond(&mut self, response: &Response) -> Result<(), LaneError> {
+        let (kind, body) = response.encode();
+        self.lane.send_frame(kind, &body).await
+    }
+
+    async fn drain(&mut self, len: u32) -> Result<(), LaneError> {
+        let mut left = len as usize;
+        let mut buffer = vec![0; PIECE.min(left)];
+        while left > 0 {
+            let piece = PIECE.min(left);
+            self.lane.recv_exact(&mut buffer[..piece]).await?;
+            left -= piece;
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, len: u32) -> Result<(), LaneError> {
+        let mut left = len as usize;
+        let mut buffer = vec![0; PIECE.min(left)];
+        let mut incoming = self.shared.store.begin(len);
+        while left > 0 {
+            let piece = PIECE.min(left);
+            self.lane.recv_exact(&mut buffer[..piece]).await?;
+            left -= piece;
+            // After a failure the rest is read and forgotten, so that the answer is heard.
+            if let Ok(file) = &mut incoming
+                && let Err(error) = file.write(&buffer[..piece])
+            {
+                incoming = Err(error);
+            }
+        }
+        let named = incoming.and_then(|file| Ok((file.name()?, file)));
+        let input = match named {
+            Ok((shard, file)) => {
+                self.shared
+                    .arrived
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(self.id, file);
+                Input::Received { lane: self.id, shard }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a shard could not be taken");
+                Input::ReceiveFailed { lane: self.id, refusal: refusal_of(&error) }
+            }
+        };
+        self.shared.tell(Event::Input(input));
+        Ok(())
+    }
+
+    async fn transmit(&mut self, shard: ShardId, offset: u32, len: u32) -> Result<(), LaneError> {
+        let mut buffer = vec![0; PIECE.min(len as usize)];
+        let first = buffer.len();
+        let opened: Result<_, StoreError> = self.shared.store.shard(shard).and_then(|reader| {
+            reader.read_at(&mut buffer[..first], offset)?;
+            Ok(reader)
+        });
+        let reader = match opened {
+            Ok(reader) => reader,
+            Err(error) => {
+                tracing::error!(%error, "a shard cannot be read");
+                return self.respond(&Response::Refused(refusal_of(&error))).await;
+            }
+        };
+        let (kind, body) = Response::Bytes { len }.encode();
+        self.lane.send_frame(kind, &body).await?;
+        self.lane.send_bytes(&buffer[..first]).await?;
+        let mut sent = first;
+        while sent < len as usize {
+            let piece = PIECE.min(len as usize - sent);
+            if let Err(error) = reader.read_at(&mut buffer[..piece], offset + sent as u32) {
+                // The bytes were promised: ending the stream is all that can be said now.
+                tracing::error!(%error, "a shard cannot be read");
+                return Err(LaneError::Closed);
+            }
+            self.lane.send_bytes(&buffer[..piece]).await?;
+            sent += piece;
+        }
+        self.lane.flush().await
+    }
+}
