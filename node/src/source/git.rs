@@ -142,7 +142,7 @@ impl Source for GitSource {
         run.report.notes.extend(remarks.dangling);
         run.report.notes.extend(self.notes(&refs, &mirror));
 
-        run.text("HEAD", refs.head.encode())?;
+        run.text("HEAD", &refs.head.encode())?;
         run.synthetic_directory("bundles")?;
         let bundles = run.bundles(&mirror, &refs)?;
         run.kept(&home, "config")?;
@@ -152,11 +152,11 @@ impl Source for GitSource {
             form: self.form,
             bundles: bundles.clone(),
         };
-        run.text("format", description.encode())?;
+        run.text("format", &description.encode())?;
         run.hooks()?;
         run.info(&home)?;
-        run.text("refs", refs.encode_list())?;
-        run.text("symrefs", refs.encode_symbolic())?;
+        run.text("refs", &refs.encode_list())?;
+        run.text("symrefs", &refs.encode_symbolic())?;
 
         let tips = refs.oids().into_iter().map(str::to_owned).collect();
         let state = State { object_format: self.object_format.clone(), bundles, tips };
@@ -392,9 +392,9 @@ impl Run<'_> {
         }
     }
 
-    fn text(&mut self, path: &str, text: Vec<u8>) -> Result<(), SourceError> {
+    fn text(&mut self, path: &str, text: &[u8]) -> Result<(), SourceError> {
         let (meta, stamp) = self.synthetic(path, 0o644);
-        let result = self.sink.file(meta, stamp, &mut text.as_slice()).map(|_| ());
+        let result = self.sink.file(meta, stamp, &mut &*text).map(|_| ());
         // Without one of these the snapshot is none.
         result.map_err(|error| SourceError::Stopped(format!("{path}: {error}")))
     }

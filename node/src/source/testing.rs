@@ -34,12 +34,15 @@ pub(crate) struct Snapshot {
     pub(crate) report: Report,
 }
 
+/// What happens while a file is being read.
+type Meanwhile = Box<dyn FnMut(&str)>;
+
 /// Keeps chunks; forgets them when a test says so.
 #[derive(Default)]
 pub(crate) struct Vault {
     chunks: BTreeMap<[u8; 32], Vec<u8>>,
     /// Called with the path of every file while it is being read, after its first bytes.
-    pub(crate) meanwhile: Option<Box<dyn FnMut(&str)>>,
+    pub(crate) meanwhile: Option<Meanwhile>,
     /// The path at which the backup ends.
     pub(crate) stop_at: Option<String>,
 }

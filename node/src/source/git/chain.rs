@@ -63,7 +63,13 @@ impl Description {
         };
         let mut text = format!("{FORMAT}\nobject-format {}\nform {form}\n", self.object_format);
         for bundle in &self.bundles {
-            text += &format!("bundle {} {}\n", bundle.size, HEXLOWER.encode(&bundle.hash));
+            text.extend([
+                "bundle ",
+                &bundle.size.to_string(),
+                " ",
+                &HEXLOWER.encode(&bundle.hash),
+                "\n",
+            ]);
         }
         text.into_bytes()
     }

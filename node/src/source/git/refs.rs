@@ -158,16 +158,15 @@ fn settle_symbolic(list: &mut [Ref]) {
         // Git itself follows five.
         for _ in 0..5 {
             let Some(target) = list[at].symbolic.as_deref() else { break };
-            match list.binary_search_by(|r| r.name.as_slice().cmp(target)) {
-                Ok(next) => at = next,
-                Err(_) => {
-                    list[i].symbolic = None;
-                    break;
-                }
-            }
+            let Ok(next) = list.binary_search_by(|r| r.name.as_slice().cmp(target)) else {
+                list[i].symbolic = None;
+                break;
+            };
+            at = next;
         }
-        if list[i].symbolic.is_some() {
-            list[i].oid = list[at].oid.clone();
+        if list[i].symbolic.is_some() && at != i {
+            let oid = list[at].oid.clone();
+            list[i].oid = oid;
         }
     }
 }
