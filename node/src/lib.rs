@@ -1,6 +1,7 @@
 //! The outside of Strewn: network, disks, sources, restore and the command line around
 //! `protocol::Peer`. It holds no rules.
 
+pub mod client;
 pub mod config;
 mod git;
 pub mod home;

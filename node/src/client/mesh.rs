@@ -87,9 +87,12 @@ impl Caller {
 
     /// As the operator of this host's node, looking.
     pub fn console(home: &Home) -> Result<Self> {
-        let none = || ClientError::NoNode(": there is no node here; run strewn init or strewn join".into());
+        let none = || {
+            ClientError::NoNode(": there is no node here; run strewn init or strewn join".into())
+        };
         let node = read_key(&home.path("node.key"))?.ok_or_else(none)?;
-        let certificate: Signed<NodeCertificate> = read_signed(&home.path("node.cert"))?.ok_or_else(none)?;
+        let certificate: Signed<NodeCertificate> =
+            read_signed(&home.path("node.cert"))?.ok_or_else(none)?;
         let certificate = NodeCertificate::verify(&certificate, wall())?;
         let key = SecretKey::from_seed(&crate::home::random()?);
         let pass = ConsolePass {
@@ -128,7 +131,10 @@ impl Mesh {
             .flat_map(|record| {
                 let node = record.node;
                 record.addresses.into_iter().filter_map(move |address| {
-                    Some(format!("{}\n", crate::service::full_address(&address.parse().ok()?, node)))
+                    Some(format!(
+                        "{}\n",
+                        crate::service::full_address(&address.parse().ok()?, node)
+                    ))
                 })
             })
             .collect();
@@ -138,8 +144,10 @@ impl Mesh {
 
     /// Connects to all nodes that can be learned of, beginning at these addresses.
     pub async fn connect_to(caller: Caller, addresses: &[Multiaddr]) -> Result<Self> {
-        let (net, mut events) =
-            Net::start(NetConfig { listen: Vec::new(), limits: NetLimits::default() }, &caller.key)?;
+        let (net, mut events) = Net::start(
+            NetConfig { listen: Vec::new(), limits: NetLimits::default() },
+            &caller.key,
+        )?;
         // Nobody opens lanes to a command; what comes is let go of.
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -167,14 +175,22 @@ impl Mesh {
                 Ok((node, members)) => {
                     mesh.nodes.insert(id, Arc::new(node));
                     for signed in members {
-                        let Ok((record, certificate)) = NodeRecord::verify(&signed, wall()) else { continue };
+                        let Ok((record, certificate)) = NodeRecord::verify(&signed, wall()) else {
+                            continue;
+                        };
                         if caller.trust.check(certificate.operator).is_err() {
                             continue;
                         }
                         sites.insert(record.node, certificate.site());
                         if asked.insert(record.node) {
-                            let addresses = record.addresses.iter().filter_map(|a| a.parse().ok()).collect();
-                            tasks.spawn(Node::connect(net.clone(), Arc::clone(&caller), record.node, addresses));
+                            let addresses =
+                                record.addresses.iter().filter_map(|a| a.parse().ok()).collect();
+                            tasks.spawn(Node::connect(
+                                net.clone(),
+                                Arc::clone(&caller),
+                                record.node,
+                                addresses,
+                            ));
                         }
                     }
                 }
@@ -239,7 +255,9 @@ impl Node {
         let (kind, body) = caller.greeting.encode();
         let record = match exchange(&mut lane, kind, &body).await.map_err(|e| failed(&e))? {
             Response::Welcome { record, .. } => record,
-            Response::Refused(refusal) => return Err(ClientError::Refused { node: id.short(), refusal }),
+            Response::Refused(refusal) => {
+                return Err(ClientError::Refused { node: id.short(), refusal });
+            }
             _ => return Err(failed(&"an unexpected answer to the greeting")),
         };
         let (verified, certificate) = NodeRecord::verify(&record, wall())?;
@@ -271,7 +289,8 @@ impl Node {
         for _ in 0..BUSY_TRIES {
             let _permit = self.lanes.acquire().await.map_err(|e| node_error(self.id, &e))?;
             let mut lane = self.lane().await?;
-            let response = exchange(&mut lane, kind, &body).await.map_err(|e| node_error(self.id, &e))?;
+            let response =
+                exchange(&mut lane, kind, &body).await.map_err(|e| node_error(self.id, &e))?;
             self.idle.lock().await.push(lane);
             match response {
                 Response::Busy { retry_after } => wait(retry_after).await,
@@ -292,7 +311,13 @@ impl Node {
     }
 
     /// Gives the node a shard to keep, and gets its receipt.
-    pub async fn put(&self, record: &Signed<Record>, index: u16, expected: ShardId, bytes: &[u8]) -> Result<Signed<Receipt>> {
+    pub async fn put(
+        &self,
+        record: &Signed<Record>,
+        index: u16,
+        expected: ShardId,
+        bytes: &[u8],
+    ) -> Result<Signed<Receipt>> {
         let len = bytes.len() as u32;
         let request = Request::Put { record: record.clone(), index, len };
         let (kind, body) = request.encode();
@@ -311,7 +336,8 @@ impl Node {
             match answer {
                 Response::Receipt(signed) => {
                     let receipt = signed.verify().map_err(|e| node_error(self.id, &e))?;
-                    if receipt.holder != self.id || receipt.shard != expected || receipt.len != len {
+                    if receipt.holder != self.id || receipt.shard != expected || receipt.len != len
+                    {
                         return Err(node_error(self.id, &"its receipt is for something else"));
                     }
                     return Ok(signed);
@@ -350,8 +376,14 @@ impl Node {
 }
 
 /// Asks one node for admission with a ticket, as a node that has no certificate yet.
-pub async fn join(key: &SecretKey, admitter: NodeId, addresses: &[Multiaddr], greeting: &Greeting) -> Result<Response> {
-    let (net, _events) = Net::start(NetConfig { listen: Vec::new(), limits: NetLimits::default() }, key)?;
+pub async fn join(
+    key: &SecretKey,
+    admitter: NodeId,
+    addresses: &[Multiaddr],
+    greeting: &Greeting,
+) -> Result<Response> {
+    let (net, _events) =
+        Net::start(NetConfig { listen: Vec::new(), limits: NetLimits::default() }, key)?;
     let link = net.connect(admitter.key(), addresses).await?;
     let mut lane = net.open_lane(link).await?;
     let (kind, body) = greeting.encode();
@@ -366,7 +398,11 @@ async fn wait(period: Period) {
     tokio::time::sleep(Duration::from_millis(period.0.clamp(10, 5_000))).await;
 }
 
-async fn exchange(lane: &mut Lane, kind: u8, body: &[u8]) -> std::result::Result<Response, LaneError> {
+async fn exchange(
+    lane: &mut Lane,
+    kind: u8,
+    body: &[u8],
+) -> std::result::Result<Response, LaneError> {
     lane.send_frame(kind, body).await?;
     response(lane).await
 }
