@@ -16,6 +16,7 @@ use super::mesh::{Caller, Mesh};
 use super::packs::Packs;
 use super::vault::Vault;
 use super::{ClientError, Result, recipients};
+use crate::cli::progress::Counters;
 use crate::home::{Home, random};
 use crate::source::{Estimate, detect};
 use place::{Placer, Sealed};
@@ -32,7 +33,7 @@ use protocol::seal::SessionKey;
 use serde::{Deserialize, Serialize};
 use sink::{ChunkSink, Finished};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
@@ -81,29 +82,6 @@ pub struct SnapshotInfo {
 pub const SUMMARY_CONTEXT: &str = "strewn summary v1";
 /// Context of sealed roots.
 pub const ROOT_CONTEXT: &str = "strewn root v1";
-
-/// How far a backup or restore is.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Files done.
-    pub files: AtomicU64,
-    /// Bytes done.
-    pub bytes: AtomicU64,
-    /// Bytes of chunks that were new.
-    pub new_bytes: AtomicU64,
-    /// Bytes that holders acknowledged.
-    pub stored: AtomicU64,
-    /// Files in all, as far as known.
-    pub total_files: AtomicU64,
-    /// Bytes in all, as far as known.
-    pub total_bytes: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn add(counter: &AtomicU64, n: u64) {
-        counter.fetch_add(n, Ordering::Relaxed);
-    }
-}
 
 /// What was done.
 #[derive(Debug, Clone, Serialize)]
@@ -212,8 +190,9 @@ impl Writer {
         &mut self,
         path: &Path,
         options: &BackupOptions,
-        progress: &Arc<Progress>,
+        progress: &Arc<Counters>,
     ) -> Result<BackupSummary> {
+        let before = progress.status(std::time::Duration::ZERO);
         let mut source = detect(path, options.as_directory)?;
         let (name, kind) = (source.name(), source.kind());
         let estimate = Estimate::start(path, kind);
@@ -236,9 +215,11 @@ impl Writer {
         let runtime = Handle::current();
         let watched = Arc::clone(progress);
         let watching = tokio::spawn(async move {
+            let (mut files, mut bytes) = (0, 0);
             loop {
-                watched.total_files.store(estimate.files(), Ordering::Relaxed);
-                watched.total_bytes.store(estimate.bytes(), Ordering::Relaxed);
+                let (now_files, now_bytes) = (estimate.files(), estimate.bytes());
+                watched.expect(now_files - files, now_bytes - bytes);
+                (files, bytes) = (now_files, now_bytes);
                 tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             }
         });
@@ -288,13 +269,14 @@ impl Writer {
         // Only now is what was seen of the source worth comparing with.
         finished.keep(&self.vault.cache(&previous_name))?;
         let plan = self.placer.plan();
+        let counted = progress.status(std::time::Duration::ZERO);
         Ok(BackupSummary {
             snapshot: logged.id,
             source: name,
             items: finished.items,
             bytes: finished.bytes,
-            new_bytes: progress.new_bytes.load(Ordering::Relaxed),
-            stored_bytes: progress.stored.load(Ordering::Relaxed),
+            new_bytes: counted.new_bytes - before.new_bytes,
+            stored_bytes: counted.sent_bytes - before.sent_bytes,
             stripes: stripes_written,
             k: plan.k,
             n: plan.n,
@@ -367,7 +349,7 @@ struct Run {
     vault: Arc<Vault>,
     index: Arc<Index>,
     placer: Arc<Placer>,
-    progress: Arc<Progress>,
+    progress: Arc<Counters>,
     session: SessionId,
     key: SessionKey,
     previous: PathBuf,
@@ -430,7 +412,7 @@ impl Run {
                             let bytes = (sealed.data.len() + sealed.parity.len()) as u64;
                             match placer.place(sealed).await {
                                 Ok(pack) => {
-                                    Progress::add(&progress.stored, bytes);
+                                    progress.sent_bytes(bytes);
                                     // The collector outlives the tasks.
                                     let _ = placed.send(pack);
                                 }

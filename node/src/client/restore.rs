@@ -4,7 +4,7 @@
 //! needed are read whole, of others only the ranges. Every chunk is verified by its name before it is
 //! written to its file, which has a temporary name until it is complete.
 
-use super::backup::{Progress, ROOT_CONTEXT, SUMMARY_CONTEXT, SnapshotInfo};
+use super::backup::{ROOT_CONTEXT, SUMMARY_CONTEXT, SnapshotInfo};
 use super::index::{Index, Location};
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
@@ -12,6 +12,7 @@ use super::packs::Packs;
 use super::recipients::Identities;
 use super::vault::Vault;
 use super::{ClientError, Result};
+use crate::cli::progress::Counters;
 use crate::home::Home;
 use crate::restore::git::{GitRestored, assemble};
 use crate::restore::tree::{OpenFile, TreeOptions, TreeWriter};
@@ -20,7 +21,6 @@ use protocol::log::Body;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 
@@ -117,13 +117,12 @@ impl Reader {
         snapshot: &Logged,
         target: &Path,
         options: &RestoreOptions,
-        progress: &Arc<Progress>,
+        progress: &Arc<Counters>,
     ) -> Result<RestoreSummary> {
         let info = info_of(&self.vault, snapshot).ok_or_else(|| {
             ClientError::Content("the snapshot's summary cannot be opened".into())
         })?;
-        progress.total_bytes.store(info.bytes, Ordering::Relaxed);
-        progress.total_files.store(info.items, Ordering::Relaxed);
+        progress.expect(info.items, info.bytes);
         match info.kind {
             SourceKind::Directory => self.restore_tree(snapshot, target, options, progress).await,
             SourceKind::Git => {
@@ -180,7 +179,7 @@ impl Reader {
         snapshot: &Logged,
         target: &Path,
         options: &RestoreOptions,
-        progress: &Arc<Progress>,
+        progress: &Arc<Counters>,
     ) -> Result<RestoreSummary> {
         let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
         let mut refs: VecDeque<ChunkRef> = self.stream_refs(self.root_of(snapshot)?).await?.into();
@@ -227,7 +226,7 @@ impl Reader {
                     open = Some((file, at));
                     summary.items += 1;
                     summary.bytes += size;
-                    Progress::add(&progress.files, 1);
+                    progress.file();
                 }
                 Item::Extent { chunks, .. } => {
                     if let Some((file, at)) = &mut open {
@@ -279,7 +278,7 @@ impl Reader {
     }
 
     /// Reads what the window needs, some packs at once.
-    async fn fill(&self, window: &mut Window, progress: &Arc<Progress>) -> Result<()> {
+    async fn fill(&self, window: &mut Window, progress: &Arc<Counters>) -> Result<()> {
         window.chunks = 0;
         let needs = std::mem::take(&mut window.needs);
         let mut stripes = Vec::with_capacity(needs.len());
@@ -310,7 +309,7 @@ async fn fill_pack(
     index: &Index,
     pack: u64,
     needs: Vec<Need>,
-    progress: &Progress,
+    progress: &Counters,
 ) -> Result<()> {
     let info = index.pack(pack)?;
     let needed: usize = needs.iter().map(|need| need.location.len as usize).sum();
@@ -318,7 +317,7 @@ async fn fill_pack(
         for need in &needs {
             let plain = packs.read_chunk(index, need.chunk).await?;
             write(need, &plain)?;
-            Progress::add(&progress.bytes, plain.len() as u64);
+            progress.bytes(plain.len() as u64);
         }
         return Ok(());
     }
@@ -337,7 +336,7 @@ async fn fill_pack(
             sealed.extend_from_slice(bytes);
             packs.open_chunk(&opener, need.chunk.id, &need.location, &mut sealed, &mut plain)?;
             write(need, &plain)?;
-            Progress::add(&progress.bytes, plain.len() as u64);
+            progress.bytes(plain.len() as u64);
         }
         Ok(())
     })

@@ -123,7 +123,10 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
 }
 
 /// The records of a vault's stripes, with the holders that answer and say that they have their shard.
-pub async fn inventory(mesh: &Mesh, vault: &Vault) -> Result<BTreeMap<StripeId, (Record, BTreeSet<NodeId>)>> {
+pub async fn inventory(
+    mesh: &Mesh,
+    vault: &Vault,
+) -> Result<BTreeMap<StripeId, (Record, BTreeSet<NodeId>)>> {
     let mut stripes: BTreeMap<StripeId, (Record, BTreeSet<NodeId>)> = BTreeMap::new();
     for node in mesh.nodes.values() {
         let mut after = None;
@@ -140,9 +143,11 @@ pub async fn inventory(mesh: &Mesh, vault: &Vault) -> Result<BTreeMap<StripeId, 
                 let has = held.receipt.and_then(|r| r.verify().ok()).is_some_and(|receipt| {
                     receipt.holder == node.id
                         && receipt.stripe == stripe
-                        && record.stripe.shards.get(usize::from(receipt.index)) == Some(&receipt.shard)
+                        && record.stripe.shards.get(usize::from(receipt.index))
+                            == Some(&receipt.shard)
                 });
-                let slot = stripes.entry(stripe).or_insert_with(|| (record.clone(), BTreeSet::new()));
+                let slot =
+                    stripes.entry(stripe).or_insert_with(|| (record.clone(), BTreeSet::new()));
                 if slot.0.version < record.version {
                     slot.0 = record;
                 }
@@ -183,7 +188,8 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         *patterns.entry((record.stripe.k, holders)).or_default() += 1;
     }
     for ((k, holders), count) in patterns {
-        let sites: Vec<&Site> = holders.iter().filter_map(|id| mesh.nodes.get(id)).map(|n| &n.site).collect();
+        let sites: Vec<&Site> =
+            holders.iter().filter_map(|id| mesh.nodes.get(id)).map(|n| &n.site).collect();
         let k = usize::from(k);
         health.stripes += count;
         if sites.len() < k {
@@ -243,14 +249,20 @@ fn verdict(health: &Health, exposure: &[ExposureLine], down: usize) -> String {
     let falls = falls.join(" or ");
     let silent = if down == 0 { String::new() } else { format!("; {down} nodes are silent") };
     if health.unreadable > 0 {
-        format!("NOT RECOVERABLE NOW: {} of {} stripes cannot be read{silent}", health.unreadable, health.stripes)
+        format!(
+            "NOT RECOVERABLE NOW: {} of {} stripes cannot be read{silent}",
+            health.unreadable, health.stripes
+        )
     } else if health.degraded > 0 {
         format!(
             "RECOVERABLE, BELOW POLICY: {} of {} stripes break a clause{silent}; destroyed by the fall of {falls}",
             health.degraded, health.stripes
         )
     } else {
-        format!("RECOVERABLE: all {} stripes satisfy the policy{silent}; destroyed only by the fall of {falls}", health.stripes)
+        format!(
+            "RECOVERABLE: all {} stripes satisfy the policy{silent}; destroyed only by the fall of {falls}",
+            health.stripes
+        )
     }
 }
 

@@ -1,7 +1,8 @@
 //! The source thread's side: items and content become chunks, known ones are skipped, and the item stream is
 //! chunked like a file. What the stream says is kept locally, to compare the next backup with.
 
-use super::{ChunkJob, Failure, Progress};
+use super::{ChunkJob, Failure};
+use crate::cli::progress::Counters;
 use crate::client::index::Index;
 use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
@@ -44,7 +45,7 @@ impl Finished {
 pub(super) struct ChunkSink<'a> {
     chunker: Chunker,
     index: &'a Index,
-    progress: &'a Progress,
+    progress: &'a Counters,
     chunks: SyncSender<ChunkJob>,
     failure: &'a Failure,
     /// Sent in this session; the index does not know them yet.
@@ -66,7 +67,7 @@ impl<'a> ChunkSink<'a> {
     pub(super) fn new(
         vault: &Vault,
         index: &'a Index,
-        progress: &'a Progress,
+        progress: &'a Counters,
         chunks: SyncSender<ChunkJob>,
         failure: &'a Failure,
         previous: &Path,
@@ -148,7 +149,7 @@ impl<'a> ChunkSink<'a> {
             return Err(SinkError::Stopped("the backup failed".into()));
         }
         self.sent.insert(id);
-        Progress::add(&self.progress.new_bytes, plain.len() as u64);
+        self.progress.new_bytes(plain.len() as u64);
         let job = ChunkJob { id, plain: plain.to_vec() };
         self.chunks.send(job).map_err(|_| SinkError::Stopped("the backup failed".into()))?;
         Ok(chunk)
@@ -193,7 +194,7 @@ impl<'a> ChunkSink<'a> {
             self.emit(&Item::Extent { chunks: part.to_vec(), more: left > 0 })?;
         }
         self.bytes += size;
-        Progress::add(&self.progress.files, 1);
+        self.progress.file();
         Ok(())
     }
 
@@ -218,7 +219,7 @@ impl<'a> ChunkSink<'a> {
                 };
                 buffer.truncate(from + read);
                 size += read as u64;
-                Progress::add(&self.progress.bytes, read as u64);
+                self.progress.bytes(read as u64);
                 eof = read == 0;
             }
             let mut from = 0;
@@ -267,7 +268,7 @@ impl Sink for ChunkSink<'_> {
             }
         }
         self.emit_file(meta, stamp, previous.size, &previous.chunks)?;
-        Progress::add(&self.progress.bytes, previous.size);
+        self.progress.bytes(previous.size);
         Ok(true)
     }
 }

@@ -64,8 +64,10 @@ pub enum NodeCommand {
 #[derive(Debug, Subcommand)]
 pub enum VaultCommand {
     /// Make a vault
-    #[command(after_help = "Without a recipient, a recovery identity is made and shown once: keep it away from this host.\n\n\
-Example policy file:\n  [survive]\n  any = [ { provider = 1 }, { account = 2 } ]\n  [lock]\n  period = \"90d\"")]
+    #[command(
+        after_help = "Without a recipient, a recovery identity is made and shown once: keep it away from this host.\n\n\
+Example policy file:\n  [survive]\n  any = [ { provider = 1 }, { account = 2 } ]\n  [lock]\n  period = \"90d\""
+    )]
     Create {
         /// Its name on this host
         name: String,
