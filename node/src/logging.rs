@@ -50,22 +50,3 @@ impl Write for LogWriter {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_v_says_more_and_libraries_stay_silent_until_the_third() {
-        let own = |level| format!(",node={level},protocol={level},strewn={level}");
-        assert_eq!(directives(LogLevel::Warn, 0), "warn".to_owned() + &own("warn"));
-        assert_eq!(directives(LogLevel::Error, 0), "error".to_owned() + &own("error"));
-        assert_eq!(directives(LogLevel::Warn, 1), "warn".to_owned() + &own("info"));
-        assert_eq!(directives(LogLevel::Debug, 1), "warn".to_owned() + &own("debug"));
-        assert_eq!(directives(LogLevel::Warn, 2), "warn".to_owned() + &own("debug"));
-        assert_eq!(directives(LogLevel::Info, 3), "debug".to_owned() + &own("trace"));
-        for verbose in 0..4 {
-            assert!(EnvFilter::try_new(directives(LogLevel::Info, verbose)).is_ok());
-        }
-    }
-}

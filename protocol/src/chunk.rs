@@ -3,7 +3,7 @@
 //! ```text
 //! encoded chunk = flag(u8: 0 as it is, 1 zstd) bytes
 //! ```
-//! Boundaries come from FastCDC (Xia et al., ATC 2016; the 2020 variant) with a gear table drawn from
+//! Boundaries come from `FastCDC` (Xia et al., ATC 2016; the 2020 variant) with a gear table drawn from
 //! the vault's key: chunk sizes are known to leak content and secret otherwise (IACR ePrint 2025/532).
 
 use crate::id::ChunkId;

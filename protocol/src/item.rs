@@ -361,7 +361,9 @@ mod tests {
 
     fn read(items: &[Item]) -> Result<Vec<Item>, ItemError> {
         let mut bytes = Vec::new();
-        items.iter().for_each(|item| encode_item(item, &mut bytes));
+        for item in items {
+            encode_item(item, &mut bytes);
+        }
         let (mut reader, mut found) = (ItemReader::default(), Vec::new());
         for piece in bytes.chunks(7) {
             reader.push(piece);

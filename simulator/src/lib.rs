@@ -1,1 +1,1 @@
-
+//! Drives several `protocol::Peer` under virtual time.

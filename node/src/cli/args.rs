@@ -3,14 +3,11 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes (as restic's): 0 done; 1 failed; 3 done, but some of the source could not be read; \
-10 there is no such vault or node; 12 the identity does not open it; 130 interrupted. Treat others as failure.";
-
 /// Backup that no single account, provider or stolen key can destroy.
 #[derive(Debug, Parser)]
-#[command(name = "strewn", version, after_help = EXIT_CODES)]
+#[command(name = "strewn", version, after_help = super::exit::HELP)]
 pub struct Cli {
-    /// The state folder [default: $STREWN_HOME or ~/.strewn]
+    /// The state folder [default: $`STREWN_HOME` or ~/.strewn]
     #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
     /// Answer in JSON, one object a line
@@ -175,7 +172,7 @@ pub struct RestoreArgs {
     /// Only this path and what is below it (repeatable)
     #[arg(long, value_name = "PATH")]
     pub path: Vec<PathBuf>,
-    /// The recovery identity: an age identity file or an SSH private key [or: $STREWN_IDENTITY_FILE, $STREWN_IDENTITY]
+    /// The recovery identity: an age identity file or an SSH private key [or: $`STREWN_IDENTITY_FILE`, $`STREWN_IDENTITY`]
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Write into a folder that is not empty

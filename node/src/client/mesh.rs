@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 
 /// Lanes in use with one node at once: enough to hide the latency of syncs and links.
 const LANES: usize = 4;
+/// How long to wait for further nodes to answer after the last one did.
+const STRAGGLERS: Duration = Duration::from_secs(3);
 /// How often a busy node is asked again.
 const BUSY_TRIES: u32 = 100;
 
@@ -169,7 +171,15 @@ impl Mesh {
             asked.insert(node);
             tasks.spawn(Node::connect(net.clone(), Arc::clone(&caller), node, addresses));
         }
-        while let Some(done) = tasks.join_next().await {
+        loop {
+            // Who has not answered a while after the last one did is taken as silent.
+            let next = tasks.join_next();
+            let done = if mesh.nodes.is_empty() {
+                next.await
+            } else {
+                tokio::time::timeout(STRAGGLERS, next).await.unwrap_or_default()
+            };
+            let Some(done) = done else { break };
             let Ok((id, connected)) = done else { continue };
             match connected {
                 Ok((node, members)) => {
@@ -205,7 +215,7 @@ impl Mesh {
         }
         for (id, site) in sites {
             if !mesh.nodes.contains_key(&id) {
-                let reason = reasons.remove(&id).unwrap_or_default();
+                let reason = reasons.remove(&id).unwrap_or_else(|| "no answer".into());
                 mesh.silent.insert(id, Silent { site, reason });
             }
         }
@@ -276,9 +286,8 @@ impl Node {
             lanes: Semaphore::new(LANES),
             gate: Gate::default(),
         };
-        let members = match node.request(&Request::Members(Vec::new())).await? {
-            Response::Members(members) => members,
-            _ => return Err(failed(&"an unexpected answer")),
+        let Response::Members(members) = node.request(&Request::Members(Vec::new())).await? else {
+            return Err(failed(&"an unexpected answer"));
         };
         Ok((node, members))
     }

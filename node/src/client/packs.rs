@@ -305,30 +305,14 @@ fn join_shards(
         let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
         let codec = Codec::new(k, n).map_err(content)?;
         let present: Vec<bool> = (0..n).map(|i| shards.contains_key(&i)).collect();
-        let mut absent_parity = vec![0; if present[k..].contains(&false) { len } else { 0 }];
-        let mut spare: Vec<Vec<u8>> = Vec::new();
+        // Parity that is missing is not computed; the code only wants room of the same length.
         for i in k..n {
-            if !present[i] {
-                // A parity shard that is missing is not computed; the code only wants room of the same length.
-                spare.push(std::mem::take(&mut absent_parity));
-                absent_parity = vec![0; len];
-            }
+            shards.entry(i).or_insert_with(|| vec![0; len]);
         }
-        let mut spare = spare.iter_mut();
-        let mut parity: BTreeMap<usize, &mut Vec<u8>> =
-            shards.iter_mut().filter(|(i, _)| **i >= k).map(|(i, bytes)| (*i, bytes)).collect();
-        let mut slots: Vec<Slot<'_>> = bytes
-            .chunks_exact_mut(len)
-            .enumerate()
-            .map(|(i, bytes)| Slot { bytes, present: present[i] })
-            .collect();
-        for i in k..n {
-            let bytes = match parity.remove(&i) {
-                Some(bytes) => bytes,
-                None => spare.next().expect("one was made for each that is absent"),
-            };
-            slots.push(Slot { bytes, present: present[i] });
-        }
+        let parity = shards.range_mut(k..).map(|(_, bytes)| bytes.as_mut_slice());
+        let slots = bytes.chunks_exact_mut(len).chain(parity).zip(present);
+        let mut slots: Vec<Slot<'_>> =
+            slots.map(|(bytes, present)| Slot { bytes, present }).collect();
         codec.reconstruct(&mut slots).map_err(content)?;
     }
     Ok(Pack { bytes })

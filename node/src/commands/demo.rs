@@ -197,7 +197,7 @@ pub async fn run(args: DemoArgs, output: &Output) -> Result<Exit, CliError> {
 
     let begin = Instant::now();
     let names: Vec<String> = lose.iter().map(ToString::to_string).collect();
-    output.heading(&format!("\nThe loss: {}", names.join(" and ")));
+    output.heading(format!("\nThe loss: {}", names.join(" and ")));
     let before = nodes.len();
     let (gone, left): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.labels.iter().any(|label| lose.contains(label)));

@@ -77,7 +77,7 @@ fn repositories(source: &Path, target: &Path) -> Result<Compared, CliError> {
         differences
             .push(format!("git fsck --strict --full: {}", String::from_utf8_lossy(&said).trim()));
     }
-    let count = refs.iter().filter(|&&c| c == b'\n').count();
+    let count = String::from_utf8_lossy(&refs).lines().count();
     let what = format!(
         "{count} refs and {} objects compared, git fsck --strict --full run",
         ours.iter().filter(|object| !object.is_empty()).count()
