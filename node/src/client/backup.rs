@@ -3,7 +3,7 @@
 //! ```text
 //! source thread: read, cut, name, known?  ─►  compress (workers)  ─►  pack (one thread)  ─►  seal, code, hash (workers)  ─►  put (tasks)
 //! ```
-//! Memory is bounded by the queues: chunks waiting, one pack filling, [`PACKS_INFLIGHT`] packs sealed and on their
+//! Memory is bounded by the queues: chunks waiting, one pack filling, a few packs sealed and on their
 //! way. A stripe counts when every holder's receipt is here and the predicate holds for those holders; the
 //! snapshot is announced after its last stripe, and listed only when its log entry is held widely enough.
 
