@@ -80,7 +80,9 @@ fn sealed_bytes_cannot_be_told_from_noise() {
     let sealed = seal(&[vec![0; 200_000], vec![0xff; 100_000]], 2);
     let body = &sealed.bytes[HEADER_LEN..];
     let mut counts = [0f64; 256];
-    body.iter().for_each(|&byte| counts[usize::from(byte)] += 1.0);
+    for &byte in body {
+        counts[usize::from(byte)] += 1.0;
+    }
     let expected = body.len() as f64 / 256.0;
     let chi: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
     // 255 degrees of freedom: beyond these once in a million times, were the bytes drawn anew.
@@ -323,7 +325,7 @@ fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A whole stream of items for the leaves, with the directories that they lie in.
-fn items(leaves: BTreeMap<Vec<u8>, Leaf>) -> Vec<Item> {
+fn items(leaves: &BTreeMap<Vec<u8>, Leaf>) -> Vec<Item> {
     let mut tree = leaves.clone();
     for path in leaves.keys() {
         for ancestor in ancestors(path) {
@@ -334,7 +336,7 @@ fn items(leaves: BTreeMap<Vec<u8>, Leaf>) -> Vec<Item> {
     tree.sort_by(|(a, _), (b, _)| path_cmp(a, b));
     let mut items = vec![Item::Header { format: FORMAT, kind: SourceKind::Directory }];
     for (path, leaf) in tree {
-        let mtime = Timestamp { secs: -(path.len() as i64), nanos: 999_999_999 };
+        let mtime = Timestamp { secs: -i64::from(path.len() as u32), nanos: 999_999_999 };
         let meta = Meta { path: Blob(path), mode: 0o4755, uid: 0, gid: u32::MAX, mtime };
         match leaf {
             Leaf::Directory => items.push(Item::Directory { meta }),
@@ -359,7 +361,9 @@ fn items(leaves: BTreeMap<Vec<u8>, Leaf>) -> Vec<Item> {
 
 fn write(items: &[Item]) -> Vec<u8> {
     let (mut writer, mut bytes) = (ItemWriter::default(), Vec::new());
-    items.iter().for_each(|item| writer.write(item, &mut bytes).unwrap());
+    for item in items {
+        writer.write(item, &mut bytes).unwrap();
+    }
     bytes
 }
 
@@ -380,7 +384,7 @@ proptest! {
     fn item_streams_round_trip_in_any_pieces(
         tree in proptest::collection::btree_map(paths(), leaves(), 0..20), piece in 1usize..500,
     ) {
-        let items = items(tree);
+        let items = items(&tree);
         prop_assert_eq!(read(&write(&items), piece), Some(items));
     }
 
@@ -388,7 +392,7 @@ proptest! {
     fn a_damaged_stream_is_refused_or_another_stream(
         tree in proptest::collection::btree_map(paths(), leaves(), 0..20), cut: usize, at: usize, byte: u8,
     ) {
-        let bytes = write(&items(tree));
+        let bytes = write(&items(&tree));
         prop_assert_eq!(read(&bytes[..cut % bytes.len()], 100), None);
         let mut damaged = bytes;
         let at = at % damaged.len();

@@ -228,7 +228,9 @@ fn item_streams_are_read() {
         Item::End { items: 4, bytes: 1_400_000, failed: 1 },
     ];
     let (mut writer, mut written) = (ItemWriter::default(), Vec::new());
-    items.iter().for_each(|item| writer.write(item, &mut written).unwrap());
+    for item in &items {
+        writer.write(item, &mut written).unwrap();
+    }
     let stored = stored("items-v1.bin", &written);
     assert_eq!(hex(&stored), hex(&written));
     let mut reader = ItemReader::default();
@@ -261,5 +263,8 @@ fn parity_is_computed_as_ever() {
     let (k, n, len) = (10, 14, 100_000);
     let mut parity = vec![0; (n - k) * len];
     Codec::new(k, n).unwrap().encode(&noise(k * len), &mut parity).unwrap();
-    assert_eq!(blake3::hash(&parity).to_string(), "01846af01d1509480312af527180323590da33521cf6ee91bf789cd584872323");
+    assert_eq!(
+        blake3::hash(&parity).to_string(),
+        "01846af01d1509480312af527180323590da33521cf6ee91bf789cd584872323"
+    );
 }

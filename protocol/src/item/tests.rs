@@ -15,7 +15,9 @@ fn file(path: &str, size: u64, lens: &[u32], more: bool) -> Item {
 
 fn read(items: &[Item]) -> Result<Vec<Item>, ItemError> {
     let mut bytes = Vec::new();
-    items.iter().for_each(|item| encode_item(item, &mut bytes));
+    for item in items {
+        encode_item(item, &mut bytes);
+    }
     let (mut reader, mut found) = (ItemReader::default(), Vec::new());
     for piece in bytes.chunks(7) {
         reader.push(piece);
