@@ -114,6 +114,26 @@ fn what_could_not_be_read_again_does_not_fit() {
 }
 
 #[test]
+fn a_pack_is_full_as_soon_as_it_may_refuse_a_chunk() {
+    // Many tiny chunks, whose entries in the table take less than is set aside for them.
+    let fill = |last: usize| {
+        let mut pack = builder(PackKind::Content, 2);
+        pack.append(ChunkId([0; 32]), 900_000, &vec![0; 900_000]);
+        let mut tiny = 0;
+        while tiny < last && pack.fits(CHUNK_MAX + 1) {
+            pack.append(ChunkId([1; 32]), 0, &[0]);
+            tiny += 1;
+        }
+        (pack.finish(3).seal().bytes.len(), tiny)
+    };
+    let full = shard_len(PACK_LEN_MIN, 3) * 3;
+    let (len, tiny) = fill(usize::MAX);
+    assert_eq!(len, full);
+    assert!(tiny > 1000);
+    assert!(fill(tiny - 1).0 < full);
+}
+
+#[test]
 fn a_source_survives_the_whole_way_and_the_loss_of_any_two_shards() {
     let chunker = Chunker::new(&VaultSecret([8; 32]));
     let source = [noise(900_000, 1), b"text ".repeat(100_000)].concat();
