@@ -11,8 +11,8 @@ use protocol::chunk::{CHUNK_MAX, Chunker};
 use protocol::codec::Blob;
 use protocol::id::ChunkId;
 use protocol::item::{
-    ChunkRef, FORMAT, ITEM_CHUNKS_MAX, Item, ItemReader, Meta, ROOT_REFS_MAX, Root, Stamp,
-    encode_item, encode_refs, path_cmp,
+    ChunkRef, FORMAT, ITEM_CHUNKS_MAX, Item, ItemReader, ItemWriter, Meta, ROOT_REFS_MAX, Root,
+    Stamp, encode_refs, path_cmp,
 };
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -51,6 +51,7 @@ pub(super) struct ChunkSink<'a> {
     /// Sent in this session; the index does not know them yet.
     sent: BTreeSet<ChunkId>,
     buffer: Vec<u8>,
+    writer: ItemWriter,
     stream: Vec<u8>,
     stream_refs: Vec<ChunkRef>,
     new_previous: PathBuf,
@@ -85,6 +86,7 @@ impl<'a> ChunkSink<'a> {
             failure,
             sent: BTreeSet::new(),
             buffer: Vec::with_capacity(2 * CHUNK_MAX),
+            writer: ItemWriter::default(),
             stream: Vec::new(),
             stream_refs: Vec::new(),
             new_previous,
@@ -157,7 +159,7 @@ impl<'a> ChunkSink<'a> {
 
     fn emit(&mut self, item: &Item) -> std::result::Result<(), SinkError> {
         let from = self.stream.len();
-        encode_item(item, &mut self.stream);
+        self.writer.write(item, &mut self.stream).map_err(stopped)?;
         self.previous_out.write_all(&self.stream[from..]).map_err(stopped)?;
         if item.meta().is_some() {
             self.items += 1;
