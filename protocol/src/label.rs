@@ -21,7 +21,9 @@ pub enum LabelError {
     #[error("{0:?} is not a label: write level=name, for example provider=aws")]
     NotALabel(String),
     /// A level's name has other characters than allowed.
-    #[error("{0:?} is not a level: lower-case letters, digits and '-', starting with a letter, at most 32")]
+    #[error(
+        "{0:?} is not a level: lower-case letters, digits and '-', starting with a letter, at most 32"
+    )]
     Level(String),
     /// A domain's name is empty, too long or holds control characters.
     #[error("{0:?} is not a domain's name: 1 to 128 bytes of printable text")]
@@ -276,7 +278,11 @@ mod tests {
 
     #[test]
     fn what_is_not_stated_is_one_domain() {
-        let site = |node| Site { node: NodeId([node; 32]), operator: OperatorId([9; 32]), labels: Labels::default() };
+        let site = |node| Site {
+            node: NodeId([node; 32]),
+            operator: OperatorId([9; 32]),
+            labels: Labels::default(),
+        };
         let region = Level::new("region").unwrap();
         assert_eq!(site(1).domain(&region), site(2).domain(&region));
         assert_ne!(site(1).domain(&Level::node()), site(2).domain(&Level::node()));

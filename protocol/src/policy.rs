@@ -23,7 +23,9 @@ pub const GUARDIANS_MAX: usize = 32;
 #[non_exhaustive]
 pub enum PolicyError {
     /// Nothing would have to be survived.
-    #[error("the policy has no survive clause: name at least one, for example [survive] any = [{{ provider = 1 }}]")]
+    #[error(
+        "the policy has no survive clause: name at least one, for example [survive] any = [{{ provider = 1 }}]"
+    )]
     NoSurviveClause,
     /// More clauses than allowed.
     #[error("{0} clauses, at most {CLAUSES_MAX} allowed")]
@@ -225,7 +227,9 @@ mod tests {
     fn a_policy_that_cannot_be_meant_is_refused() {
         assert!(read("[survive]\nany = []").unwrap_err().contains("no survive clause"));
         assert!(read("[survive]\nany = [{ provider = 0 }]").unwrap_err().contains("provider=0"));
-        assert!(read("[survive]\nany = [{ provider = 1 }]\n[lokc]\n").unwrap_err().contains("lokc"));
+        assert!(
+            read("[survive]\nany = [{ provider = 1 }]\n[lokc]\n").unwrap_err().contains("lokc")
+        );
         assert!(read("[survive]\nany = [{ Provider = 1 }]").unwrap_err().contains("level"));
         assert!(read("[survive]\nany=[{provider=1}]\n[lock]\nguardians={need=2,of=[]}").is_err());
     }

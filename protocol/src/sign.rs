@@ -149,8 +149,7 @@ impl<T: Statement> Signed<T> {
         let signer = statement.signer();
         let wrong = || SignatureError::Wrong { context, signer };
         let key = VerifyingKey::from_bytes(&signer.0).map_err(|_| wrong())?;
-        let signature: &[u8; 64] =
-            self.signature.0.as_slice().try_into().map_err(|_| wrong())?;
+        let signature: &[u8; 64] = self.signature.0.as_slice().try_into().map_err(|_| wrong())?;
         key.verify_strict(&message::<T>(&self.body.0), &signature.into()).map_err(|_| wrong())?;
         Ok(statement)
     }

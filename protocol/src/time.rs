@@ -5,7 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What a wall clock claims: milliseconds since 1970-01-01 UTC. Never trusted to expire anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Wall(pub u64);
 
 /// Monotonic time: milliseconds since a start that the driver chose.
@@ -60,8 +62,14 @@ impl Mono {
 #[error("{0:?} is not a span of time: write 90d, 12h, 15m, 30s or 250ms")]
 pub struct ParsePeriodError(pub String);
 
-const UNITS: [(&str, u64); 6] =
-    [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, u64); 6] = [
+    ("w", 604_800_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 impl FromStr for Period {
     type Err = ParsePeriodError;
