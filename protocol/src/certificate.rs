@@ -415,8 +415,7 @@ pub struct VaultTerms {
 impl VaultPapers {
     /// Verifies the papers, that they are of one vault, and their bounds.
     pub fn verify(&self, now: Wall) -> Result<VaultTerms, CertificateError> {
-        let certificate = self.certificate.verify()?;
-        check_time(certificate.issued, certificate.expires, now)?;
+        let certificate = VaultCertificate::verify(&self.certificate, now)?;
         let descriptor = self.descriptor.verify()?;
         let roster = self.roster.verify()?;
         if descriptor.vault != certificate.vault || roster.vault != certificate.vault {
@@ -429,6 +428,15 @@ impl VaultPapers {
             .check()
             .map_err(|_| CertificateError::Chain("a policy that cannot be meant"))?;
         Ok(VaultTerms { certificate, descriptor, roster })
+    }
+}
+
+impl VaultCertificate {
+    /// Verifies the certificate at the given time.
+    pub fn verify(signed: &Signed<Self>, now: Wall) -> Result<Self, CertificateError> {
+        let certificate = signed.verify()?;
+        check_time(certificate.issued, certificate.expires, now)?;
+        Ok(certificate)
     }
 }
 

@@ -139,6 +139,12 @@ impl Overlay {
         }
     }
 
+    /// Whether everything decided is settled.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Forgets the rows that `token` wrote last.
     pub(crate) fn settle(&mut self, token: u64) {
         self.rows.retain(|_, (by, _)| *by != token);
@@ -163,6 +169,15 @@ impl View<'_> {
     /// Whether a row was decided and is not durable yet: nothing may be promised on it.
     pub(crate) fn is_pending(&self, table: Table, key: &[u8]) -> bool {
         self.overlay.rows.contains_key(&(table, key.to_vec()))
+    }
+
+    /// How many rows whose keys begin with `prefix` were decided and are not durable yet.
+    pub(crate) fn count_pending(&self, table: Table, prefix: &[u8]) -> usize {
+        self.overlay
+            .rows
+            .range((table, prefix.to_vec())..)
+            .take_while(|((t, key), _)| *t == table && key.starts_with(prefix))
+            .count()
     }
 
     pub(crate) fn redeemed(&self, bearer: PublicKey) -> Result<Option<NodeId>, FactsError> {

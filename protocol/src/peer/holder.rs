@@ -5,7 +5,8 @@ use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal};
 use crate::codec;
 use crate::id::{NodeId, ShardId, StripeId, VaultId};
 use crate::message::{HeldRecord, IDS_MAX, PAGE_LEN, Refusal, RefusalCode, Response};
-use crate::record::{Receipt, Record, SHARD_LEN_MAX};
+use crate::policy::Lock;
+use crate::record::{Receipt, Record};
 use crate::sign::Signed;
 use crate::time::{Now, Period};
 
@@ -17,6 +18,7 @@ pub(super) const BUSY_RETRY: Period = Period(200);
 pub(super) struct Receiving {
     signed: Signed<Record>,
     record: Record,
+    stripe: StripeId,
     index: u16,
 }
 
@@ -82,19 +84,20 @@ impl Peer {
         index: u16,
         len: u32,
     ) -> Decision {
-        if len > SHARD_LEN_MAX {
-            return Err(refusal(RefusalCode::Malformed, format!("a shard of {len} bytes")));
-        }
         let view = View { facts, overlay: &self.overlay };
         let record = self.check_record(now, &view, role, &signed)?;
+        Self::check_vault_open(now, &view, record.stripe.vault)?;
         let stripe = &record.stripe;
         if record.index_of(self.node()) != Some(index) || len != stripe.shard_len {
             return Err(not_allowed("the record does not give this shard to this node"));
         }
         let shard = stripe.shards[usize::from(index)];
         let (vault, id) = (stripe.vault, stripe.id());
-        if view.is_pending(Table::Held, &shard.0) {
-            self.busy(lane, len);
+        // What another lane is bringing is decided when it has come: two at once would be counted
+        // twice, or leave this node with two shards of one stripe.
+        let arriving = self.receiving.values().any(|r| r.stripe == id || r.shard() == shard);
+        if arriving || view.is_pending(Table::Held, &shard.0) {
+            self.discard_busy(lane, len);
             return Ok(());
         }
         if let Some(held) = view.held(shard)? {
@@ -114,7 +117,7 @@ impl Peer {
         let inflight: u64 =
             self.receiving.values().map(|r| u64::from(r.record.stripe.shard_len)).sum();
         if inflight + u64::from(len) > self.config.inflight_max && inflight > 0 {
-            self.busy(lane, len);
+            self.discard_busy(lane, len);
             return Ok(());
         }
         let used: u64 = self.usage.values().map(|usage| usage.bytes).sum::<u64>() + inflight;
@@ -134,12 +137,12 @@ impl Peer {
                 format!("{} bytes of disk are left for shards, {len} needed", self.space),
             ));
         }
-        self.receiving.insert(lane, Receiving { signed, record, index });
+        self.receiving.insert(lane, Receiving { signed, record, stripe: id, index });
         self.outputs.push_back(Output::Receive { lane, shard, len });
         Ok(())
     }
 
-    fn busy(&mut self, lane: LaneId, len: u32) {
+    fn discard_busy(&mut self, lane: LaneId, len: u32) {
         let response = Box::new(Response::Busy { retry_after: BUSY_RETRY });
         self.outputs.push_back(Output::Discard { lane, len, response });
     }
@@ -164,9 +167,8 @@ impl Peer {
             self.outputs.push_back(Output::Discard { lane, len: 0, response });
             return;
         }
-        let Receiving { signed, record, index } = receiving;
-        let (vault, stripe, len) =
-            (record.stripe.vault, record.stripe.id(), record.stripe.shard_len);
+        let Receiving { signed, record, stripe, index } = receiving;
+        let (vault, len) = (record.stripe.vault, record.stripe.shard_len);
         let receipt = Receipt {
             holder: self.node(),
             vault,
@@ -204,6 +206,11 @@ impl Peer {
         let view = View { facts, overlay: &self.overlay };
         let record = self.check_record(now, &view, role, &signed)?;
         let (vault, stripe) = (record.stripe.vault, record.stripe.id());
+        if view.is_pending(Table::Record, &key(&[&vault.0, &stripe.0])) {
+            // Neither "done" nor a further version may rest on a row that could still fail.
+            self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
+            return Ok(());
+        }
         let known = view
             .record(vault, stripe)?
             .ok_or_else(|| refusal(RefusalCode::NotHeld, "nothing of this stripe is held here"))?;
@@ -212,9 +219,7 @@ impl Peer {
         if mine.is_none() || record.index_of(self.node()) != mine {
             return Err(not_allowed("the record takes this node's shard away"));
         }
-        if record.policy.lock.period < known.policy.lock.period {
-            return Err(not_allowed("a lock is never shortened"));
-        }
+        check_lock_kept(&known.policy.lock, &record.policy.lock)?;
         if record.version <= known.version {
             if record == known {
                 self.reply(lane, Response::Done);
@@ -243,6 +248,10 @@ impl Peer {
         // Who may not read a vault is not told what is held of it.
         if self.check_reader(&view, role, held.vault).is_err() {
             return Err(not_held());
+        }
+        if view.is_pending(Table::Held, &shard.0) {
+            self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
+            return Ok(());
         }
         let end = offset.checked_add(len).filter(|&end| end <= held.len && len > 0);
         if end.is_none() {
@@ -322,9 +331,10 @@ impl Peer {
         let record = signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
         let shard =
             record.index_of(self.node()).map(|index| record.stripe.shards[usize::from(index)]);
+        // A receipt that is not durable yet is no promise yet, whoever asks.
         let held = match shard {
-            Some(shard) => view.held(shard)?,
-            None => None,
+            Some(shard) if !view.is_pending(Table::Held, &shard.0) => view.held(shard)?,
+            _ => None,
         };
         Ok(HeldRecord { record: signed, receipt: held.map(|held| held.receipt) })
     }
@@ -336,5 +346,18 @@ fn check_same(held: &Held, vault: VaultId, stripe: StripeId, index: u16) -> Deci
         Ok(())
     } else {
         Err(not_allowed("these bytes are held as a shard of another stripe"))
+    }
+}
+
+/// Whoever signs a later record: the lock that it names is at least as strong as the one before.
+fn check_lock_kept(known: &Lock, offered: &Lock) -> Decision {
+    if offered.period < known.period {
+        Err(not_allowed("a lock is never shortened"))
+    } else if offered.release_cooldown < known.release_cooldown {
+        Err(not_allowed("the wait before a release is never shortened"))
+    } else if known.guardians.is_some() && offered.guardians != known.guardians {
+        Err(not_allowed("the guardians of a lock stay"))
+    } else {
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! Vaults' papers and devices' logs: what is accepted, countersigned and handed out.
 
 use super::facts::{Facts, Table, View, Write, decode, key};
+use super::holder::BUSY_RETRY;
 use super::{Decision, LaneId, Note, Output, Peer, Role, Then, refusal};
-use crate::certificate::{CertificateError, Roster, VaultPapers};
+use crate::certificate::{CertificateError, Roster, VaultCertificate, VaultPapers};
 use crate::id::{DeviceId, EntryId, VaultId};
 use crate::log::{
     Body, Continuation, Entry, EntryAck, Head, INDEX_STRIPES_MAX, continuation, entry_id,
@@ -21,6 +22,15 @@ impl Peer {
             || refusal(RefusalCode::UnknownVault, format!("vault {vault} was not introduced here"));
         let signed = view.roster(vault)?.ok_or_else(unknown)?;
         signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))
+    }
+
+    /// New data is accepted while the operator's word for the vault lasts.
+    pub(super) fn check_vault_open(now: Now, view: &View<'_>, vault: VaultId) -> Decision {
+        let signed = view.vault(vault)?.ok_or_else(|| {
+            refusal(RefusalCode::UnknownVault, format!("vault {vault} was not introduced here"))
+        })?;
+        VaultCertificate::verify(&signed, now.wall)?;
+        Ok(())
     }
 
     /// A device reads its own vault; a node reads vaults whose roster lists it.
@@ -61,6 +71,14 @@ impl Peer {
             signed.verify().map_err(CertificateError::from)?;
         }
         let view = View { facts, overlay: &self.overlay };
+        let undecided = [Table::Vault, Table::Descriptor, Table::Roster]
+            .iter()
+            .any(|&table| view.count_pending(table, &vault.0) > 0);
+        if undecided {
+            // "Done" may not rest on papers that could still fail to be stored.
+            self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
+            return Ok(());
+        }
         let mut writes = Vec::new();
         if view.vault(vault)?.as_ref() != Some(&papers.certificate) {
             writes.push(Write::vault(vault, &papers.certificate));
@@ -91,11 +109,12 @@ impl Peer {
     ) -> Decision {
         let view = View { facts, overlay: &self.overlay };
         let parts = (view.vault(vault)?, view.descriptor(vault)?, view.roster(vault)?);
-        let (Some(certificate), Some(descriptor), Some(roster)) = parts else {
+        // Who may not read a vault is not told that it is known here.
+        let reads = self.check_reader(&view, role, vault).is_ok();
+        let (true, (Some(certificate), Some(descriptor), Some(roster))) = (reads, parts) else {
             self.reply(lane, Response::Vault(None));
             return Ok(());
         };
-        self.check_reader(&view, role, vault)?;
         let mut devices = Vec::new();
         for (_, bytes) in facts.scan(Table::Device, &vault.0, None, 1024)? {
             devices.push(decode(Table::Device, &bytes)?);
@@ -131,13 +150,14 @@ impl Peer {
         }
         let view = View { facts, overlay: &self.overlay };
         self.roster_of(&view, entry.vault)?;
+        Self::check_vault_open(now, &view, entry.vault)?;
         if view.device(entry.vault, entry.device)?.is_none() {
             return Err(refusal(RefusalCode::NotAllowed, "the entry's device is not known here"));
         }
         let id = entry_id(&signed);
         if view.is_pending(Table::Head, &key(&[&entry.vault.0, &entry.device.0])) {
             // An entry on top of one that could still fail would leave a gap.
-            self.reply(lane, Response::Busy { retry_after: super::holder::BUSY_RETRY });
+            self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
             return Ok(());
         }
         match continuation(view.head(entry.vault, entry.device)?, &entry) {
@@ -192,8 +212,12 @@ impl Peer {
         id: EntryId,
     ) -> Decision {
         let (vault, device) = (entry.vault, entry.device);
-        let kept = facts.scan(Table::Fork, &key(&[&vault.0, &device.0]), None, FORKS_MAX)?;
-        if kept.len() < FORKS_MAX {
+        let of_device = key(&[&vault.0, &device.0]);
+        let row = key(&[&of_device, &id.0]);
+        let view = View { facts, overlay: &self.overlay };
+        let known = view.is_pending(Table::Fork, &row) || facts.get(Table::Fork, &row)?.is_some();
+        let durable = facts.scan(Table::Fork, &of_device, None, FORKS_MAX)?.len();
+        if !known && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX {
             self.persist(vec![Write::fork(vault, device, id, signed)], None, Then::Nothing);
         }
         self.outputs.push_back(Output::Note(Note::Forked { vault, device }));

@@ -145,7 +145,9 @@ impl Peer {
         let (vault_id, device_id) = (certificate.vault, device_certificate.device);
         let role = Role::Device { vault: vault_id, device: device_id };
         let view = View { facts, overlay: &self.overlay };
-        if view.device(vault_id, device_id)?.as_ref() == Some(device) {
+        let row = facts::key(&[&vault_id.0, &device_id.0]);
+        let known = view.device(vault_id, device_id)?.as_ref() == Some(device);
+        if known && !view.is_pending(Table::Device, &row) {
             self.welcome(now, link, lane, role);
             return Ok(());
         }

@@ -32,6 +32,7 @@ use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, PublicKey, ShardId, VaultId};
 use crate::label::Site;
 use crate::message::{Greeting, NodeStatus, Refusal, RefusalCode, Request, Response};
+use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
 use crate::time::{Mono, Now, Period};
 use facts::{Overlay, View};
@@ -367,7 +368,7 @@ impl Peer {
             node,
             certificate: certificate.clone(),
             addresses,
-            version: now.wall.0.max(stored + 1),
+            version: now.wall.0.max(stored.saturating_add(1)),
         };
         let signed = Signed::sign(&record, &key);
         NodeRecord::verify(&signed, now.wall)?;
@@ -527,6 +528,13 @@ impl Peer {
             Request::Append(entry) => self.handle_append(now, facts, lane, &role, entry),
             Request::Log { vault, after } => self.handle_log(facts, lane, &role, vault, after),
             Request::Put { record, index, len } => {
+                if len > SHARD_LEN_MAX {
+                    // No holder ever asked for so many: they are not even read.
+                    let decision =
+                        Err(refusal(RefusalCode::Malformed, format!("a shard of {len} bytes")));
+                    self.refuse_on_error(link, lane, decision, true);
+                    return;
+                }
                 // The bytes follow whatever is decided, so a refusal reads and forgets them.
                 let decision = self.handle_put(now, facts, lane, &role, record, index, len);
                 if let Err(refusal) = decision {
@@ -636,8 +644,11 @@ impl Peer {
                 self.persist(vec![write], None, Then::Nothing);
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
-            Some(Then::Reply { lane, .. } | Then::Welcome { lane, .. }) => {
-                self.outputs.push_back(Output::Reply { lane, response, close: false });
+            Some(Then::Reply { lane, close, .. }) => {
+                self.outputs.push_back(Output::Reply { lane, response, close });
+            }
+            Some(Then::Welcome { lane, .. }) => {
+                self.outputs.push_back(Output::Reply { lane, response, close: true });
             }
         }
     }

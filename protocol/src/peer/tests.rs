@@ -1,1 +1,13 @@
+//! What one peer promises, told as stories. [`desk::Desk`] is the driver: it holds the peer's facts,
+//! says when something is durable, and checks every promise that leaves against them. [`cast`] has
+//! the people: who they are and what they sign.
 
+mod any_order;
+mod cast;
+mod desk;
+mod greetings;
+mod logs;
+mod members;
+mod restart;
+mod shards;
+mod vaults;

@@ -1,0 +1,363 @@
+//! The driver of the stories: one peer, its facts, and a clerk who makes things durable when told to.
+
+use super::cast::{self, EPOCH, NODE, OPERATOR};
+use crate::certificate::Trust;
+use crate::codec;
+use crate::id::{NodeId, PublicKey, ShardId};
+use crate::message::{Greeting, HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
+use crate::peer::{
+    CallId, Facts, Held, Input, LaneId, LinkId, MemoryFacts, Note, Output, Peer, PeerConfig, Table,
+    Usage, Write,
+};
+use crate::record::{Receipt, Record};
+use crate::sign::Signed;
+use crate::time::{Mono, Now, Period};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What was asked on a lane.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    Greeting(Box<Greeting>),
+    Request(Box<Request>),
+}
+
+#[derive(Debug)]
+struct Pending {
+    token: u64,
+    writes: Vec<Write>,
+}
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) peer: Peer,
+    pub(super) facts: MemoryFacts,
+    pub(super) now: Now,
+    undurable: VecDeque<Pending>,
+    /// Lanes whose raw bytes the peer wants, and what they should be.
+    pub(super) arriving: BTreeMap<LaneId, ShardId>,
+    replies: BTreeMap<LaneId, (Response, bool)>,
+    asked: BTreeMap<LaneId, Asked>,
+    pub(super) discarded: u64,
+    pub(super) transmitted: Vec<(ShardId, u32, u32)>,
+    pub(super) closed: Vec<LinkId>,
+    pub(super) dialed: Vec<NodeId>,
+    pub(super) greeted: Vec<(CallId, LinkId, Greeting)>,
+    pub(super) called: Vec<(CallId, LinkId, Request)>,
+    pub(super) notes: Vec<Note>,
+    next: u64,
+}
+
+impl Desk {
+    pub(super) fn new() -> Self {
+        Self::with(PeerConfig::default())
+    }
+
+    pub(super) fn with(config: PeerConfig) -> Self {
+        Self::of(NODE, MemoryFacts::default(), config, cast::at(Period(0)))
+    }
+
+    pub(super) fn of(node: u8, facts: MemoryFacts, config: PeerConfig, now: Now) -> Self {
+        let certificate = cast::node_certificate(OPERATOR, node);
+        let trust = Trust::new([cast::public(OPERATOR).into()]);
+        let addresses = vec![format!("/memory/{node}")];
+        let peer =
+            Peer::new(cast::secret(node), &certificate, trust, addresses, config, now, &facts)
+                .unwrap();
+        let mut desk = Self {
+            peer,
+            facts,
+            now,
+            undurable: VecDeque::new(),
+            arriving: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            discarded: 0,
+            transmitted: Vec::new(),
+            closed: Vec::new(),
+            dialed: Vec::new(),
+            greeted: Vec::new(),
+            called: Vec::new(),
+            notes: Vec::new(),
+            next: 0,
+        };
+        desk.collect();
+        desk.settle();
+        desk
+    }
+
+    /// A desk at which the vault is introduced, and the link of its device.
+    pub(super) fn with_vault(config: PeerConfig) -> (Self, LinkId) {
+        let mut desk = Self::with(config);
+        let link = desk.device(cast::VAULT, cast::DEVICE);
+        let papers = cast::papers(cast::VAULT, 1, &[NODE, cast::NEIGHBOUR, cast::THIRD]);
+        assert_eq!(desk.ask(link, Request::Introduce(papers)), Response::Done);
+        (desk, link)
+    }
+
+    /// The same node again, on what was durable.
+    pub(super) fn restart(self) -> Self {
+        let after = Period(self.now.wall.0 - EPOCH.0);
+        Self::of(NODE, self.facts, PeerConfig::default(), cast::at(after))
+    }
+
+    pub(super) fn connect(&mut self, key: PublicKey, outbound: bool) -> LinkId {
+        self.next += 1;
+        let link = LinkId(self.next);
+        self.handle(Input::Connected { link, key, outbound });
+        link
+    }
+
+    /// A greeting on a connection of its own, everything durable at once.
+    pub(super) fn greet(&mut self, key: u8, greeting: Greeting) -> (LinkId, Response) {
+        let link = self.connect(cast::public(key), false);
+        let lane = self.send_greeting(link, greeting);
+        self.settle();
+        (link, self.reply(lane).expect("a greeting is answered").0)
+    }
+
+    pub(super) fn device(&mut self, vault: u8, device: u8) -> LinkId {
+        let (link, response) = self.greet(device, cast::device_greeting(OPERATOR, vault, device));
+        assert!(matches!(response, Response::Welcome { .. }), "{response:?}");
+        link
+    }
+
+    pub(super) fn node(&mut self, node: u8) -> LinkId {
+        let (link, response) = self.greet(node, cast::node_greeting(OPERATOR, node));
+        assert!(matches!(response, Response::Welcome { .. }), "{response:?}");
+        link
+    }
+
+    pub(super) fn send_greeting(&mut self, link: LinkId, greeting: Greeting) -> LaneId {
+        let lane = self.lane(Asked::Greeting(Box::new(greeting.clone())));
+        self.handle(Input::Greeting { link, lane, greeting: Box::new(greeting) });
+        lane
+    }
+
+    pub(super) fn send(&mut self, link: LinkId, request: Request) -> LaneId {
+        let lane = self.lane(Asked::Request(Box::new(request.clone())));
+        self.handle(Input::Request { link, lane, request: Box::new(request) });
+        lane
+    }
+
+    /// A request whose answer is there once everything is durable.
+    pub(super) fn ask(&mut self, link: LinkId, request: Request) -> Response {
+        let lane = self.send(link, request);
+        self.settle();
+        self.reply(lane).expect("a request is answered").0
+    }
+
+    pub(super) fn send_put(&mut self, link: LinkId, record: &Record, index: u16) -> LaneId {
+        let device = (0..=255u8).find(|&name| cast::public(name) == record.device.key()).unwrap();
+        let record = Signed::sign(record, &cast::secret(device));
+        self.send(link, Request::Put { record, index, len: cast::SHARD_LEN })
+    }
+
+    /// A put with its bytes, durable at once.
+    pub(super) fn put(
+        &mut self,
+        link: LinkId,
+        record: &Record,
+        index: u16,
+        bytes: &[u8],
+    ) -> Response {
+        let lane = self.send_put(link, record, index);
+        self.arrive(lane, bytes);
+        self.settle();
+        self.reply(lane).expect("a put is answered").0
+    }
+
+    /// The raw bytes behind a put, if the peer asked for them.
+    pub(super) fn arrive(&mut self, lane: LaneId, bytes: &[u8]) {
+        if self.arriving.remove(&lane).is_some() {
+            self.handle(Input::Received { lane, shard: cast::shard_id(bytes) });
+        }
+    }
+
+    pub(super) fn fail_arrival(&mut self, lane: LaneId) {
+        if self.arriving.remove(&lane).is_some() {
+            self.handle(Input::ReceiveFailed { lane, refusal: storage_refusal() });
+        }
+    }
+
+    /// The answer on a lane, and whether the connection ends with it.
+    pub(super) fn reply(&mut self, lane: LaneId) -> Option<(Response, bool)> {
+        self.replies.remove(&lane)
+    }
+
+    pub(super) fn undurable(&self) -> usize {
+        self.undurable.len()
+    }
+
+    /// Makes everything durable.
+    pub(super) fn settle(&mut self) {
+        while self.settle_one() {}
+    }
+
+    /// Makes the oldest thing durable that is not.
+    pub(super) fn settle_one(&mut self) -> bool {
+        let Some(Pending { token, writes }) = self.undurable.pop_front() else { return false };
+        self.facts.apply(writes);
+        self.handle(Input::Persisted(token));
+        true
+    }
+
+    /// The oldest thing that is not durable will not be.
+    pub(super) fn fail_one(&mut self) -> bool {
+        let Some(Pending { token, .. }) = self.undurable.pop_front() else { return false };
+        self.handle(Input::PersistFailed { token, refusal: storage_refusal() });
+        true
+    }
+
+    pub(super) fn pass(&mut self, period: Period) {
+        self.now = Now { mono: self.now.mono.after(period), wall: self.now.wall.after(period) };
+        self.peer.handle_timeout(self.now);
+        self.collect();
+    }
+
+    pub(super) fn wait_until(&mut self, mono: Mono) {
+        self.pass(Period(mono.0 - self.now.mono.0));
+    }
+
+    pub(super) fn handle(&mut self, input: Input) {
+        self.peer.handle(self.now, &self.facts, input);
+        self.collect();
+    }
+
+    pub(super) fn usage(&self, vault: u8) -> Usage {
+        let row = self.facts.get(Table::Usage, &cast::public(vault).0).unwrap();
+        row.map_or_else(Usage::default, |bytes| decode(&bytes))
+    }
+
+    pub(super) fn rows(&self, table: Table) -> usize {
+        self.facts.scan(table, &[], None, usize::MAX).unwrap().len()
+    }
+
+    fn lane(&mut self, asked: Asked) -> LaneId {
+        self.next += 1;
+        self.asked.insert(LaneId(self.next), asked);
+        LaneId(self.next)
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.peer.poll_output() {
+            match output {
+                Output::Reply { lane, response, close } => self.answer(lane, *response, close),
+                Output::Receive { lane, shard, len } => {
+                    assert_eq!(len, cast::SHARD_LEN);
+                    self.arriving.insert(lane, shard);
+                }
+                Output::Discard { lane, len, response } => {
+                    self.discarded += u64::from(len);
+                    self.answer(lane, *response, false);
+                }
+                Output::Transmit { lane, shard, offset, len } => {
+                    assert!(self.held(shard).is_some(), "transmits what is not durable");
+                    self.transmitted.push((shard, offset, len));
+                    self.answer(lane, Response::Bytes { len }, false);
+                }
+                Output::Persist { token, writes, .. } => {
+                    self.undurable.push_back(Pending { token, writes });
+                }
+                Output::Dial { node, .. } => self.dialed.push(node),
+                Output::Greet { call, link, greeting } => {
+                    self.greeted.push((call, link, *greeting));
+                }
+                Output::Call { call, link, request } => self.called.push((call, link, *request)),
+                Output::Close { link } => self.closed.push(link),
+                Output::Note(note) => self.notes.push(note),
+            }
+        }
+    }
+
+    fn answer(&mut self, lane: LaneId, response: Response, close: bool) {
+        let asked = self.asked.remove(&lane).expect("one answer to each request");
+        self.check_promise(&asked, &response);
+        self.replies.insert(lane, (response, close));
+    }
+
+    /// Whatever an answer promises is durable when it leaves.
+    fn check_promise(&self, asked: &Asked, response: &Response) {
+        match (asked, response) {
+            (_, Response::Receipt(receipt)) => self.check_receipt(receipt),
+            (_, Response::Records(records)) => {
+                records.iter().flatten().for_each(|record| self.check_held_record(record));
+            }
+            (_, Response::Inventory { records, .. }) => {
+                records.iter().for_each(|record| self.check_held_record(record));
+            }
+            (_, Response::Appended(ack)) => {
+                let said = ack.verify().unwrap();
+                let key = [&said.vault.0[..], &said.device.0, &said.seq.to_be_bytes()].concat();
+                let logged: LoggedEntry =
+                    decode(&self.facts.get(Table::Entry, &key).unwrap().expect("a durable entry"));
+                assert_eq!(&logged.ack, ack);
+                assert_eq!(crate::log::entry_id(&logged.entry), said.entry);
+            }
+            (_, Response::Admitted { certificate, .. }) => {
+                let node = certificate.verify().unwrap().node;
+                let bearer = cast::public(cast::BEARER);
+                let row = self.facts.get(Table::Redeemed, &bearer.0).unwrap();
+                assert_eq!(decode::<NodeId>(&row.expect("a durable redemption")), node);
+            }
+            (Asked::Greeting(greeting), Response::Welcome { .. }) => {
+                if let Greeting::Device { device, .. } = &**greeting {
+                    let said = device.verify().unwrap();
+                    let key = [said.vault.0, said.device.0].concat();
+                    assert!(self.facts.get(Table::Device, &key).unwrap().is_some());
+                }
+            }
+            (Asked::Request(request), Response::Done) => match &**request {
+                Request::Introduce(papers) => {
+                    let roster = papers.roster.verify().unwrap();
+                    let newest = self
+                        .facts
+                        .scan(Table::Roster, &roster.vault.0, None, usize::MAX)
+                        .unwrap()
+                        .pop();
+                    let key = [&roster.vault.0[..], &roster.version.to_be_bytes()].concat();
+                    assert!(newest.expect("a durable roster").0 >= key);
+                }
+                Request::Replace(record) => {
+                    let record = record.verify().unwrap();
+                    let key = [record.stripe.vault.0, record.stripe.id().0].concat();
+                    let row = self.facts.get(Table::Record, &key).unwrap();
+                    let durable: Signed<Record> = decode(&row.expect("a durable record"));
+                    assert!(durable.verify().unwrap().version >= record.version);
+                }
+                other => panic!("{other:?} is not answered with Done"),
+            },
+            _ => {}
+        }
+    }
+
+    fn check_held_record(&self, held: &HeldRecord) {
+        if let Some(receipt) = &held.receipt {
+            self.check_receipt(receipt);
+        }
+    }
+
+    fn check_receipt(&self, receipt: &Signed<Receipt>) {
+        let held = self.held(receipt.verify().unwrap().shard).expect("a durable shard");
+        assert_eq!(&held.receipt, receipt);
+    }
+
+    fn held(&self, shard: ShardId) -> Option<Held> {
+        self.facts.get(Table::Held, &shard.0).unwrap().map(|bytes| decode(&bytes))
+    }
+}
+
+pub(super) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> T {
+    codec::decode(bytes, codec::VALUE_LEN_MAX).unwrap()
+}
+
+fn storage_refusal() -> Refusal {
+    Refusal { code: RefusalCode::Internal, text: "the disk failed".into() }
+}
+
+/// Why a response refuses; panics when it does not.
+pub(super) fn code(response: &Response) -> RefusalCode {
+    match response {
+        Response::Refused(refusal) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}

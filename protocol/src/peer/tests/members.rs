@@ -1,0 +1,123 @@
+//! Members: whom a node believes to be one, and how it learns of them.
+
+use super::cast::*;
+use super::desk::Desk;
+use crate::message::{Greeting, Request, Response};
+use crate::peer::{Input, MemoryFacts, Note, PeerConfig, Table};
+use crate::time::Period;
+
+fn members(desk: &mut Desk) -> Vec<u8> {
+    let link = desk.node(NEIGHBOUR);
+    let Response::Members(records) = desk.ask(link, Request::Members(vec![])) else { panic!() };
+    let mut names: Vec<u8> = records
+        .iter()
+        .map(|signed| {
+            let node = signed.verify().unwrap().node.key();
+            (0..=255).find(|&name| public(name) == node).unwrap()
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn two_nodes_learn_of_a_third_by_exchange() {
+    let mut here = Desk::new();
+    here.node(THIRD);
+    let now = here.now;
+    let mut there = Desk::of(NEIGHBOUR, MemoryFacts::default(), PeerConfig::default(), now);
+
+    // The desk over there dials; both greet; the exchange follows by itself.
+    let outbound = there.connect(public(NODE), true);
+    let (greet, _, Greeting::Node(_)) = there.greeted.pop().unwrap() else { panic!() };
+    let (inbound, response) = {
+        let record = there.peer.record().clone();
+        here.greet(NEIGHBOUR, Greeting::Node(record))
+    };
+    there.handle(Input::Answer { call: greet, response: Some(Box::new(response)) });
+    let (call, link, request) = there.called.pop().unwrap();
+    assert_eq!(link, outbound);
+    let response = here.ask(inbound, request);
+    there.handle(Input::Answer { call, response: Some(Box::new(response)) });
+    there.settle();
+    assert_eq!(there.rows(Table::Member), 3);
+    assert_eq!(members(&mut here), [NODE, NEIGHBOUR, THIRD]);
+}
+
+#[test]
+fn who_answers_with_anothers_record_is_closed() {
+    let mut desk = Desk::new();
+    let link = desk.connect(public(STRANGER), true);
+    let (call, ..) = desk.greeted.pop().unwrap();
+    let record = node_record(OPERATOR, NEIGHBOUR, 1);
+    let response = Some(Box::new(Response::Welcome { record, wall: EPOCH }));
+    desk.handle(Input::Answer { call, response });
+    assert_eq!(desk.closed, [link]);
+    assert!(desk.called.is_empty());
+}
+
+#[test]
+fn who_does_not_welcome_is_closed() {
+    for answer in [None, Some(Box::new(Response::Done))] {
+        let mut desk = Desk::new();
+        let link = desk.connect(public(NEIGHBOUR), true);
+        let (call, ..) = desk.greeted.pop().unwrap();
+        desk.handle(Input::Answer { call, response: answer });
+        assert_eq!(desk.closed, [link]);
+    }
+}
+
+#[test]
+fn records_that_nobody_vouches_for_are_left_out() {
+    let mut desk = Desk::new();
+    let link = desk.node(NEIGHBOUR);
+    let offered = vec![
+        node_record(FOREIGN_OPERATOR, STRANGER, 1),
+        node_record(OPERATOR, THIRD, 1),
+        node_record(OPERATOR, NODE, u64::MAX),
+    ];
+    desk.ask(link, Request::Members(offered));
+    assert_eq!(members(&mut desk), [NODE, NEIGHBOUR, THIRD]);
+    let joined = desk.notes.iter().filter(|note| matches!(note, Note::Joined(_))).count();
+    assert_eq!(joined, 2);
+}
+
+#[test]
+fn devices_name_no_members() {
+    let mut desk = Desk::new();
+    let link = desk.device(VAULT, DEVICE);
+    desk.ask(link, Request::Members(vec![node_record(OPERATOR, THIRD, 1)]));
+    assert_eq!(members(&mut desk), [NODE, NEIGHBOUR]);
+}
+
+#[test]
+fn the_higher_version_of_a_record_counts() {
+    let mut desk = Desk::new();
+    let link = desk.node(NEIGHBOUR);
+    for (offered, known) in [(5, 5), (4, 5), (6, 6)] {
+        desk.ask(link, Request::Members(vec![node_record(OPERATOR, THIRD, offered)]));
+        let Response::Members(records) = desk.ask(link, Request::Members(vec![])) else { panic!() };
+        let third = node_record(OPERATOR, THIRD, known);
+        assert!(records.contains(&third), "version {known} after {offered} was offered");
+    }
+}
+
+#[test]
+fn bootstrap_nodes_are_dialed_until_they_are_known() {
+    let config = PeerConfig {
+        bootstrap: vec![(public(NEIGHBOUR).into(), vec!["/memory/3".into()])],
+        ..PeerConfig::default()
+    };
+    let mut desk = Desk::with(config);
+    desk.pass(Period(0));
+    assert_eq!(desk.dialed, [public(NEIGHBOUR).into()]);
+    desk.handle(Input::DialFailed(public(NEIGHBOUR).into()));
+    let next = desk.peer.poll_timeout();
+    desk.wait_until(next);
+    assert_eq!(desk.dialed.len(), 2);
+    // Over the link that is up, members are asked; nobody is dialed.
+    desk.node(NEIGHBOUR);
+    let next = desk.peer.poll_timeout();
+    desk.wait_until(next);
+    assert_eq!((desk.dialed.len(), desk.called.len()), (2, 1));
+}
