@@ -283,7 +283,9 @@ impl Desk {
                 records.iter().flatten().for_each(|record| self.check_held_record(record));
             }
             (_, Response::Inventory { records, .. }) => {
-                records.iter().for_each(|record| self.check_held_record(record));
+                for record in records {
+                    self.check_held_record(record);
+                }
             }
             (_, Response::Appended(ack)) => {
                 let said = ack.verify().unwrap();
