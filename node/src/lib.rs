@@ -1,11 +1,17 @@
 //! The outside of Strewn: network, disks, sources, restore and the command line around
 //! `protocol::Peer`. It holds no rules.
 
+pub mod cli;
+pub mod client;
+pub mod commands;
 pub mod config;
 mod git;
 pub mod home;
+pub mod logging;
 pub mod net;
 pub mod restore;
 pub mod service;
+pub mod size;
 pub mod source;
 pub mod store;
+pub mod ticket;

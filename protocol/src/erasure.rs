@@ -1,8 +1,11 @@
 //! The erasure code: k data shards, n-k parity shards, any k of which give the pack back.
 //!
-//! Reed-Solomon over GF(2^8) as `reed-solomon-erasure` 6 builds it (systematic, from a Vandermonde
-//! matrix): codec id 1 in a stripe. The code detects no errors, so every shard is verified by its name
-//! before it comes here. Work goes in columns of 32 KiB, which stay in the cache.
+//! Codec id 1 in a stripe: Reed-Solomon over GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1, byte by byte, as
+//! `reed-solomon-erasure` 6 builds it. With V the n × k Vandermonde matrix of V\[r\]\[c\] = r^c and T its upper
+//! k × k square, the shards are V · T⁻¹ · data: the first k are the data itself.
+//!
+//! The code detects no errors, so every shard is verified by its name before it comes here. Work goes in
+//! columns of 32 KiB, which stay in the cache.
 
 use crate::record::SHARDS_MAX;
 use reed_solomon_erasure::galois_8::ReedSolomon;
@@ -51,6 +54,13 @@ pub struct Slot<'a> {
     pub present: bool,
 }
 
+impl Slot<'_> {
+    /// Its part of a column; of what is neither there nor wanted, nothing.
+    fn column(&mut self, from: usize, to: usize) -> (&mut [u8], bool) {
+        (self.bytes.get_mut(from..to).unwrap_or_default(), self.present)
+    }
+}
+
 /// A code for one k and n.
 #[derive(Debug)]
 pub struct Codec {
@@ -85,6 +95,9 @@ impl Codec {
 
     /// Computes the parity shards, one after another in `parity`, of the k data shards, one after
     /// another in `data`.
+    ///
+    /// # Panics
+    /// Never: all that the code could refuse is checked before.
     pub fn encode(&self, data: &[u8], parity: &mut [u8]) -> Result<(), ErasureError> {
         let len = data.len() / self.k;
         check_shape("data", data.len(), len * self.k)?;
@@ -104,12 +117,17 @@ impl Codec {
     }
 
     /// Fills in the missing data shards from any k that are present. `slots` are all n shards in
-    /// order, of one length; missing parity shards are left as they are.
+    /// order, of one length; missing parity shards are left as they are and may be empty slices.
+    ///
+    /// # Panics
+    /// Never: all that the code could refuse is checked before.
     pub fn reconstruct(&self, slots: &mut [Slot<'_>]) -> Result<(), ErasureError> {
         check_shape("shards", slots.len(), self.n)?;
         let len = slots[0].bytes.len();
-        for slot in slots.iter() {
-            check_shape("a shard", slot.bytes.len(), len)?;
+        for (number, slot) in slots.iter().enumerate() {
+            if slot.present || number < self.k {
+                check_shape("a shard", slot.bytes.len(), len)?;
+            }
         }
         let found = slots.iter().filter(|slot| slot.present).count();
         if found < self.k {
@@ -122,7 +140,7 @@ impl Codec {
         for from in (0..len).step_by(COLUMN) {
             let to = (from + COLUMN).min(len);
             let mut column: Vec<(&mut [u8], bool)> =
-                slots.iter_mut().map(|slot| (&mut slot.bytes[from..to], slot.present)).collect();
+                slots.iter_mut().map(|slot| slot.column(from, to)).collect();
             code.reconstruct_data(&mut column).expect("counts and lengths were checked");
         }
         for slot in &mut slots[..self.k] {

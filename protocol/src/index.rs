@@ -1,12 +1,17 @@
 //! The index: which chunk lies in which pack, and all that is needed to open it from there.
 //!
-//! An index block is the codec's bytes of [`IndexBlock`]; it is cut into pieces of at most one chunk's
-//! length, each of which is stored as a chunk of an index pack, in order. Every pack stands on its own.
+//! ```text
+//! block = count of packs, packs           n: a varint of the codec, 1 to 5 bytes
+//! pack  = stripe(32) session(32) nonce(32) k(n) shard length(n) count of chunks(n) chunks
+//! chunk = id(32) offset(n) sealed length(n) plain length(n)      its place in the list is its number
+//! ```
+//! A block is cut into pieces of at most one chunk's length, and these are the chunks of one index pack, in
+//! order: every index pack stands on its own (and needs room for [`BLOCK_LEN_MAX`]). An entry has all that a range read needs but the session's key.
 
 use crate::codec::{self, CodecError};
 use crate::id::{SessionId, StripeId};
-use crate::pack::{PACK_CHUNKS_MAX, PackEntry, check_entry};
-use crate::record::{SHARD_LEN_MAX, SHARDS_MAX};
+use crate::pack::{PACK_CHUNKS_MAX, PACK_LEN_MAX, PackEntry, check_entry, shard_len};
+use crate::record::SHARDS_MAX;
 use serde::{Deserialize, Serialize};
 
 /// Most packs that one block describes.
@@ -54,15 +59,18 @@ impl IndexBlock {
         }
         for pack in &block.packs {
             let k = usize::from(pack.k);
-            if k == 0 || pack.k > SHARDS_MAX || pack.shard_len > SHARD_LEN_MAX {
+            if k == 0 || pack.k > SHARDS_MAX {
                 return Err(wrong("a pack's numbers do not fit"));
+            }
+            let len = pack.shard_len as usize;
+            if len == 0 || len > shard_len(PACK_LEN_MAX, k) || !len.is_multiple_of(64) {
+                return Err(wrong("a pack's shards have a length that no pack gives"));
             }
             if pack.chunks.len() > PACK_CHUNKS_MAX {
                 return Err(wrong("too many chunks"));
             }
             for entry in &pack.chunks {
-                check_entry(entry, k * pack.shard_len as usize)
-                    .map_err(|e| wrong(&e.to_string()))?;
+                check_entry(entry, k * len).map_err(|e| wrong(&e.to_string()))?;
             }
         }
         Ok(block)
@@ -101,9 +109,20 @@ mod tests {
         let mut outside = block();
         outside.packs[0].chunks[0].offset = 200;
         assert!(IndexBlock::decode(&outside.encode()).is_err());
-        let mut nothing = block();
-        nothing.packs[0].k = 0;
-        assert!(IndexBlock::decode(&nothing.encode()).is_err());
+        let changes: [fn(&mut IndexedPack); 7] = [
+            |pack| pack.k = 0,
+            |pack| pack.k = SHARDS_MAX + 1,
+            |pack| pack.shard_len = 0,
+            |pack| pack.shard_len = 129,
+            |pack| pack.shard_len = 17 << 20,
+            |pack| pack.chunks[0].len = 16,
+            |pack| pack.chunks[0].plain_len = u32::MAX,
+        ];
+        for change in changes {
+            let mut wrong = block();
+            change(&mut wrong.packs[0]);
+            assert!(IndexBlock::decode(&wrong.encode()).is_err(), "{wrong:?}");
+        }
     }
 
     proptest! {

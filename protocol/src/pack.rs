@@ -5,20 +5,25 @@
 //! 0       8      "STRWPACK"
 //! 8       1      version = 1
 //! 9       1      kind: 0 content (session key), 1 index (the vault's index key)
-//! 10      22     zero
+//! 10      22     zero, or it is no pack
 //! 32      32     session
 //! 64      32     pack nonce, random
 //! 96      32     commitment to the pack key
 //! 128     …      sealed chunks: ciphertext ‖ tag(16), nonce = number of the chunk
-//!         …      padding: key stream, indistinguishable from the rest
-//!         …      sealed table of [`PackEntry`], tag(16), nonce = 2^32
-//! end-40  40     sealed trailer: table offset u32 LE, table length u32 LE, 16 zero bytes; tag(16); nonce = 2^32 + 1
+//!         …      padding: BLAKE3 stream of the pack key, indistinguishable from the rest
+//!         …      sealed table: codec bytes of a list of [`PackEntry`] ‖ tag(16), nonce = 2^32
+//! end-40  40     sealed trailer: table offset u32 LE, table length with tag u32 LE, 16 zero bytes ‖ tag(16),
+//!                nonce = 2^32 + 1, authenticates the 128 bytes of the header too
 //! ```
+//! A nonce is its number as u64 LE, then 16 zero bytes; no other pack has this key. Chunks and table
+//! authenticate bytes 0 to 10 of the header.
+//!
 //! The length is rounded up by Padmé (Nikitin et al., PETS 2019: at most 12 % more, and only so many
-//! lengths that they tell little), then to k shards of equal length, a multiple of 64 bytes. A full pack
-//! has always the same length. Each chunk can be opened alone from its own bytes.
+//! lengths that they tell little), then to k shards of equal length, a multiple of 64 bytes. A pack that was
+//! closed for want of room has always the full length; one closed by [`PACK_CHUNKS_MAX`] may be nearly
+//! empty and is padded by Padmé. Each chunk can be opened alone from its own bytes.
 
-use crate::chunk::ENCODED_MAX;
+use crate::chunk::{CHUNK_MAX, ENCODED_MAX};
 use crate::codec::{self, CodecError};
 use crate::id::{ChunkId, SessionId};
 use crate::seal::{SealError, SealKey, SessionKey, TAG_LEN};
@@ -103,22 +108,12 @@ pub fn padme(len: u64) -> u64 {
         return len;
     }
     let exponent = len.ilog2();
-    let bits = exponent.ilog2_or_zero() + 1;
+    let bits = exponent.ilog2() + 1;
     let mask = (1u64 << (exponent.saturating_sub(bits))) - 1;
-    (len + mask) & !mask
+    len.saturating_add(mask) & !mask
 }
 
-trait Log2OrZero {
-    fn ilog2_or_zero(self) -> u32;
-}
-
-impl Log2OrZero for u32 {
-    fn ilog2_or_zero(self) -> u32 {
-        self.checked_ilog2().unwrap_or(0)
-    }
-}
-
-/// The length of each of the `k` shards that carry `len` bytes.
+/// The length of each of the `k` shards that carry `len` bytes; `k` is not zero.
 #[must_use]
 pub fn shard_len(len: usize, k: usize) -> usize {
     len.div_ceil(k).next_multiple_of(64)
@@ -162,17 +157,19 @@ impl PackBuilder {
         }
     }
 
-    fn overhead(&self, entries: usize) -> usize {
+    fn has_room(&self, encoded_len: usize) -> bool {
         // The table is its count and the entries.
-        16 + entries * ENTRY_LEN_MAX + TAG_LEN + TRAILER_LEN
+        let table = 16 + (self.entries.len() + 1) * ENTRY_LEN_MAX + TAG_LEN;
+        self.bytes.len() + encoded_len + TAG_LEN + table + TRAILER_LEN <= self.capacity
     }
 
-    /// Whether an encoded chunk of this length still fits.
+    /// Whether an encoded chunk of this length still fits; none does that is empty or longer than
+    /// [`ENCODED_MAX`], since none such could be read again.
     #[must_use]
     pub fn fits(&self, encoded_len: usize) -> bool {
-        let entries = self.entries.len() + 1;
-        entries <= PACK_CHUNKS_MAX
-            && self.bytes.len() + encoded_len + TAG_LEN + self.overhead(entries) <= self.capacity
+        (1..=ENCODED_MAX).contains(&encoded_len)
+            && self.entries.len() < PACK_CHUNKS_MAX
+            && self.has_room(encoded_len)
     }
 
     /// Whether nothing is in it.
@@ -184,9 +181,10 @@ impl PackBuilder {
     /// Adds an encoded chunk that [`PackBuilder::fits`].
     ///
     /// # Panics
-    /// When it does not fit: the pack would grow over its length.
+    /// When it does not fit, or its plain length is no chunk's: the pack could not be read again.
     pub fn append(&mut self, id: ChunkId, plain_len: u32, encoded: &[u8]) {
         assert!(self.fits(encoded.len()), "a chunk that does not fit was appended");
+        assert!(plain_len as usize <= CHUNK_MAX, "what was appended is longer than a chunk");
         let offset = self.bytes.len() as u32;
         self.bytes.extend_from_slice(encoded);
         self.bytes.extend_from_slice(&[0; TAG_LEN]);
@@ -194,8 +192,8 @@ impl PackBuilder {
         self.entries.push(PackEntry { id, offset, len, plain_len });
     }
 
-    /// The pack, to be divided into `k` shards; a full one has the full length. Sealing it is the
-    /// slow part and left to [`UnsealedPack::seal`].
+    /// The pack, to be divided into `k` shards, at least one; a full one has the full length. Sealing
+    /// it is the slow part and left to [`UnsealedPack::seal`].
     #[must_use]
     pub fn finish(self, k: usize) -> UnsealedPack {
         UnsealedPack { k, pack: self }
@@ -225,8 +223,13 @@ impl UnsealedPack {
     #[must_use]
     pub fn seal(self) -> SealedPack {
         let Self { k, pack } = self;
+        // As soon as `fits` may have refused a chunk for want of room.
+        let full = !pack.has_room(ENCODED_MAX);
         let PackBuilder { kind, session, nonce: pack_nonce, key, capacity, mut bytes, entries } =
             pack;
+        bytes[..HEADER_LEN].copy_from_slice(
+            &PackHeader { kind, session, nonce: pack_nonce, commitment: key.commitment() }.encode(),
+        );
         let context = context(kind);
         for (number, entry) in entries.iter().enumerate() {
             let (from, to) = (entry.offset as usize, (entry.offset + entry.len) as usize);
@@ -236,8 +239,6 @@ impl UnsealedPack {
         let mut table = codec::encode(&entries);
         let tail = table.len() + TAG_LEN + TRAILER_LEN;
         let used = bytes.len() + tail;
-        // Less room than one more large chunk needs: full, and as long as every full one.
-        let full = used + ENCODED_MAX + TAG_LEN + ENTRY_LEN_MAX > capacity;
         let len = if full { capacity } else { padme(used as u64) as usize };
         let len = shard_len(len, k) * k;
 
@@ -252,16 +253,9 @@ impl UnsealedPack {
         let mut trailer = [0; TRAILER_PLAIN];
         trailer[..4].copy_from_slice(&(table_at as u32).to_le_bytes());
         trailer[4..8].copy_from_slice(&((table.len() + TAG_LEN) as u32).to_le_bytes());
-        let tag = key.seal_in_place(nonce(TRAILER_NONCE), &context, &mut trailer);
+        let tag = key.seal_in_place(nonce(TRAILER_NONCE), &bytes[..HEADER_LEN], &mut trailer);
         bytes[len - TRAILER_LEN..len - TAG_LEN].copy_from_slice(&trailer);
         bytes[len - TAG_LEN..].copy_from_slice(&tag);
-
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8] = VERSION;
-        bytes[9] = kind as u8;
-        bytes[32..64].copy_from_slice(&session.0);
-        bytes[64..96].copy_from_slice(&pack_nonce);
-        bytes[96..128].copy_from_slice(&key.commitment());
         SealedPack { bytes, entries, nonce: pack_nonce }
     }
 }
@@ -280,7 +274,18 @@ pub struct PackHeader {
 }
 
 impl PackHeader {
-    /// Reads the header.
+    /// The header's bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..10].copy_from_slice(&context(self.kind));
+        bytes[32..64].copy_from_slice(&self.session.0);
+        bytes[64..96].copy_from_slice(&self.nonce);
+        bytes[96..].copy_from_slice(&self.commitment);
+        bytes
+    }
+
+    /// Reads the header from the start of a pack. Only [`PackOpener::open_table`] authenticates it.
     pub fn decode(bytes: &[u8]) -> Result<Self, PackError> {
         let header = bytes.get(..HEADER_LEN).ok_or(PackError::Header("too short"))?;
         if &header[..8] != MAGIC {
@@ -294,6 +299,9 @@ impl PackHeader {
             1 => PackKind::Index,
             _ => return Err(PackError::Header("its kind is not known")),
         };
+        if header[10..32].iter().any(|&byte| byte != 0) {
+            return Err(PackError::Header("its reserved bytes are not zero"));
+        }
         let field = |at: usize| -> [u8; 32] { std::array::from_fn(|i| header[at + i]) };
         Ok(Self { kind, session: SessionId(field(32)), nonce: field(64), commitment: field(96) })
     }
@@ -329,13 +337,15 @@ impl PackOpener {
         Ok(bytes)
     }
 
-    /// Opens the table at the end of a whole pack.
+    /// Opens the table at the end of a whole pack, and with it checks the header at its start.
     pub fn open_table(&self, pack: &[u8]) -> Result<Vec<PackEntry>, PackError> {
         let context = context(self.kind);
-        let end = pack.len().checked_sub(TRAILER_LEN).ok_or(PackError::Numbers("too short"))?;
+        let end = pack.len().checked_sub(TRAILER_LEN).filter(|&end| end >= HEADER_LEN);
+        let end = end.ok_or(PackError::Numbers("too short"))?;
         let mut trailer: [u8; TRAILER_PLAIN] = std::array::from_fn(|i| pack[end + i]);
         let tag: [u8; TAG_LEN] = std::array::from_fn(|i| pack[end + TRAILER_PLAIN + i]);
-        self.key.open_in_place(nonce(TRAILER_NONCE), &context, &mut trailer, &tag)?;
+        let header = &pack[..HEADER_LEN];
+        self.key.open_in_place(nonce(TRAILER_NONCE), header, &mut trailer, &tag)?;
         let number =
             |at: usize| u32::from_le_bytes(std::array::from_fn(|i| trailer[at + i])) as usize;
         let (at, len) = (number(0), number(4));
@@ -360,7 +370,7 @@ pub fn check_entry(entry: &PackEntry, len: usize) -> Result<(), PackError> {
         && end <= len as u64
         && (entry.len as usize) > TAG_LEN
         && entry.len as usize <= ENCODED_MAX + TAG_LEN
-        && entry.plain_len as usize <= crate::chunk::CHUNK_MAX;
+        && entry.plain_len as usize <= CHUNK_MAX;
     if fits { Ok(()) } else { Err(PackError::Numbers("a chunk lies outside")) }
 }
 
@@ -445,8 +455,8 @@ mod tests {
         fn altered_packs_are_noticed(at: usize, bit in 0u8..8) {
             let mut sealed = pack(&[vec![1; 1000], vec![2; 2000]], 2);
             let len = sealed.bytes.len();
-            // Header bytes 10..32 are reserved and carry nothing.
-            let at = if at % len < HEADER_LEN { 96 + at % 32 } else { at % len };
+            // Every other case hits the header, which is a small part of the pack.
+            let at = if at.is_multiple_of(2) { at % HEADER_LEN } else { at % len };
             sealed.bytes[at] ^= 1 << bit;
             let opened = PackHeader::decode(&sealed.bytes).and_then(|header| {
                 let opener = PackOpener::for_pack(&header, &KEY)?;

@@ -5,8 +5,15 @@
 //!               ├─ gear key                           ├─ pack key = derive(key ‖ pack nonce) ─ commitment
 //!               ├─ index key ─────────────────────────┘
 //!               └─ catalog key
-//! sealed blob = nonce(24) commitment(32) ciphertext tag(16)
+//!
+//! sealed blob:    0      24  nonce, random
+//!                 24     32  commitment to the key
+//!                 56     …   ciphertext, as long as the plain bytes; the context is authenticated with it
+//!                 end-16 16  tag
 //! ```
+//! `derive` is BLAKE3 `derive_key` under a context string of its own for each use; a commitment is
+//! derived from the key in the same way.
+//!
 //! The AEAD does not commit to its key, so a hash of the key stands in the clear before everything
 //! sealed and is compared first: no bytes open under two keys.
 

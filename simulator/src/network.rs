@@ -155,24 +155,21 @@ impl Network {
         self.links.get(&link).is_some_and(|link| !link.dead)
     }
 
+    /// Whether the connection is alive, or dead and nobody knows yet.
+    pub(crate) fn seems_alive(&self, link: LinkId) -> bool {
+        self.links.contains_key(&link)
+    }
+
     /// From now on the connection carries nothing, and nobody knows yet. Whether it did until now.
     pub(crate) fn kill(&mut self, link: LinkId) -> bool {
         self.links.get_mut(&link).is_some_and(|link| !std::mem::replace(&mut link.dead, true))
     }
 
     /// Removes a connection: its ends, and the exchanges that will not be answered.
-    pub(crate) fn remove(&mut self, link: LinkId) -> Option<([End; 2], Vec<(LaneId, Exchange)>)> {
+    pub(crate) fn remove(&mut self, link: LinkId) -> Option<([End; 2], Vec<Exchange>)> {
         let removed = self.links.remove(&link)?;
-        let lost: Vec<_> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| exchange.link == link)
-            .map(|(&lane, &exchange)| (lane, exchange))
-            .collect();
-        for (lane, _) in &lost {
-            self.exchanges.remove(lane);
-        }
-        Some((removed.ends, lost))
+        let lost = self.exchanges.extract_if(.., |_, exchange| exchange.link == link);
+        Some((removed.ends, lost.map(|(_, exchange)| exchange).collect()))
     }
 
     /// The connections that end at a place.

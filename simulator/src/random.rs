@@ -1,4 +1,4 @@
-//! The world's dice: SplitMix64 (Steele, Lea and Flood, 2014). Not for secrets; the same seed gives
+//! The world's dice: `SplitMix64` (Steele, Lea and Flood, 2014). Not for secrets; the same seed gives
 //! the same numbers on every machine and in every version.
 
 use protocol::time::Period;

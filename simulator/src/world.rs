@@ -398,15 +398,12 @@ impl World {
             Output::Transmit { lane, shard, offset, len } => {
                 let bytes = self.hosts[node].disk.shard(shard);
                 let range = offset as usize..offset as usize + len as usize;
-                match bytes.and_then(|bytes| bytes.get(range)).map(<[u8]>::to_vec) {
-                    Some(bytes) => {
-                        self.answer(end, lane, &Response::Bytes { len }, bytes, false);
-                    }
-                    None => {
-                        let gone = Response::refused(RefusalCode::Damaged, "not on this disk");
-                        self.answer(end, lane, &gone, Vec::new(), false);
-                    }
-                }
+                let bytes = bytes.and_then(|bytes| bytes.get(range)).map(<[u8]>::to_vec);
+                let response = match bytes {
+                    Some(_) => Response::Bytes { len },
+                    None => Response::refused(RefusalCode::Damaged, "not on this disk"),
+                };
+                self.answer(end, lane, &response, bytes.unwrap_or_default(), false);
             }
             Output::Persist { token, writes, shard } => {
                 let takes = self.random.between(self.disk.write_min, self.disk.write_max);
@@ -512,8 +509,8 @@ impl World {
         let lane = self.network.open(Exchange { link, asker, call });
         match self.network.other_end(link, asker) {
             Some(to) => self.send(to, link, lane, frame),
-            // The connection is dead or gone: the asker hears nothing, or that there is no answer.
-            None if self.network.is_alive(link) => {}
+            // The asker hears nothing until it gives the connection up.
+            None if self.network.seems_alive(link) => {}
             None => self.unanswered(lane),
         }
     }
@@ -609,7 +606,7 @@ impl World {
                 }
             }
         }
-        for (_, Exchange { asker, call, .. }) in lost {
+        for Exchange { asker, call, .. } in lost {
             if let (End::Node(node), Some(call)) = (asker, call) {
                 self.tell(node, Input::Answer { call, response: None });
             }

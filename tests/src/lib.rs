@@ -1,1 +1,1 @@
-
+//! Starts real `strewn` processes for whole-system tests.

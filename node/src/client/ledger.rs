@@ -52,18 +52,21 @@ impl Ledger {
                 // A node that does not know the vault yet, or just went away, has nothing to say.
                 let Ok(Response::Log { entries, more }) = answer else { break };
                 for logged in entries {
-                    let (Ok(entry), Ok(ack)) = (logged.entry.verify(), logged.ack.verify()) else { continue };
+                    let (Ok(entry), Ok(ack)) = (logged.entry.verify(), logged.ack.verify()) else {
+                        continue;
+                    };
                     let id = entry_id(&logged.entry);
                     if entry.vault != vault.id || ack.entry != id || ack.holder != node.id {
                         continue;
                     }
                     after = Some((entry.device, entry.seq));
-                    let slot = ledger.entries.entry((entry.device, entry.seq)).or_insert_with(|| Logged {
-                        id,
-                        signed: logged.entry.clone(),
-                        entry: entry.clone(),
-                        holders: BTreeMap::new(),
-                    });
+                    let slot =
+                        ledger.entries.entry((entry.device, entry.seq)).or_insert_with(|| Logged {
+                            id,
+                            signed: logged.entry.clone(),
+                            entry: entry.clone(),
+                            holders: BTreeMap::new(),
+                        });
                     if slot.id == id {
                         slot.holders.insert(node.id, ack.witnessed);
                     }
@@ -86,7 +89,8 @@ impl Ledger {
     ) -> Result<Logged> {
         let device = vault.device_id();
         let last = self.entries.range((device, 0)..=(device, u64::MAX)).next_back();
-        let (seq, previous) = last.map_or((0, None), |(&(_, seq), logged)| (seq + 1, Some(logged.id)));
+        let (seq, previous) =
+            last.map_or((0, None), |(&(_, seq), logged)| (seq + 1, Some(logged.id)));
         let entry = Entry { vault: vault.id, device, seq, previous, claimed: wall(), body };
         let signed = Signed::sign(&entry, &vault.device);
         let mut logged = Logged { id: entry_id(&signed), signed, entry, holders: BTreeMap::new() };
@@ -118,7 +122,8 @@ impl Ledger {
         while let Some(signed) = queue.pop() {
             match node.request(&Request::Append(signed.clone())).await? {
                 Response::Appended(ack) => {
-                    let ack = ack.verify().map_err(protocol::certificate::CertificateError::from)?;
+                    let ack =
+                        ack.verify().map_err(protocol::certificate::CertificateError::from)?;
                     if ack.holder != node.id || ack.entry != entry_id(&signed) {
                         return Err(ClientError::Node {
                             node: node.id.short(),
@@ -138,7 +143,10 @@ impl Ledger {
                 _ => break,
             }
         }
-        Err(ClientError::Node { node: node.id.short(), what: "it does not take the log entry".into() })
+        Err(ClientError::Node {
+            node: node.id.short(),
+            what: "it does not take the log entry".into(),
+        })
     }
 
     /// The snapshots, oldest first by when they were first witnessed.
@@ -157,10 +165,13 @@ impl Ledger {
         if name == "latest" {
             return snapshots.last().copied().ok_or_else(unknown);
         }
-        let mut matching = snapshots.into_iter().filter(|logged| logged.id.to_string().starts_with(name));
+        let mut matching =
+            snapshots.into_iter().filter(|logged| logged.id.to_string().starts_with(name));
         match (matching.next(), matching.next()) {
             (Some(logged), None) if !name.is_empty() => Ok(logged),
-            (Some(_), Some(_)) => Err(ClientError::NoSnapshot(format!("{name} alone: several begin like this"))),
+            (Some(_), Some(_)) => {
+                Err(ClientError::NoSnapshot(format!("{name} alone: several begin like this")))
+            }
             _ => Err(unknown()),
         }
     }

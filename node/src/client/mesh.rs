@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 
 /// Lanes in use with one node at once: enough to hide the latency of syncs and links.
 const LANES: usize = 4;
+/// How long to wait for further nodes to answer after the last one did.
+const STRAGGLERS: Duration = Duration::from_secs(3);
 /// How often a busy node is asked again.
 const BUSY_TRIES: u32 = 100;
 
@@ -87,9 +89,12 @@ impl Caller {
 
     /// As the operator of this host's node, looking.
     pub fn console(home: &Home) -> Result<Self> {
-        let none = || ClientError::NoNode(": there is no node here; run strewn init or strewn join".into());
+        let none = || {
+            ClientError::NoNode(": there is no node here; run strewn init or strewn join".into())
+        };
         let node = read_key(&home.path("node.key"))?.ok_or_else(none)?;
-        let certificate: Signed<NodeCertificate> = read_signed(&home.path("node.cert"))?.ok_or_else(none)?;
+        let certificate: Signed<NodeCertificate> =
+            read_signed(&home.path("node.cert"))?.ok_or_else(none)?;
         let certificate = NodeCertificate::verify(&certificate, wall())?;
         let key = SecretKey::from_seed(&crate::home::random()?);
         let pass = ConsolePass {
@@ -128,7 +133,10 @@ impl Mesh {
             .flat_map(|record| {
                 let node = record.node;
                 record.addresses.into_iter().filter_map(move |address| {
-                    Some(format!("{}\n", crate::service::full_address(&address.parse().ok()?, node)))
+                    Some(format!(
+                        "{}\n",
+                        crate::service::full_address(&address.parse().ok()?, node)
+                    ))
                 })
             })
             .collect();
@@ -138,8 +146,10 @@ impl Mesh {
 
     /// Connects to all nodes that can be learned of, beginning at these addresses.
     pub async fn connect_to(caller: Caller, addresses: &[Multiaddr]) -> Result<Self> {
-        let (net, mut events) =
-            Net::start(NetConfig { listen: Vec::new(), limits: NetLimits::default() }, &caller.key)?;
+        let (net, mut events) = Net::start(
+            NetConfig { listen: Vec::new(), limits: NetLimits::default() },
+            &caller.key,
+        )?;
         // Nobody opens lanes to a command; what comes is let go of.
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -161,20 +171,36 @@ impl Mesh {
             asked.insert(node);
             tasks.spawn(Node::connect(net.clone(), Arc::clone(&caller), node, addresses));
         }
-        while let Some(done) = tasks.join_next().await {
+        loop {
+            // Who has not answered a while after the last one did is taken as silent.
+            let next = tasks.join_next();
+            let done = if mesh.nodes.is_empty() {
+                next.await
+            } else {
+                tokio::time::timeout(STRAGGLERS, next).await.unwrap_or_default()
+            };
+            let Some(done) = done else { break };
             let Ok((id, connected)) = done else { continue };
             match connected {
                 Ok((node, members)) => {
                     mesh.nodes.insert(id, Arc::new(node));
                     for signed in members {
-                        let Ok((record, certificate)) = NodeRecord::verify(&signed, wall()) else { continue };
+                        let Ok((record, certificate)) = NodeRecord::verify(&signed, wall()) else {
+                            continue;
+                        };
                         if caller.trust.check(certificate.operator).is_err() {
                             continue;
                         }
                         sites.insert(record.node, certificate.site());
                         if asked.insert(record.node) {
-                            let addresses = record.addresses.iter().filter_map(|a| a.parse().ok()).collect();
-                            tasks.spawn(Node::connect(net.clone(), Arc::clone(&caller), record.node, addresses));
+                            let addresses =
+                                record.addresses.iter().filter_map(|a| a.parse().ok()).collect();
+                            tasks.spawn(Node::connect(
+                                net.clone(),
+                                Arc::clone(&caller),
+                                record.node,
+                                addresses,
+                            ));
                         }
                     }
                 }
@@ -189,7 +215,7 @@ impl Mesh {
         }
         for (id, site) in sites {
             if !mesh.nodes.contains_key(&id) {
-                let reason = reasons.remove(&id).unwrap_or_default();
+                let reason = reasons.remove(&id).unwrap_or_else(|| "no answer".into());
                 mesh.silent.insert(id, Silent { site, reason });
             }
         }
@@ -239,7 +265,9 @@ impl Node {
         let (kind, body) = caller.greeting.encode();
         let record = match exchange(&mut lane, kind, &body).await.map_err(|e| failed(&e))? {
             Response::Welcome { record, .. } => record,
-            Response::Refused(refusal) => return Err(ClientError::Refused { node: id.short(), refusal }),
+            Response::Refused(refusal) => {
+                return Err(ClientError::Refused { node: id.short(), refusal });
+            }
             _ => return Err(failed(&"an unexpected answer to the greeting")),
         };
         let (verified, certificate) = NodeRecord::verify(&record, wall())?;
@@ -258,9 +286,8 @@ impl Node {
             lanes: Semaphore::new(LANES),
             gate: Gate::default(),
         };
-        let members = match node.request(&Request::Members(Vec::new())).await? {
-            Response::Members(members) => members,
-            _ => return Err(failed(&"an unexpected answer")),
+        let Response::Members(members) = node.request(&Request::Members(Vec::new())).await? else {
+            return Err(failed(&"an unexpected answer"));
         };
         Ok((node, members))
     }
@@ -271,7 +298,8 @@ impl Node {
         for _ in 0..BUSY_TRIES {
             let _permit = self.lanes.acquire().await.map_err(|e| node_error(self.id, &e))?;
             let mut lane = self.lane().await?;
-            let response = exchange(&mut lane, kind, &body).await.map_err(|e| node_error(self.id, &e))?;
+            let response =
+                exchange(&mut lane, kind, &body).await.map_err(|e| node_error(self.id, &e))?;
             self.idle.lock().await.push(lane);
             match response {
                 Response::Busy { retry_after } => wait(retry_after).await,
@@ -292,7 +320,13 @@ impl Node {
     }
 
     /// Gives the node a shard to keep, and gets its receipt.
-    pub async fn put(&self, record: &Signed<Record>, index: u16, expected: ShardId, bytes: &[u8]) -> Result<Signed<Receipt>> {
+    pub async fn put(
+        &self,
+        record: &Signed<Record>,
+        index: u16,
+        expected: ShardId,
+        bytes: &[u8],
+    ) -> Result<Signed<Receipt>> {
         let len = bytes.len() as u32;
         let request = Request::Put { record: record.clone(), index, len };
         let (kind, body) = request.encode();
@@ -311,7 +345,8 @@ impl Node {
             match answer {
                 Response::Receipt(signed) => {
                     let receipt = signed.verify().map_err(|e| node_error(self.id, &e))?;
-                    if receipt.holder != self.id || receipt.shard != expected || receipt.len != len {
+                    if receipt.holder != self.id || receipt.shard != expected || receipt.len != len
+                    {
                         return Err(node_error(self.id, &"its receipt is for something else"));
                     }
                     return Ok(signed);
@@ -350,8 +385,14 @@ impl Node {
 }
 
 /// Asks one node for admission with a ticket, as a node that has no certificate yet.
-pub async fn join(key: &SecretKey, admitter: NodeId, addresses: &[Multiaddr], greeting: &Greeting) -> Result<Response> {
-    let (net, _events) = Net::start(NetConfig { listen: Vec::new(), limits: NetLimits::default() }, key)?;
+pub async fn join(
+    key: &SecretKey,
+    admitter: NodeId,
+    addresses: &[Multiaddr],
+    greeting: &Greeting,
+) -> Result<Response> {
+    let (net, _events) =
+        Net::start(NetConfig { listen: Vec::new(), limits: NetLimits::default() }, key)?;
     let link = net.connect(admitter.key(), addresses).await?;
     let mut lane = net.open_lane(link).await?;
     let (kind, body) = greeting.encode();
@@ -366,7 +407,11 @@ async fn wait(period: Period) {
     tokio::time::sleep(Duration::from_millis(period.0.clamp(10, 5_000))).await;
 }
 
-async fn exchange(lane: &mut Lane, kind: u8, body: &[u8]) -> std::result::Result<Response, LaneError> {
+async fn exchange(
+    lane: &mut Lane,
+    kind: u8,
+    body: &[u8],
+) -> std::result::Result<Response, LaneError> {
     lane.send_frame(kind, body).await?;
     response(lane).await
 }

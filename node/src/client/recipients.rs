@@ -17,7 +17,9 @@ fn parse(text: &str) -> Result<Box<dyn age::Recipient + Send>> {
     if let Ok(recipient) = text.parse::<age::ssh::Recipient>() {
         return Ok(Box::new(recipient));
     }
-    Err(ClientError::Recipient(format!("{text:?} is no recipient: give age1…, ssh-ed25519 … or ssh-rsa …")))
+    Err(ClientError::Recipient(format!(
+        "{text:?} is no recipient: give age1…, ssh-ed25519 … or ssh-rsa …"
+    )))
 }
 
 /// Checks that all of these are recipients.
@@ -74,7 +76,11 @@ impl Identities {
     fn read(path: &Path) -> Result<Self> {
         let failed = |e: std::io::Error| ClientError::Identity(format!("{}: {e}", path.display()));
         let mut text = String::new();
-        std::fs::File::open(path).map_err(failed)?.take(IDENTITY_MAX).read_to_string(&mut text).map_err(failed)?;
+        std::fs::File::open(path)
+            .map_err(failed)?
+            .take(IDENTITY_MAX)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
         Self::parse(&text)
     }
 
@@ -82,7 +88,8 @@ impl Identities {
     pub fn parse(text: &str) -> Result<Self> {
         let failed = |e: &dyn std::fmt::Display| ClientError::Identity(format!("no identity: {e}"));
         if text.contains("-----BEGIN") {
-            let identity = age::ssh::Identity::from_buffer(text.as_bytes(), None).map_err(|e| failed(&e))?;
+            let identity =
+                age::ssh::Identity::from_buffer(text.as_bytes(), None).map_err(|e| failed(&e))?;
             if !matches!(identity, age::ssh::Identity::Unencrypted(_)) {
                 return Err(ClientError::Identity(
                     "this SSH key has a passphrase or is of an unknown kind: use one without, or an age identity".into(),
@@ -93,7 +100,9 @@ impl Identities {
         let file = age::IdentityFile::from_buffer(text.as_bytes()).map_err(|e| failed(&e))?;
         let identities = file.into_identities().map_err(|e| failed(&e))?;
         if identities.is_empty() {
-            return Err(ClientError::Identity("no identity: the text has no AGE-SECRET-KEY-1…".into()));
+            return Err(ClientError::Identity(
+                "no identity: the text has no AGE-SECRET-KEY-1…".into(),
+            ));
         }
         Ok(Self(identities))
     }
@@ -101,7 +110,9 @@ impl Identities {
     /// Opens what [`seal`] sealed.
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>> {
         let wrong = |e: &dyn std::fmt::Display| {
-            ClientError::Identity(format!("this identity does not open the vault ({e}): use one of its recipients'"))
+            ClientError::Identity(format!(
+                "this identity does not open the vault ({e}): use one of its recipients'"
+            ))
         };
         if sealed.len() > SEALED_MAX {
             return Err(wrong(&"too long"));

@@ -1,7 +1,10 @@
 //! A vault as this host knows it: its keys, papers and caches.
 
 use super::{ClientError, Result, recipients};
-use crate::home::{Home, create_key, random, read_key, read_secret, read_signed, write_file, write_secret, write_signed};
+use crate::home::{
+    Home, create_key, random, read_key, read_secret, read_signed, write_file, write_secret,
+    write_signed,
+};
 use crate::service::wall;
 use protocol::certificate::{
     DeviceCertificate, NodeCertificate, Roster, VaultCertificate, VaultDescriptor, VaultPapers,
@@ -49,7 +52,8 @@ pub fn create(home: &Home, name: &str, policy: &Policy, recipients: &[String]) -
     if dir.join("vault.cert").exists() {
         return Err(ClientError::VaultExists(name.into()));
     }
-    let operator = read_key(&home.path("operator.key"))?.ok_or(ClientError::NoOperator("making a vault"))?;
+    let operator =
+        read_key(&home.path("operator.key"))?.ok_or(ClientError::NoOperator("making a vault"))?;
     let key = create_key(&dir.join("vault.key"), "the signing key of a vault")?;
     let device = create_key(&dir.join("device.key"), "the key of this device for a vault")?;
     let secret = random()?;
@@ -70,7 +74,8 @@ pub fn create(home: &Home, name: &str, policy: &Policy, recipients: &[String]) -
     let roster = Roster { vault, version: 1, nodes: Vec::new() };
     write_signed(&dir.join("roster"), &Signed::sign(&roster, &key))?;
     // Written last: a vault without it was not made.
-    let certificate = VaultCertificate { vault, operator: operator.public().into(), issued, expires };
+    let certificate =
+        VaultCertificate { vault, operator: operator.public().into(), issued, expires };
     write_signed(&dir.join("vault.cert"), &Signed::sign(&certificate, &operator))?;
     load(home, name)
 }
@@ -108,7 +113,10 @@ pub fn choose(home: &Home, name: Option<&str>) -> Result<Vault> {
     match home.vaults()?.as_slice() {
         [] => Err(ClientError::NoVault("at all".into())),
         [name] => load(home, name),
-        names => Err(ClientError::NoVault(format!("chosen: name one with --vault: {}", names.join(", ")))),
+        names => Err(ClientError::NoVault(format!(
+            "chosen: name one with --vault: {}",
+            names.join(", ")
+        ))),
     }
 }
 
@@ -133,7 +141,8 @@ impl Vault {
     /// Lists these nodes in the roster, besides those listed. Nodes are never taken off here: what they
     /// hold is still theirs to serve.
     pub fn extend_roster(&mut self, nodes: &[Signed<NodeCertificate>]) -> Result<bool> {
-        let roster = self.papers.roster.verify().map_err(protocol::certificate::CertificateError::from)?;
+        let roster =
+            self.papers.roster.verify().map_err(protocol::certificate::CertificateError::from)?;
         let node_of = |signed: &Signed<NodeCertificate>| signed.verify().ok().map(|c| c.node);
         let mut listed = roster.nodes.clone();
         for signed in nodes {

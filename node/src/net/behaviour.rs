@@ -40,7 +40,7 @@ pub(super) struct Inbound {
 pub(super) struct Lanes {
     events: VecDeque<ToSwarm<Inbound, OpenReply>>,
     limiter: Limiter,
-    lanes_max: usize,
+    streams_max: usize,
     counters: Arc<Counters>,
 }
 
@@ -50,8 +50,8 @@ pub(super) struct Lanes {
 struct TooMany;
 
 impl Lanes {
-    pub(super) fn new(limiter: Limiter, lanes_max: usize, counters: Arc<Counters>) -> Self {
-        Self { events: VecDeque::new(), limiter, lanes_max, counters }
+    pub(super) fn new(limiter: Limiter, streams_max: usize, counters: Arc<Counters>) -> Self {
+        Self { events: VecDeque::new(), limiter, streams_max, counters }
     }
 
     pub(super) fn open(&mut self, peer: PeerId, connection: ConnectionId, reply: OpenReply) {
@@ -67,7 +67,7 @@ impl Lanes {
             open: VecDeque::new(),
             accepted: VecDeque::new(),
             lanes: Arc::default(),
-            lanes_max: self.lanes_max,
+            streams_max: self.streams_max,
             counters: Arc::clone(&self.counters),
         }
     }
@@ -133,7 +133,7 @@ pub(super) struct Handler {
     open: VecDeque<OpenReply>,
     accepted: VecDeque<(Stream, LaneCount)>,
     lanes: Arc<AtomicUsize>,
-    lanes_max: usize,
+    streams_max: usize,
     counters: Arc<Counters>,
 }
 
@@ -176,7 +176,7 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: stream,
                 ..
-            }) => match LaneCount::take(&self.lanes, self.lanes_max) {
+            }) => match LaneCount::take(&self.lanes, self.streams_max) {
                 Some(count) => self.accepted.push_back((stream, count)),
                 None => Counters::count(&self.counters.lanes_refused),
             },

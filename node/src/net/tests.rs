@@ -31,9 +31,8 @@ async fn host(seed: u8, listen: Option<&str>, stall: Duration) -> Host {
 
 async fn next_lane(host: &mut Host) -> Lane {
     loop {
-        match host.events.recv().await.expect("the network runs") {
-            NetEvent::Lane { lane, .. } => return lane,
-            _ => {}
+        if let NetEvent::Lane { lane, .. } = host.events.recv().await.expect("the network runs") {
+            return lane;
         }
     }
 }

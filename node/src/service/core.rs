@@ -87,7 +87,7 @@ impl Core {
                 self.shared.tell(Event::Input(Input::Connected { link, key, outbound }));
             }
             NetEvent::Disconnected(link) => {
-                self.shared.tell(Event::Input(Input::Disconnected(link)))
+                self.shared.tell(Event::Input(Input::Disconnected(link)));
             }
             NetEvent::Lane { link, lane } => {
                 let id = LaneId(self.shared.lanes.fetch_add(1, Ordering::Relaxed));
@@ -162,11 +162,11 @@ impl Machine {
     fn act(&mut self, output: Output) {
         match output {
             Output::Reply { lane, response, close } => {
-                self.order(lane, Order::Reply { response, close })
+                self.order(lane, Order::Reply { response, close });
             }
             Output::Receive { lane, len, .. } => self.order(lane, Order::Receive { len }),
             Output::Discard { lane, len, response } => {
-                self.order(lane, Order::Discard { len, response })
+                self.order(lane, Order::Discard { len, response });
             }
             Output::Transmit { lane, shard, offset, len } => {
                 self.order(lane, Order::Transmit { shard, offset, len });
@@ -174,9 +174,10 @@ impl Machine {
             Output::Persist { token, writes, shard } => {
                 let shard = match shard {
                     None => None,
-                    Some((lane, shard, note)) => match self.shared.take_arrived(lane) {
-                        Some(incoming) => Some((incoming, shard, note)),
-                        None => {
+                    Some((lane, shard, note)) => {
+                        if let Some(incoming) = self.shared.take_arrived(lane) {
+                            Some((incoming, shard, note))
+                        } else {
                             // The lane ended meanwhile and took its bytes along.
                             let refusal = Refusal {
                                 code: RefusalCode::Internal,
@@ -185,7 +186,7 @@ impl Machine {
                             self.handle(Input::PersistFailed { token, refusal });
                             return;
                         }
-                    },
+                    }
                 };
                 let shared = Arc::clone(&self.shared);
                 let done = move |result: Result<(), StoreError>| {
@@ -267,7 +268,7 @@ fn log(note: &Note) {
             );
         }
         Note::Joined(site) => {
-            tracing::info!(node = site.node.short(), labels = %site.labels, "a node joined")
+            tracing::info!(node = site.node.short(), labels = %site.labels, "a node joined");
         }
         Note::Forked { vault, device } => {
             tracing::error!(
@@ -276,6 +277,5 @@ fn log(note: &Note) {
                 "a device's log has forked"
             );
         }
-        _ => {}
     }
 }

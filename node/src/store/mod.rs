@@ -25,6 +25,7 @@ use protocol::id::ShardId;
 use protocol::message::HeldRecord;
 use protocol::peer::{Facts, FactsError, Rows, Table, Write};
 use redb::{Database, ReadableDatabase, TableDefinition};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -235,7 +236,7 @@ impl Store {
     /// Writes again the rows that the shards' files tell of: what is held, with record and receipt.
     fn rebuild(&self) -> Result<(), StoreError> {
         let root = self.shared.dir.join("shards");
-        let mut found: std::collections::BTreeMap<_, protocol::peer::Usage> = Default::default();
+        let mut found: BTreeMap<_, protocol::peer::Usage> = BTreeMap::new();
         let folders = fs::read_dir(&root).map_err(StoreError::io(&root))?;
         for folder in folders {
             let folder = folder.map_err(StoreError::io(&root))?.path();
@@ -260,7 +261,7 @@ impl Store {
                         self.commit_and_wait(Batch { writes, shard: None })?;
                     }
                     None => {
-                        tracing::warn!(path = %path.display(), "this file is no shard and was left alone")
+                        tracing::warn!(path = %path.display(), "this file is no shard and was left alone");
                     }
                 }
             }

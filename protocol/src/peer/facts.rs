@@ -121,10 +121,13 @@ pub(crate) fn key(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
+/// The token that wrote a row last, and what it wrote.
+type Pending = (u64, Option<Vec<u8>>);
+
 /// Writes that are not durable yet, laid over the facts: a peer reads what it decided.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    rows: BTreeMap<(Table, Vec<u8>), (u64, Option<Vec<u8>>)>,
+    rows: BTreeMap<(Table, Vec<u8>), Pending>,
 }
 
 impl Overlay {

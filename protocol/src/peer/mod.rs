@@ -421,7 +421,7 @@ impl Peer {
     pub fn handle(&mut self, now: Now, facts: &dyn Facts, input: Input) {
         match input {
             Input::Connected { link, key, outbound } => {
-                self.handle_connected(now, link, key, outbound)
+                self.handle_connected(now, link, key, outbound);
             }
             Input::Disconnected(link) => {
                 self.links.remove(&link);
@@ -432,7 +432,7 @@ impl Peer {
                 self.refuse_on_error(link, lane, decision, true);
             }
             Input::Request { link, lane, request } => {
-                self.handle_request(now, facts, link, lane, *request)
+                self.handle_request(now, facts, link, lane, *request);
             }
             Input::Malformed { link, reason } => {
                 let key = self.links.get(&link).map(|link| link.key);

@@ -1,0 +1,194 @@
+//! The command line: what can be asked, and how answers and errors are shown.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Backup that no single account, provider or stolen key can destroy.
+#[derive(Debug, Parser)]
+#[command(name = "strewn", version, after_help = super::exit::HELP)]
+pub struct Cli {
+    /// The state folder [default: $`STREWN_HOME` or ~/.strewn]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Answer in JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say less
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make this host the first node of a mesh: operator key, node key, certificate, settings
+    Init(InitArgs),
+    /// The node of this host
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Make a ticket with which one further node can join
+    Invite(InviteArgs),
+    /// Join a mesh with a ticket
+    Join(JoinArgs),
+    /// Show the nodes of the mesh
+    Peers,
+    /// Vaults
+    #[command(subcommand)]
+    Vault(VaultCommand),
+    /// Back up Git repositories and folders
+    Backup(BackupArgs),
+    /// List snapshots
+    Snapshots(VaultArg),
+    /// Restore a snapshot
+    Restore(RestoreArgs),
+    /// Show nodes, health and exposure, and one line that says it all
+    Status(VaultArg),
+    /// Show it all on this machine: nine nodes, a backup, the loss of a provider, a restore
+    Demo(DemoArgs),
+}
+
+/// About the node of this host.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Run it, in the foreground
+    Run,
+}
+
+/// About vaults.
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// Make a vault
+    #[command(
+        after_help = "Without a recipient, a recovery identity is made and shown once: keep it away from this host.\n\n\
+Example policy file:\n  [survive]\n  any = [ { provider = 1 }, { account = 2 } ]\n  [lock]\n  period = \"90d\""
+    )]
+    Create {
+        /// Its name on this host
+        name: String,
+        /// What it must survive (TOML)
+        #[arg(long, value_name = "FILE")]
+        policy: PathBuf,
+        /// Who can read it: age1…, ssh-ed25519 …, ssh-rsa … (repeatable)
+        #[arg(long, value_name = "RECIPIENT")]
+        recipient: Vec<String>,
+    },
+    /// List the vaults of this host
+    List,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where this node lies: provider=aws, account=1234, region=eu-west-1 … (repeatable)
+    #[arg(long, value_name = "LEVEL=NAME")]
+    pub label: Vec<protocol::label::Label>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub node: NodeArgs,
+}
+
+/// How a node is set up.
+#[derive(Debug, Args, Default)]
+pub struct NodeArgs {
+    /// Where to listen (repeatable) [default: /ip4/0.0.0.0/tcp/7440 and /ip4/0.0.0.0/udp/7440/quic-v1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Vec<libp2p::Multiaddr>,
+    /// Where others reach this node, if elsewhere (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub external: Vec<libp2p::Multiaddr>,
+    /// How much it takes [default: 100GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub quota: Option<crate::config::Size>,
+}
+
+/// Arguments of `invite`.
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    /// Labels that the new node gets; it may state others itself (repeatable)
+    #[arg(long, value_name = "LEVEL=NAME")]
+    pub label: Vec<protocol::label::Label>,
+    /// For how long the ticket counts
+    #[arg(long, default_value = "1h", value_name = "TIME")]
+    pub expires: protocol::time::Period,
+}
+
+/// Arguments of `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The ticket, as `strewn invite` printed it
+    pub ticket: String,
+    /// Where this node lies (repeatable)
+    #[arg(long, value_name = "LEVEL=NAME")]
+    pub label: Vec<protocol::label::Label>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub node: NodeArgs,
+}
+
+/// Which vault.
+#[derive(Debug, Args)]
+pub struct VaultArg {
+    /// The vault [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub vault: Option<String>,
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Git repositories and folders
+    #[arg(required = true)]
+    pub source: Vec<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub vault: VaultArg,
+    /// A word to find the snapshot by (repeatable)
+    #[arg(long)]
+    pub tag: Vec<String>,
+    /// Take Git repositories as plain folders
+    #[arg(long)]
+    pub as_directory: bool,
+    /// Go on although the policy cannot be met; the snapshot is marked
+    #[arg(long)]
+    pub allow_degraded: bool,
+    /// Read every file again
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The first digits of a snapshot's id, or `latest`
+    pub snapshot: String,
+    /// Where to
+    pub target: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub vault: VaultArg,
+    /// Only this path and what is below it (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub path: Vec<PathBuf>,
+    /// The recovery identity: an age identity file or an SSH private key [or: $`STREWN_IDENTITY_FILE`, $`STREWN_IDENTITY`]
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Write into a folder that is not empty
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// What to back up [default: the repository here]
+    pub source: Option<PathBuf>,
+    /// What to lose: provider=aws, account=gcp-2 … (repeatable) [default: provider=aws]
+    #[arg(long, value_name = "LEVEL=NAME")]
+    pub lose: Vec<protocol::label::Label>,
+    /// Leave the mesh running, and say how to use it
+    #[arg(long)]
+    pub keep: bool,
+}

@@ -1,0 +1,178 @@
+//! The one place that turns errors into a sentence for a person: what happened, why, and what to do now.
+
+use super::exit::Exit;
+use crate::client::ClientError;
+use crate::config::ConfigError;
+use crate::home::HomeError;
+use crate::service::ServiceError;
+use crate::store::StoreError;
+use crate::ticket::TicketError;
+use std::error::Error;
+use std::fmt;
+
+/// What a command failed with.
+#[derive(Debug)]
+pub struct CliError {
+    what: String,
+    cause: Option<String>,
+    next: Option<String>,
+    exit: Exit,
+}
+
+impl CliError {
+    /// What happened, without a full stop: "the vault cannot be opened".
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), cause: None, next: None, exit: Exit::Failed }
+    }
+
+    /// Why: an error with everything that led to it.
+    #[must_use]
+    pub fn cause(mut self, error: &(dyn Error + 'static)) -> Self {
+        self.cause = Some(chain(error));
+        self
+    }
+
+    /// What to do now: a command or an advice.
+    #[must_use]
+    pub fn next(mut self, step: impl Into<String>) -> Self {
+        self.next = Some(step.into());
+        self
+    }
+
+    /// With which code the program ends; [`Exit::Failed`] unless said otherwise.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// Puts what was tried before what happened; next step and exit code stay.
+    #[must_use]
+    pub fn during(mut self, what: impl Into<String>) -> Self {
+        let happened = std::mem::replace(&mut self.what, what.into());
+        self.cause = Some(match self.cause.take() {
+            Some(cause) => format!("{happened}: {cause}"),
+            None => happened,
+        });
+        self
+    }
+
+    /// With which code the program ends.
+    #[must_use]
+    pub fn code(&self) -> Exit {
+        self.exit
+    }
+
+    /// What happened and why, on one line.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("{}: {cause}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
+    /// What to do now.
+    #[must_use]
+    pub fn next_step(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message())?;
+        match &self.next {
+            Some(next) => write!(f, "\n  → {next}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error and its sources, without those that the one before them has in its own text already.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Adds what was tried to any error.
+pub trait During<T> {
+    /// Turns the error into a [`CliError`] that says what was tried.
+    fn during(self, what: impl Into<String>) -> Result<T, CliError>;
+}
+
+impl<T, E: Into<CliError>> During<T> for Result<T, E> {
+    fn during(self, what: impl Into<String>) -> Result<T, CliError> {
+        self.map_err(|error| error.into().during(what))
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        let what = Self::new(chain(&error));
+        match &error {
+            ClientError::NoNode(_) => what
+                .next("start a node with `strewn node run`, or name one in strewn.toml under [client] nodes")
+                .exit(Exit::NotThere),
+            ClientError::NoVault(_) => {
+                what.next("`strewn vault list` shows the vaults of this host").exit(Exit::NotThere)
+            }
+            ClientError::VaultExists(_) => what.next("choose another name"),
+            ClientError::NoOperator(_) => what.next("do it on the host where `strewn init` was run"),
+            ClientError::Unplaceable(_) | ClientError::Violation(_) => {
+                what.next("start nodes where they are missing, or go on with --allow-degraded")
+            }
+            ClientError::Identity(_) => what.exit(Exit::WrongIdentity),
+            ClientError::NoSnapshot(_) => what.next("`strewn snapshots` lists them").exit(Exit::NotThere),
+            ClientError::Destroyed { .. } | ClientError::NoRecord(_) => {
+                what.next("`strewn status` shows which nodes are silent: start them again")
+            }
+            _ => what,
+        }
+    }
+}
+
+impl From<HomeError> for CliError {
+    fn from(error: HomeError) -> Self {
+        Self::new(chain(&error))
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::new(chain(&error)).next("mend strewn.toml, or remove the line to have the default")
+    }
+}
+
+impl From<TicketError> for CliError {
+    fn from(error: TicketError) -> Self {
+        Self::new(error.to_string()).next("`strewn invite` on a node of the mesh makes a new one")
+    }
+}
+
+impl From<ServiceError> for CliError {
+    fn from(error: ServiceError) -> Self {
+        let what = Self::new(chain(&error));
+        match &error {
+            ServiceError::NoNode(_) => what.exit(Exit::NotThere),
+            ServiceError::Store(StoreError::Locked(_)) => what.exit(Exit::Locked),
+            _ => what,
+        }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}

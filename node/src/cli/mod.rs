@@ -1,0 +1,60 @@
+//! The command line: what it accepts ([`args`]), how it speaks ([`output`], [`progress`], [`error`]) and how it ends
+//! ([`Exit`]). What the commands do lives in [`crate::commands`].
+
+pub mod args;
+pub mod error;
+mod exit;
+pub mod output;
+pub mod progress;
+
+pub use args::Cli;
+pub use exit::Exit;
+
+use crate::commands;
+use crate::home::Home;
+use crate::logging;
+use args::{Command, NodeCommand, VaultCommand};
+use error::CliError;
+use output::{Output, Style};
+
+/// Runs the command that was given, tells how it went, and says with which code to end.
+#[must_use]
+pub fn run(cli: Cli) -> Exit {
+    let output = Output::new(Style::detect(cli.json, cli.quiet));
+    let result = execute(cli, &output).and_then(|exit| output.check_delivered().map(|()| exit));
+    result.unwrap_or_else(|error| {
+        output.exit_error(&error);
+        error.code()
+    })
+}
+
+fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
+    let home = Home::find(cli.home);
+    let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
+    logging::start(output, level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let work = async {
+        match cli.command {
+            Command::Init(args) => commands::node::init(&home, args, output),
+            Command::Node(NodeCommand::Run) => commands::node::run(&home).await,
+            Command::Invite(args) => commands::node::invite(&home, args, output),
+            Command::Join(args) => commands::node::join(&home, args, output).await,
+            Command::Peers => commands::look::peers(&home, output).await,
+            Command::Vault(VaultCommand::Create { name, policy, recipient }) => {
+                commands::vault::create(&home, &name, &policy, recipient, output)
+            }
+            Command::Vault(VaultCommand::List) => commands::vault::list(&home, output),
+            Command::Backup(args) => commands::data::backup(&home, args, output).await,
+            Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
+            Command::Restore(args) => commands::data::restore(&home, args, output).await,
+            Command::Status(args) => commands::look::status(&home, &args, output).await,
+            Command::Demo(args) => commands::demo::run(args, output).await,
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        }
+    })
+}

@@ -1,0 +1,347 @@
+//! The source thread's side: items and content become chunks, known ones are skipped, and the item stream is
+//! chunked like a file. What the stream says is kept locally, to compare the next backup with.
+
+use super::{ChunkJob, Failure};
+use crate::cli::progress::Counters;
+use crate::client::index::Index;
+use crate::client::vault::Vault;
+use crate::client::{ClientError, Result};
+use crate::source::{Previous, PreviousFile, Report, Sink, SinkError, Source};
+use protocol::chunk::{CHUNK_MAX, Chunker};
+use protocol::codec::Blob;
+use protocol::id::ChunkId;
+use protocol::item::{
+    ChunkRef, FORMAT, ITEM_CHUNKS_MAX, Item, ItemReader, ItemWriter, Meta, ROOT_REFS_MAX, Root,
+    Stamp, encode_refs, path_cmp,
+};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+
+/// Bytes of a file read at once.
+const READ: usize = 256 << 10;
+
+/// What came of a source.
+pub(super) struct Finished {
+    pub(super) root: Root,
+    pub(super) items: u64,
+    pub(super) bytes: u64,
+    pub(super) report: Report,
+    new_previous: PathBuf,
+}
+
+impl Finished {
+    /// Makes what was seen the state to compare the next backup with.
+    pub(super) fn keep(&self, previous: &Path) -> Result<()> {
+        std::fs::write(previous.with_extension("state.new"), &self.report.state)?;
+        std::fs::rename(previous.with_extension("state.new"), previous.with_extension("state"))?;
+        Ok(std::fs::rename(&self.new_previous, previous)?)
+    }
+}
+
+pub(super) struct ChunkSink<'a> {
+    chunker: Chunker,
+    index: &'a Index,
+    progress: &'a Counters,
+    chunks: SyncSender<ChunkJob>,
+    failure: &'a Failure,
+    /// Sent in this session; the index does not know them yet.
+    sent: BTreeSet<ChunkId>,
+    buffer: Vec<u8>,
+    writer: ItemWriter,
+    stream: Vec<u8>,
+    stream_refs: Vec<ChunkRef>,
+    new_previous: PathBuf,
+    previous_out: BufWriter<File>,
+    items: u64,
+    bytes: u64,
+}
+
+fn stopped(error: impl std::fmt::Display) -> SinkError {
+    SinkError::Stopped(error.to_string())
+}
+
+impl<'a> ChunkSink<'a> {
+    pub(super) fn new(
+        vault: &Vault,
+        index: &'a Index,
+        progress: &'a Counters,
+        chunks: SyncSender<ChunkJob>,
+        failure: &'a Failure,
+        previous: &Path,
+    ) -> Result<Self> {
+        let new_previous = previous.with_extension(format!("{}.new", std::process::id()));
+        if let Some(dir) = previous.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let previous_out = BufWriter::new(File::create(&new_previous)?);
+        Ok(Self {
+            chunker: Chunker::new(&vault.secret),
+            index,
+            progress,
+            chunks,
+            failure,
+            sent: BTreeSet::new(),
+            buffer: Vec::with_capacity(2 * CHUNK_MAX),
+            writer: ItemWriter::default(),
+            stream: Vec::new(),
+            stream_refs: Vec::new(),
+            new_previous,
+            previous_out,
+            items: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Runs the source to its end.
+    pub(super) fn run(
+        mut self,
+        source: &mut dyn Source,
+        previous: Option<&Path>,
+    ) -> Result<Finished> {
+        let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
+        let header = Item::Header { format: FORMAT, kind: source.kind() };
+        self.emit(&header).map_err(|e| content(&e))?;
+        let mut last = LastSnapshot::open(previous);
+        let report = source.run(&mut last, &mut self)?;
+        let end =
+            Item::End { items: self.items, bytes: self.bytes, failed: report.failed.len() as u64 };
+        self.emit(&end).map_err(|e| content(&e))?;
+        self.cut_stream(true).map_err(|e| content(&e))?;
+        self.previous_out.flush()?;
+        let root = self.root().map_err(|e| content(&e))?;
+        Ok(Finished {
+            root,
+            items: self.items,
+            bytes: self.bytes,
+            report,
+            new_previous: self.new_previous,
+        })
+    }
+
+    /// A list of more chunks than a root may have is itself stored as chunks.
+    fn root(&mut self) -> std::result::Result<Root, SinkError> {
+        let mut depth = 0;
+        let mut refs = std::mem::take(&mut self.stream_refs);
+        while refs.len() > ROOT_REFS_MAX {
+            depth += 1;
+            let list = encode_refs(&refs);
+            refs = list
+                .chunks(CHUNK_MAX)
+                .map(|piece| self.store(piece))
+                .collect::<std::result::Result<_, _>>()?;
+        }
+        Ok(Root { depth, chunks: refs })
+    }
+
+    fn is_known(&self, chunk: ChunkId) -> std::result::Result<bool, SinkError> {
+        Ok(self.sent.contains(&chunk) || self.index.find(chunk).map_err(stopped)?.is_some())
+    }
+
+    fn store(&mut self, plain: &[u8]) -> std::result::Result<ChunkRef, SinkError> {
+        let id = self.chunker.id(plain);
+        let chunk = ChunkRef { id, len: plain.len() as u32 };
+        if self.is_known(id)? {
+            return Ok(chunk);
+        }
+        if self.failure.is_set() {
+            return Err(SinkError::Stopped("the backup failed".into()));
+        }
+        self.sent.insert(id);
+        self.progress.new_bytes(plain.len() as u64);
+        let job = ChunkJob { id, plain: plain.to_vec() };
+        self.chunks.send(job).map_err(|_| SinkError::Stopped("the backup failed".into()))?;
+        Ok(chunk)
+    }
+
+    fn emit(&mut self, item: &Item) -> std::result::Result<(), SinkError> {
+        let from = self.stream.len();
+        self.writer.write(item, &mut self.stream).map_err(stopped)?;
+        self.previous_out.write_all(&self.stream[from..]).map_err(stopped)?;
+        if item.meta().is_some() {
+            self.items += 1;
+        }
+        self.cut_stream(false)
+    }
+
+    fn cut_stream(&mut self, eof: bool) -> std::result::Result<(), SinkError> {
+        let mut from = 0;
+        let stream = std::mem::take(&mut self.stream);
+        while let Some(len) = self.chunker.cut(&stream[from..], eof) {
+            let chunk = self.store(&stream[from..from + len])?;
+            self.stream_refs.push(chunk);
+            from += len;
+        }
+        self.stream = stream;
+        self.stream.drain(..from);
+        Ok(())
+    }
+
+    fn emit_file(
+        &mut self,
+        meta: Meta,
+        stamp: Stamp,
+        size: u64,
+        chunks: &[ChunkRef],
+    ) -> std::result::Result<(), SinkError> {
+        let mut parts = chunks.chunks(ITEM_CHUNKS_MAX);
+        let first = parts.next().unwrap_or_default().to_vec();
+        let mut left = parts.len();
+        self.emit(&Item::File { meta, stamp, size, chunks: first, more: left > 0 })?;
+        for part in parts {
+            left -= 1;
+            self.emit(&Item::Extent { chunks: part.to_vec(), more: left > 0 })?;
+        }
+        self.bytes += size;
+        self.progress.file();
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        content: &mut dyn Read,
+    ) -> std::result::Result<(u64, Vec<ChunkRef>), SinkError> {
+        buffer.clear();
+        let (mut size, mut refs, mut eof) = (0, Vec::new(), false);
+        while !eof {
+            while buffer.len() < CHUNK_MAX && !eof {
+                let from = buffer.len();
+                buffer.resize(from + READ, 0);
+                let read = match content.read(&mut buffer[from..]) {
+                    Ok(read) => read,
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {
+                        buffer.truncate(from);
+                        continue;
+                    }
+                    Err(e) => return Err(SinkError::Read(e)),
+                };
+                buffer.truncate(from + read);
+                size += read as u64;
+                self.progress.bytes(read as u64);
+                eof = read == 0;
+            }
+            let mut from = 0;
+            while let Some(len) = self.chunker.cut(&buffer[from..], eof) {
+                refs.push(self.store(&buffer[from..from + len])?);
+                from += len;
+            }
+            buffer.drain(..from);
+        }
+        Ok((size, refs))
+    }
+}
+
+impl Sink for ChunkSink<'_> {
+    fn directory(&mut self, meta: Meta) -> std::result::Result<(), SinkError> {
+        self.emit(&Item::Directory { meta })
+    }
+
+    fn symlink(&mut self, meta: Meta, target: Vec<u8>) -> std::result::Result<(), SinkError> {
+        self.emit(&Item::Symlink { meta, target: Blob(target) })
+    }
+
+    fn file(
+        &mut self,
+        meta: Meta,
+        stamp: Stamp,
+        content: &mut dyn Read,
+    ) -> std::result::Result<u64, SinkError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let read = self.read(&mut buffer, content);
+        self.buffer = buffer;
+        let (size, chunks) = read?;
+        self.emit_file(meta, stamp, size, &chunks)?;
+        Ok(size)
+    }
+
+    fn unchanged(
+        &mut self,
+        meta: Meta,
+        previous: PreviousFile,
+        stamp: Stamp,
+    ) -> std::result::Result<bool, SinkError> {
+        for chunk in &previous.chunks {
+            if !self.is_known(chunk.id)? {
+                return Ok(false);
+            }
+        }
+        self.emit_file(meta, stamp, previous.size, &previous.chunks)?;
+        self.progress.bytes(previous.size);
+        Ok(true)
+    }
+}
+
+/// The last snapshot's item stream, read along with the source. Whatever is wrong with it, the files
+/// are read again.
+struct LastSnapshot {
+    stream: Option<BufReader<File>>,
+    reader: ItemReader,
+    ahead: Option<PreviousFile>,
+    state: Option<Vec<u8>>,
+}
+
+impl LastSnapshot {
+    fn open(path: Option<&Path>) -> Self {
+        let stream = path.and_then(|path| File::open(path).ok()).map(BufReader::new);
+        let state = path.and_then(|path| std::fs::read(path.with_extension("state")).ok());
+        Self { stream, reader: ItemReader::default(), ahead: None, state }
+    }
+
+    fn next_item(&mut self) -> Option<Item> {
+        loop {
+            match self.reader.next_item() {
+                Ok(Some(item)) => return Some(item),
+                Ok(None) => {
+                    let mut bytes = vec![0; 64 << 10];
+                    let read = self.stream.as_mut()?.read(&mut bytes).ok()?;
+                    if read == 0 {
+                        return None;
+                    }
+                    self.reader.push(&bytes[..read]);
+                }
+                Err(_) => {
+                    self.stream = None;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn next_file(&mut self) -> Option<PreviousFile> {
+        loop {
+            if let Item::File { meta, stamp, size, mut chunks, mut more } = self.next_item()? {
+                while more {
+                    let Item::Extent { chunks: further, more: again } = self.next_item()? else {
+                        return None;
+                    };
+                    chunks.extend(further);
+                    more = again;
+                }
+                return Some(PreviousFile { meta, stamp, size, chunks });
+            }
+        }
+    }
+}
+
+impl Previous for LastSnapshot {
+    fn file(&mut self, path: &[u8]) -> Option<PreviousFile> {
+        loop {
+            if self.ahead.is_none() {
+                self.ahead = self.next_file();
+            }
+            match path_cmp(&self.ahead.as_ref()?.meta.path.0, path) {
+                Ordering::Less => self.ahead = None,
+                Ordering::Equal => return self.ahead.take(),
+                Ordering::Greater => return None,
+            }
+        }
+    }
+
+    fn state(&self) -> Option<&[u8]> {
+        self.state.as_deref()
+    }
+}

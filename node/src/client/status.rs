@@ -1,0 +1,271 @@
+//! Looking: nodes by domain, stripes by health, what an attacker would have to seize.
+
+use super::Result;
+use super::mesh::{Caller, Mesh};
+use super::vault::Vault;
+use crate::home::Home;
+use protocol::id::{NodeId, StripeId};
+use protocol::label::{Level, Site};
+use protocol::message::{NodeStatus, Request, Response};
+use protocol::placement::{Exposure, check_placement};
+use protocol::record::Record;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A node, as a status shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeLine {
+    /// Who.
+    pub node: NodeId,
+    /// Where.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it answers.
+    pub up: bool,
+    /// Bytes held.
+    pub used: u64,
+    /// Bytes it may take.
+    pub room: u64,
+    /// Shards held.
+    pub shards: u64,
+    /// What is wrong with it.
+    pub trouble: Option<String>,
+}
+
+/// Stripes of a vault by health.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Health {
+    /// All.
+    pub stripes: u64,
+    /// Those whose placement satisfies the policy now.
+    pub healthy: u64,
+    /// Those that can be read, but break a clause.
+    pub degraded: u64,
+    /// Those that cannot be read with the nodes that answer.
+    pub unreadable: u64,
+}
+
+/// How many domains of a level must fall together.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExposureLine {
+    /// The level.
+    pub level: String,
+    /// So that something is destroyed.
+    pub destroy: usize,
+    /// An example.
+    pub destroy_example: Vec<String>,
+    /// So that something's ciphertext can be assembled.
+    pub assemble: Option<usize>,
+}
+
+/// The state of a vault.
+#[derive(Debug, Clone, Serialize)]
+pub struct VaultStatus {
+    /// Its name here.
+    pub name: String,
+    /// Its stripes.
+    pub health: Health,
+    /// By level; empty without stripes.
+    pub exposure: Vec<ExposureLine>,
+    /// Snapshots listed.
+    pub snapshots: usize,
+    /// When the newest was first witnessed, milliseconds since 1970.
+    pub last: Option<u64>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The nodes.
+    pub nodes: Vec<NodeLine>,
+    /// The vault, if one was asked about.
+    pub vault: Option<VaultStatus>,
+    /// One line that says it all.
+    pub verdict: String,
+    /// Whether everything is as it should be.
+    pub good: bool,
+}
+
+fn labels_of(site: &Site) -> BTreeMap<String, String> {
+    site.labels.iter().map(|(level, name)| (level.to_string(), name.to_owned())).collect()
+}
+
+/// The nodes of the mesh, those that do not answer as well.
+pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
+    let mut lines = Vec::new();
+    for (node, answer) in mesh.ask_all(&Request::Status).await {
+        let status: Option<Box<NodeStatus>> = match answer {
+            Ok(Response::Status(status)) => Some(status),
+            _ => None,
+        };
+        lines.push(NodeLine {
+            node: node.id,
+            labels: labels_of(&node.site),
+            up: status.is_some(),
+            used: status.as_ref().map_or(0, |s| s.used),
+            room: status.as_ref().map_or(0, |s| s.room),
+            shards: status.as_ref().map_or(0, |s| s.shards),
+            trouble: status.and_then(|s| s.doubt),
+        });
+    }
+    for (&node, silent) in &mesh.silent {
+        lines.push(NodeLine {
+            node,
+            labels: labels_of(&silent.site),
+            up: false,
+            used: 0,
+            room: 0,
+            shards: 0,
+            trouble: Some(silent.reason.clone()),
+        });
+    }
+    lines.sort_by(|a, b| a.labels.cmp(&b.labels).then(a.node.cmp(&b.node)));
+    lines
+}
+
+/// The records of a vault's stripes, with the holders that answer and say that they have their shard.
+pub async fn inventory(
+    mesh: &Mesh,
+    vault: &Vault,
+) -> Result<BTreeMap<StripeId, (Record, BTreeSet<NodeId>)>> {
+    let mut stripes: BTreeMap<StripeId, (Record, BTreeSet<NodeId>)> = BTreeMap::new();
+    for node in mesh.nodes.values() {
+        let mut after = None;
+        loop {
+            let answer = node.request(&Request::Inventory { vault: vault.id, after }).await;
+            let Ok(Response::Inventory { records, more }) = answer else { break };
+            for held in records {
+                let Ok(record) = held.record.verify() else { continue };
+                if record.check().is_err() {
+                    continue;
+                }
+                let stripe = record.stripe.id();
+                after = Some(stripe);
+                let has = held.receipt.and_then(|r| r.verify().ok()).is_some_and(|receipt| {
+                    receipt.holder == node.id
+                        && receipt.stripe == stripe
+                        && record.stripe.shards.get(usize::from(receipt.index))
+                            == Some(&receipt.shard)
+                });
+                let slot =
+                    stripes.entry(stripe).or_insert_with(|| (record.clone(), BTreeSet::new()));
+                if slot.0.version < record.version {
+                    slot.0 = record;
+                }
+                if has {
+                    slot.1.insert(node.id);
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+    }
+    Ok(stripes)
+}
+
+/// Looks at mesh and vault.
+pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
+    let caller = match &vault {
+        Some(vault) => Caller::device(vault),
+        None => Caller::console(home)?,
+    };
+    let mesh = Mesh::connect(home, caller).await?;
+    let nodes = nodes(&mesh).await;
+    let down = nodes.iter().filter(|node| !node.up).count();
+    let Some(vault) = vault else {
+        let verdict = format!("{} nodes, {down} of them silent; no vault here", nodes.len());
+        return Ok(Status { good: down == 0, nodes, vault: None, verdict });
+    };
+    let ledger = super::ledger::Ledger::read(&mesh, &vault).await?;
+    let stripes = inventory(&mesh, &vault).await?;
+    let mut health = Health::default();
+    let mut exposure: Option<Exposure> = None;
+    let levels = levels_of(mesh.nodes.values().map(|node| &node.site));
+    // Stripes with the same holders have the same fate: each pattern is computed once.
+    let mut patterns: BTreeMap<(u16, Vec<NodeId>), u64> = BTreeMap::new();
+    for (record, has) in stripes.values() {
+        let holders = record.holders.iter().copied().filter(|node| has.contains(node)).collect();
+        *patterns.entry((record.stripe.k, holders)).or_default() += 1;
+    }
+    for ((k, holders), count) in patterns {
+        let sites: Vec<&Site> =
+            holders.iter().filter_map(|id| mesh.nodes.get(id)).map(|n| &n.site).collect();
+        let k = usize::from(k);
+        health.stripes += count;
+        if sites.len() < k {
+            health.unreadable += count;
+        } else if check_placement(&vault.policy, k, &sites).is_ok() {
+            health.healthy += count;
+        } else {
+            health.degraded += count;
+        }
+        let one = Exposure::of(k, &sites, &levels);
+        exposure = Some(match exposure {
+            Some(all) => all.worst(one),
+            None => one,
+        });
+    }
+    let exposure: Vec<ExposureLine> = exposure
+        .into_iter()
+        .flat_map(|exposure| exposure.levels)
+        .map(|(level, found)| ExposureLine {
+            level: level.to_string(),
+            destroy: found.destroy.len(),
+            destroy_example: found.destroy.iter().map(ToString::to_string).collect(),
+            assemble: found.assemble.map(|set| set.len()),
+        })
+        .collect();
+    let snapshots = ledger.snapshots();
+    let verdict = verdict(&health, &exposure, down);
+    let good = health.unreadable == 0 && health.degraded == 0;
+    let vault = VaultStatus {
+        name: vault.name.clone(),
+        health,
+        exposure,
+        snapshots: snapshots.len(),
+        last: snapshots.last().map(|logged| logged.witnessed().0),
+    };
+    Ok(Status { nodes, vault: Some(vault), verdict, good })
+}
+
+/// The levels that these sites state, and those of keys.
+pub fn levels_of<'a>(sites: impl Iterator<Item = &'a Site>) -> Vec<Level> {
+    let stated = sites.flat_map(|site| site.labels.iter().map(|(level, _)| level.clone()));
+    let mut levels: BTreeSet<Level> = stated.collect();
+    levels.insert(Level::operator());
+    levels.insert(Level::node());
+    levels.into_iter().collect()
+}
+
+fn verdict(health: &Health, exposure: &[ExposureLine], down: usize) -> String {
+    if health.stripes == 0 {
+        return "nothing is backed up yet".into();
+    }
+    let falls: Vec<String> = exposure
+        .iter()
+        .filter(|line| line.level != Level::NODE)
+        .map(|line| format!("{} {}", line.destroy, plural(&line.level, line.destroy)))
+        .collect();
+    let falls = falls.join(" or ");
+    let silent = if down == 0 { String::new() } else { format!("; {down} nodes are silent") };
+    if health.unreadable > 0 {
+        format!(
+            "NOT RECOVERABLE NOW: {} of {} stripes cannot be read{silent}",
+            health.unreadable, health.stripes
+        )
+    } else if health.degraded > 0 {
+        format!(
+            "RECOVERABLE, BELOW POLICY: {} of {} stripes break a clause{silent}; destroyed by the fall of {falls}",
+            health.degraded, health.stripes
+        )
+    } else {
+        format!(
+            "RECOVERABLE: all {} stripes satisfy the policy{silent}; destroyed only by the fall of {falls}",
+            health.stripes
+        )
+    }
+}
+
+fn plural(level: &str, n: usize) -> String {
+    if n == 1 { level.to_owned() } else { format!("{level}s") }
+}

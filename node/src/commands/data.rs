@@ -1,0 +1,160 @@
+//! `backup`, `snapshots`, `restore`.
+
+use crate::cli::Exit;
+use crate::cli::args::{BackupArgs, RestoreArgs, VaultArg};
+use crate::cli::error::CliError;
+use crate::cli::output::{Column, Output};
+use crate::cli::progress::Progress;
+use crate::client::backup::{BackupOptions, Writer};
+use crate::client::recipients::Identities;
+use crate::client::restore::{Reader, RestoreOptions, info_of};
+use crate::client::vault;
+use crate::home::Home;
+use crate::size::{ByteSize, format_duration};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
+
+/// Backs up.
+pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Exit, CliError> {
+    let vault = vault::choose(home, args.vault.vault.as_deref())?;
+    let options = BackupOptions {
+        tags: args.tag,
+        force: args.force,
+        allow_degraded: args.allow_degraded,
+        as_directory: args.as_directory,
+    };
+    let mut writer = Writer::open(home, vault, options.allow_degraded).await?;
+    let mut exit = Exit::Done;
+    for source in &args.source {
+        let begin = Instant::now();
+        let progress = Progress::start(output, "backing up");
+        let summary = writer.backup(source, &options, &progress.counters()).await;
+        drop(progress);
+        let summary = summary?;
+        for (path, reason) in &summary.failed {
+            output.item_error("backup", path, reason);
+            exit = Exit::SourceUnreadable;
+        }
+        for note in &summary.notes {
+            output.warn(note);
+        }
+        if output.style().json {
+            output.json("summary", &summary);
+            continue;
+        }
+        output.good(format!("snapshot {} of {}", summary.snapshot.short(), summary.source));
+        output.line(format!(
+            "  {} items, {}; {} new, {} stored in {} stripes of {}+{}; log on {} nodes; {}",
+            summary.items,
+            ByteSize(summary.bytes),
+            ByteSize(summary.new_bytes),
+            ByteSize(summary.stored_bytes),
+            summary.stripes,
+            summary.k,
+            summary.n - summary.k,
+            summary.log_holders,
+            format_duration(begin.elapsed()),
+        ));
+        if summary.degraded {
+            output.bad(
+                "  the policy is not met: start nodes where they are missing, and back up again",
+            );
+        }
+    }
+    Ok(exit)
+}
+
+fn time(wall: protocol::time::Wall) -> String {
+    let millis = i64::try_from(wall.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis)
+        .map_or_else(|_| "?".into(), |t| t.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// Lists snapshots.
+pub async fn snapshots(home: &Home, args: &VaultArg, output: &Output) -> Result<Exit, CliError> {
+    let vault = vault::choose(home, args.vault.as_deref())?;
+    let reader = Reader::open(home, vault, None).await?;
+    let mut rows = Vec::new();
+    for logged in reader.ledger.snapshots() {
+        let info = info_of(&reader.vault, logged);
+        if output.style().json {
+            output.json(
+                "snapshot",
+                &serde_json::json!({
+                    "id": logged.id, "device": logged.entry.device, "claimed": logged.entry.claimed,
+                    "witnessed": logged.witnessed(), "holders": logged.holders.len(), "info": info,
+                }),
+            );
+        }
+        let mut row = vec![logged.id.short(), time(logged.witnessed())];
+        row.extend(match info {
+            Some(info) => vec![
+                info.host,
+                info.source,
+                info.tags.join(","),
+                info.items.to_string(),
+                ByteSize(info.bytes).to_string(),
+            ],
+            None => vec![String::new(); 5],
+        });
+        rows.push(row);
+    }
+    let columns = [
+        Column::text("id"),
+        Column::text("witnessed (UTC)"),
+        Column::text("host"),
+        Column::text("source"),
+        Column::text("tags"),
+        Column::number("items"),
+        Column::number("size"),
+    ];
+    output.table(&columns, rows);
+    Ok(Exit::Done)
+}
+
+/// Restores.
+pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<Exit, CliError> {
+    let vault = vault::choose(home, args.vault.vault.as_deref())?;
+    let identities = Identities::find(args.identity.as_deref())?;
+    let begin = Instant::now();
+    let reader = Reader::open(home, vault, Some(&identities)).await?;
+    let snapshot = reader.ledger.find_snapshot(&args.snapshot)?;
+    let paths = args.path.iter().map(|path| {
+        let bytes = path.as_os_str().as_bytes();
+        let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
+        bytes.strip_suffix(b"/").unwrap_or(bytes).to_vec()
+    });
+    let options = RestoreOptions { paths: paths.collect(), overwrite: args.overwrite };
+    let progress = Progress::start(output, "restoring");
+    let summary = reader.restore(snapshot, &args.target, &options, &progress.counters()).await;
+    drop(progress);
+    let summary = summary?;
+    for (path, reason) in &summary.failed {
+        output.item_error("restore", path, reason);
+    }
+    for note in &summary.notes {
+        output.warn(note);
+    }
+    if summary.items == 0 && !options.paths.is_empty() {
+        return Err(
+            CliError::new("nothing in the snapshot lies at these paths").exit(Exit::NotThere)
+        );
+    }
+    if output.style().json {
+        output.json("summary", &summary);
+    } else {
+        output.good(format!(
+            "snapshot {} is restored to {}",
+            snapshot.id.short(),
+            args.target.display()
+        ));
+        let refs = summary.refs.map_or_else(String::new, |refs| format!(", {refs} refs"));
+        output.line(format!(
+            "  {} items, {}{refs}; {}",
+            summary.items,
+            ByteSize(summary.bytes),
+            format_duration(begin.elapsed())
+        ));
+    }
+    Ok(if summary.failed.is_empty() { Exit::Done } else { Exit::Failed })
+}

@@ -1,0 +1,117 @@
+//! `peers`, `status`.
+
+use crate::cli::Exit;
+use crate::cli::args::VaultArg;
+use crate::cli::error::CliError;
+use crate::cli::output::{Column, Output};
+use crate::client::mesh::{Caller, Mesh};
+use crate::client::status::{self, NodeLine, Status};
+use crate::client::vault;
+use crate::home::Home;
+use crate::size::ByteSize;
+
+/// Shows the nodes.
+pub async fn peers(home: &Home, output: &Output) -> Result<Exit, CliError> {
+    let caller = match home.vaults()?.first() {
+        Some(name) if !home.path("node.key").exists() => Caller::device(&vault::load(home, name)?),
+        _ => Caller::console(home)?,
+    };
+    let mesh = Mesh::connect(home, caller).await?;
+    let nodes = status::nodes(&mesh).await;
+    if output.style().json {
+        for node in &nodes {
+            output.json("node", node);
+        }
+    }
+    show_nodes(&nodes, output);
+    Ok(Exit::Done)
+}
+
+fn show_nodes(nodes: &[NodeLine], output: &Output) {
+    let rows = nodes.iter().map(|node| {
+        let labels: Vec<String> =
+            node.labels.iter().map(|(level, name)| format!("{level}={name}")).collect();
+        vec![
+            node.node.short(),
+            if node.up { "up".into() } else { "SILENT".into() },
+            labels.join(" "),
+            node.shards.to_string(),
+            ByteSize(node.used).to_string(),
+            ByteSize(node.room).to_string(),
+            node.trouble.clone().unwrap_or_default(),
+        ]
+    });
+    let columns = [
+        Column::text("node"),
+        Column::text("state"),
+        Column::text("labels"),
+        Column::number("shards"),
+        Column::number("used"),
+        Column::number("room"),
+        Column::text(""),
+    ];
+    output.table(&columns, rows);
+}
+
+/// Shows it all.
+pub async fn status(home: &Home, args: &VaultArg, output: &Output) -> Result<Exit, CliError> {
+    let none = args.vault.is_none() && home.vaults()?.is_empty();
+    let vault = if none { None } else { Some(vault::choose(home, args.vault.as_deref())?) };
+    let status = status::status(home, vault).await?;
+    if output.style().json {
+        output.json("summary", &status);
+    } else {
+        show(&status, output);
+    }
+    Ok(if status.good { Exit::Done } else { Exit::Failed })
+}
+
+/// Shows a status to people.
+pub(super) fn show(status: &Status, output: &Output) {
+    show_nodes(&status.nodes, output);
+    if let Some(vault) = &status.vault {
+        let health = &vault.health;
+        output.line(format!(
+            "\nvault {}: {} snapshots; {} stripes, {} healthy, {} below policy, {} unreadable",
+            vault.name,
+            vault.snapshots,
+            health.stripes,
+            health.healthy,
+            health.degraded,
+            health.unreadable
+        ));
+        show_exposure(status, output);
+    }
+    if status.good {
+        output.good(&status.verdict);
+    } else {
+        output.bad(&status.verdict);
+    }
+}
+
+/// Shows what an attacker would have to seize.
+pub(super) fn show_exposure(status: &Status, output: &Output) {
+    let Some(vault) = &status.vault else { return };
+    let rows = vault.exposure.iter().map(|line| {
+        let assemble = line.assemble.map_or_else(|| "never".into(), |n| n.to_string());
+        vec![
+            line.level.clone(),
+            line.destroy.to_string(),
+            assemble,
+            line.destroy_example.join(", "),
+        ]
+    });
+    let columns = [
+        Column::text("level"),
+        Column::number("to destroy"),
+        Column::number("to assemble the ciphertext"),
+        Column::text("for example"),
+    ];
+    let short = rows.map(|mut row: Vec<String>| {
+        if row[0] == "node" || row[0] == "operator" {
+            row[3] = String::new();
+        }
+        row
+    });
+    output.table(&columns, short);
+}

@@ -1,0 +1,248 @@
+//! `init`, `node run`, `invite`, `join`: how a host becomes a node.
+
+use crate::cli::Exit;
+use crate::cli::args::{InitArgs, InviteArgs, JoinArgs, NodeArgs};
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::client::mesh;
+use crate::config::{Config, NodeConfig};
+use crate::home::{Home, create_key, random, read_file, read_key, write_signed};
+use crate::service::{self, full_address, split_address, wall};
+use crate::ticket::Ticket;
+use libp2p::Multiaddr;
+use protocol::certificate::{
+    Authority, Invitation, JoinRequest, NodeCertificate, NodeRecord, Trust,
+};
+use protocol::id::NodeId;
+use protocol::label::{LabelError, Labels};
+use protocol::message::{Greeting, Response};
+use protocol::sign::{SecretKey, Signed};
+use protocol::time::Period;
+use serde::Serialize;
+
+/// How long a certificate signed by the operator counts.
+const VALIDITY: Period = Period::days(5 * 365);
+
+#[derive(Serialize)]
+struct Made {
+    node: NodeId,
+    operator: String,
+    labels: String,
+}
+
+fn label_error(error: LabelError) -> CliError {
+    CliError::new(error.to_string())
+}
+
+fn check_new(home: &Home) -> Result<(), CliError> {
+    if home.path("node.key").exists() && home.path("node.cert").exists() {
+        return Err(CliError::new(format!(
+            "there is a node in {} already",
+            home.path("").display()
+        ))
+        .next("name another folder with --home, or run this one with `strewn node run`"));
+    }
+    Ok(())
+}
+
+fn write_config(home: &Home, args: NodeArgs, bootstrap: Vec<Multiaddr>) -> Result<(), CliError> {
+    let mut node = NodeConfig { external: args.external, bootstrap, ..NodeConfig::default() };
+    if !args.listen.is_empty() {
+        node.listen = args.listen;
+    }
+    if let Some(quota) = args.quota {
+        node.quota = quota;
+    }
+    Ok(Config { node, ..Config::default() }.write(home)?)
+}
+
+/// Makes operator and node keys, certificate and settings.
+pub fn init(home: &Home, args: InitArgs, output: &Output) -> Result<Exit, CliError> {
+    check_new(home)?;
+    let labels = Labels::new(args.label).map_err(label_error)?;
+    let operator = match read_key(&home.path("operator.key"))? {
+        Some(key) => key,
+        None => create_key(&home.path("operator.key"), "the key of the operator")?,
+    };
+    let made = setup(home, &operator, labels, args.node, Vec::new())?;
+    if output.style().json {
+        output.json("summary", &made);
+    } else {
+        output.good(format!("this host is node {}", made.node.short()));
+        output.line(format!(
+            "  labels    {}",
+            if made.labels.is_empty() { "none" } else { &made.labels }
+        ));
+        output.line(format!("  operator  {}", made.operator));
+        output.line(format!(
+            "\nThe operator's key is {}.\nIt is needed to invite nodes and to make vaults; at other times it can be kept elsewhere.\n",
+            home.path("operator.key").display()
+        ));
+        output.line("Next: `strewn node run` here, and `strewn invite` to let other hosts join.");
+    }
+    Ok(Exit::Done)
+}
+
+/// Makes a node certified by its operator's key.
+fn setup(
+    home: &Home,
+    operator: &SecretKey,
+    labels: Labels,
+    args: NodeArgs,
+    bootstrap: Vec<Multiaddr>,
+) -> Result<Made, CliError> {
+    let node = create_key(&home.path("node.key"), "the key of a node")?;
+    let certificate = NodeCertificate {
+        node: node.public().into(),
+        operator: operator.public().into(),
+        labels,
+        issued: wall(),
+        expires: wall().after(VALIDITY),
+        authority: Authority::Operator,
+    };
+    write_config(home, args, bootstrap)?;
+    write_signed(&home.path("node.cert"), &Signed::sign(&certificate, operator))?;
+    Ok(Made {
+        node: certificate.node,
+        operator: operator.public().fingerprint(),
+        labels: certificate.labels.to_string(),
+    })
+}
+
+/// Makes a node for a demonstration: as `init`, with an operator's key from elsewhere.
+pub(super) fn setup_for(
+    home: &Home,
+    operator: &SecretKey,
+    labels: Labels,
+    args: NodeArgs,
+    bootstrap: Vec<Multiaddr>,
+) -> Result<(), CliError> {
+    setup(home, operator, labels, args, bootstrap).map(drop)
+}
+
+/// Runs the node until it is told to stop.
+pub async fn run(home: &Home) -> Result<Exit, CliError> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    service::run(home, async move {
+        terminate.recv().await;
+    })
+    .await?;
+    Ok(Exit::Done)
+}
+
+/// Makes a ticket.
+pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, CliError> {
+    let no_node = || {
+        CliError::new("there is no node here").next("run `strewn init` first").exit(Exit::NotThere)
+    };
+    let operator = read_key(&home.path("operator.key"))?.ok_or_else(|| {
+        CliError::new("the operator's key is needed to invite, and it is not here")
+            .next("do it on the host where `strewn init` was run")
+    })?;
+    let node = read_key(&home.path("node.key"))?.ok_or_else(no_node)?;
+    let listen = read_file(&home.path("run/listen"))?.unwrap_or_default();
+    let config = Config::load(home)?;
+    let external = config.node.external.iter().map(ToString::to_string);
+    let listening = String::from_utf8_lossy(&listen);
+    let running = listening
+        .lines()
+        .filter_map(|line| split_address(&line.parse().ok()?))
+        .map(|(_, address)| address.to_string());
+    let addresses: Vec<String> =
+        if config.node.external.is_empty() { running.collect() } else { external.collect() };
+    if addresses.is_empty() {
+        return Err(CliError::new(
+            "nobody could find this node with a ticket: it has no address yet",
+        )
+        .next("start it with `strewn node run`, or set external in strewn.toml"));
+    }
+    let bearer = SecretKey::from_seed(&random()?);
+    let invitation = Invitation {
+        operator: operator.public().into(),
+        admitter: node.public().into(),
+        bearer: bearer.public(),
+        labels: Labels::new(args.label).map_err(label_error)?,
+        issued: wall(),
+        expires: wall().after(args.expires),
+    };
+    let ticket = Ticket {
+        invitation: Signed::sign(&invitation, &operator),
+        bearer_seed: *bearer.seed(),
+        admitter: node.public().into(),
+        addresses,
+    };
+    let line = ticket.to_line();
+    if output.style().json {
+        output.json(
+            "summary",
+            &serde_json::json!({ "ticket": line, "expires": invitation.expires.0 }),
+        );
+    } else {
+        output.result(line);
+        output.line(format!(
+            "\nOn the new host: strewn join TICKET --label provider=…  (once, within {}; this node must be running)",
+            args.expires
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// Joins with a ticket.
+pub async fn join(home: &Home, args: JoinArgs, output: &Output) -> Result<Exit, CliError> {
+    check_new(home)?;
+    let ticket = Ticket::from_line(&args.ticket)?;
+    let key = match read_key(&home.path("node.key"))? {
+        Some(key) => key,
+        None => create_key(&home.path("node.key"), "the key of a node")?,
+    };
+    let node = NodeId::from(key.public());
+    let bearer = SecretKey::from_seed(&ticket.bearer_seed);
+    let labels = Labels::new(args.label).map_err(label_error)?;
+    let request = JoinRequest { bearer: bearer.public(), node, labels };
+    let greeting = Greeting::Join {
+        invitation: ticket.invitation.clone(),
+        request: Signed::sign(&request, &bearer),
+    };
+    let addresses: Vec<Multiaddr> =
+        ticket.addresses.iter().filter_map(|a| a.parse().ok()).collect();
+    let answer = mesh::join(&key, ticket.admitter, &addresses, &greeting).await?;
+    let (certificate, members) = match answer {
+        Response::Admitted { certificate, members } => (certificate, members),
+        Response::Refused(refusal) => {
+            return Err(CliError::new(format!("not admitted: {refusal}"))
+                .next("`strewn invite` on a node of the mesh makes a new ticket"));
+        }
+        _ => return Err(CliError::new("not admitted: an unexpected answer")),
+    };
+    let wrong =
+        |e: protocol::certificate::CertificateError| CliError::new(format!("not admitted: {e}"));
+    let verified = NodeCertificate::verify(&certificate, wall()).map_err(wrong)?;
+    let invitation = ticket.invitation.verify().map_err(|e| wrong(e.into()))?;
+    Trust::new([invitation.operator]).check(verified.operator).map_err(wrong)?;
+    if verified.node != node {
+        return Err(CliError::new("not admitted: the certificate is another node's"));
+    }
+    let mut bootstrap: Vec<Multiaddr> =
+        addresses.iter().map(|address| full_address(address, ticket.admitter)).collect();
+    for record in members.iter().filter_map(|signed| NodeRecord::verify(signed, wall()).ok()) {
+        let (record, _) = record;
+        let known = record.addresses.iter().filter_map(|a| a.parse().ok());
+        bootstrap.extend(known.map(|address| full_address(&address, record.node)));
+    }
+    bootstrap.dedup();
+    bootstrap.truncate(64);
+    write_config(home, args.node, bootstrap)?;
+    write_signed(&home.path("node.cert"), &certificate)?;
+    let made = Made {
+        node,
+        operator: verified.operator.key().fingerprint(),
+        labels: verified.labels.to_string(),
+    };
+    if output.style().json {
+        output.json("summary", &made);
+    } else {
+        output.good(format!("this host is node {} ({})", made.node.short(), made.labels));
+        output.line(format!("  operator  {}\n\nNext: `strewn node run`", made.operator));
+    }
+    Ok(Exit::Done)
+}

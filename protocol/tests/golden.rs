@@ -1,0 +1,270 @@
+//! The formats as they are for ever: bytes that an older version wrote are read, and written again alike.
+//!
+//! A fixture is never changed, a new version of a format adds a new one. `STREWN_NEW_FIXTURES=1 cargo test`
+//! writes those that are missing.
+
+use protocol::chunk::{Chunker, Compressor, decode_chunk};
+use protocol::codec::Blob;
+use protocol::erasure::Codec;
+use protocol::id::{ChunkId, SessionId, StripeId};
+use protocol::index::{IndexBlock, IndexedPack};
+use protocol::item::{
+    ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, Root, SourceKind, Stamp, Timestamp,
+    decode_refs, encode_refs,
+};
+use protocol::pack::{
+    PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
+    shard_len,
+};
+use protocol::seal::{SealKey, SessionKey, VaultSecret};
+use std::path::Path;
+
+const SECRET: VaultSecret = VaultSecret([0x11; 32]);
+const SESSION: SessionKey = SessionKey([0x22; 32]);
+
+/// The stored bytes; `written` is what this version writes.
+fn stored(name: &str, written: &[u8]) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    if !path.exists() && std::env::var_os("STREWN_NEW_FIXTURES").is_some() {
+        std::fs::write(&path, written).unwrap();
+    }
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    blake3::Hasher::new().update(b"golden").finalize_xof().fill(&mut out);
+    out
+}
+
+fn text() -> Vec<u8> {
+    (0..200).flat_map(|i| format!("line {i} of a text that compresses\n").into_bytes()).collect()
+}
+
+#[test]
+fn keys_are_derived_as_ever() {
+    let keys = [
+        SECRET.chunk_id_key(),
+        SECRET.gear_key(),
+        SealKey(SECRET.index_key().0),
+        SECRET.catalog_key(),
+        SESSION.pack_key(&[0x33; 32]),
+        SESSION.root_key(),
+        SealKey(SealKey([0x44; 32]).commitment()),
+    ];
+    let expected = [
+        "0490cae9a9247b31daf9f647b0a63ab8e18455e41eeeafb1730370e633870fdc",
+        "feef89b0b2151cc409681a9e2fff9dce3a52946db919dd69946f02e691416243",
+        "9945b59c13398449382afa2f4a20af4bcd63c938ae458149b2d7ccc67388a752",
+        "e7a99c0ec468baa108bced293c067bda2af96f54218207293392f936fa060341",
+        "05ee97445822d496c7b53585ce6885be0f45f5955c4e6d3bad0bbd9b6a116691",
+        "fdbfbca3f82b20a3a6f5ac09f23f4b968241c126273a1ac79aa8a8a79526bef9",
+        "a878658e686e5a5fec8e31028b49ce68f406c7d98073a59f8021ed5a6e5e87f9",
+    ];
+    assert_eq!(keys.map(|key| hex(&key.0)), expected);
+}
+
+#[test]
+fn sealed_blobs_open() {
+    let key = SealKey([0x44; 32]);
+    let written = key.seal_blob("strewn golden", [0x55; 24], b"a summary");
+    let stored = stored("blob-v1.bin", &written);
+    assert_eq!(hex(&stored), hex(&written));
+    assert_eq!(key.open_blob("strewn golden", &stored).unwrap(), b"a summary");
+}
+
+#[test]
+fn chunks_are_cut_and_named_as_ever() {
+    let chunker = Chunker::new(&SECRET);
+    let data = noise(4 << 20);
+    let (mut lens, mut rest) = (Vec::new(), &data[..]);
+    while let Some(len) = chunker.cut(rest, true) {
+        lens.push(len);
+        rest = &rest[len..];
+    }
+    assert_eq!(
+        lens,
+        [
+            379_232, 402_102, 331_457, 324_699, 296_807, 153_839, 396_538, 273_427, 483_667,
+            589_264, 141_415, 421_857
+        ]
+    );
+    assert_eq!(
+        chunker.id(&data[..lens[0]]).to_string(),
+        "7a424a813a14d3496c109b2591c51c9614b6d7ec17b710d09583a7204ff88feb"
+    );
+    assert_eq!(
+        chunker.id(b"").to_string(),
+        "132da2a8fb68aabb4442a47b58bca6133e476dfd66998e2052bf30df216d2b26"
+    );
+}
+
+#[test]
+fn encoded_chunks_decode() {
+    // What zstd writes may change with its version, so only that the old can be read is promised.
+    let (mut written, mut out) = (Vec::new(), Vec::new());
+    Compressor::default().encode(&text(), &mut written);
+    assert_eq!(written[0], 1);
+    let zstd = stored("chunk-zstd-v1.bin", &written);
+    decode_chunk(&zstd, text().len() as u32, &mut out).unwrap();
+    assert_eq!(out, text());
+    Compressor::default().encode(&[1, 2, 3], &mut written);
+    assert_eq!(written, [0, 1, 2, 3]);
+}
+
+fn check_pack(name: &str, kind: PackKind, chunks: &[&[u8]], k: usize) {
+    let session = SessionId([0x66; 32]);
+    let mut pack = PackBuilder::new(kind, session, &SESSION, [0x33; 32], PACK_LEN_MIN, Vec::new());
+    for (i, chunk) in chunks.iter().enumerate() {
+        pack.append(ChunkId([i as u8; 32]), chunk.len() as u32 - 1, chunk);
+    }
+    let written = pack.finish(k).seal();
+    let mut stored = stored(name, &written.bytes);
+    assert_eq!(hex(&stored), hex(&written.bytes));
+
+    let header = PackHeader::decode(&stored).unwrap();
+    assert_eq!((header.kind, header.session, header.nonce), (kind, session, [0x33; 32]));
+    let opener = PackOpener::for_pack(&header, &SESSION).unwrap();
+    let entries = opener.open_table(&stored).unwrap();
+    assert_eq!(entries.len(), chunks.len());
+    for (number, entry) in entries.iter().enumerate() {
+        let sealed = &mut stored[entry.offset as usize..(entry.offset + entry.len) as usize];
+        assert_eq!(opener.open_chunk(number as u32, sealed).unwrap(), chunks[number]);
+    }
+}
+
+#[test]
+fn packs_open() {
+    let long = [&[0][..], &noise(3000)].concat();
+    check_pack("pack-content-v1.bin", PackKind::Content, &[b"\0first", &long, b"\0last"], 2);
+    check_pack("pack-index-v1.bin", PackKind::Index, &[b"\0a piece of an index block"], 3);
+}
+
+#[test]
+fn lengths_are_padded_as_ever() {
+    // Padmé of Nikitin et al., PETS 2019, as their reference code in Python computes it.
+    let values = [
+        (0, 0),
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (9, 10),
+        (100, 104),
+        (1000, 1024),
+        (1025, 1088),
+        (4097, 4352),
+        (65_537, 67_584),
+        (1_000_001, 1_015_808),
+        (1_048_576, 1_048_576),
+        (1_048_577, 1_081_344),
+        (9_999_999, 10_223_616),
+        (16_777_215, 16_777_216),
+    ];
+    for (len, padded) in values {
+        assert_eq!(padme(len), padded, "{len}");
+    }
+    let full = [1, 2, 3, 4, 10, 17, 256].map(|k| shard_len(PACK_LEN_MAX, k));
+    assert_eq!(full, [16_777_216, 8_388_608, 5_592_448, 4_194_304, 1_677_760, 986_944, 65_536]);
+}
+
+#[test]
+fn index_blocks_decode() {
+    let entry = |i: u8| PackEntry {
+        id: ChunkId([i; 32]),
+        offset: 128 + u32::from(i) * 100_000,
+        len: 100_000,
+        plain_len: 300_000,
+    };
+    let pack = |i: u8| IndexedPack {
+        stripe: StripeId([i; 32]),
+        session: SessionId([i + 1; 32]),
+        nonce: [i + 2; 32],
+        k: 4,
+        shard_len: 4 << 20,
+        chunks: (0..i).map(entry).collect(),
+    };
+    let block = IndexBlock { packs: vec![pack(3), pack(1), pack(0)] };
+    let stored = stored("index-v1.bin", &block.encode());
+    assert_eq!(hex(&stored), hex(&block.encode()));
+    assert_eq!(IndexBlock::decode(&stored).unwrap(), block);
+}
+
+fn refs(lens: &[u32]) -> Vec<ChunkRef> {
+    let chunk = |(i, &len): (usize, &u32)| ChunkRef { id: ChunkId([i as u8; 32]), len };
+    lens.iter().enumerate().map(chunk).collect()
+}
+
+#[test]
+fn item_streams_are_read() {
+    let meta = |path: &[u8]| Meta {
+        path: Blob(path.to_vec()),
+        mode: 0o2755,
+        uid: 1000,
+        gid: 70_000,
+        mtime: Timestamp { secs: -1, nanos: 999_999_999 },
+    };
+    let stamp = Stamp {
+        ctime: Timestamp { secs: 1_793_000_000, nanos: 5 },
+        inode: u64::MAX,
+        device: 64_769,
+    };
+    let items = [
+        Item::Header { format: FORMAT, kind: SourceKind::Git },
+        Item::Directory { meta: meta(b"src") },
+        Item::File {
+            meta: meta(b"src/large"),
+            stamp,
+            size: 1_400_000,
+            chunks: refs(&[1 << 20]),
+            more: true,
+        },
+        Item::Extent { chunks: refs(&[351_423, 1]), more: false },
+        Item::File { meta: meta(b"src/\xff\xfe"), stamp, size: 0, chunks: vec![], more: false },
+        Item::Symlink { meta: meta(b"src.link"), target: Blob(b"../src".to_vec()) },
+        Item::End { items: 4, bytes: 1_400_000, failed: 1 },
+    ];
+    let (mut writer, mut written) = (ItemWriter::default(), Vec::new());
+    for item in &items {
+        writer.write(item, &mut written).unwrap();
+    }
+    let stored = stored("items-v1.bin", &written);
+    assert_eq!(hex(&stored), hex(&written));
+    let mut reader = ItemReader::default();
+    reader.push(&stored);
+    for item in items {
+        assert_eq!(reader.next_item().unwrap(), Some(item));
+    }
+    reader.finish().unwrap();
+}
+
+#[test]
+fn roots_decode() {
+    let root = Root { depth: 1, chunks: refs(&[1, 250, 251, 65_536, 1 << 20]) };
+    let stored_root = stored("root-v1.bin", &root.encode());
+    assert_eq!(hex(&stored_root), hex(&root.encode()));
+    assert_eq!(Root::decode(&stored_root).unwrap(), root);
+    let stored_refs = stored("refs-v1.bin", &encode_refs(&root.chunks));
+    assert_eq!(hex(&stored_refs), hex(&encode_refs(&root.chunks)));
+    assert_eq!(decode_refs(&stored_refs).unwrap(), root.chunks);
+}
+
+#[test]
+fn parity_is_computed_as_ever() {
+    // The expected parity was computed by the definition, apart from this code.
+    let data: Vec<u8> = (0..64u32).map(|i| (i * i * 7 + 3) as u8).collect();
+    let mut parity = [0; 32];
+    Codec::new(4, 6).unwrap().encode(&data, &mut parity).unwrap();
+    assert_eq!(hex(&parity), "03317691076196fdc39dd6818771364203f6b63187c156ddc3bd162107d1f605");
+
+    let (k, n, len) = (10, 14, 100_000);
+    let mut parity = vec![0; (n - k) * len];
+    Codec::new(k, n).unwrap().encode(&noise(k * len), &mut parity).unwrap();
+    assert_eq!(
+        blake3::hash(&parity).to_string(),
+        "01846af01d1509480312af527180323590da33521cf6ee91bf789cd584872323"
+    );
+}
