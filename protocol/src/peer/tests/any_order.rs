@@ -202,6 +202,7 @@ impl Story {
         assert!(peer.outputs.is_empty());
         let arriving: u64 = self.desk.arriving.len() as u64 * u64::from(SHARD_LEN);
         assert!(arriving <= peer.config.inflight_max);
+        assert_eq!(peer.calls.len(), self.desk.called.len(), "no call is answered in this story");
         assert!(peer.links.len() <= self.links.len());
     }
 

@@ -280,7 +280,9 @@ impl Desk {
         match (asked, response) {
             (_, Response::Receipt(receipt)) => self.check_receipt(receipt),
             (_, Response::Records(records)) => {
-                records.iter().flatten().for_each(|record| self.check_held_record(record));
+                for record in records.iter().flatten() {
+                    self.check_held_record(record);
+                }
             }
             (_, Response::Inventory { records, .. }) => {
                 for record in records {

@@ -1,0 +1,136 @@
+//! A node's disk: rows and shards that are durable, writes that are not yet, and bytes received into
+//! temporary storage. What is not durable is gone after a crash.
+
+use protocol::id::ShardId;
+use protocol::peer::{LaneId, MemoryFacts, Write};
+use protocol::time::{Mono, Period};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How a disk behaves.
+#[derive(Debug, Clone)]
+pub struct DiskConfig {
+    /// The shortest time that one write takes to be durable.
+    pub write_min: Period,
+    /// The longest.
+    pub write_max: Period,
+}
+
+impl Default for DiskConfig {
+    fn default() -> Self {
+        Self { write_min: Period(1), write_max: Period(20) }
+    }
+}
+
+#[derive(Debug)]
+struct Pending {
+    token: u64,
+    writes: Vec<Write>,
+    shard: Option<(LaneId, ShardId)>,
+}
+
+/// A node's disk.
+#[derive(Debug, Default)]
+pub struct Disk {
+    facts: MemoryFacts,
+    shards: BTreeMap<ShardId, Vec<u8>>,
+    temporary: BTreeMap<LaneId, Vec<u8>>,
+    queue: VecDeque<Pending>,
+    busy_until: Mono,
+}
+
+impl Disk {
+    /// The rows that are durable.
+    #[must_use]
+    pub fn facts(&self) -> &MemoryFacts {
+        &self.facts
+    }
+
+    /// The bytes of a shard that is durable.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Option<&[u8]> {
+        self.shards.get(&shard).map(Vec::as_slice)
+    }
+
+    /// Shards that are durable.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Shards that have come and are not durable yet.
+    #[must_use]
+    pub fn unfinished_shards(&self) -> usize {
+        self.temporary.len()
+    }
+
+    /// Puts received bytes into temporary storage.
+    pub(crate) fn receive(&mut self, lane: LaneId, bytes: Vec<u8>) {
+        self.temporary.insert(lane, bytes);
+    }
+
+    /// Empties temporary storage of what came on a lane.
+    pub(crate) fn discard(&mut self, lane: LaneId) {
+        self.temporary.remove(&lane);
+    }
+
+    /// Begins a write that takes so long once those before it are done; says when it will be durable.
+    pub(crate) fn begin(
+        &mut self,
+        now: Mono,
+        takes: Period,
+        token: u64,
+        writes: Vec<Write>,
+        shard: Option<(LaneId, ShardId)>,
+    ) -> Mono {
+        self.queue.push_back(Pending { token, writes, shard });
+        self.busy_until = self.busy_until.max(now).after(takes);
+        self.busy_until
+    }
+
+    /// The oldest write is durable, whole; gives its token.
+    pub(crate) fn finish(&mut self) -> Option<u64> {
+        let Pending { token, writes, shard } = self.queue.pop_front()?;
+        self.facts.apply(writes);
+        if let Some((lane, shard)) = shard
+            && let Some(bytes) = self.temporary.remove(&lane)
+        {
+            self.shards.insert(shard, bytes);
+        }
+        Some(token)
+    }
+
+    /// Loses what is not durable.
+    pub(crate) fn crash(&mut self) {
+        self.queue.clear();
+        self.temporary.clear();
+        self.busy_until = Mono(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::peer::{Facts, Table};
+
+    fn row(byte: u8) -> Vec<Write> {
+        vec![Write { table: Table::Held, key: vec![byte], value: Some(vec![byte]) }]
+    }
+
+    #[test]
+    fn writes_are_durable_in_order_and_a_crash_loses_the_rest() {
+        let mut disk = Disk::default();
+        let shard = ShardId([1; 32]);
+        disk.receive(LaneId(5), vec![7]);
+        let first = disk.begin(Mono(100), Period(10), 1, row(1), Some((LaneId(5), shard)));
+        let second = disk.begin(Mono(100), Period(10), 2, row(2), None);
+        assert_eq!((first, second), (Mono(110), Mono(120)));
+        assert_eq!((disk.shards(), disk.unfinished_shards()), (0, 1));
+        assert_eq!(disk.finish(), Some(1));
+        assert_eq!(disk.shard(shard), Some(&[7][..]));
+        disk.receive(LaneId(6), vec![8]);
+        disk.crash();
+        assert_eq!((disk.finish(), disk.unfinished_shards(), disk.shards()), (None, 0, 1));
+        assert_eq!(disk.facts().get(Table::Held, &[1]).unwrap(), Some(vec![1]));
+        assert_eq!(disk.facts().get(Table::Held, &[2]).unwrap(), None);
+    }
+}

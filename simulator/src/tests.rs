@@ -1,0 +1,178 @@
+//! Whole meshes, told as stories.
+
+use super::*;
+use protocol::label::Site;
+use protocol::placement::check_placement;
+use protocol::policy::Policy;
+use protocol::time::Period;
+
+/// Within this time everybody knows everybody, in a network that loses nothing: bootstrap at node 0,
+/// then a few rounds of exchange, one every 30 s.
+const ACQUAINTED: Period = Period::seconds(60);
+
+fn nine() -> Setup {
+    Setup::over_providers(9, 3)
+}
+
+fn all_know_all(world: &World) -> bool {
+    (0..world.nodes()).all(|node| world.members_known(node) == world.nodes())
+}
+
+fn policy() -> Policy {
+    Policy::survive_one("provider")
+}
+
+#[test]
+fn nine_nodes_over_three_providers_learn_of_each_other() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, &nine());
+        assert!(!all_know_all(&world));
+        assert!(world.run_until(ACQUAINTED, all_know_all), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_lossy_network_still_converges() {
+    for seed in 0..10 {
+        let mut setup = nine();
+        setup.network.loss_per_mille = 100;
+        let mut world = World::new(seed, &setup);
+        assert!(world.run_until(Period::seconds(600), all_know_all), "seed {seed}");
+        let client = world.add_client(&setup, policy());
+        let stored = world.back_up(client, b"through thick and thin", 1, &[0, 1, 2]);
+        let done = world.run_until(Period::seconds(3600), |world| world.client(client).is_done());
+        assert!(done, "seed {seed}");
+        assert_eq!(world.client(client).receipts().count(), stored.holders.len());
+        assert_eq!(world.client(client).refusals(), []);
+    }
+}
+
+#[test]
+fn a_backup_survives_the_loss_of_any_one_provider() {
+    for provider in 0..3 {
+        let setup = nine();
+        let mut world = World::new(7, &setup);
+        let client = world.add_client(&setup, policy());
+        let data: Vec<Vec<u8>> =
+            [1, 100, 4096, 70_000].iter().map(|&len| world.random().bytes(len)).collect();
+        let holders: Vec<usize> = (0..9).collect();
+        // Any six of nine, three at each provider.
+        let sites: Vec<&Site> = holders.iter().map(|&node| world.site(node)).collect();
+        assert_eq!(check_placement(&policy(), 6, &sites), Ok(()));
+        let stored: Vec<Stored> =
+            data.iter().map(|data| world.back_up(client, data, 6, &holders)).collect();
+        assert!(world.run_until(Period::seconds(60), |world| world.client(client).is_done()));
+        assert_eq!(world.client(client).receipts().count(), 4 * 9);
+        // One entry for the session, one for each stripe, at every node.
+        assert_eq!(world.client(client).acks().count(), 5 * 9);
+
+        world.vanish(&format!("provider=p{provider}").parse().unwrap());
+        for stored in &stored {
+            for &node in holders.iter().filter(|&&node| node % 3 != provider) {
+                world.fetch(client, stored, node);
+            }
+        }
+        assert!(world.run_until(Period::seconds(60), |world| world.client(client).is_done()));
+        for (stored, data) in stored.iter().zip(&data) {
+            assert_eq!(world.client(client).assemble(stored).as_ref(), Some(data));
+        }
+        assert_eq!(world.client(client).refusals(), []);
+    }
+}
+
+#[test]
+fn fewer_than_k_shards_give_nothing() {
+    let setup = Setup::over_providers(3, 3);
+    let mut world = World::new(1, &setup);
+    let client = world.add_client(&setup, policy());
+    let stored = world.back_up(client, b"two of three", 2, &[0, 1, 2]);
+    world.fetch(client, &stored, 2);
+    assert!(world.run_until(Period::seconds(60), |world| world.client(client).is_done()));
+    assert_eq!(world.client(client).assemble(&stored), None);
+    world.fetch(client, &stored, 0);
+    assert!(world.run_until(Period::seconds(60), |world| world.client(client).is_done()));
+    assert_eq!(world.client(client).assemble(&stored).unwrap(), b"two of three");
+}
+
+#[test]
+fn a_node_that_crashes_before_a_shard_is_durable_promised_nothing() {
+    for seed in 0..20 {
+        let mut setup = Setup::over_providers(3, 3);
+        setup.disk.write_max = Period(200);
+        let mut world = World::new(seed, &setup);
+        let client = world.add_client(&setup, policy());
+        let stored = world.back_up(client, b"almost there", 1, &[0, 1, 2]);
+        let arrived = |world: &World| world.disk(1).unfinished_shards() > 0;
+        assert!(world.run_until(Period::seconds(60), arrived), "seed {seed}");
+        let promised = |world: &World| {
+            let holder = world.site(1).node;
+            world.client(client).receipts().any(|receipt| receipt.holder == holder)
+        };
+        world.crash(1);
+        world.run_for(Period::seconds(60));
+        assert!(!promised(&world), "seed {seed}");
+        assert_eq!((world.disk(1).shards(), world.disk(1).unfinished_shards()), (0, 0));
+
+        world.start(1);
+        assert!(world.run_until(Period::seconds(120), promised), "seed {seed}");
+        assert!(world.disk(1).shard(stored.stripe.shards[1]).is_some());
+    }
+}
+
+#[test]
+fn crashes_at_any_time_break_no_promise() {
+    for seed in 0..6 {
+        let setup = nine();
+        let mut world = World::new(seed, &setup);
+        let client = world.add_client(&setup, policy());
+        let mut stored = Vec::new();
+        for _ in 0..30 {
+            let data = world.random().bytes(500);
+            stored.push((world.back_up(client, &data, 6, &[0, 1, 2, 3, 4, 5, 6, 7, 8]), data));
+            let node = (world.random().number() % 9) as usize;
+            let pause = world.random().between(Period(0), Period(1500));
+            world.crash(node);
+            world.run_for(pause);
+            world.start(node);
+        }
+        assert!(
+            world.run_until(Period::seconds(600), |world| world.client(client).is_done()),
+            "seed {seed}"
+        );
+        assert_eq!(world.client(client).refusals(), [], "seed {seed}");
+        assert_eq!(world.client(client).receipts().count(), 30 * 9);
+        for (stored, _) in &stored {
+            (0..6).for_each(|node| world.fetch(client, stored, node));
+        }
+        assert!(world.run_until(Period::seconds(600), |world| world.client(client).is_done()));
+        for (stored, data) in &stored {
+            assert_eq!(world.client(client).assemble(stored).as_ref(), Some(data), "seed {seed}");
+        }
+    }
+}
+
+/// A run with everything in it.
+fn eventful(seed: u64) -> World {
+    let mut setup = nine();
+    setup.network.loss_per_mille = 30;
+    let mut world = World::new(seed, &setup);
+    let client = world.add_client(&setup, policy());
+    for round in 0..5u8 {
+        world.back_up(client, &[round; 300], 6, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        world.crash(4);
+        world.run_for(Period::seconds(20));
+        world.start(4);
+    }
+    world.vanish(&"provider=p2".parse().unwrap());
+    world.run_for(Period::seconds(120));
+    world
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
+    let (first, again, other) = (eventful(1), eventful(1), eventful(2));
+    assert!(first.trace().events() > 1000);
+    assert_eq!(first.trace().digest(), again.trace().digest());
+    assert!(first.trace().tail().eq(again.trace().tail()));
+    assert_ne!(first.trace().digest(), other.trace().digest());
+}
