@@ -13,7 +13,7 @@
 //! root   = depth(1) refs                               n: a varint of the codec, 1 to 9 bytes
 //! ```
 //! Directories precede what is in them, and nothing lies in what is no directory; paths increase strictly by
-//! [`path_cmp`]. The stream is chunked like a file; the list of its chunks is the snapshot's [`Root`]. A root of
+//! [`path_cmp`]. A directory with an empty path is the top itself; only the first item can be that. The stream is chunked like a file; the list of its chunks is the snapshot's [`Root`]. A root of
 //! more than [`ROOT_REFS_MAX`] chunks is itself stored as chunks, one level up, 36 bytes a chunk ([`encode_refs`]).
 
 use crate::chunk::CHUNK_MAX;
@@ -180,10 +180,11 @@ fn check_time(time: Timestamp) -> Result<(), ItemError> {
     }
 }
 
-fn check_meta(meta: &Meta) -> Result<(), ItemError> {
+fn check_meta(item: &Item, meta: &Meta) -> Result<(), ItemError> {
     let path = &meta.path.0;
     let component = |c: &[u8]| !c.is_empty() && c != b"." && c != b".." && !c.contains(&0);
-    if path.len() > PATH_LEN_MAX || !path.split(|&c| c == b'/').all(component) {
+    let is_top = path.is_empty() && matches!(item, Item::Directory { .. });
+    if path.len() > PATH_LEN_MAX || !(is_top || path.split(|&c| c == b'/').all(component)) {
         return Err(ItemError::Grammar("a path that leads nowhere or outside"));
     }
     if meta.mode > 0o7777 {
@@ -227,13 +228,13 @@ enum State {
 struct Grammar {
     state: State,
     /// The last path, and whether further paths may lie in it.
-    last: Vec<u8>,
+    last: Option<Vec<u8>>,
     open: bool,
 }
 
 impl Default for Grammar {
     fn default() -> Self {
-        Self { state: State::Start, last: Vec::new(), open: true }
+        Self { state: State::Start, last: None, open: true }
     }
 }
 
@@ -241,7 +242,7 @@ impl Grammar {
     /// Checks that the item may come next. After an error nothing has changed.
     fn check_next(&mut self, item: &Item) -> Result<(), ItemError> {
         if let Some(meta) = item.meta() {
-            check_meta(meta)?;
+            check_meta(item, meta)?;
             self.check_path(&meta.path.0)?;
         }
         self.state = match (&self.state, item) {
@@ -265,22 +266,20 @@ impl Grammar {
             _ => return Err(ItemError::Grammar("an item out of place")),
         };
         if let Some(meta) = item.meta() {
-            self.last.clone_from(&meta.path.0);
+            self.last = Some(meta.path.0.clone());
             self.open = matches!(item, Item::Directory { .. });
         }
         Ok(())
     }
 
     fn check_path(&self, path: &[u8]) -> Result<(), ItemError> {
-        if self.last.is_empty() {
-            return Ok(());
-        }
-        if path_cmp(path, &self.last) != Ordering::Greater {
+        let Some(last) = &self.last else { return Ok(()) };
+        if path_cmp(path, last) != Ordering::Greater {
             return Err(ItemError::Grammar("paths do not increase"));
         }
         // What lies in a path directly follows it, so looking at the last one is enough. Or else a
         // link could be planted through which the next item leaves the tree.
-        let within = path.strip_prefix(&self.last[..]).is_some_and(|rest| rest.starts_with(b"/"));
+        let within = path.strip_prefix(&last[..]).is_some_and(|rest| rest.starts_with(b"/"));
         if within && !self.open {
             return Err(ItemError::Grammar("a path within what is no directory"));
         }

@@ -1,1 +1,12 @@
-//! Starts real `strewn` processes for whole-system tests.
+//! Starts real `strewn` processes for whole-system tests: what a user would type, and what a machine,
+//! a provider or an attacker would do to it.
+//!
+//! Nothing here knows how Strewn works inside; the tests beside it look at exit codes, output and files.
+
+mod mesh;
+mod program;
+mod sample;
+
+pub use mesh::{Mesh, Node};
+pub use program::{Ran, program, strewn, within};
+pub use sample::{Found, bytes, git, repository, tree_of, write};

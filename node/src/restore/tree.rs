@@ -20,7 +20,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -127,10 +127,17 @@ pub struct OpenFile {
 }
 
 impl TreeWriter {
-    /// Prepares `target`, which is made if it does not exist.
+    /// Prepares `target`, which is made if it does not exist: closed to others until an item says
+    /// otherwise.
     pub fn new(target: &Path, options: TreeOptions) -> Result<Self, TreeError> {
         let failed = |error| TreeError::Target { path: target.into(), error };
-        std::fs::create_dir_all(target).map_err(failed)?;
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        match std::fs::DirBuilder::new().mode(0o700).create(target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.map_err(failed)?,
+        }
         if !options.overwrite && std::fs::read_dir(target).map_err(failed)?.next().is_some() {
             return Err(TreeError::NotEmpty(target.into()));
         }
@@ -146,8 +153,13 @@ impl TreeWriter {
         })
     }
 
-    /// Makes a directory; its metadata is set by [`TreeWriter::finish`].
+    /// Makes a directory, or with an empty path takes the target itself; its metadata is set by
+    /// [`TreeWriter::finish`].
     pub fn directory(&mut self, meta: Meta) -> Result<(), TreeError> {
+        if meta.path.0.is_empty() {
+            self.directories.push(meta);
+            return Ok(());
+        }
         let (parent, name) = self.place(&meta)?;
         let fail = |error: Errno| io_error(&meta, error);
         // Closed to others, and open to us, until its own permissions are set.

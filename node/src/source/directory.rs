@@ -58,8 +58,11 @@ impl Source for DirectorySource {
         sink: &mut dyn Sink,
     ) -> Result<Report, SourceError> {
         let open = |error| SourceError::Open { path: self.root.clone(), error };
-        let mut walk = Walk::new(open_root(&self.root).map_err(open)?).map_err(open)?;
+        let top = open_root(&self.root).map_err(open)?;
         let mut report = Report::default();
+        let stat = fstat(&top).map_err(|error| open(error.into()))?;
+        settle(sink.directory(meta_of(b"", &stat)), b"", &mut report)?;
+        let mut walk = Walk::new(top).map_err(open)?;
         while let Some(step) = walk.advance() {
             match step {
                 Ok(()) => visit(&mut walk, previous, sink, &mut report)?,

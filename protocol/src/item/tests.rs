@@ -29,6 +29,10 @@ fn read(items: &[Item]) -> Result<Vec<Item>, ItemError> {
     Ok(found)
 }
 
+fn directory(path: &str) -> Item {
+    Item::Directory { meta: meta(path) }
+}
+
 fn link(path: &str, target: &[u8]) -> Item {
     Item::Symlink { meta: meta(path), target: Blob(target.to_vec()) }
 }
@@ -42,7 +46,8 @@ fn a_stream_reads_as_it_was_written() {
         Item::Extent { chunks: vec![ChunkRef { id: ChunkId([2; 32]), len: 5 }], more: false };
     let items = [
         HEADER,
-        Item::Directory { meta: meta("a") },
+        directory(""),
+        directory("a"),
         file("a/b", 3, &[3], false),
         file("a/b.c", 15, &[10], true),
         extent,
@@ -70,11 +75,14 @@ fn a_stream_that_cannot_be_meant_is_refused() {
         vec![HEADER, file("a//b", 3, &[3], false), END],
         vec![HEADER, file("a\0", 3, &[3], false), END],
         vec![HEADER, file("", 3, &[3], false), END],
+        vec![HEADER, link("", b"a"), END],
+        vec![HEADER, directory(""), directory(""), END],
+        vec![HEADER, directory("a"), directory(""), END],
         vec![HEADER, file("a", u64::from(u32::MAX), &[u32::MAX], false), END],
         vec![Item::Header { format: 9, kind: SourceKind::Git }, END],
         // Through a link out of the tree.
         vec![HEADER, link("a", b"/etc"), file("a/passwd", 3, &[3], false), END],
-        vec![HEADER, file("a", 3, &[3], false), Item::Directory { meta: meta("a/b") }, END],
+        vec![HEADER, file("a", 3, &[3], false), directory("a/b"), END],
         vec![HEADER, link("a", b""), END],
         vec![HEADER, link("a", &[b'x'; PATH_LEN_MAX + 1]), END],
     ];

@@ -86,7 +86,7 @@ fn repositories(source: &Path, target: &Path) -> Result<Compared, CliError> {
 }
 
 fn list(root: &Path) -> Result<BTreeMap<PathBuf, Metadata>, CliError> {
-    let mut found = BTreeMap::new();
+    let mut found = BTreeMap::from([(PathBuf::new(), fs::metadata(root)?)]);
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {

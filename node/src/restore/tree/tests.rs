@@ -167,3 +167,18 @@ fn a_claimed_size_writes_nothing() {
     assert!(matches!(writer.begin_file(&meta("f", 0o644), u64::MAX), Err(TreeError::Io { .. })));
     assert_eq!(names(dir.path()), [""; 0]);
 }
+
+#[test]
+fn a_target_is_closed_to_others_until_the_snapshot_opens_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("x/target");
+    let mode = || fs::metadata(&target).unwrap().mode() & 0o7777;
+    let mut writer = TreeWriter::new(&target, TreeOptions::default()).unwrap();
+    assert_eq!(mode(), 0o700);
+    writer.directory(meta("", 0o751)).unwrap();
+    write(&mut writer, "file", b"1").unwrap();
+    assert_eq!(mode(), 0o700);
+    assert_eq!(writer.finish().unwrap().failed, []);
+    assert_eq!(mode(), 0o751);
+    assert_eq!(fs::metadata(&target).unwrap().mtime_nsec(), 999_999_999);
+}

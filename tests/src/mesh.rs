@@ -1,0 +1,272 @@
+//! A mesh of real node processes on loopback, set up as the README says: `init`, `invite`, `join`.
+
+use crate::program::{Ran, command, strewn, within};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a process may take to come up on a machine that does other work.
+const START: Duration = Duration::from_secs(60);
+
+/// One node: its state folder, and its process while it runs.
+#[derive(Debug)]
+pub struct Node {
+    /// Its state folder.
+    pub home: PathBuf,
+    /// Its provider.
+    pub provider: String,
+    process: Option<Child>,
+}
+
+impl Node {
+    fn new(home: PathBuf, provider: &str) -> Self {
+        Self { home, provider: provider.into(), process: None }
+    }
+
+    /// Starts its process, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start(&mut self) {
+        let listen = self.home.join("run/listen");
+        // An earlier process may have been killed.
+        let _ = fs::remove_file(&listen);
+        let log = File::options().create(true).append(true).open(self.home.join("log"));
+        let child = command(&self.home)
+            .args(["node", "run"])
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log"))
+            .spawn();
+        self.process = Some(child.expect("the program starts"));
+        assert!(
+            within(START, || listen.exists()),
+            "{:?} does not start:\n{}",
+            self.home,
+            self.log()
+        );
+    }
+
+    /// Whether its process runs.
+    pub fn is_up(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Ends its process in the middle of whatever it does: SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Kills it and deletes everything that it had.
+    ///
+    /// # Panics
+    /// When that cannot be deleted.
+    pub fn destroy(&mut self) {
+        self.kill();
+        fs::remove_dir_all(&self.home).expect("its folder can be deleted");
+    }
+
+    /// What it said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.join("log")).unwrap_or_default()
+    }
+
+    /// The most memory that its process had, in MiB.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let child = self.process.as_ref().expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        let kib: u64 = line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("KiB");
+        kib / 1024
+    }
+
+    /// The files of the shards that it holds.
+    #[must_use]
+    pub fn shard_files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.home.join("node/shards")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Nodes that know each other. Commands run in the state folder of the first one, which is the owner's.
+#[derive(Debug)]
+pub struct Mesh {
+    dir: TempDir,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
+
+/// A port that nobody listens on, neither over TCP nor over UDP.
+fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = tcp.local_addr().expect("an address").port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn listen() -> [String; 4] {
+    let port = free_port();
+    [
+        "--listen".into(),
+        format!("/ip4/127.0.0.1/tcp/{port}"),
+        "--listen".into(),
+        format!("/ip4/127.0.0.1/udp/{port}/quic-v1"),
+    ]
+}
+
+fn labels(provider: &str, account: &str) -> [String; 4] {
+    [
+        "--label".into(),
+        format!("provider={provider}"),
+        "--label".into(),
+        format!("account={account}"),
+    ]
+}
+
+impl Mesh {
+    /// One node per (provider, account). They keep their addresses when they are started again.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[must_use]
+    pub fn start(sites: &[(&str, &str)]) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let mut mesh = Self { dir, nodes: Vec::new() };
+        for (provider, account) in sites {
+            mesh.add(provider, account, &[]);
+        }
+        mesh.settle();
+        mesh
+    }
+
+    /// Adds a node with further arguments of `init` or `join`.
+    ///
+    /// # Panics
+    /// When a step fails.
+    pub fn add(&mut self, provider: &str, account: &str, further: &[&str]) {
+        let index = self.nodes.len();
+        let home = self.dir.path().join(format!("node-{index}"));
+        let place = labels(provider, account);
+        let further = further.iter().map(ToString::to_string);
+        let arguments = listen().into_iter().chain(further);
+        if index == 0 {
+            let init = ["init".to_string()].into_iter().chain(place).chain(arguments);
+            let _ = strewn(&home, init).ok();
+        } else {
+            let invite = ["--quiet", "invite"].map(str::to_string).into_iter().chain(place);
+            let ticket = strewn(self.owner(), invite).ok().out.trim().to_string();
+            let join = ["join".to_string(), ticket].into_iter().chain(arguments);
+            let _ = strewn(&home, join).ok();
+        }
+        let mut node = Node::new(home, provider);
+        node.start();
+        self.nodes.push(node);
+    }
+
+    /// Waits until the owner reaches all nodes that run.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn settle(&mut self) {
+        let running = self.nodes.iter_mut().filter_map(|node| node.is_up().then_some(())).count();
+        let up = |mesh: &Self| {
+            let peers = mesh.strewn(["--json", "peers"]);
+            peers.messages("node").iter().filter(|node| node["up"] == true).count()
+        };
+        assert!(within(START, || up(self) == running), "the nodes do not find each other");
+    }
+
+    /// A folder for whatever a test needs.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The owner's state folder.
+    #[must_use]
+    pub fn owner(&self) -> &Path {
+        &self.nodes[0].home
+    }
+
+    /// Runs the program as the owner.
+    pub fn strewn<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
+        strewn(self.owner(), arguments)
+    }
+
+    /// Starts the program as the owner, to be waited for or killed. What it says goes nowhere.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Child {
+        let mut command = command(self.owner());
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("the program starts")
+    }
+
+    /// Makes a vault with this policy. Its identity is in the file [`Mesh::identity`].
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn create_vault(&self, name: &str, policy: &str) {
+        let file = self.dir().join(format!("{name}.toml"));
+        fs::write(&file, policy).expect("a policy file");
+        let arguments = ["--json", "vault", "create", name, "--policy"].map(OsStr::new);
+        let made = self.strewn(arguments.into_iter().chain([file.as_os_str()])).summary();
+        let identity = made["identity"].as_str().expect("a recovery identity");
+        fs::write(self.identity(name), identity).expect("an identity file");
+    }
+
+    /// The file with a vault's recovery identity.
+    #[must_use]
+    pub fn identity(&self, vault: &str) -> PathBuf {
+        self.dir().join(format!("{vault}.identity"))
+    }
+
+    /// Backs up into the only vault.
+    pub fn backup(&self, source: &Path) -> Ran {
+        self.strewn([OsStr::new("--json"), OsStr::new("backup"), source.as_os_str()])
+    }
+
+    /// Restores from the vault `v`, with its identity.
+    pub fn restore(&self, snapshot: &str, target: &Path, further: &[&str]) -> Ran {
+        let identity = self.identity("v");
+        let mut arguments = vec![OsStr::new("--json"), OsStr::new("restore"), OsStr::new(snapshot)];
+        arguments.extend([target.as_os_str(), OsStr::new("--identity"), identity.as_os_str()]);
+        arguments.extend(further.iter().map(OsStr::new));
+        self.strewn(arguments)
+    }
+
+    /// Destroys all nodes of a provider.
+    pub fn destroy(&mut self, provider: &str) {
+        self.nodes.iter_mut().filter(|node| node.provider == provider).for_each(Node::destroy);
+    }
+}

@@ -1,0 +1,119 @@
+//! Things to back up, and what there is to compare afterwards.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Bytes that look random and are the same for the same seed.
+#[must_use]
+pub fn bytes(seed: &str, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Writes a file and the folders above it.
+///
+/// # Panics
+/// When that fails.
+pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+    let path = path.as_ref();
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder can be made");
+    fs::write(path, bytes).expect("a file can be written");
+}
+
+/// What is found at a path: everything that a restore must bring back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// File, folder or link, with permissions.
+    pub mode: u32,
+    /// Owner and group.
+    pub owner: (u32, u32),
+    /// Seconds and nanoseconds of the last change.
+    pub changed: (i64, i64),
+    /// Hash of a file's bytes, or a link's target.
+    pub content: Vec<u8>,
+}
+
+/// Everything below a folder, by path, the folder itself included.
+///
+/// # Panics
+/// When something cannot be read.
+#[must_use]
+pub fn tree_of(top: &Path) -> BTreeMap<PathBuf, Found> {
+    let mut tree = BTreeMap::new();
+    let mut left = vec![top.to_path_buf()];
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path).expect("it is there");
+        let content = if meta.is_symlink() {
+            fs::read_link(&path).expect("a link").into_os_string().into_vec()
+        } else if meta.is_file() {
+            blake3::hash(&fs::read(&path).expect("a file")).as_bytes().to_vec()
+        } else {
+            left.extend(
+                fs::read_dir(&path).expect("a folder").map(|e| e.expect("an entry").path()),
+            );
+            Vec::new()
+        };
+        let found = Found {
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
+            changed: (meta.mtime(), meta.mtime_nsec()),
+            content,
+        };
+        tree.insert(path.strip_prefix(top).expect("below").to_path_buf(), found);
+    }
+    tree
+}
+
+/// Runs Git without anybody's settings; its output.
+///
+/// # Panics
+/// When it fails.
+pub fn git<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> String {
+    let output = Command::new("git")
+        .current_dir(folder)
+        .args(arguments)
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| (OsString::from("PATH"), path)))
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .envs([("GIT_AUTHOR_NAME", "A U Thor"), ("GIT_COMMITTER_NAME", "C O Mitter")])
+        .envs([("GIT_AUTHOR_EMAIL", "a@example.com"), ("GIT_COMMITTER_EMAIL", "c@example.com")])
+        .stdin(Stdio::null())
+        .output()
+        .expect("Git is installed");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).expect("text") + &errors
+}
+
+/// Makes a bare repository with branches, tags, a hook, a description and `commits` commits.
+///
+/// # Panics
+/// When Git fails.
+pub fn repository(folder: &Path, commits: usize) {
+    let work = folder.with_extension("work");
+    fs::create_dir_all(&work).expect("a folder");
+    git(&work, ["init", "--quiet", "--initial-branch=trunk"]);
+    for commit in 0..commits {
+        write(work.join(format!("src/{}.txt", commit % 7)), bytes(&format!("{commit}"), 3000));
+        git(&work, ["add", "--all"]);
+        git(&work, ["commit", "--quiet", "--message", &format!("Change {commit}")]);
+    }
+    git(&work, ["tag", "--annotate", "v1", "--message", "The first"]);
+    git(&work, ["branch", "topic/one", "HEAD~1"]);
+    let name = folder.as_os_str();
+    let clone = ["clone", "--quiet", "--mirror", "."].map(OsStr::new);
+    git(&work, clone.into_iter().chain([name]));
+    git(folder, ["remote", "remove", "origin"]);
+    write(folder.join("description"), "A repository to be backed up\n");
+    write(folder.join("hooks/update"), "#!/bin/sh\nexit 0\n");
+    fs::set_permissions(folder.join("hooks/update"), fs::Permissions::from_mode(0o755))
+        .expect("a hook is executable");
+    fs::remove_dir_all(work).expect("the work tree is not needed");
+}
