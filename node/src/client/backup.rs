@@ -10,6 +10,7 @@
 mod place;
 mod sink;
 
+use super::buffers::Buffers;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::mesh::{Caller, Mesh};
@@ -41,8 +42,8 @@ use tokio::sync::Semaphore;
 
 /// Packs that are sealed and not yet with all their holders: 24 MiB each at 6 of 9.
 const PACKS_INFLIGHT: usize = 3;
-/// Chunks that wait for a compressor.
-const CHUNKS_WAITING: usize = 16;
+/// Chunks that wait for a compressor, and as many for a pack: 1 MiB each at most.
+const CHUNKS_WAITING: usize = 8;
 
 /// What a backup is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -158,6 +159,7 @@ pub struct Writer {
     ledger: Ledger,
     index: Arc<Index>,
     placer: Arc<Placer>,
+    buffers: Arc<Buffers>,
 }
 
 impl Writer {
@@ -181,8 +183,16 @@ impl Writer {
                 rooms.push((node.site.clone(), status.room));
             }
         }
-        let placer = Placer::new(Arc::clone(&vault), Arc::clone(&mesh), rooms, allow_degraded)?;
-        Ok(Self { vault, mesh, ledger, index: Arc::new(index), placer: Arc::new(placer) })
+        let buffers = Arc::new(Buffers::default());
+        let placer = Placer::new(
+            Arc::clone(&vault),
+            Arc::clone(&mesh),
+            rooms,
+            Arc::clone(&buffers),
+            allow_degraded,
+        )?;
+        let (index, placer) = (Arc::new(index), Arc::new(placer));
+        Ok(Self { vault, mesh, ledger, index, placer, buffers })
     }
 
     /// Backs up one source as one snapshot.
@@ -210,6 +220,7 @@ impl Writer {
             session,
             key: key.clone(),
             previous: self.vault.cache(&previous_name),
+            buffers: Arc::clone(&self.buffers),
             force: options.force,
         };
         let runtime = Handle::current();
@@ -302,8 +313,9 @@ impl Writer {
             builder.append(chunker.id(piece), piece.len() as u32, &encoded);
         }
         let plan = self.placer.plan();
-        let sealed =
-            tokio::task::block_in_place(|| seal(builder.finish(plan.k), plan.k, plan.n, session))?;
+        let sealed = tokio::task::block_in_place(|| {
+            seal(builder.finish(plan.k), plan.k, plan.n, session, &self.buffers)
+        })?;
         Ok(self.placer.place(sealed).await?.stripe)
     }
 }
@@ -324,11 +336,17 @@ fn blocks_of(packs: Vec<IndexedPack>) -> Vec<IndexBlock> {
 }
 
 /// Seals a pack, computes its parity, and names its shards: the work of a core for some ten milliseconds.
-fn seal(pack: UnsealedPack, k: usize, n: usize, session: SessionId) -> Result<Sealed> {
+fn seal(
+    pack: UnsealedPack,
+    k: usize,
+    n: usize,
+    session: SessionId,
+    buffers: &Buffers,
+) -> Result<Sealed> {
     let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
     let sealed = pack.seal();
     let len = sealed.bytes.len() / k;
-    let mut parity = vec![0; len * (n - k)];
+    let mut parity = buffers.take_filled(len * (n - k));
     Codec::new(k, n).map_err(content)?.encode(&sealed.bytes, &mut parity).map_err(content)?;
     let shards = sealed.bytes.chunks_exact(len).chain(parity.chunks_exact(len));
     let shards = shards.map(|shard| ShardId(*blake3::hash(shard).as_bytes())).collect();
@@ -353,6 +371,7 @@ struct Run {
     session: SessionId,
     key: SessionKey,
     previous: PathBuf,
+    buffers: Arc<Buffers>,
     force: bool,
 }
 
@@ -367,7 +386,7 @@ impl Run {
         let (chunks, waiting) = sync_channel::<ChunkJob>(CHUNKS_WAITING);
         let waiting = Mutex::new(waiting);
         let (encoded, packing) = sync_channel::<Encoded>(CHUNKS_WAITING);
-        let (filled, sealing) = sync_channel::<UnsealedPack>(1);
+        let (filled, sealing) = sync_channel::<UnsealedPack>(0);
         let sealing = Mutex::new(sealing);
         let (placed, results) = std::sync::mpsc::channel();
         let inflight = Arc::new(Semaphore::new(PACKS_INFLIGHT));
@@ -389,7 +408,7 @@ impl Run {
                 let (sealing, placed) = (&sealing, placed.clone());
                 let (failure, inflight) = (Arc::clone(&failure), Arc::clone(&inflight));
                 let (placer, progress) = (Arc::clone(&self.placer), Arc::clone(&self.progress));
-                let session = self.session;
+                let (session, buffers) = (self.session, Arc::clone(&self.buffers));
                 scope.spawn(move || {
                     while let Some(pack) = next(sealing) {
                         if failure.is_set() {
@@ -399,7 +418,7 @@ impl Run {
                         else {
                             return;
                         };
-                        let sealed = match seal(pack, plan.k, plan.n, session) {
+                        let sealed = match seal(pack, plan.k, plan.n, session, &buffers) {
                             Ok(sealed) => sealed,
                             Err(error) => {
                                 failure.set(error);
@@ -449,7 +468,7 @@ impl Run {
         k: usize,
     ) -> Result<()> {
         let begin = || -> Result<PackBuilder> {
-            let buffer = Vec::with_capacity(PACK_LEN_MAX + k * 64);
+            let buffer = self.buffers.take(PACK_LEN_MAX + k * 64);
             Ok(PackBuilder::new(
                 PackKind::Content,
                 self.session,

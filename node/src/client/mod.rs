@@ -2,6 +2,7 @@
 //! the holders, and streams shards straight to and from them.
 
 pub mod backup;
+mod buffers;
 pub mod index;
 pub mod ledger;
 pub mod mesh;

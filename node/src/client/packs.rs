@@ -3,12 +3,15 @@
 //! A whole pack comes from the first k shards that answer and fit their names; a single chunk comes from the
 //! range of the data shards that hold it, and where that does not work, from the whole pack.
 
+use super::buffers::Buffers;
 use super::index::{Index, Location, PackInfo};
 use super::ledger::Ledger;
 use super::mesh::{Mesh, Node};
 use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::client::recipients::Identities;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use protocol::chunk::{Chunker, decode_chunk};
 use protocol::erasure::{Codec, Slot};
 use protocol::id::{ChunkId, NodeId, SessionId, ShardId, StripeId};
@@ -22,7 +25,6 @@ use protocol::seal::SessionKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
 
 /// Reads packs of one vault.
 pub struct Packs {
@@ -32,6 +34,7 @@ pub struct Packs {
     index_key: SessionKey,
     sessions: BTreeMap<SessionId, SessionKey>,
     records: Mutex<BTreeMap<StripeId, Arc<Record>>>,
+    buffers: Arc<Buffers>,
 }
 
 impl std::fmt::Debug for Packs {
@@ -45,6 +48,13 @@ impl std::fmt::Debug for Packs {
 pub struct Pack {
     /// Its bytes.
     pub bytes: Vec<u8>,
+    buffers: Arc<Buffers>,
+}
+
+impl Drop for Pack {
+    fn drop(&mut self) {
+        self.buffers.give(std::mem::take(&mut self.bytes));
+    }
 }
 
 impl Packs {
@@ -58,6 +68,7 @@ impl Packs {
             index_key: vault.secret.index_key(),
             sessions: BTreeMap::new(),
             records: Mutex::default(),
+            buffers: Arc::default(),
         }
     }
 
@@ -173,44 +184,50 @@ impl Packs {
         self.mesh.nodes.get(&node)
     }
 
-    /// A whole pack from any k shards. Every shard is verified by its name.
+    /// A whole pack from any k shards: data shards where they can be had, each read to its place. Every
+    /// shard is verified by its name.
     pub async fn pack(&self, stripe: StripeId) -> Result<Pack> {
         let record = self.record(stripe).await?;
         let (k, n) = (usize::from(record.stripe.k), usize::from(record.stripe.n));
         let len = record.stripe.shard_len as usize;
-        let mut order: Vec<usize> =
-            (0..n).filter(|&i| self.holder(record.holders[i]).is_some()).collect();
-        order.reverse();
-        let mut tasks: JoinSet<(usize, Result<Vec<u8>>)> = JoinSet::new();
-        let fetch = |tasks: &mut JoinSet<_>, i: usize| {
-            let Some(node) = self.holder(record.holders[i]).cloned() else { return };
-            let shard = record.stripe.shards[i];
-            tasks.spawn(async move { (i, fetch_shard(&node, shard, len).await) });
-        };
-        for _ in 0..k.min(order.len()) {
-            if let Some(i) = order.pop() {
-                fetch(&mut tasks, i);
+        let mut pack =
+            Pack { bytes: self.buffers.take_filled(k * len), buffers: Arc::clone(&self.buffers) };
+        let holder = |i: usize| self.holder(record.holders[i]);
+        let mut spare = (k..n).filter_map(|i| Some((i, holder(i)?)));
+        let mut present = vec![false; n];
+        let mut parity: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let mut reads = FuturesUnordered::new();
+        let read = |i: usize, node, room| fetch_shard(node, i, record.stripe.shards[i], room);
+        for (i, place) in pack.bytes.chunks_exact_mut(len).enumerate() {
+            if let Some(node) = holder(i) {
+                reads.push(read(i, node, Room::Data(place)));
+            } else if let Some((i, node)) = spare.next() {
+                reads.push(read(i, node, Room::Parity(self.buffers.take_filled(len))));
             }
         }
-        let mut shards: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        while let Some(done) = tasks.join_next().await {
-            let Ok((i, fetched)) = done else { continue };
-            match fetched {
-                Ok(bytes) => {
-                    shards.insert(i, bytes);
+        while let Some((i, room, fetched)) = reads.next().await {
+            match (fetched, room) {
+                (Ok(()), Room::Data(_)) => present[i] = true,
+                (Ok(()), Room::Parity(bytes)) => {
+                    present[i] = true;
+                    parity.insert(i, bytes);
                 }
-                Err(error) => {
+                (Err(error), _) => {
                     tracing::warn!(%error, stripe = stripe.short(), shard = i, "a shard cannot be read");
-                    if let Some(next) = order.pop() {
-                        fetch(&mut tasks, next);
+                    if let Some((i, node)) = spare.next() {
+                        reads.push(read(i, node, Room::Parity(self.buffers.take_filled(len))));
                     }
                 }
             }
         }
-        if shards.len() < k {
-            return Err(ClientError::Destroyed { stripe, found: shards.len(), needed: k });
+        drop(reads);
+        let found = present.iter().filter(|&&present| present).count();
+        if found < k {
+            return Err(ClientError::Destroyed { stripe, found, needed: k });
         }
-        tokio::task::block_in_place(|| join_shards(k, n, len, shards))
+        tokio::task::block_in_place(|| rebuild(k, &mut pack.bytes, &mut parity, &present))?;
+        parity.into_values().for_each(|bytes| self.buffers.give(bytes));
+        Ok(pack)
     }
 
     /// The opener of a pack's chunks.
@@ -272,48 +289,52 @@ impl Packs {
     }
 }
 
-async fn fetch_shard(node: &Node, shard: ShardId, len: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    node.get(shard, 0, &mut bytes).await?;
-    let found = tokio::task::block_in_place(|| *blake3::hash(&bytes).as_bytes());
-    if found != shard.0 {
-        return Err(ClientError::Node {
+/// Where a shard is read to.
+enum Room<'a> {
+    Data(&'a mut [u8]),
+    Parity(Vec<u8>),
+}
+
+async fn fetch_shard<'a>(
+    node: &Node,
+    i: usize,
+    shard: ShardId,
+    mut room: Room<'a>,
+) -> (usize, Room<'a>, Result<()>) {
+    let bytes = match &mut room {
+        Room::Data(bytes) => &mut **bytes,
+        Room::Parity(bytes) => bytes,
+    };
+    let mut fetched = node.get(shard, 0, bytes).await;
+    if fetched.is_ok() && tokio::task::block_in_place(|| *blake3::hash(bytes).as_bytes()) != shard.0
+    {
+        fetched = Err(ClientError::Node {
             node: node.id.short(),
             what: format!("it serves other bytes as shard {shard}"),
         });
     }
-    Ok(bytes)
+    (i, room, fetched)
 }
 
-fn join_shards(
+/// Fills in the data shards that are missing in `bytes`.
+fn rebuild(
     k: usize,
-    n: usize,
-    len: usize,
-    mut shards: BTreeMap<usize, Vec<u8>>,
-) -> Result<Pack> {
-    let mut bytes = vec![0; k * len];
-    let all_data = (0..k).all(|i| shards.contains_key(&i));
-    for i in 0..k {
-        if let Some(shard) = shards.get(&i) {
-            bytes[i * len..(i + 1) * len].copy_from_slice(shard);
-            if all_data {
-                shards.remove(&i);
-            }
-        }
+    bytes: &mut [u8],
+    parity: &mut BTreeMap<usize, Vec<u8>>,
+    present: &[bool],
+) -> Result<()> {
+    if present[..k].iter().all(|&present| present) {
+        return Ok(());
     }
-    if !all_data {
-        let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
-        let codec = Codec::new(k, n).map_err(content)?;
-        let present: Vec<bool> = (0..n).map(|i| shards.contains_key(&i)).collect();
-        // Parity that is missing is not computed; the code only wants room of the same length.
-        for i in k..n {
-            shards.entry(i).or_insert_with(|| vec![0; len]);
-        }
-        let parity = shards.range_mut(k..).map(|(_, bytes)| bytes.as_mut_slice());
-        let slots = bytes.chunks_exact_mut(len).chain(parity).zip(present);
-        let mut slots: Vec<Slot<'_>> =
-            slots.map(|(bytes, present)| Slot { bytes, present }).collect();
-        codec.reconstruct(&mut slots).map_err(content)?;
+    let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
+    let n = present.len();
+    let codec = Codec::new(k, n).map_err(content)?;
+    // Parity that is missing is not computed and needs no room.
+    for i in k..n {
+        parity.entry(i).or_default();
     }
-    Ok(Pack { bytes })
+    let data = bytes.chunks_exact_mut(bytes.len() / k);
+    let shards = data.chain(parity.values_mut().map(Vec::as_mut_slice));
+    let slots = shards.zip(present).map(|(bytes, &present)| Slot { bytes, present });
+    codec.reconstruct(&mut slots.collect::<Vec<_>>()).map_err(content)
 }

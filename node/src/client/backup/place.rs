@@ -1,6 +1,7 @@
 //! Places stripes: chooses holders, puts their shards in parallel, replaces holders that fail, and checks the
 //! one predicate over those whose receipts are here.
 
+use crate::client::buffers::Buffers;
 use crate::client::mesh::{Mesh, Node};
 use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
@@ -40,6 +41,8 @@ pub(super) struct Placer {
     degraded: bool,
     candidates: Mutex<BTreeMap<NodeId, Candidate>>,
     stripes: AtomicU64,
+    /// Where those of placed packs go back to.
+    buffers: Arc<Buffers>,
 }
 
 impl Placer {
@@ -47,6 +50,7 @@ impl Placer {
         vault: Arc<Vault>,
         mesh: Arc<Mesh>,
         rooms: Vec<(Site, u64)>,
+        buffers: Arc<Buffers>,
         allow_degraded: bool,
     ) -> Result<Self> {
         let candidates: Vec<Candidate> =
@@ -74,6 +78,7 @@ impl Placer {
             degraded,
             candidates: Mutex::new(candidates),
             stripes: AtomicU64::new(0),
+            buffers,
         })
     }
 
@@ -181,14 +186,20 @@ impl Placer {
         // In pairs: what was chosen to satisfy the policy is checked again as it came to be.
         let sites: Vec<&Site> = holders.iter().flatten().collect();
         check_placement(&self.required, sealed.k, &sites)?;
-        Ok(IndexedPack {
+        let pack = IndexedPack {
             stripe: stripe_id,
             session: sealed.session,
             nonce: sealed.nonce,
             k: stripe.k,
             shard_len: stripe.shard_len,
             chunks: sealed.entries.clone(),
-        })
+        };
+        // All puts have ended, so nobody else has it.
+        if let Some(Sealed { data, parity, .. }) = Arc::into_inner(sealed) {
+            self.buffers.give(data);
+            self.buffers.give(parity);
+        }
+        Ok(pack)
     }
 }
 
