@@ -7,24 +7,19 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The program, built with the profile of the tests when it is not up to date.
+/// The program, which cargo builds before the tests of this package.
 ///
 /// # Panics
-/// When it cannot be built.
+/// When it is not where cargo puts it.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--locked", "--workspace", "--bin", "strewn"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
-        let errors = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "the program cannot be built:\n{errors}");
-        // Tests lie in target/PROFILE/deps, the program beside that.
+        // Tests lie in target/PROFILE/deps, programs beside that.
         let test = std::env::current_exe().expect("a test has a path");
-        test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("strewn")
+        let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+        let program = folder.join("strewn-for-tests");
+        assert!(program.is_file(), "{} is missing", program.display());
+        program
     })
 }
 

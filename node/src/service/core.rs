@@ -6,7 +6,7 @@ use crate::net::{Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
 use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Response, frame_len_max};
 use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -32,6 +32,9 @@ pub(super) struct Shared {
     pub(super) events: Mutex<Sender<Event>>,
     /// Shards that have arrived and wait for the peer's word.
     pub(super) arrived: Mutex<BTreeMap<LaneId, Incoming>>,
+    /// Links whose other side was greeted, or dialed because it is known: the others send greetings only,
+    /// which are short.
+    vouched: Mutex<BTreeSet<LinkId>>,
     lanes: AtomicU64,
 }
 
@@ -40,6 +43,14 @@ impl Shared {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         // The core ends with the process.
         let _ = events.send(event);
+    }
+
+    pub(super) fn vouch(&self, link: LinkId) {
+        self.vouched.lock().unwrap_or_else(PoisonError::into_inner).insert(link);
+    }
+
+    pub(super) fn is_vouched(&self, link: LinkId) -> bool {
+        self.vouched.lock().unwrap_or_else(PoisonError::into_inner).contains(&link)
     }
 
     pub(super) fn take_arrived(&self, lane: LaneId) -> Option<Incoming> {
@@ -66,6 +77,7 @@ pub(super) fn start(
         net,
         events: Mutex::new(events),
         arrived: Mutex::default(),
+        vouched: Mutex::default(),
         lanes: AtomicU64::new(0),
     });
     let machine = Machine {
@@ -84,9 +96,14 @@ impl Core {
         match event {
             NetEvent::Listening(_) => {}
             NetEvent::Connected { link, key, outbound, .. } => {
+                if outbound {
+                    self.shared.vouch(link);
+                }
                 self.shared.tell(Event::Input(Input::Connected { link, key, outbound }));
             }
             NetEvent::Disconnected(link) => {
+                let vouched = &self.shared.vouched;
+                vouched.lock().unwrap_or_else(PoisonError::into_inner).remove(&link);
                 self.shared.tell(Event::Input(Input::Disconnected(link)));
             }
             NetEvent::Lane { link, lane } => {

@@ -48,10 +48,13 @@ struct Serving {
 impl Serving {
     async fn run(&mut self) -> Result<(), LaneError> {
         loop {
+            let (shared, link) = (Arc::clone(&self.shared), self.link);
             let frame = self
                 .lane
                 .recv_frame_idle(None, |kind| match kind {
-                    KIND_GREETING | KIND_REQUEST => frame_len_max(kind),
+                    KIND_REQUEST if shared.is_vouched(link) => frame_len_max(kind),
+                    // A request among them is refused by the peer, for want of a greeting.
+                    KIND_GREETING | KIND_REQUEST => frame_len_max(KIND_GREETING),
                     _ => None,
                 })
                 .await;
@@ -93,6 +96,9 @@ impl Serving {
             let Some(order) = self.inbox.recv().await else { return Ok(false) };
             match order {
                 Order::Reply { response, close } => {
+                    if matches!(*response, Response::Welcome { .. }) {
+                        self.shared.vouch(self.link);
+                    }
                     self.respond(&response).await?;
                     if close {
                         tokio::time::sleep(LINGER).await;
