@@ -23,7 +23,7 @@ use crate::git::GitError;
 
 /// Longest path of an item, in bytes. Linux bounds what one call takes (4096), not how deep a
 /// tree grows; what is longer is reported as failed.
-pub const PATH_LEN_MAX: usize = 64 << 10;
+pub use protocol::item::PATH_LEN_MAX;
 
 /// Something that can be backed up.
 pub trait Source: Send {
