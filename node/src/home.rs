@@ -114,8 +114,11 @@ impl Home {
         };
         let mut names = Vec::new();
         for entry in entries {
-            let name = entry.map_err(io_error(&dir))?.file_name();
-            names.extend(name.to_str().map(str::to_owned));
+            let entry = entry.map_err(io_error(&dir))?;
+            // Written last: without it the vault was not made.
+            if entry.path().join("vault.cert").exists() {
+                names.extend(entry.file_name().to_str().map(str::to_owned));
+            }
         }
         names.sort();
         Ok(names)

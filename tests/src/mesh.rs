@@ -44,8 +44,8 @@ impl Node {
         self.process = Some(child.expect("the program starts"));
         assert!(
             within(START, || listen.exists()),
-            "{:?} does not start:\n{}",
-            self.home,
+            "{} does not start:\n{}",
+            self.home.display(),
             self.log()
         );
     }

@@ -596,7 +596,7 @@ async fn floods_stay_within_bounds() {
         for _ in 0..32 {
             let Ok(mut lane) = enemy.net.open_lane(enemy.link).await else { break };
             let len = (REQUEST_LEN_MAX as u32).to_le_bytes();
-            let head = [&[1, KIND_REQUEST][..], &len, &[0; 60_000]].concat();
+            let head = [&[1, KIND_REQUEST][..], &len, &vec![0; 60_000]].concat();
             let _ = lane.send_bytes(&head).await;
             let _ = lane.flush().await;
             strangers.push(lane);
@@ -610,11 +610,10 @@ async fn floods_stay_within_bounds() {
     large.stripe.shard_len = len;
     let signed = Signed::sign(&large, &vault.device);
     let (kind, body) = Request::Put { record: signed, index: 0, len }.encode();
+    let piece = vec![0; 64 << 10];
     for _ in 0..1000 {
         let Ok(mut lane) = device.net.open_lane(device.link).await else { break };
-        if lane.send_frame(kind, &body).await.is_ok()
-            && lane.send_bytes(&[0; 4 << 20][..64 << 10]).await.is_ok()
-        {
+        if lane.send_frame(kind, &body).await.is_ok() && lane.send_bytes(&piece).await.is_ok() {
             lanes.push(lane);
         }
     }

@@ -1,9 +1,11 @@
 //! What a policy asks for is had or said to be missing, and nothing is called a backup that is none.
 
-use harness::{Mesh, bytes, tree_of, write};
+use harness::{Mesh, bytes, tree_of, within, write};
 use rustix::fs::{Mode, OFlags, openat};
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 fn survive(clause: &str) -> String {
     format!("[survive]\nany = [ {{ {clause} }} ]\n[lock]\nperiod = \"90d\"\n")
@@ -95,6 +97,31 @@ fn what_cannot_be_read_is_named_and_the_rest_is_saved() {
     // The standard library would fail on such paths.
     let removed = Command::new("rm").arg("-rf").args([&source, &mesh.dir().join("back")]).status();
     assert!(removed.unwrap().success());
+}
+
+#[test]
+fn one_writer_at_a_time_and_readers_beside_it() {
+    let mesh = Mesh::start(&[("aws", "a1"), ("gcp", "g1")]);
+    mesh.create_vault("v", &survive("provider = 1"));
+    let (small, large) = (mesh.dir().join("small"), mesh.dir().join("large"));
+    write(small.join("file"), bytes("small", 100_000));
+    let _ = mesh.backup(&small).summary();
+    for file in 0..12 {
+        write(large.join(format!("{file}")), bytes(&format!("{file}"), 20_000_000));
+    }
+    let mut first = mesh.spawn(["backup", large.to_str().unwrap()]);
+    // What it sees of its source, for the next backup to compare with.
+    let previous = mesh.owner().join("vaults/v/cache/previous");
+    let is_new = |path: &Path| path.extension().is_some_and(|extension| extension == "new");
+    assert!(within(Duration::from_secs(30), || {
+        std::fs::read_dir(&previous).unwrap().any(|entry| is_new(&entry.unwrap().path()))
+    }));
+    let _ = mesh.backup(&small).ended(11);
+    let _ = mesh.restore("latest", &mesh.dir().join("back"), &[]).ok();
+    assert_eq!(tree_of(&mesh.dir().join("back")), tree_of(&small));
+    assert_eq!(first.try_wait().unwrap(), None, "the first was done too early to tell");
+    assert!(first.wait().unwrap().success());
+    let _ = mesh.backup(&small).ok();
 }
 
 #[test]

@@ -132,6 +132,7 @@ impl From<ClientError> for CliError {
             ClientError::Unplaceable(_) | ClientError::Violation(_) => {
                 what.next("start nodes where they are missing, or go on with --allow-degraded")
             }
+            ClientError::Locked => what.next("wait until it has ended").exit(Exit::Locked),
             ClientError::Identity(_) => what.exit(Exit::WrongIdentity),
             ClientError::NoSnapshot(_) => what.next("`strewn snapshots` lists them").exit(Exit::NotThere),
             ClientError::Destroyed { .. } | ClientError::NoRecord(_) => {

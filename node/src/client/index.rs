@@ -6,9 +6,11 @@ use super::{ClientError, Result};
 use protocol::codec;
 use protocol::id::{ChunkId, DeviceId, SessionId, StripeId};
 use protocol::index::{IndexBlock, IndexedPack};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tempfile::TempPath;
 
 const PACKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("packs");
 const CHUNKS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("chunks");
@@ -52,6 +54,8 @@ pub struct Location {
 #[derive(Debug)]
 pub struct Index {
     db: Database,
+    /// Deletes the file of a cache that is not kept.
+    _temporary: Option<TempPath>,
 }
 
 fn failed(error: impl std::fmt::Display) -> ClientError {
@@ -59,30 +63,47 @@ fn failed(error: impl std::fmt::Display) -> ClientError {
 }
 
 impl Index {
-    /// Opens the cache, or begins a new one when it is missing or damaged.
+    /// Opens the cache, or begins a new one when it is missing or damaged. One process has it at a time;
+    /// the others get [`ClientError::Locked`].
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
         }
-        match Self::try_open(path) {
-            Ok(index) => Ok(index),
-            Err(error) if path.exists() && !error.to_string().contains("already open") => {
+        let db = match Database::builder().set_cache_size(CACHE).create(path) {
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(ClientError::Locked),
+            Err(error) if path.exists() => {
                 tracing::warn!(%error, "the local index is damaged and is made anew");
                 std::fs::remove_file(path)?;
-                Self::try_open(path)
+                Database::builder().set_cache_size(CACHE).create(path).map_err(failed)?
             }
-            Err(error) => Err(error),
+            db => db.map_err(failed)?,
+        };
+        Self::with(db, None)
+    }
+
+    /// The cache, or one that lives as long as this process where another one has it: who reads need not
+    /// wait for who writes.
+    pub fn open_for_reading(path: &Path) -> Result<Self> {
+        match Self::open(path) {
+            Err(ClientError::Locked) => {
+                let dir = path.parent().unwrap_or(Path::new("."));
+                let file = tempfile::Builder::new().prefix(".index-").tempfile_in(dir)?;
+                let (file, path) = file.into_parts();
+                let file = FileBackend::new(file).map_err(failed)?;
+                let db = Database::builder().set_cache_size(CACHE).create_with_backend(file);
+                Self::with(db.map_err(failed)?, Some(path))
+            }
+            index => index,
         }
     }
 
-    fn try_open(path: &Path) -> Result<Self> {
-        let db = Database::builder().set_cache_size(CACHE).create(path).map_err(failed)?;
+    fn with(db: Database, temporary: Option<TempPath>) -> Result<Self> {
         let write = db.begin_write().map_err(failed)?;
         write.open_table(PACKS).map_err(failed)?;
         write.open_table(CHUNKS).map_err(failed)?;
         write.open_table(MERGED).map_err(failed)?;
         write.commit().map_err(failed)?;
-        Ok(Self { db })
+        Ok(Self { db, _temporary: temporary })
     }
 
     /// Whether the index packs that this log entry names are in here.

@@ -36,6 +36,9 @@ pub enum ClientError {
     /// A vault of this name is here already.
     #[error("there is a vault {0} here already")]
     VaultExists(String),
+    /// Another process writes to the vault.
+    #[error("another strewn on this host is writing to the vault")]
+    Locked,
     /// The operator's key is needed and not here.
     #[error("{0} needs the operator's key, and it is not here")]
     NoOperator(&'static str),

@@ -226,7 +226,9 @@ impl Packs {
             return Err(ClientError::Destroyed { stripe, found, needed: k });
         }
         tokio::task::block_in_place(|| rebuild(k, &mut pack.bytes, &mut parity, &present))?;
-        parity.into_values().for_each(|bytes| self.buffers.give(bytes));
+        for bytes in parity.into_values() {
+            self.buffers.give(bytes);
+        }
         Ok(pack)
     }
 
