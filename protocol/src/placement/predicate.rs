@@ -29,7 +29,7 @@ pub struct Violation {
     pub kind: ViolationKind,
     /// The clause; empty when no clause is meant.
     pub clause: Clause,
-    /// The domains that show it.
+    /// The domains that show it; none when no choice of holders would do.
     pub domains: Vec<Domain>,
     /// Shards that lie in those domains.
     pub held: usize,
@@ -44,6 +44,16 @@ impl fmt::Display for Violation {
         let domains: Vec<String> = self.domains.iter().map(short_domain).collect();
         let domains = domains.join(", ");
         match self.kind {
+            ViolationKind::Survive if self.domains.is_empty() => write!(
+                f,
+                "clause {}: whatever is chosen, {} shards may be left, {} needed",
+                self.clause, self.left, self.k
+            ),
+            ViolationKind::Conceal if self.domains.is_empty() => write!(
+                f,
+                "conceal clause {}: whatever is chosen, {} shards may be held, fewer than {} allowed",
+                self.clause, self.held, self.k
+            ),
             ViolationKind::Survive => write!(
                 f,
                 "clause {}: without {domains} {} shards are left, {} needed",
@@ -139,6 +149,11 @@ pub fn margin(policy: &Policy, k: usize, holders: &[&Site]) -> i64 {
         })
         .min()
         .unwrap_or(i64::MIN)
+}
+
+/// How many of the holders the worst domains of a clause hold; `None` when it cannot be computed.
+pub(super) fn worst_held(clause: &Clause, holders: &[&Site]) -> Option<usize> {
+    worst_union(clause, holders).ok().map(|worst| worst.held)
 }
 
 /// A choice of domains that covers the most holders.

@@ -4,9 +4,9 @@
 //! the greedy choice breaks a clause, a bounded backtracking search over classes of equal candidates
 //! (the same domains on every level that the policy names) decides exactly.
 
-use super::predicate::{Violation, check_placement};
+use super::predicate::{Violation, ViolationKind, check_placement, worst_held};
 use crate::label::{Domain, Level, Site};
-use crate::policy::Policy;
+use crate::policy::{Clause, Clauses, Policy};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Placements that the exact search looks at before it gives up.
@@ -89,6 +89,9 @@ pub fn solve(
             len: shard_len,
         });
     }
+    if let Some(violation) = hopeless(policy, k, n, candidates, &usable, fixed) {
+        return Err(explain(policy, k, n, candidates, &usable, fixed, violation));
+    }
     let levels = levels_of(policy);
     let greedy = choose_greedily(&levels, needed, candidates, fixed, &usable, tie);
     let holders = |chosen: &[usize]| -> Vec<Site> {
@@ -111,12 +114,88 @@ pub fn solve(
         members.sort_by_key(|&i| (std::cmp::Reverse(candidates[i].free), spread(tie, i)));
     }
     let classes: Vec<Vec<usize>> = classes.into_values().collect();
-    let mut search = Search { classes: &classes, work: 0, check: &check };
+    // More holders never hold less of what is lost.
+    let may_do = |chosen: &[usize]| {
+        let sites = holders(chosen);
+        let sites: Vec<&Site> = sites.iter().collect();
+        let held_at_most = |clauses: &Clauses, most: usize| {
+            clauses.any.iter().all(|clause| worst_held(clause, &sites).is_none_or(|h| h <= most))
+        };
+        held_at_most(&policy.survive, n.saturating_sub(k))
+            && held_at_most(&policy.conceal, k.saturating_sub(1))
+    };
+    let mut search = Search { classes: &classes, work: 0, check: &check, may_do: &may_do };
     match search.choose(0, needed, &mut Vec::new()) {
         Found::Yes(chosen) => Ok(chosen),
         Found::No => Err(explain(policy, k, n, candidates, &usable, fixed, first)),
         Found::Unknown => Err(Unplaceable::SearchLimit(first)),
     }
+}
+
+/// The clause that no choice of `n` holders can satisfy, however even, if that is plain.
+fn hopeless(
+    policy: &Policy,
+    k: usize,
+    n: usize,
+    candidates: &[Candidate],
+    usable: &[usize],
+    fixed: &[Site],
+) -> Option<Violation> {
+    let sites: Vec<&Site> = usable.iter().map(|&i| &candidates[i].site).chain(fixed).collect();
+    let broken = |kind, clauses: &Clauses, most: Option<usize>| {
+        clauses.any.iter().find_map(|clause| {
+            let held = least_worst(clause, n, &sites);
+            let is_broken = most.is_none_or(|most| held > most);
+            let (domains, left) = (Vec::new(), n.saturating_sub(held));
+            let clause = clause.clone();
+            is_broken.then_some(Violation { kind, clause, domains, held, left, k })
+        })
+    };
+    broken(ViolationKind::Survive, &policy.survive, n.checked_sub(k))
+        .or_else(|| broken(ViolationKind::Conceal, &policy.conceal, k.checked_sub(1)))
+}
+
+/// The least that the worst domains a clause names hold of `n` shards, however they are spread over the
+/// sites: a lower bound. Level by level, whoever attacks takes the fullest domains: first those of
+/// an even spread within what each can take, then those of what is left.
+fn least_worst(clause: &Clause, n: usize, sites: &[&Site]) -> usize {
+    let levels: Vec<(&Level, usize)> =
+        clause.0.iter().map(|(level, &count)| (level, count as usize)).collect();
+    let rooms = |level: &Level| -> Vec<usize> {
+        let mut rooms: BTreeMap<Domain, usize> = BTreeMap::new();
+        for site in sites {
+            *rooms.entry(site.domain(level)).or_default() += 1;
+        }
+        rooms.into_values().collect()
+    };
+    let in_order = |levels: &mut dyn Iterator<Item = &(&Level, usize)>| {
+        levels.fold(0, |held, &(level, count)| {
+            let left = n - held;
+            let taken = if *level == Level::node() {
+                count
+            } else if held == 0 {
+                fullest_of_even_spread(rooms(level), count, n)
+            } else {
+                // Which of the domains have lost what is open: only how many there are counts.
+                let domains = rooms(level).len().max(1);
+                (count.min(domains) * left).div_ceil(domains)
+            };
+            held + taken.min(left)
+        })
+    };
+    in_order(&mut levels.iter()).max(in_order(&mut levels.iter().rev()))
+}
+
+/// What the `count` fullest domains hold when `n` shards are spread as evenly as the rooms allow.
+fn fullest_of_even_spread(rooms: Vec<usize>, count: usize, n: usize) -> usize {
+    let mut fill = vec![0; rooms.len()];
+    for _ in 0..n {
+        let open = (0..rooms.len()).filter(|&i| fill[i] < rooms[i]);
+        let Some(emptiest) = open.min_by_key(|&i| fill[i]) else { break };
+        fill[emptiest] += 1;
+    }
+    fill.sort_unstable_by(|a, b| b.cmp(a));
+    fill.iter().take(count).sum()
 }
 
 /// A number that differs by tie and candidate: which of two equals comes first.
@@ -177,13 +256,19 @@ enum Found {
     Unknown,
 }
 
-struct Search<'a, C: Fn(&[usize]) -> Result<(), Violation>> {
+struct Search<'a, C, M> {
     classes: &'a [Vec<usize>],
     work: u32,
     check: &'a C,
+    /// Whether a choice can still grow to one that passes the check.
+    may_do: &'a M,
 }
 
-impl<C: Fn(&[usize]) -> Result<(), Violation>> Search<'_, C> {
+impl<C, M> Search<'_, C, M>
+where
+    C: Fn(&[usize]) -> Result<(), Violation>,
+    M: Fn(&[usize]) -> bool,
+{
     fn choose(&mut self, class: usize, needed: usize, chosen: &mut Vec<usize>) -> Found {
         self.work += 1;
         if self.work > WORK_MAX {
@@ -207,6 +292,10 @@ impl<C: Fn(&[usize]) -> Result<(), Violation>> Search<'_, C> {
         let before = chosen.len();
         for take in least..=members.len().min(needed) {
             chosen.extend_from_slice(&members[..take]);
+            if take > 0 && !(self.may_do)(chosen) {
+                chosen.truncate(before);
+                break;
+            }
             let found = self.choose(class + 1, needed - take, chosen);
             chosen.truncate(before);
             if !matches!(found, Found::No) {
@@ -281,6 +370,29 @@ mod tests {
         let error =
             solve(&Policy::survive_one("provider"), 4, 7, 10, &candidates, &[], 0).unwrap_err();
         assert_eq!(error.to_string(), "6 nodes with room for 10 bytes, 7 needed");
+    }
+
+    proptest! {
+        #[test]
+        fn no_choice_holds_less_than_the_least(
+            labels in proptest::collection::vec((0u8..4, 0u8..4), 1..10),
+            (providers, accounts, nodes) in (0u32..3, 0u32..3, 0u32..2),
+            chosen: u16,
+        ) {
+            let all: Vec<Candidate> = labels
+                .iter()
+                .zip(0..)
+                .map(|((p, a), i)| candidate(i, &format!("provider=p{p} account=a{a}"), 1))
+                .collect();
+            let levels = [("provider", providers), ("account", accounts), ("node", nodes)];
+            let named = levels.iter().filter(|(_, count)| *count > 0);
+            let clause = Clause(named.map(|(l, n)| (l.parse().unwrap(), *n)).collect());
+            let all: Vec<&Site> = all.iter().map(|candidate| &candidate.site).collect();
+            let some: Vec<&Site> =
+                all.iter().enumerate().filter(|(i, _)| chosen >> i & 1 == 1).map(|(_, s)| *s).collect();
+            let worst = worst_held(&clause, &some).unwrap();
+            prop_assert!(least_worst(&clause, some.len(), &all) <= worst);
+        }
     }
 
     proptest! {
