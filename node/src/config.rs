@@ -1,6 +1,7 @@
 //! Settings: one TOML file with sensible defaults.
 
 use crate::home::{Home, HomeError, read_file, write_file};
+use crate::size::ByteSize;
 use libp2p::Multiaddr;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -22,52 +23,6 @@ pub enum ConfigError {
     },
 }
 
-/// A number of bytes, written `100GiB`, `512MiB` or as a plain number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "SizeText")]
-pub struct Size(pub u64);
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SizeText {
-    Bytes(u64),
-    Text(String),
-}
-
-impl TryFrom<SizeText> for Size {
-    type Error = String;
-    fn try_from(text: SizeText) -> Result<Self, String> {
-        match text {
-            SizeText::Bytes(bytes) => Ok(Self(bytes)),
-            SizeText::Text(text) => text.parse(),
-        }
-    }
-}
-
-impl std::str::FromStr for Size {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("{text:?} is not a size: write 100GiB, 512MiB or a number of bytes");
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let number: f64 = text[..digits].parse().map_err(|_| error())?;
-        let power = match text[digits..].trim() {
-            "" | "B" => 0,
-            "KiB" | "K" => 1,
-            "MiB" | "M" => 2,
-            "GiB" | "G" => 3,
-            "TiB" | "T" => 4,
-            _ => return Err(error()),
-        };
-        let bytes = number * 1024f64.powi(power);
-        if bytes.is_finite() && bytes >= 0.0 && bytes < 2f64.powi(63) {
-            #[allow(clippy::cast_sign_loss, reason = "checked to be positive")]
-            Ok(Self(bytes as u64))
-        } else {
-            Err(error())
-        }
-    }
-}
-
 /// The settings of a node.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -77,9 +32,9 @@ pub struct NodeConfig {
     /// Where others reach this node, when that is not where it listens.
     pub external: Vec<Multiaddr>,
     /// Bytes of shards that it takes.
-    pub quota: Size,
+    pub quota: ByteSize,
     /// Bytes of the disk that it leaves free.
-    pub reserve: Size,
+    pub reserve: ByteSize,
     /// Nodes to learn of the others from, each ending in /p2p/….
     pub bootstrap: Vec<Multiaddr>,
 }
@@ -93,8 +48,8 @@ impl Default for NodeConfig {
                 address("/ip4/0.0.0.0/udp/7440/quic-v1"),
             ],
             external: Vec::new(),
-            quota: Size(100 << 30),
-            reserve: Size(1 << 30),
+            quota: ByteSize(100 << 30),
+            reserve: ByteSize(1 << 30),
             bootstrap: Vec::new(),
         }
     }
@@ -168,7 +123,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().into());
         let mut config = Config::default();
-        config.node.quota = Size(7 << 30);
+        config.node.quota = ByteSize(7 << 30);
         config.write(&home).unwrap();
         let read = Config::load(&home).unwrap();
         assert_eq!(read.node.quota, config.node.quota);
@@ -182,7 +137,5 @@ mod tests {
         std::fs::write(home.path("strewn.toml"), "[node]\nquotta = 1\n").unwrap();
         let error = Config::load(&home).unwrap_err().to_string();
         assert!(error.contains("quotta") && error.contains("line 2"), "{error}");
-        assert_eq!("1.5GiB".parse::<Size>().unwrap(), Size(3 << 29));
-        assert!("12 parsecs".parse::<Size>().is_err());
     }
 }

@@ -9,6 +9,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// So many of something, in words: "1 node", "3 nodes".
+#[must_use]
+pub fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// Text that is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -101,7 +101,7 @@ pub struct NodeArgs {
     pub external: Vec<libp2p::Multiaddr>,
     /// How much it takes [default: 100GiB]
     #[arg(long, value_name = "SIZE")]
-    pub quota: Option<crate::config::Size>,
+    pub quota: Option<crate::size::ByteSize>,
 }
 
 /// Arguments of `invite`.

@@ -4,6 +4,7 @@ use super::Result;
 use super::mesh::{Caller, Mesh};
 use super::vault::Vault;
 use crate::home::Home;
+use crate::size::counted;
 use protocol::id::{NodeId, StripeId};
 use protocol::label::{Level, Site};
 use protocol::message::{NodeStatus, Request, Response};
@@ -244,28 +245,30 @@ fn verdict(health: &Health, exposure: &[ExposureLine], down: usize) -> String {
     let falls: Vec<String> = exposure
         .iter()
         .filter(|line| line.level != Level::NODE)
-        .map(|line| format!("{} {}", line.destroy, plural(&line.level, line.destroy)))
+        .map(|line| counted(line.destroy, &line.level))
         .collect();
     let falls = falls.join(" or ");
-    let silent = if down == 0 { String::new() } else { format!("; {down} nodes are silent") };
+    let silent = match down {
+        0 => String::new(),
+        1 => "; 1 node is silent".into(),
+        _ => format!("; {down} nodes are silent"),
+    };
     if health.unreadable > 0 {
         format!(
-            "NOT RECOVERABLE NOW: {} of {} stripes cannot be read{silent}",
-            health.unreadable, health.stripes
+            "NOT RECOVERABLE NOW: {} of {} cannot be read{silent}",
+            health.unreadable,
+            counted(health.stripes as usize, "stripe")
         )
     } else if health.degraded > 0 {
         format!(
-            "RECOVERABLE, BELOW POLICY: {} of {} stripes break a clause{silent}; destroyed by the fall of {falls}",
-            health.degraded, health.stripes
+            "RECOVERABLE, BELOW POLICY: {} of {} break a clause{silent}; destroyed by the fall of {falls}",
+            health.degraded,
+            counted(health.stripes as usize, "stripe")
         )
     } else {
         format!(
-            "RECOVERABLE: all {} stripes satisfy the policy{silent}; destroyed only by the fall of {falls}",
-            health.stripes
+            "RECOVERABLE: all of {} satisfy the policy{silent}; destroyed only by the fall of {falls}",
+            counted(health.stripes as usize, "stripe")
         )
     }
-}
-
-fn plural(level: &str, n: usize) -> String {
-    if n == 1 { level.to_owned() } else { format!("{level}s") }
 }

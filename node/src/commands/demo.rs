@@ -14,7 +14,7 @@ use crate::client::mesh::{Caller, Mesh};
 use crate::client::recipients::{self, Identities};
 use crate::client::restore::{Reader, RestoreOptions};
 use crate::client::{ClientError, status, vault};
-use crate::config::{ClientConfig, Config, Size};
+use crate::config::{ClientConfig, Config};
 use crate::home::{Home, create_key, read_file, write_file};
 use crate::size::{ByteSize, format_duration};
 use libp2p::Multiaddr;
@@ -91,7 +91,7 @@ async fn start_mesh(root: &Path, operator: &SecretKey) -> Result<Vec<NodeProcess
             let args = NodeArgs {
                 listen: listen.iter().filter_map(|a| a.parse().ok()).collect(),
                 external: Vec::new(),
-                quota: Some(Size(64 << 30)),
+                quota: Some(ByteSize(64 << 30)),
             };
             let stated = Labels::new(labels.clone()).map_err(|e| CliError::new(e.to_string()))?;
             setup_for(&home, operator, stated, args, bootstrap.clone())?;

@@ -8,7 +8,7 @@ use crate::client::mesh::{Caller, Mesh};
 use crate::client::status::{self, NodeLine, Status};
 use crate::client::vault;
 use crate::home::Home;
-use crate::size::ByteSize;
+use crate::size::{ByteSize, counted};
 
 /// Shows the nodes.
 pub async fn peers(home: &Home, output: &Output) -> Result<Exit, CliError> {
@@ -72,10 +72,10 @@ pub(super) fn show(status: &Status, output: &Output) {
     if let Some(vault) = &status.vault {
         let health = &vault.health;
         output.line(format!(
-            "\nvault {}: {} snapshots; {} stripes, {} healthy, {} below policy, {} unreadable",
+            "\nvault {}: {}; {}, {} healthy, {} below policy, {} unreadable",
             vault.name,
-            vault.snapshots,
-            health.stripes,
+            counted(vault.snapshots, "snapshot"),
+            counted(health.stripes as usize, "stripe"),
             health.healthy,
             health.degraded,
             health.unreadable

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use protocol::id::PublicKey;
 use std::collections::BTreeMap;
@@ -243,7 +243,7 @@ impl Driver {
                 self.dials.insert(connection, Dial { key, addresses, replies: vec![reply] });
             }
             Err(error) => {
-                let _ = reply.send(Err(unreachable(key, &addresses, error.to_string())));
+                let _ = reply.send(Err(unreachable(key, &addresses, cause_of(&error))));
             }
         }
     }
@@ -272,7 +272,7 @@ impl Driver {
                         let _ = reply.send(Err(unreachable(
                             dial.key,
                             &dial.addresses,
-                            error.to_string(),
+                            cause_of(&error),
                         )));
                     }
                 }
@@ -346,4 +346,12 @@ impl Driver {
 
 fn unreachable(key: PublicKey, addresses: &[Multiaddr], cause: String) -> NetError {
     NetError::Unreachable { key: key.short(), addresses: list(addresses), cause }
+}
+
+/// What stands innermost in a failed dial's long text: "Connection refused".
+fn cause_of(error: &DialError) -> String {
+    let text = error.to_string();
+    let last = text.rsplit(": ").next().unwrap_or(&text);
+    let last = last.split(" (os error").next().unwrap_or(last).trim_end_matches([')', ']']);
+    if last.is_empty() { text } else { last.to_owned() }
 }
