@@ -234,6 +234,11 @@ fn the_demo_shows_it_on_a_repository() {
     let shown = strewn(&dir.path().join("home"), [OsStr::new("demo"), source.as_os_str()]).ok();
     assert!(shown.out.contains("SURVIVED"), "{}", shown.out);
     assert_eq!(objects(&source), before);
+
+    let empty = dir.path().join("empty.git");
+    git(dir.path(), ["init", "--quiet", "--bare", "empty.git"]);
+    let shown = strewn(&dir.path().join("home"), [OsStr::new("demo"), empty.as_os_str()]).ok();
+    assert!(shown.out.contains("SURVIVED"), "{}", shown.out);
 }
 
 #[test]
