@@ -79,11 +79,11 @@ impl NetworkBehaviour for Lanes {
 
     fn handle_pending_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        if self.limiter.allows(remote, Instant::now()) {
+        if self.limiter.begin(connection, remote, Instant::now()) {
             return Ok(());
         }
         Counters::count(&self.counters.handshakes_limited);
@@ -111,7 +111,13 @@ impl NetworkBehaviour for Lanes {
         Ok(self.handler())
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(up) => self.limiter.end(up.connection_id),
+            FromSwarm::ListenFailure(failed) => self.limiter.end(failed.connection_id),
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(
         &mut self,

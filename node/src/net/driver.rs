@@ -143,7 +143,7 @@ fn swarm(
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING).with_timeout(PING)),
         lanes: Lanes::new(
-            Limiter::new(limits.handshakes_per_minute),
+            Limiter::new(limits.handshakes_per_minute, limits.pending_per_address),
             limits.lanes_per_link,
             Arc::clone(counters),
         ),

@@ -49,11 +49,14 @@ pub struct NetLimits {
     pub connections: u32,
     /// Handshakes going on at once.
     pub pending_inbound: u32,
+    /// Handshakes going on at once with one address: they can be held open, and must not be all there are.
+    pub pending_per_address: usize,
     /// Connections with one peer: two, because simultaneous dials would close each other at one.
     pub per_peer: u32,
     /// Handshakes that one address may begin in a minute.
     pub handshakes_per_minute: u32,
-    /// Lanes that the other side may have open on a connection.
+    /// Lanes that the other side may have open on a connection. Each can hold a page of a listing that nobody
+    /// reads; commands use four.
     pub lanes_per_link: usize,
     /// At least one step of a transfer (64 KiB, or what is left of it) must be made within this time.
     pub stall: Duration,
@@ -63,10 +66,11 @@ impl Default for NetLimits {
     fn default() -> Self {
         Self {
             connections: 1024,
-            pending_inbound: 64,
+            pending_inbound: 256,
+            pending_per_address: 32,
             per_peer: 2,
             handshakes_per_minute: 120,
-            lanes_per_link: 32,
+            lanes_per_link: 16,
             stall: Duration::from_secs(30),
         }
     }
@@ -149,8 +153,20 @@ pub struct Counters {
 }
 
 impl Counters {
-    fn count(counter: &AtomicU64) {
+    pub(crate) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of them, by name.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let named = [
+            ("handshakes", &self.handshakes_limited),
+            ("connections", &self.connections_failed),
+            ("lanes", &self.lanes_refused),
+            ("stalls", &self.stalls),
+        ];
+        named.map(|(name, counter)| (name, counter.load(Ordering::Relaxed))).into()
     }
 }
 

@@ -2,15 +2,16 @@
 
 use super::Clock;
 use super::lane::{self, Order};
-use crate::net::{Net, NetEvent};
+use crate::net::{Counters, Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
-use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Response, frame_len_max};
+use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Request, Response, frame_len_max};
 use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
@@ -25,6 +26,15 @@ pub(super) enum Event {
     LaneClosed(LaneId),
 }
 
+/// What the other side of a link may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// A stranger on its one lane, on which it sends greetings only, which are short.
+    Greeting,
+    /// It was greeted, or dialed because it is known.
+    Vouched,
+}
+
 /// What lanes and core share.
 pub(super) struct Shared {
     pub(super) store: Store,
@@ -32,9 +42,8 @@ pub(super) struct Shared {
     pub(super) events: Mutex<Sender<Event>>,
     /// Shards that have arrived and wait for the peer's word.
     pub(super) arrived: Mutex<BTreeMap<LaneId, Incoming>>,
-    /// Links whose other side was greeted, or dialed because it is known: the others send greetings only,
-    /// which are short.
-    vouched: Mutex<BTreeSet<LinkId>>,
+    /// What the other sides of links may do; who is not here yet has not begun to greet.
+    standing: Mutex<BTreeMap<LinkId, Standing>>,
     lanes: AtomicU64,
 }
 
@@ -45,12 +54,28 @@ impl Shared {
         let _ = events.send(event);
     }
 
+    fn standing(&self) -> MutexGuard<'_, BTreeMap<LinkId, Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn vouch(&self, link: LinkId) {
-        self.vouched.lock().unwrap_or_else(PoisonError::into_inner).insert(link);
+        self.standing().insert(link, Standing::Vouched);
     }
 
     pub(super) fn is_vouched(&self, link: LinkId) -> bool {
-        self.vouched.lock().unwrap_or_else(PoisonError::into_inner).contains(&link)
+        self.standing().get(&link) == Some(&Standing::Vouched)
+    }
+
+    /// Whether a lane may be opened: strangers need one, and many of them with many each would fill
+    /// the memory with greetings that never end.
+    fn takes_lane(&self, link: LinkId) -> bool {
+        match self.standing().entry(link) {
+            Entry::Vacant(stranger) => {
+                stranger.insert(Standing::Greeting);
+                true
+            }
+            Entry::Occupied(known) => *known.get() == Standing::Vouched,
+        }
     }
 
     pub(super) fn take_arrived(&self, lane: LaneId) -> Option<Incoming> {
@@ -77,7 +102,7 @@ pub(super) fn start(
         net,
         events: Mutex::new(events),
         arrived: Mutex::default(),
-        vouched: Mutex::default(),
+        standing: Mutex::default(),
         lanes: AtomicU64::new(0),
     });
     let machine = Machine {
@@ -102,9 +127,11 @@ impl Core {
                 self.shared.tell(Event::Input(Input::Connected { link, key, outbound }));
             }
             NetEvent::Disconnected(link) => {
-                let vouched = &self.shared.vouched;
-                vouched.lock().unwrap_or_else(PoisonError::into_inner).remove(&link);
+                self.shared.standing().remove(&link);
                 self.shared.tell(Event::Input(Input::Disconnected(link)));
+            }
+            NetEvent::Lane { link, .. } if !self.shared.takes_lane(link) => {
+                Counters::count(&self.shared.net.counters().lanes_refused);
             }
             NetEvent::Lane { link, lane } => {
                 let id = LaneId(self.shared.lanes.fetch_add(1, Ordering::Relaxed));
@@ -138,7 +165,14 @@ impl Machine {
             let wake = self.peer.poll_timeout().min(space_at);
             let wait = Duration::from_millis(wake.0.saturating_sub(now.mono.0));
             match inbox.recv_timeout(wait) {
-                Ok(Event::Input(input)) => self.handle(input),
+                Ok(Event::Input(input)) => {
+                    // Whoever asks how this node is hears of what never came as far as here.
+                    if matches!(&input, Input::Request { request, .. } if matches!(**request, Request::Status))
+                    {
+                        self.handle(Input::TurnedAway(self.shared.net.counters().named()));
+                    }
+                    self.handle(input);
+                }
                 Ok(Event::LaneOpened(lane, orders)) => {
                     self.lanes.insert(lane, orders);
                 }

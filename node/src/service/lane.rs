@@ -75,6 +75,7 @@ impl Serving {
                 let request = Request::decode(&frame.body);
                 request.map(|request| Input::Request { link, lane, request: Box::new(request) })
             };
+            drop(frame);
             match input {
                 Ok(input) => self.shared.tell(Event::Input(input)),
                 Err(error) => {
@@ -99,7 +100,7 @@ impl Serving {
                     if matches!(*response, Response::Welcome { .. }) {
                         self.shared.vouch(self.link);
                     }
-                    self.respond(&response).await?;
+                    self.respond(*response).await?;
                     if close {
                         tokio::time::sleep(LINGER).await;
                         self.shared.net.close(self.link);
@@ -110,7 +111,7 @@ impl Serving {
                 Order::Discard { len, response } => {
                     drop(self.shared.take_arrived(self.id));
                     self.drain(len).await?;
-                    self.respond(&response).await?;
+                    self.respond(*response).await?;
                     return Ok(true);
                 }
                 Order::Transmit { shard, offset, len } => {
@@ -121,8 +122,10 @@ impl Serving {
         }
     }
 
-    async fn respond(&mut self, response: &Response) -> Result<(), LaneError> {
+    async fn respond(&mut self, response: Response) -> Result<(), LaneError> {
         let (kind, body) = response.encode();
+        // Whoever does not read it lets it lie here, once and not twice.
+        drop(response);
         self.lane.send_frame(kind, &body).await
     }
 
@@ -182,7 +185,7 @@ impl Serving {
             Ok(reader) => reader,
             Err(error) => {
                 tracing::error!(%error, "a shard cannot be read");
-                return self.respond(&Response::Refused(refusal_of(&error))).await;
+                return self.respond(Response::Refused(refusal_of(&error))).await;
             }
         };
         let (kind, body) = Response::Bytes { len }.encode();

@@ -3,7 +3,7 @@
 use super::facts::{Facts, Held, Table, View, Write, decode, key};
 use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal};
 use crate::codec;
-use crate::id::{NodeId, ShardId, StripeId, VaultId};
+use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
 use crate::message::{HeldRecord, IDS_MAX, PAGE_LEN, Refusal, RefusalCode, Response};
 use crate::policy::Lock;
 use crate::record::{Receipt, Record};
@@ -20,6 +20,8 @@ pub(super) struct Receiving {
     record: Record,
     stripe: StripeId,
     index: u16,
+    /// Who sends it; another device may have signed the record.
+    sender: DeviceId,
 }
 
 impl Receiving {
@@ -34,15 +36,16 @@ fn not_allowed(text: impl Into<String>) -> Refusal {
 
 impl Peer {
     /// Checks a record that somebody wants acted upon: signed by a device of the vault that the
-    /// link is vouched for, for a vault whose papers are here, with numbers that fit.
+    /// link is vouched for, for a vault whose papers are here, with numbers that fit. Gives the record and who
+    /// sent it.
     fn check_record(
         &self,
         now: Now,
         view: &View<'_>,
         role: &Role,
         signed: &Signed<Record>,
-    ) -> Result<Record, Refusal> {
-        let Role::Device { vault, .. } = role else {
+    ) -> Result<(Record, DeviceId), Refusal> {
+        let Role::Device { vault, device: sender } = role else {
             return Err(not_allowed("only a device of the vault may do this"));
         };
         let record = signed.verify().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
@@ -70,7 +73,7 @@ impl Peer {
                 record.policy.lock.period, self.config.lock_max
             )));
         }
-        Ok(record)
+        Ok((record, *sender))
     }
 
     #[allow(clippy::too_many_arguments, reason = "all of one request")]
@@ -85,7 +88,7 @@ impl Peer {
         len: u32,
     ) -> Decision {
         let view = View { facts, overlay: &self.overlay };
-        let record = self.check_record(now, &view, role, &signed)?;
+        let (record, sender) = self.check_record(now, &view, role, &signed)?;
         Self::check_vault_open(now, &view, record.stripe.vault)?;
         let stripe = &record.stripe;
         if record.index_of(self.node()) != Some(index) || len != stripe.shard_len {
@@ -137,7 +140,7 @@ impl Peer {
                 format!("{} bytes of disk are left for shards, {len} needed", self.space),
             ));
         }
-        self.receiving.insert(lane, Receiving { signed, record, stripe: id, index });
+        self.receiving.insert(lane, Receiving { signed, record, stripe: id, index, sender });
         self.outputs.push_back(Output::Receive { lane, shard, len });
         Ok(())
     }
@@ -162,12 +165,12 @@ impl Peer {
                 RefusalCode::WrongShard,
                 format!("the bytes are {shard}, the record names {expected}"),
             );
-            *self.refused.entry(refusal.code).or_default() += 1;
+            self.count_refusal(receiving.sender.key(), &refusal);
             let response = Box::new(Response::Refused(refusal));
             self.outputs.push_back(Output::Discard { lane, len: 0, response });
             return;
         }
-        let Receiving { signed, record, stripe, index } = receiving;
+        let Receiving { signed, record, stripe, index, .. } = receiving;
         let (vault, len) = (record.stripe.vault, record.stripe.shard_len);
         let receipt = Receipt {
             holder: self.node(),
@@ -204,7 +207,7 @@ impl Peer {
         signed: Signed<Record>,
     ) -> Decision {
         let view = View { facts, overlay: &self.overlay };
-        let record = self.check_record(now, &view, role, &signed)?;
+        let (record, _) = self.check_record(now, &view, role, &signed)?;
         let (vault, stripe) = (record.stripe.vault, record.stripe.id());
         if view.is_pending(Table::Record, &key(&[&vault.0, &stripe.0])) {
             // Neither "done" nor a further version may rest on a row that could still fail.
@@ -311,16 +314,16 @@ impl Peer {
         let mut cursor = after.map(|stripe| key(&[&vault.0, &stripe.0]));
         let mut records = Vec::new();
         let mut len = 0;
-        let more = loop {
+        let more = 'page: loop {
             let rows = facts.scan(Table::Record, &vault.0, cursor.as_deref(), 64)?;
-            let Some((last, _)) = rows.last() else { break false };
+            let Some((last, _)) = rows.last() else { break 'page false };
             cursor = Some(last.clone());
             for (_, bytes) in rows {
                 len += bytes.len() + 256;
                 records.push(self.held_record(&view, decode(Table::Record, &bytes)?)?);
-            }
-            if len > PAGE_LEN {
-                break true;
+                if len > PAGE_LEN {
+                    break 'page true;
+                }
             }
         };
         self.reply(lane, Response::Inventory { records, more });

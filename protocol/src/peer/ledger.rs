@@ -240,16 +240,16 @@ impl Peer {
         let mut cursor = after.map(|(device, seq)| key(&[&vault.0, &device.0, &seq.to_be_bytes()]));
         let mut entries = Vec::new();
         let mut len = 0;
-        let more = loop {
+        let more = 'page: loop {
             let rows = facts.scan(Table::Entry, &vault.0, cursor.as_deref(), 16)?;
-            let Some((last, _)) = rows.last() else { break false };
+            let Some((last, _)) = rows.last() else { break 'page false };
             cursor = Some(last.clone());
             for (_, bytes) in rows {
                 len += bytes.len();
                 entries.push(decode(Table::Entry, &bytes)?);
-            }
-            if len > PAGE_LEN {
-                break true;
+                if len > PAGE_LEN {
+                    break 'page true;
+                }
             }
         };
         self.reply(lane, Response::Log { entries, more });

@@ -125,6 +125,8 @@ pub enum Input {
     Space(u64),
     /// Stored state is in doubt, or no longer: shown in the status.
     Doubt(Option<String>),
+    /// What the driver turned away since its start before it was a message, by reason: shown in the status.
+    TurnedAway(Vec<(&'static str, u64)>),
 }
 
 /// What to do.
@@ -308,6 +310,7 @@ pub struct Peer {
     pending: BTreeMap<u64, Then>,
     outputs: VecDeque<Output>,
     refused: BTreeMap<RefusalCode, u64>,
+    turned_away: Vec<(&'static str, u64)>,
     space: u64,
     doubt: Option<String>,
     next_token: u64,
@@ -393,6 +396,7 @@ impl Peer {
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
             refused: BTreeMap::new(),
+            turned_away: Vec::new(),
             space: u64::MAX,
             doubt: None,
             next_token: 0,
@@ -455,6 +459,7 @@ impl Peer {
             }
             Input::Space(bytes) => self.space = bytes,
             Input::Doubt(doubt) => self.doubt = doubt,
+            Input::TurnedAway(counts) => self.turned_away = counts,
         }
     }
 
@@ -560,6 +565,8 @@ impl Peer {
 
     fn handle_status(&mut self, now: Now, lane: LaneId) -> Decision {
         let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
+        let refused = self.refused.iter().map(|(code, &count)| (code.as_str(), count));
+        let turned_away = self.turned_away.iter().copied();
         let status = NodeStatus {
             record: self.record.clone(),
             version: self.config.version.clone(),
@@ -569,7 +576,11 @@ impl Peer {
             quota: self.config.quota,
             doubt: self.doubt.clone(),
             members: self.member_status(now),
-            refused: self.refused.iter().map(|(code, &n)| (code.as_str().to_owned(), n)).collect(),
+            refused: refused
+                .chain(turned_away)
+                .filter(|&(_, count)| count > 0)
+                .map(|(reason, count)| (reason.to_owned(), count))
+                .collect(),
         };
         self.reply(lane, Response::Status(Box::new(status)));
         Ok(())

@@ -175,6 +175,16 @@ fn what_is_no_message_closes_the_link_and_is_counted() {
 }
 
 #[test]
+fn what_the_driver_turned_away_is_in_the_status() {
+    let mut desk = Desk::new();
+    let asking = desk.node(THIRD);
+    desk.handle(Input::TurnedAway(vec![("handshakes", 1), ("lanes", 0)]));
+    desk.handle(Input::TurnedAway(vec![("handshakes", 7), ("lanes", 0)]));
+    let Response::Status(status) = desk.ask(asking, Request::Status) else { panic!() };
+    assert_eq!(status.refused, [("handshakes".to_owned(), 7)]);
+}
+
+#[test]
 fn a_console_sees_the_status_and_no_vault() {
     let (mut desk, _) = Desk::with_vault(PeerConfig::default());
     let (link, response) = desk.greet(STRANGER, console_greeting(NODE, STRANGER));

@@ -2,8 +2,12 @@
 
 use super::cast::*;
 use super::desk::{Desk, code};
-use crate::message::{RefusalCode, Request, Response};
+use crate::codec::Blob;
+use crate::id::SessionId;
+use crate::log::{Body, Entry, entry_id};
+use crate::message::{PAGE_LEN, RefusalCode, Request, Response};
 use crate::peer::{LinkId, Note, PeerConfig, Table};
+use crate::sign::Signed;
 use crate::time::Period;
 
 fn desk() -> (Desk, LinkId) {
@@ -141,4 +145,36 @@ fn a_log_is_read_in_order_from_where_one_likes() {
             entries.iter().map(|logged| logged.entry.verify().unwrap().seq).collect();
         assert_eq!(seqs, (from..40).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_page_of_a_log_ends_where_pages_end() {
+    let (mut desk, link) = desk();
+    let mut previous: Option<Signed<Entry>> = None;
+    for seq in 0..40 {
+        let session = SessionId([7; 32]);
+        let next = Entry {
+            vault: public(VAULT).into(),
+            device: public(DEVICE).into(),
+            seq,
+            previous: previous.as_ref().map(entry_id),
+            claimed: EPOCH,
+            body: Body::Session { session, sealed_key: Blob(vec![0; 60_000]) },
+        };
+        let next = Signed::sign(&next, &secret(DEVICE));
+        desk.ask(link, Request::Append(next.clone()));
+        previous = Some(next);
+    }
+    let (mut after, mut read, mut pages) = (None, 0, 0);
+    loop {
+        let response = desk.ask(link, Request::Log { vault: public(VAULT).into(), after });
+        assert!(response.encode().1.len() < PAGE_LEN + 61_000);
+        let Response::Log { entries, more } = response else { panic!("{response:?}") };
+        (read, pages) = (read + entries.len() as u64, pages + 1);
+        if !more {
+            break;
+        }
+        after = Some((public(DEVICE).into(), read - 1));
+    }
+    assert_eq!((read, pages), (40, 3));
 }

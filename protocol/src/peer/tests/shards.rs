@@ -3,7 +3,7 @@
 use super::cast::*;
 use super::desk::{Desk, code};
 use crate::message::{RefusalCode, Request, Response};
-use crate::peer::{Input, LinkId, PeerConfig, Table, Usage};
+use crate::peer::{Input, LinkId, Note, PeerConfig, Table, Usage};
 use crate::policy::Guardians;
 use crate::record::{Record, SHARD_LEN_MAX};
 use crate::sign::Signed;
@@ -73,6 +73,8 @@ fn bytes_that_are_not_what_the_record_names_are_refused() {
     let (mut desk, link) = desk();
     let response = desk.put(link, &record(VAULT, DEVICE, 1), 0, &shard_bytes(1, 1));
     assert_eq!(code(&response), RefusalCode::WrongShard);
+    let noted = |note: &Note| matches!(note, Note::Refused { key, .. } if *key == public(DEVICE));
+    assert!(desk.notes.iter().any(noted), "the log says who sent them");
     assert_eq!((desk.rows(Table::Held), desk.usage(VAULT)), (0, Usage::default()));
 }
 
