@@ -100,7 +100,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_saved() {
 }
 
 #[test]
-fn one_writer_at_a_time_and_readers_beside_it() {
+fn two_processes_write_at_once_and_others_read_beside_them() {
     let mesh = Mesh::start(&[("aws", "a1"), ("gcp", "g1")]);
     mesh.create_vault("v", &survive("provider = 1"));
     let (small, large) = (mesh.dir().join("small"), mesh.dir().join("large"));
@@ -116,12 +116,20 @@ fn one_writer_at_a_time_and_readers_beside_it() {
     assert!(within(Duration::from_secs(30), || {
         std::fs::read_dir(&previous).unwrap().any(|entry| is_new(&entry.unwrap().path()))
     }));
-    let _ = mesh.backup(&small).ended(11);
-    let _ = mesh.restore("latest", &mesh.dir().join("back"), &[]).ok();
-    assert_eq!(tree_of(&mesh.dir().join("back")), tree_of(&small));
+    write(small.join("file"), bytes("changed", 100_000));
+    let second = mesh.backup(&small).summary();
+    let second = second["snapshot"].as_str().unwrap();
     assert_eq!(first.try_wait().unwrap(), None, "the first was done too early to tell");
+    let (back, all) = (mesh.dir().join("back"), mesh.dir().join("all"));
+    let _ = mesh.restore(second, &back, &[]).ok();
+    assert_eq!(tree_of(&back), tree_of(&small));
     assert!(first.wait().unwrap().success());
-    let _ = mesh.backup(&small).ok();
+    assert_eq!(mesh.strewn(["--json", "snapshots"]).ok().messages("snapshot").len(), 3);
+    let _ = mesh.restore("latest", &all, &[]).ok();
+    assert!(tree_of(&all) == tree_of(&large));
+    // What one process sent is known to the next one, whichever it was.
+    assert_eq!(mesh.backup(&small).summary()["new_bytes"], 0);
+    assert_eq!(mesh.backup(&large).summary()["new_bytes"], 0);
 }
 
 #[test]

@@ -135,7 +135,9 @@ impl From<ClientError> for CliError {
             ClientError::Locked => what.next("wait until it has ended").exit(Exit::Locked),
             ClientError::Identity(_) => what.exit(Exit::WrongIdentity),
             ClientError::NoSnapshot(_) => what.next("`strewn snapshots` lists them").exit(Exit::NotThere),
-            ClientError::Destroyed { .. } | ClientError::NoRecord(_) => {
+            ClientError::Destroyed { .. }
+            | ClientError::NoRecord(_)
+            | ClientError::LogGap { .. } => {
                 what.next("`strewn status` shows which nodes are silent: start them again")
             }
             _ => what,

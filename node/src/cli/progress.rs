@@ -62,6 +62,13 @@ impl Counters {
         self.sent_bytes.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// What was done is done again, and so is what was expected.
+    pub fn begin_again(&self) {
+        for counter in [&self.files_total, &self.bytes_total, &self.files, &self.bytes] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// One more item failed.
     pub fn error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);

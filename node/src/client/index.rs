@@ -1,24 +1,32 @@
-//! Which chunk lies where, as this host knows it: a cache in redb of what the index packs say.
+//! Which chunk lies where, as this host knows it: a cache in redb of what the index packs say, and the
+//! journal of what holders have taken that no index pack says yet.
 //!
-//! It can be lost at any time: the log and the index packs hold everything.
+//! The cache can be lost at any time: the log and the index packs hold everything but the journal, and what that
+//! loses is sent again. One process has a cache at a time; a second one that runs beside it has its own
+//! (`index-1.redb` and so on), which the next process that is alone takes in.
 
 use super::{ClientError, Result};
 use protocol::codec;
 use protocol::id::{ChunkId, DeviceId, SessionId, StripeId};
-use protocol::index::{IndexBlock, IndexedPack};
-use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use protocol::index::{BLOCK_LEN_MAX, IndexBlock, IndexedPack};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use tempfile::TempPath;
 
 const PACKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("packs");
 const CHUNKS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("chunks");
 /// Log entries whose index packs are in here: device ‖ number.
 const MERGED: TableDefinition<'_, &[u8], ()> = TableDefinition::new("merged");
+/// The journal: packs that holders have, and no log entry names the index of.
+const PENDING: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pending");
 
 /// Memory for pages, in bytes.
 const CACHE: usize = 32 << 20;
+/// Processes of one host that use a vault at the same time.
+const SLOTS: usize = 16;
 
 /// A pack, as far as reading a chunk from it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,56 +62,81 @@ pub struct Location {
 #[derive(Debug)]
 pub struct Index {
     db: Database,
-    /// Deletes the file of a cache that is not kept.
-    _temporary: Option<TempPath>,
+}
+
+/// Packs that wait for a place in the index, as one block of it.
+#[derive(Debug)]
+pub struct PendingBlock {
+    /// What they are called here.
+    numbers: Vec<u64>,
+    /// What is to be written.
+    pub block: IndexBlock,
 }
 
 fn failed(error: impl std::fmt::Display) -> ClientError {
     ClientError::Index(error.to_string())
 }
 
+fn create(path: &Path) -> std::result::Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(CACHE).create(path)
+}
+
 impl Index {
-    /// Opens the cache, or begins a new one when it is missing or damaged. One process has it at a time;
-    /// the others get [`ClientError::Locked`].
-    pub fn open(path: &Path) -> Result<Self> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir)?;
+    /// Opens the first cache in `dir` that no other process has, or begins a new one when it is missing or
+    /// damaged. What processes left in the other caches is taken in.
+    pub fn open(dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let names: Vec<_> = (0..SLOTS)
+            .map(|slot| match slot {
+                0 => dir.join("index.redb"),
+                _ => dir.join(format!("index-{slot}.redb")),
+            })
+            .collect();
+        for (slot, path) in names.iter().enumerate() {
+            let Some(index) = Self::open_file(path)? else { continue };
+            for other in names[slot + 1..].iter().filter(|other| other.exists()) {
+                if let Some(left) = Self::open_file(other)? {
+                    while let Some(pending) = left.pending()? {
+                        index.add_pending(&pending.block.packs)?;
+                        left.forget(&pending.numbers)?;
+                    }
+                    std::fs::remove_file(other)?;
+                }
+            }
+            return Ok(index);
         }
-        let db = match Database::builder().set_cache_size(CACHE).create(path) {
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(ClientError::Locked),
+        Err(ClientError::Locked)
+    }
+
+    /// `None` when another process has it.
+    fn open_file(path: &Path) -> Result<Option<Self>> {
+        let db = match create(path) {
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(None),
             Err(error) if path.exists() => {
                 tracing::warn!(%error, "the local index is damaged and is made anew");
                 std::fs::remove_file(path)?;
-                Database::builder().set_cache_size(CACHE).create(path).map_err(failed)?
+                create(path).map_err(failed)?
             }
             db => db.map_err(failed)?,
         };
-        Self::with(db, None)
+        let index = Self { db };
+        index.write(|write| {
+            write.open_table(PACKS).map_err(failed)?;
+            write.open_table(CHUNKS).map_err(failed)?;
+            write.open_table(MERGED).map_err(failed)?;
+            write.open_table(PENDING).map_err(failed)?;
+            Ok(())
+        })?;
+        Ok(Some(index))
     }
 
-    /// The cache, or one that lives as long as this process where another one has it: who reads need not
-    /// wait for who writes.
-    pub fn open_for_reading(path: &Path) -> Result<Self> {
-        match Self::open(path) {
-            Err(ClientError::Locked) => {
-                let dir = path.parent().unwrap_or(Path::new("."));
-                let file = tempfile::Builder::new().prefix(".index-").tempfile_in(dir)?;
-                let (file, path) = file.into_parts();
-                let file = FileBackend::new(file).map_err(failed)?;
-                let db = Database::builder().set_cache_size(CACHE).create_with_backend(file);
-                Self::with(db.map_err(failed)?, Some(path))
-            }
-            index => index,
-        }
-    }
-
-    fn with(db: Database, temporary: Option<TempPath>) -> Result<Self> {
-        let write = db.begin_write().map_err(failed)?;
-        write.open_table(PACKS).map_err(failed)?;
-        write.open_table(CHUNKS).map_err(failed)?;
-        write.open_table(MERGED).map_err(failed)?;
-        write.commit().map_err(failed)?;
-        Ok(Self { db, _temporary: temporary })
+    fn write(&self, change: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+        let mut write = self.db.begin_write().map_err(failed)?;
+        write.set_durability(Durability::Immediate).map_err(failed)?;
+        // A process that was killed must not cost the next one a walk through all pages.
+        write.set_quick_repair(true);
+        change(&write)?;
+        write.commit().map_err(failed)
     }
 
     /// Whether the index packs that this log entry names are in here.
@@ -115,36 +148,61 @@ impl Index {
 
     /// Takes in the blocks of a log entry. A chunk that is known keeps its first place.
     pub fn merge(&self, device: DeviceId, seq: u64, blocks: &[IndexBlock]) -> Result<()> {
-        let mut write = self.db.begin_write().map_err(failed)?;
-        write.set_durability(Durability::Immediate).map_err(failed)?;
-        {
-            let mut packs = write.open_table(PACKS).map_err(failed)?;
-            let mut chunks = write.open_table(CHUNKS).map_err(failed)?;
-            let mut next = packs.last().map_err(failed)?.map_or(0, |(key, _)| key.value() + 1);
+        self.write(|write| {
+            let mut listed = PendingStripes::read(write)?;
             for pack in blocks.iter().flat_map(|block| &block.packs) {
-                let info = codec::encode(&info_of(pack));
-                packs.insert(next, info.as_slice()).map_err(failed)?;
-                for (number, entry) in pack.chunks.iter().enumerate() {
-                    if chunks.get(&entry.id.0).map_err(failed)?.is_some() {
-                        continue;
-                    }
-                    let location = Location {
-                        pack: next,
-                        number: number as u32,
-                        offset: entry.offset,
-                        len: entry.len,
-                        plain_len: entry.plain_len,
-                    };
-                    chunks
-                        .insert(&entry.id.0, codec::encode(&location).as_slice())
-                        .map_err(failed)?;
+                // What a process listed before it was killed need not be listed again.
+                if !listed.settle(write, pack.stripe)? {
+                    insert(write, pack)?;
                 }
-                next += 1;
             }
             let mut merged = write.open_table(MERGED).map_err(failed)?;
             merged.insert(merged_key(device, seq).as_slice(), ()).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    /// Takes in packs whose holders' receipts are here. When this returns they outlive the process.
+    pub fn add_pending(&self, packs: &[IndexedPack]) -> Result<()> {
+        self.write(|write| {
+            for pack in packs {
+                let number = insert(write, pack)?;
+                let mut pending = write.open_table(PENDING).map_err(failed)?;
+                pending.insert(number, codec::encode(pack).as_slice()).map_err(failed)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The oldest packs that wait for a place in the index, as many as a block takes; `None` when none do.
+    pub fn pending(&self) -> Result<Option<PendingBlock>> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let pending = read.open_table(PENDING).map_err(failed)?;
+        let mut found = PendingBlock { numbers: Vec::new(), block: IndexBlock::default() };
+        for row in pending.iter().map_err(failed)? {
+            let (number, bytes) = row.map_err(failed)?;
+            let pack: IndexedPack = codec::decode(bytes.value(), BLOCK_LEN_MAX).map_err(failed)?;
+            if !found.block.fits(pack.chunks.len()) {
+                break;
+            }
+            found.numbers.push(number.value());
+            found.block.packs.push(pack);
         }
-        write.commit().map_err(failed)
+        Ok(if found.numbers.is_empty() { None } else { Some(found) })
+    }
+
+    /// A log entry names these packs' index now.
+    pub fn settle(&self, device: DeviceId, seq: u64, settled: &PendingBlock) -> Result<()> {
+        self.write(|write| {
+            forget(write, &settled.numbers)?;
+            let mut merged = write.open_table(MERGED).map_err(failed)?;
+            merged.insert(merged_key(device, seq).as_slice(), ()).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn forget(&self, numbers: &[u64]) -> Result<()> {
+        self.write(|write| forget(write, numbers))
     }
 
     /// Where a chunk lies.
@@ -162,6 +220,61 @@ impl Index {
         let row = packs.get(number).map_err(failed)?.ok_or_else(|| failed("a pack is missing"))?;
         codec::decode(row.value(), 256).map_err(failed)
     }
+}
+
+/// Which packs of the journal belong to which stripe.
+struct PendingStripes(Vec<(StripeId, u64)>);
+
+impl PendingStripes {
+    fn read(write: &WriteTransaction) -> Result<Self> {
+        let pending = write.open_table(PENDING).map_err(failed)?;
+        let mut stripes = Vec::new();
+        for row in pending.iter().map_err(failed)? {
+            let (number, bytes) = row.map_err(failed)?;
+            let pack: IndexedPack = codec::decode(bytes.value(), BLOCK_LEN_MAX).map_err(failed)?;
+            stripes.push((pack.stripe, number.value()));
+        }
+        Ok(Self(stripes))
+    }
+
+    /// Takes a stripe's pack off the journal. False when it is not there.
+    fn settle(&mut self, write: &WriteTransaction, stripe: StripeId) -> Result<bool> {
+        let Some(at) = self.0.iter().position(|(pending, _)| *pending == stripe) else {
+            return Ok(false);
+        };
+        forget(write, &[self.0.swap_remove(at).1])?;
+        Ok(true)
+    }
+}
+
+fn forget(write: &WriteTransaction, numbers: &[u64]) -> Result<()> {
+    let mut pending = write.open_table(PENDING).map_err(failed)?;
+    for number in numbers {
+        pending.remove(number).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Enters a pack and its chunks, and says which number it got.
+fn insert(write: &WriteTransaction, pack: &IndexedPack) -> Result<u64> {
+    let mut packs: Table<'_, u64, &[u8]> = write.open_table(PACKS).map_err(failed)?;
+    let number = packs.last().map_err(failed)?.map_or(0, |(key, _)| key.value() + 1);
+    packs.insert(number, codec::encode(&info_of(pack)).as_slice()).map_err(failed)?;
+    let mut chunks = write.open_table(CHUNKS).map_err(failed)?;
+    for (place, entry) in pack.chunks.iter().enumerate() {
+        if chunks.get(&entry.id.0).map_err(failed)?.is_some() {
+            continue;
+        }
+        let location = Location {
+            pack: number,
+            number: place as u32,
+            offset: entry.offset,
+            len: entry.len,
+            plain_len: entry.plain_len,
+        };
+        chunks.insert(&entry.id.0, codec::encode(&location).as_slice()).map_err(failed)?;
+    }
+    Ok(number)
 }
 
 fn info_of(pack: &IndexedPack) -> PackInfo {
@@ -183,29 +296,92 @@ mod tests {
     use super::*;
     use protocol::pack::PackEntry;
 
-    #[test]
-    fn what_was_merged_is_found_and_a_damaged_cache_is_made_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("index.redb");
-        let index = Index::open(&path).unwrap();
-        let entry = PackEntry { id: ChunkId([1; 32]), offset: 128, len: 50, plain_len: 33 };
-        let pack = IndexedPack {
-            stripe: StripeId([2; 32]),
+    const DEVICE: DeviceId = DeviceId([9; 32]);
+
+    /// A pack with one chunk; both are named by `name`.
+    fn pack(name: u8) -> IndexedPack {
+        let entry = PackEntry { id: ChunkId([name; 32]), offset: 128, len: 50, plain_len: 33 };
+        IndexedPack {
+            stripe: StripeId([name; 32]),
             session: SessionId([3; 32]),
             nonce: [4; 32],
             k: 2,
             shard_len: 128,
             chunks: vec![entry],
-        };
-        let device = DeviceId([9; 32]);
-        index.merge(device, 3, &[IndexBlock { packs: vec![pack] }]).unwrap();
+        }
+    }
+
+    fn pending(index: &Index) -> Vec<StripeId> {
+        let pending = index.pending().unwrap();
+        pending.map_or(Vec::new(), |found| found.block.packs.iter().map(|p| p.stripe).collect())
+    }
+
+    #[test]
+    fn what_was_merged_is_found_and_a_damaged_cache_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        index.merge(DEVICE, 3, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
         let location = index.find(ChunkId([1; 32])).unwrap().unwrap();
         assert_eq!((location.number, location.offset, location.plain_len), (0, 128, 33));
-        assert_eq!(index.pack(location.pack).unwrap().stripe, StripeId([2; 32]));
-        assert!(index.is_merged(device, 3).unwrap() && !index.is_merged(device, 4).unwrap());
+        assert_eq!(index.pack(location.pack).unwrap().stripe, StripeId([1; 32]));
+        assert!(index.is_merged(DEVICE, 3).unwrap() && !index.is_merged(DEVICE, 4).unwrap());
         assert_eq!(index.find(ChunkId([7; 32])).unwrap(), None);
         drop(index);
-        std::fs::write(&path, b"not a database").unwrap();
-        assert_eq!(Index::open(&path).unwrap().find(ChunkId([1; 32])).unwrap(), None);
+        std::fs::write(dir.path().join("index.redb"), b"not a database").unwrap();
+        assert_eq!(Index::open(dir.path()).unwrap().find(ChunkId([1; 32])).unwrap(), None);
+    }
+
+    #[test]
+    fn what_holders_have_is_known_at_once_and_listed_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        index.add_pending(&[pack(1), pack(2)]).unwrap();
+        drop(index);
+        let index = Index::open(dir.path()).unwrap();
+        assert!(index.find(ChunkId([2; 32])).unwrap().is_some());
+        assert_eq!(pending(&index), [StripeId([1; 32]), StripeId([2; 32])]);
+        let block = index.pending().unwrap().unwrap();
+        index.add_pending(&[pack(3)]).unwrap();
+        index.settle(DEVICE, 0, &block).unwrap();
+        assert_eq!(pending(&index), [StripeId([3; 32])]);
+        assert!(index.is_merged(DEVICE, 0).unwrap());
+    }
+
+    #[test]
+    fn what_a_log_entry_names_already_is_not_listed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        index.add_pending(&[pack(1), pack(2)]).unwrap();
+        // The process was killed between the entry and settling; the next one reads the entry.
+        index.merge(DEVICE, 0, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
+        assert_eq!(pending(&index), [StripeId([2; 32])]);
+        assert_eq!(index.find(ChunkId([1; 32])).unwrap().unwrap().pack, 0);
+    }
+
+    #[test]
+    fn a_second_process_has_its_own_cache_and_the_next_one_takes_it_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Index::open(dir.path()).unwrap();
+        let second = Index::open(dir.path()).unwrap();
+        first.add_pending(&[pack(1)]).unwrap();
+        second.add_pending(&[pack(2)]).unwrap();
+        assert_eq!(second.find(ChunkId([1; 32])).unwrap(), None);
+        drop((first, second));
+        let next = Index::open(dir.path()).unwrap();
+        assert_eq!(pending(&next), [StripeId([1; 32]), StripeId([2; 32])]);
+        assert!(!dir.path().join("index-1.redb").exists());
+    }
+
+    #[test]
+    fn a_block_takes_only_what_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        let packs: Vec<IndexedPack> = (0..70).map(pack).collect();
+        index.add_pending(&packs).unwrap();
+        let block = index.pending().unwrap().unwrap();
+        assert_eq!(block.block.packs.len(), 64);
+        index.settle(DEVICE, 0, &block).unwrap();
+        let block = index.pending().unwrap().unwrap();
+        assert_eq!(block.block.packs.len(), 6);
     }
 }

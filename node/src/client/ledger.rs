@@ -4,13 +4,15 @@ use super::mesh::Mesh;
 use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::service::wall;
-use protocol::id::{DeviceId, EntryId, NodeId};
+use protocol::certificate::CertificateError;
+use protocol::id::{DeviceId, EntryId, NodeId, VaultId};
 use protocol::label::Site;
 use protocol::log::{Body, Entry, check_held, entry_id};
 use protocol::message::{Request, Response};
 use protocol::sign::Signed;
 use protocol::time::Wall;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// An entry and who has it.
 #[derive(Debug, Clone)]
@@ -45,41 +47,81 @@ impl Ledger {
     /// countersignature are left out.
     pub async fn read(mesh: &Mesh, vault: &Vault) -> Result<Self> {
         let mut ledger = Self::default();
-        for node in mesh.nodes.values() {
-            let mut after = None;
+        ledger.read_after(mesh, vault.id, None).await;
+        Ok(ledger)
+    }
+
+    /// Merges what the nodes have behind an entry, page by page from all of them at once.
+    async fn read_after(&mut self, mesh: &Mesh, vault: VaultId, after: Option<(DeviceId, u64)>) {
+        let merged = Mutex::new(std::mem::take(&mut self.entries));
+        let reads = mesh.nodes.values().map(|node| async {
+            let mut after = after;
             loop {
-                let answer = node.request(&Request::Log { vault: vault.id, after }).await;
+                let answer = node.request(&Request::Log { vault, after }).await;
                 // A node that does not know the vault yet, or just went away, has nothing to say.
                 let Ok(Response::Log { entries, more }) = answer else { break };
+                let before = after;
                 for logged in entries {
                     let (Ok(entry), Ok(ack)) = (logged.entry.verify(), logged.ack.verify()) else {
                         continue;
                     };
                     let id = entry_id(&logged.entry);
-                    if entry.vault != vault.id || ack.entry != id || ack.holder != node.id {
+                    if entry.vault != vault || ack.entry != id || ack.holder != node.id {
                         continue;
                     }
                     after = Some((entry.device, entry.seq));
-                    let slot =
-                        ledger.entries.entry((entry.device, entry.seq)).or_insert_with(|| Logged {
-                            id,
-                            signed: logged.entry.clone(),
-                            entry: entry.clone(),
-                            holders: BTreeMap::new(),
-                        });
+                    let mut merged = merged.lock().unwrap_or_else(PoisonError::into_inner);
+                    let slot = merged.entry((entry.device, entry.seq)).or_insert_with(|| Logged {
+                        id,
+                        signed: logged.entry.clone(),
+                        entry,
+                        holders: BTreeMap::new(),
+                    });
                     if slot.id == id {
                         slot.holders.insert(node.id, ack.witnessed);
                     }
                 }
-                if !more {
+                if !more || after <= before {
                     break;
                 }
             }
-        }
-        Ok(ledger)
+        });
+        futures::future::join_all(reads).await;
+        self.entries = merged.into_inner().unwrap_or_else(PoisonError::into_inner);
     }
 
-    /// Appends to this device's log: signed, sent to all nodes, held widely enough for the policy.
+    fn last_of(&self, device: DeviceId) -> Option<&Logged> {
+        self.entries.range((device, 0)..=(device, u64::MAX)).next_back().map(|(_, last)| last)
+    }
+
+    /// Learns what other processes of this host have appended, and what one that was killed signed and did
+    /// not send: two entries of the same number would be a fork.
+    async fn catch_up(&mut self, mesh: &Mesh, vault: &Vault) -> Result<()> {
+        let device = vault.device_id();
+        let Some(head) = vault.log_head()? else { return Ok(()) };
+        let id = entry_id(&head);
+        let entry = head.verify().map_err(CertificateError::from)?;
+        if entry.device != device || entry.vault != vault.id {
+            return Err(ClientError::Content("the end of this device's log is another's".into()));
+        }
+        let is_behind = |ledger: &Self| {
+            ledger.last_of(device).is_none_or(|last| last.entry.seq < entry.seq && last.id != id)
+        };
+        if is_behind(self) {
+            let known = self.last_of(device).map(|last| (device, last.entry.seq));
+            self.read_after(mesh, vault.id, known).await;
+        }
+        if is_behind(self) {
+            if entry.previous != self.last_of(device).map(|last| last.id) {
+                return Err(ClientError::LogGap { known: entry.seq });
+            }
+            let logged = Logged { id, signed: head, entry, holders: BTreeMap::new() };
+            self.entries.insert((device, logged.entry.seq), logged);
+        }
+        Ok(())
+    }
+
+    /// Appends to this device's log: signed, kept here, sent to all nodes, held widely enough for the policy.
     pub async fn append(
         &mut self,
         mesh: &Mesh,
@@ -87,22 +129,29 @@ impl Ledger {
         body: Body,
         allow_degraded: bool,
     ) -> Result<Logged> {
+        // Processes of one host share the device's log.
+        let turn = tokio::task::block_in_place(|| vault.lock_log())?;
+        self.catch_up(mesh, vault).await?;
         let device = vault.device_id();
-        let last = self.entries.range((device, 0)..=(device, u64::MAX)).next_back();
         let (seq, previous) =
-            last.map_or((0, None), |(&(_, seq), logged)| (seq + 1, Some(logged.id)));
+            self.last_of(device).map_or((0, None), |last| (last.entry.seq + 1, Some(last.id)));
         let entry = Entry { vault: vault.id, device, seq, previous, claimed: wall(), body };
         let signed = Signed::sign(&entry, &vault.device);
+        vault.set_log_head(&signed)?;
         let mut logged = Logged { id: entry_id(&signed), signed, entry, holders: BTreeMap::new() };
         let mut failures = Vec::new();
-        for node in mesh.nodes.values() {
-            match self.bring(node, &logged).await {
+        let sent =
+            mesh.nodes.values().map(|node| async { (node.id, self.bring(node, &logged).await) });
+        for (node, answer) in futures::future::join_all(sent).await {
+            match answer {
                 Ok(witnessed) => {
-                    logged.holders.insert(node.id, witnessed);
+                    logged.holders.insert(node, witnessed);
                 }
                 Err(error) => failures.push(error.to_string()),
             }
         }
+        self.entries.insert((device, seq), logged.clone());
+        drop(turn);
         let sites: Vec<&Site> = logged.holders.keys().map(|id| &mesh.nodes[id].site).collect();
         if let Err(violation) = check_held(&vault.policy, &sites)
             && !allow_degraded
@@ -110,7 +159,6 @@ impl Ledger {
             tracing::warn!(?failures, "the log entry is not held widely enough");
             return Err(violation.into());
         }
-        self.entries.insert((device, seq), logged.clone());
         Ok(logged)
     }
 
@@ -122,8 +170,7 @@ impl Ledger {
         while let Some(signed) = queue.pop() {
             match node.request(&Request::Append(signed.clone())).await? {
                 Response::Appended(ack) => {
-                    let ack =
-                        ack.verify().map_err(protocol::certificate::CertificateError::from)?;
+                    let ack = ack.verify().map_err(CertificateError::from)?;
                     if ack.holder != node.id || ack.entry != entry_id(&signed) {
                         return Err(ClientError::Node {
                             node: node.id.short(),

@@ -3,7 +3,7 @@
 use super::{ClientError, Result};
 use crate::config::Config;
 use crate::home::{Home, read_file, read_key, read_signed};
-use crate::net::{Gate, Lane, LaneError, Net, NetConfig, NetEvent, NetLimits};
+use crate::net::{Gate, Lane, LaneError, LinkId, Net, NetConfig, NetError, NetEvent, NetLimits};
 use crate::service::{split_address, wall};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -15,8 +15,8 @@ use protocol::record::{Receipt, Record};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
@@ -26,6 +26,10 @@ const LANES: usize = 4;
 const SECOND_CHANCE: Duration = Duration::from_secs(2);
 /// How often a busy node is asked again.
 const BUSY_TRIES: u32 = 100;
+/// How long a node that could not be reached again is not dialed.
+const REDIAL: Duration = Duration::from_secs(5);
+/// How long a node that failed or was slow is used only where nobody else will do.
+const REST: Duration = Duration::from_secs(60);
 
 /// A node that answers.
 #[derive(Debug)]
@@ -38,11 +42,23 @@ pub struct Node {
     pub record: Signed<NodeRecord>,
     /// Its certificate.
     pub certificate: Signed<NodeCertificate>,
-    link: crate::net::LinkId,
     net: Net,
+    caller: Arc<Caller>,
+    addresses: Vec<Multiaddr>,
+    link: Mutex<Link>,
     idle: Mutex<Vec<Lane>>,
     lanes: Semaphore,
     gate: Gate,
+    /// Until when it is used only where nobody else will do.
+    rests_until: std::sync::Mutex<Option<Instant>>,
+}
+
+/// The connection to a node, which may have to be made again.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    id: LinkId,
+    /// When it could not be made again, last.
+    failed: Option<Instant>,
 }
 
 /// A node that is known and does not answer.
@@ -243,58 +259,112 @@ impl Node {
         id: NodeId,
         addresses: Vec<Multiaddr>,
     ) -> (NodeId, Result<(Self, Vec<Signed<NodeRecord>>)>) {
-        (id, Self::greet(net, &caller, id, &addresses).await)
+        (id, Self::begin(net, caller, id, addresses).await)
     }
 
-    async fn greet(
+    async fn begin(
         net: Net,
-        caller: &Caller,
+        caller: Arc<Caller>,
         id: NodeId,
-        addresses: &[Multiaddr],
+        addresses: Vec<Multiaddr>,
     ) -> Result<(Self, Vec<Signed<NodeRecord>>)> {
-        let link = dial(&net, id, addresses).await?;
-        let mut lane = net.open_lane(link).await?;
-        let failed = |what: &dyn std::fmt::Display| node_error(id, what);
-        let (kind, body) = caller.greeting.encode();
-        let record = match exchange(&mut lane, kind, &body).await.map_err(|e| failed(&e))? {
-            Response::Welcome { record, .. } => record,
-            Response::Refused(refusal) => {
-                return Err(ClientError::Refused { node: id.short(), refusal });
-            }
-            _ => return Err(failed(&"an unexpected answer to the greeting")),
-        };
+        let link = dial(&net, id, &addresses).await?;
+        let (lane, record) = greet(&net, &caller, id, link).await?;
         let (verified, certificate) = NodeRecord::verify(&record, wall())?;
-        caller.trust.check(certificate.operator)?;
-        if verified.node != id {
-            return Err(failed(&"it shows another node's certificate"));
-        }
         let node = Self {
             id,
             site: certificate.site(),
             record,
             certificate: verified.certificate,
-            link,
             net,
+            caller,
+            addresses,
+            link: Mutex::new(Link { id: link, failed: None }),
             idle: Mutex::new(vec![lane]),
             lanes: Semaphore::new(LANES),
             gate: Gate::default(),
+            rests_until: std::sync::Mutex::default(),
         };
         let Response::Members(members) = node.request(&Request::Members(Vec::new())).await? else {
-            return Err(failed(&"an unexpected answer"));
+            return Err(node_error(id, &"an unexpected answer"));
         };
         Ok((node, members))
     }
 
-    /// Asks the node. A refusal is an error.
-    pub async fn request(&self, request: &Request) -> Result<Response> {
-        let (kind, body) = request.encode();
-        for _ in 0..BUSY_TRIES {
-            let _permit = self.lanes.acquire().await.map_err(|e| node_error(self.id, &e))?;
+    /// It failed or was slow: for a while it is used only where nobody else will do.
+    pub fn rest(&self) {
+        let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = Some(Instant::now() + REST);
+    }
+
+    /// Whether it is used only where nobody else will do.
+    #[must_use]
+    pub fn is_resting(&self) -> bool {
+        let until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// A lane that is not in use, or a new one; the connection is made again where it is gone.
+    async fn lane(&self) -> Result<Lane> {
+        let link = self.link.lock().await.id;
+        while let Some(lane) = self.idle.lock().await.pop() {
+            if lane.link() == link {
+                return Ok(lane);
+            }
+        }
+        match self.net.open_lane(link).await {
+            Ok(lane) => Ok(lane),
+            Err(error) => self.reconnect(link, error).await,
+        }
+    }
+
+    async fn reconnect(&self, gone: LinkId, error: NetError) -> Result<Lane> {
+        let mut link = self.link.lock().await;
+        if link.id != gone {
+            return Ok(self.net.open_lane(link.id).await?);
+        }
+        if link.failed.is_some_and(|failed| failed.elapsed() < REDIAL) {
+            return Err(error.into());
+        }
+        let again = async {
+            let id = dial(&self.net, self.id, &self.addresses).await?;
+            let (lane, _) = greet(&self.net, &self.caller, self.id, id).await?;
+            Ok((id, lane))
+        };
+        match again.await {
+            Ok((id, lane)) => {
+                *link = Link { id, failed: None };
+                Ok(lane)
+            }
+            Err(error) => {
+                link.failed = Some(Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    /// Does its work on a lane: again on a new one when the connection was lost before it was done.
+    /// Everything that a node is asked can be asked twice.
+    async fn exchange(&self, work: &mut Work<'_>) -> Result<Response> {
+        let _permit = self.lanes.acquire().await.map_err(|e| node_error(self.id, &e))?;
+        let mut is_again = false;
+        loop {
             let mut lane = self.lane().await?;
-            let response =
-                exchange(&mut lane, kind, &body).await.map_err(|e| node_error(self.id, &e))?;
-            self.idle.lock().await.push(lane);
-            match response {
+            match work.perform(&mut lane, &self.gate).await {
+                Ok(response) => {
+                    self.idle.lock().await.push(lane);
+                    return Ok(response);
+                }
+                Err(error) if error.is_lost() && !is_again => is_again = true,
+                Err(error) => return Err(node_error(self.id, &error)),
+            }
+        }
+    }
+
+    /// Asks until the answer is not that the node is busy. A refusal is an error.
+    async fn ask(&self, mut work: Work<'_>) -> Result<Response> {
+        for _ in 0..BUSY_TRIES {
+            match self.exchange(&mut work).await? {
                 Response::Busy { retry_after } => wait(retry_after).await,
                 Response::Refused(refusal) => {
                     return Err(ClientError::Refused { node: self.id.short(), refusal });
@@ -305,11 +375,9 @@ impl Node {
         Err(node_error(self.id, &"it is busy all the time"))
     }
 
-    async fn lane(&self) -> Result<Lane> {
-        match self.idle.lock().await.pop() {
-            Some(lane) => Ok(lane),
-            None => Ok(self.net.open_lane(self.link).await?),
-        }
+    /// Asks the node. A refusal is an error.
+    pub async fn request(&self, request: &Request) -> Result<Response> {
+        self.ask(Work { request: request.encode(), bulk: Bulk::None }).await
     }
 
     /// Gives the node a shard to keep, and gets its receipt.
@@ -322,64 +390,101 @@ impl Node {
     ) -> Result<Signed<Receipt>> {
         let len = bytes.len() as u32;
         let request = Request::Put { record: record.clone(), index, len };
-        let (kind, body) = request.encode();
-        for _ in 0..BUSY_TRIES {
-            let _permit = self.lanes.acquire().await.map_err(|e| node_error(self.id, &e))?;
-            let mut lane = self.lane().await?;
-            let sent = async {
-                let _turn = self.gate.outward().await;
-                lane.send_frame(kind, &body).await?;
-                lane.send_bytes(bytes).await?;
-                lane.flush().await?;
-                response(&mut lane).await
-            };
-            let answer = sent.await.map_err(|e| node_error(self.id, &e))?;
-            self.idle.lock().await.push(lane);
-            match answer {
-                Response::Receipt(signed) => {
-                    let receipt = signed.verify().map_err(|e| node_error(self.id, &e))?;
-                    if receipt.holder != self.id || receipt.shard != expected || receipt.len != len
-                    {
-                        return Err(node_error(self.id, &"its receipt is for something else"));
-                    }
-                    return Ok(signed);
-                }
-                Response::Busy { retry_after } => wait(retry_after).await,
-                Response::Refused(refusal) => {
-                    return Err(ClientError::Refused { node: self.id.short(), refusal });
-                }
-                _ => return Err(node_error(self.id, &"an unexpected answer to a shard")),
-            }
+        let work = Work { request: request.encode(), bulk: Bulk::Out(bytes) };
+        let Response::Receipt(signed) = self.ask(work).await? else {
+            return Err(node_error(self.id, &"an unexpected answer to a shard"));
+        };
+        let receipt = signed.verify().map_err(|e| node_error(self.id, &e))?;
+        if receipt.holder != self.id || receipt.shard != expected || receipt.len != len {
+            return Err(node_error(self.id, &"its receipt is for something else"));
         }
-        Err(node_error(self.id, &"it is busy all the time"))
+        Ok(signed)
     }
 
     /// Fills `buffer` with bytes of a shard from `offset` on. They are not verified yet.
     pub async fn get(&self, shard: ShardId, offset: u32, buffer: &mut [u8]) -> Result<()> {
-        let len = buffer.len() as u32;
-        let (kind, body) = Request::Get { shard, offset, len }.encode();
-        let _permit = self.lanes.acquire().await.map_err(|e| node_error(self.id, &e))?;
-        let mut lane = self.lane().await?;
-        let _turn = self.gate.inward().await;
-        let answer = exchange(&mut lane, kind, &body).await.map_err(|e| node_error(self.id, &e))?;
-        match answer {
-            Response::Bytes { len: found } if found == len => {
-                lane.recv_exact(buffer).await.map_err(|e| node_error(self.id, &e))?;
-                self.idle.lock().await.push(lane);
-                Ok(())
-            }
-            Response::Refused(refusal) => {
-                self.idle.lock().await.push(lane);
-                Err(ClientError::Refused { node: self.id.short(), refusal })
-            }
+        let request = Request::Get { shard, offset, len: buffer.len() as u32 };
+        let work = Work { request: request.encode(), bulk: Bulk::In(buffer) };
+        match self.ask(work).await? {
+            Response::Bytes { .. } => Ok(()),
             _ => Err(node_error(self.id, &"an unexpected answer to a read")),
         }
     }
 }
 
+/// What a node is asked, and the raw bytes that go with it.
+struct Work<'a> {
+    request: (u8, Vec<u8>),
+    bulk: Bulk<'a>,
+}
+
+enum Bulk<'a> {
+    None,
+    /// They follow the request.
+    Out(&'a [u8]),
+    /// They follow the response.
+    In(&'a mut [u8]),
+}
+
+impl Work<'_> {
+    async fn perform(
+        &mut self,
+        lane: &mut Lane,
+        gate: &Gate,
+    ) -> std::result::Result<Response, LaneError> {
+        let (kind, body) = (self.request.0, &self.request.1);
+        match &mut self.bulk {
+            Bulk::None => exchange(lane, kind, body).await,
+            Bulk::Out(bytes) => {
+                let _turn = gate.outward().await;
+                lane.send_frame(kind, body).await?;
+                lane.send_bytes(bytes).await?;
+                lane.flush().await?;
+                response(lane).await
+            }
+            Bulk::In(buffer) => {
+                let _turn = gate.inward().await;
+                let answer = exchange(lane, kind, body).await?;
+                if let Response::Bytes { len } = answer {
+                    if len as usize != buffer.len() {
+                        return Err(LaneError::TooLong { len: len as usize, max: buffer.len() });
+                    }
+                    lane.recv_exact(buffer).await?;
+                }
+                Ok(answer)
+            }
+        }
+    }
+}
+
+/// Says who calls, and hears who answers: the first thing on a connection.
+async fn greet(
+    net: &Net,
+    caller: &Caller,
+    id: NodeId,
+    link: LinkId,
+) -> Result<(Lane, Signed<NodeRecord>)> {
+    let mut lane = net.open_lane(link).await?;
+    let failed = |what: &dyn std::fmt::Display| node_error(id, what);
+    let (kind, body) = caller.greeting.encode();
+    let record = match exchange(&mut lane, kind, &body).await.map_err(|e| failed(&e))? {
+        Response::Welcome { record, .. } => record,
+        Response::Refused(refusal) => {
+            return Err(ClientError::Refused { node: id.short(), refusal });
+        }
+        _ => return Err(failed(&"an unexpected answer to the greeting")),
+    };
+    let (verified, certificate) = NodeRecord::verify(&record, wall())?;
+    caller.trust.check(certificate.operator)?;
+    if verified.node != id {
+        return Err(failed(&"it shows another node's certificate"));
+    }
+    Ok((lane, record))
+}
+
 /// Dials TCP first: it costs half of what QUIC does, and says at once when nobody listens. QUIC is for
 /// where TCP does not get through.
-async fn dial(net: &Net, id: NodeId, addresses: &[Multiaddr]) -> Result<crate::net::LinkId> {
+async fn dial(net: &Net, id: NodeId, addresses: &[Multiaddr]) -> Result<LinkId> {
     let (tcp, other): (Vec<Multiaddr>, Vec<Multiaddr>) = addresses
         .iter()
         .cloned()

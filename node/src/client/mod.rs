@@ -80,6 +80,14 @@ pub enum ClientError {
     /// Nobody knows where a stripe lies.
     #[error("stripe {0}: no reachable node has its record")]
     NoRecord(StripeId),
+    /// The log of this device has entries that nobody who answers has.
+    #[error(
+        "this device's log goes on to entry {known}, and no node that answers has the entries before it"
+    )]
+    LogGap {
+        /// The last entry known here.
+        known: u64,
+    },
     /// A chunk is in no index.
     #[error("chunk {0} is in no index that can be read")]
     NoChunk(protocol::id::ChunkId),

@@ -22,9 +22,20 @@ use protocol::message::{Request, Response};
 use protocol::pack::{PackHeader, PackKind, PackOpener};
 use protocol::record::Record;
 use protocol::seal::SessionKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+
+/// A holder is asked for a shard in place of another one when that takes so many times what packs took lately,
+const PATIENCE: u32 = 3;
+/// but not before this;
+const PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// and this is what the first pack is thought to take.
+const FIRST_PACK: Duration = Duration::from_secs(3);
+/// Longer than any transfer: the watchdog of lanes ends those that do not move.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads packs of one vault.
 pub struct Packs {
@@ -35,6 +46,7 @@ pub struct Packs {
     sessions: BTreeMap<SessionId, SessionKey>,
     records: Mutex<BTreeMap<StripeId, Arc<Record>>>,
     buffers: Arc<Buffers>,
+    lately_ms: AtomicU64,
 }
 
 impl std::fmt::Debug for Packs {
@@ -69,6 +81,7 @@ impl Packs {
             sessions: BTreeMap::new(),
             records: Mutex::default(),
             buffers: Arc::default(),
+            lately_ms: AtomicU64::new(FIRST_PACK.as_millis() as u64),
         }
     }
 
@@ -185,7 +198,7 @@ impl Packs {
     }
 
     /// A whole pack from any k shards: data shards where they can be had, each read to its place. Every
-    /// shard is verified by its name.
+    /// shard is verified by its name. Where a holder is slow, a shard from another one is asked for as well.
     pub async fn pack(&self, stripe: StripeId) -> Result<Pack> {
         let record = self.record(stripe).await?;
         let (k, n) = (usize::from(record.stripe.k), usize::from(record.stripe.n));
@@ -193,35 +206,70 @@ impl Packs {
         let mut pack =
             Pack { bytes: self.buffers.take_filled(k * len), buffers: Arc::clone(&self.buffers) };
         let holder = |i: usize| self.holder(record.holders[i]);
-        let mut spare = (k..n).filter_map(|i| Some((i, holder(i)?)));
+        let is_ready = |i: usize| holder(i).is_some_and(|node| !node.is_resting());
+        // Those at rest come last, data shards as well: each is read to its place after all.
+        let mut spares: VecDeque<usize> = (k..n).filter(|&i| is_ready(i)).collect();
+        let resting = (0..n).filter(|&i| holder(i).is_some() && !is_ready(i));
+        spares.extend(resting);
+        let mut places: Vec<Option<&mut [u8]>> =
+            pack.bytes.chunks_exact_mut(len).map(Some).collect();
+        let mut start = |i: usize| {
+            let room = match places.get_mut(i).and_then(Option::take) {
+                Some(place) => Room::Data(place),
+                None => Room::Parity(self.buffers.take_filled(len)),
+            };
+            Some(fetch_shard(holder(i)?, i, record.stripe.shards[i], room))
+        };
+        let mut reads = FuturesUnordered::new();
         let mut present = vec![false; n];
         let mut parity: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let mut reads = FuturesUnordered::new();
-        let read = |i: usize, node, room| fetch_shard(node, i, record.stripe.shards[i], room);
-        for (i, place) in pack.bytes.chunks_exact_mut(len).enumerate() {
-            if let Some(node) = holder(i) {
-                reads.push(read(i, node, Room::Data(place)));
-            } else if let Some((i, node)) = spare.next() {
-                reads.push(read(i, node, Room::Parity(self.buffers.take_filled(len))));
-            }
+        reads.extend((0..k).filter(|&i| is_ready(i)).filter_map(&mut start));
+        while reads.len() < k
+            && let Some(i) = spares.pop_front()
+        {
+            reads.extend(start(i));
         }
-        while let Some((i, room, fetched)) = reads.next().await {
-            match (fetched, room) {
-                (Ok(()), Room::Data(_)) => present[i] = true,
-                (Ok(()), Room::Parity(bytes)) => {
-                    present[i] = true;
-                    parity.insert(i, bytes);
+        let (begin, mut found, mut hedged) = (Instant::now(), 0, false);
+        let patience = (self.lately() * PATIENCE).max(PATIENCE_MIN);
+        while found < k {
+            let late = tokio::time::sleep(if hedged { FOREVER } else { patience });
+            let next = tokio::select! {
+                next = reads.next() => next,
+                () = late => {
+                    // Whoever is this late may never answer.
+                    hedged = true;
+                    let missing = k - found;
+                    let further: Vec<usize> = spares.drain(..missing.min(spares.len())).collect();
+                    reads.extend(further.into_iter().filter_map(&mut start));
+                    continue;
                 }
-                (Err(error), _) => {
-                    tracing::warn!(%error, stripe = stripe.short(), shard = i, "a shard cannot be read");
-                    if let Some((i, node)) = spare.next() {
-                        reads.push(read(i, node, Room::Parity(self.buffers.take_filled(len))));
+            };
+            let Some((i, room, fetched)) = next else { break };
+            match fetched {
+                Ok(()) => {
+                    present[i] = true;
+                    found += 1;
+                    if let Room::Parity(bytes) = room {
+                        parity.insert(i, bytes);
                     }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, stripe = stripe.short(), shard = i, "a shard cannot be read");
+                    if let Some(node) = holder(i)
+                        && !matches!(error, ClientError::Refused { .. })
+                    {
+                        node.rest();
+                    }
+                    reads.extend(spares.pop_front().and_then(&mut start));
                 }
             }
         }
         drop(reads);
-        let found = present.iter().filter(|&&present| present).count();
+        self.took(begin.elapsed());
+        if hedged {
+            let late = (0..n).filter(|&i| is_ready(i) && !present[i] && !spares.contains(&i));
+            late.filter_map(holder).for_each(|node| node.rest());
+        }
         if found < k {
             return Err(ClientError::Destroyed { stripe, found, needed: k });
         }
@@ -230,6 +278,16 @@ impl Packs {
             self.buffers.give(bytes);
         }
         Ok(pack)
+    }
+
+    /// What packs took lately.
+    fn lately(&self) -> Duration {
+        Duration::from_millis(self.lately_ms.load(Ordering::Relaxed))
+    }
+
+    fn took(&self, time: Duration) {
+        let mean = (self.lately() + time) / 2;
+        self.lately_ms.store(mean.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// The opener of a pack's chunks.

@@ -103,7 +103,7 @@ impl Reader {
         let mesh = Arc::new(Mesh::connect(home, Caller::device(&vault)).await?);
         let ledger = Ledger::read(&mesh, &vault).await?;
         let mut packs = Packs::new(Arc::clone(&mesh), &vault);
-        let index = Index::open_for_reading(&vault.cache("index.redb"))?;
+        let index = Index::open(&vault.caches())?;
         if let Some(identities) = identities {
             packs.open_sessions(&ledger, identities)?;
             packs.sync_index(&ledger, &index).await?;

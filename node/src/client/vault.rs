@@ -2,8 +2,7 @@
 
 use super::{ClientError, Result, recipients};
 use crate::home::{
-    Home, create_key, random, read_key, read_secret, read_signed, write_file, write_secret,
-    write_signed,
+    Home, create_key, random, read_key, read_secret, read_signed, write_secret, write_signed,
 };
 use crate::service::wall;
 use protocol::certificate::{
@@ -11,10 +10,12 @@ use protocol::certificate::{
 };
 use protocol::codec::Blob;
 use protocol::id::{DeviceId, OperatorId, VaultId};
+use protocol::log::Entry;
 use protocol::policy::Policy;
 use protocol::seal::VaultSecret;
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
+use std::fs::File;
 use std::path::PathBuf;
 
 /// How long certificates of vaults and devices count.
@@ -130,12 +131,32 @@ impl Vault {
     /// A file of its cache.
     #[must_use]
     pub fn cache(&self, name: &str) -> PathBuf {
-        self.dir.join("cache").join(name)
+        self.caches().join(name)
     }
 
-    /// Writes a file of its cache.
-    pub fn write_cache(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        Ok(write_file(&self.cache(name), bytes, 0o600)?)
+    /// The last entry that this device signed; `None` before the first.
+    pub(super) fn log_head(&self) -> Result<Option<Signed<Entry>>> {
+        Ok(read_signed(&self.dir.join("log.head"))?)
+    }
+
+    /// Keeps the last entry that this device signed. It must be durable before anybody gets the entry.
+    pub(super) fn set_log_head(&self, entry: &Signed<Entry>) -> Result<()> {
+        Ok(write_signed(&self.dir.join("log.head"), entry)?)
+    }
+
+    /// Waits until no other process of this host appends to the device's log, and keeps others from it for as
+    /// long as the file is open.
+    pub(super) fn lock_log(&self) -> Result<File> {
+        let path = self.dir.join("log.lock");
+        let file = File::options().create(true).append(true).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// The folder of its caches.
+    #[must_use]
+    pub fn caches(&self) -> PathBuf {
+        self.dir.join("cache")
     }
 
     /// Lists these nodes in the roster, besides those listed. Nodes are never taken off here: what they

@@ -50,6 +50,12 @@ pub enum LaneError {
 }
 
 impl LaneError {
+    /// Whether the connection was lost, rather than what came over it wrong or too slow.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Closed | Self::Gone | Self::Io(_))
+    }
+
     /// Whether the other side sent what is no frame, rather than nothing.
     #[must_use]
     pub fn is_malformed(&self) -> bool {

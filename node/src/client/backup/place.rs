@@ -8,7 +8,7 @@ use crate::client::{ClientError, Result};
 use protocol::id::{NodeId, SessionId, ShardId};
 use protocol::index::IndexedPack;
 use protocol::label::Site;
-use protocol::message::Request;
+use protocol::message::{RefusalCode, Request};
 use protocol::pack::PackEntry;
 use protocol::placement::{Candidate, Plan, PlanLimits, Unplaceable, check_placement, plan, solve};
 use protocol::policy::{Clauses, Policy};
@@ -17,7 +17,13 @@ use protocol::sign::Signed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::task::JoinSet;
+use std::time::{Duration, Instant};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// A holder that takes so many times as long as the slowest of most others,
+const SLOW_FACTOR: u32 = 4;
+/// and this much more, is replaced.
+const SLOW_GRACE: Duration = Duration::from_secs(5);
 
 /// A sealed and coded pack.
 pub(super) struct Sealed {
@@ -29,6 +35,13 @@ pub(super) struct Sealed {
     pub(super) shards: Vec<ShardId>,
     pub(super) k: usize,
     pub(super) n: usize,
+}
+
+impl Sealed {
+    /// Bytes in each shard.
+    fn shard_len(&self) -> usize {
+        self.data.len() / self.k
+    }
 }
 
 #[derive(Debug)]
@@ -94,16 +107,12 @@ impl Placer {
     fn choose(
         &self,
         sealed: &Sealed,
-        len: u64,
         fixed: &[Site],
         failed: &BTreeSet<NodeId>,
     ) -> std::result::Result<Vec<Site>, Unplaceable> {
+        let len = sealed.shard_len() as u64;
         let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
-        let usable: Vec<Candidate> =
-            candidates.values().filter(|c| !failed.contains(&c.site.node)).cloned().collect();
-        let tie = self.stripes.fetch_add(1, Ordering::Relaxed);
-        let chosen = solve(&self.required, sealed.k, sealed.n, len, &usable, fixed, tie)?;
-        let sites: Vec<Site> = chosen.into_iter().map(|i| usable[i].site.clone()).collect();
+        let sites = self.find(&candidates, sealed, fixed, failed)?;
         for site in &sites {
             if let Some(candidate) = candidates.get_mut(&site.node) {
                 candidate.free = candidate.free.saturating_sub(len);
@@ -112,16 +121,55 @@ impl Placer {
         Ok(sites)
     }
 
+    /// Holders for the shards that have none. Nodes at rest are chosen only where nobody else will do.
+    fn find(
+        &self,
+        candidates: &BTreeMap<NodeId, Candidate>,
+        sealed: &Sealed,
+        fixed: &[Site],
+        failed: &BTreeSet<NodeId>,
+    ) -> std::result::Result<Vec<Site>, Unplaceable> {
+        let (len, tie) = (sealed.shard_len() as u64, self.stripes.fetch_add(1, Ordering::Relaxed));
+        let rests = |id: &NodeId| self.mesh.nodes.get(id).is_none_or(|node| node.is_resting());
+        let fit = || candidates.values().filter(|c| !failed.contains(&c.site.node));
+        let solved = |usable: Vec<Candidate>| {
+            let chosen = solve(&self.required, sealed.k, sealed.n, len, &usable, fixed, tie)?;
+            Ok(chosen.into_iter().map(|i| usable[i].site.clone()).collect())
+        };
+        solved(fit().filter(|c| !rests(&c.site.node)).cloned().collect())
+            .or_else(|_: Unplaceable| solved(fit().cloned().collect()))
+    }
+
+    /// Whether others could hold what is neither with `fixed` nor to be asked of `failed`.
+    fn can_replace(&self, sealed: &Sealed, fixed: &[Site], failed: &BTreeSet<NodeId>) -> bool {
+        let candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        self.find(&candidates, sealed, fixed, failed).is_ok()
+    }
+
+    /// A holder did not take a shard: why tells whether it may be asked for others.
+    fn judge(&self, node: NodeId, error: &ClientError) {
+        match error {
+            ClientError::Refused { refusal, .. }
+                if matches!(refusal.code, RefusalCode::Quota | RefusalCode::Full) =>
+            {
+                let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(candidate) = candidates.get_mut(&node) {
+                    candidate.free = 0;
+                }
+            }
+            _ => self.mesh.nodes.get(&node).into_iter().for_each(|node| node.rest()),
+        }
+    }
+
     /// Puts all shards of a pack, and says where its chunks are.
     pub(super) async fn place(&self, sealed: Sealed) -> Result<IndexedPack> {
         let sealed = Arc::new(sealed);
-        let len = sealed.data.len() / sealed.k;
         let stripe = Stripe {
             vault: self.vault.id,
             codec: CODEC_REED_SOLOMON,
             k: sealed.k as u16,
             n: sealed.n as u16,
-            shard_len: len as u32,
+            shard_len: sealed.shard_len() as u32,
             shards: sealed.shards.clone(),
         };
         let stripe_id = stripe.id();
@@ -132,7 +180,7 @@ impl Placer {
         let mut last_error = None;
         while done.contains(&false) {
             let fixed: Vec<Site> = holders.iter().flatten().cloned().collect();
-            let mut chosen = match self.choose(&sealed, len as u64, &fixed, &failed) {
+            let mut chosen = match self.choose(&sealed, &fixed, &failed) {
                 Ok(chosen) => chosen.into_iter(),
                 // What went wrong before tells more than that nobody else is left.
                 Err(error) => return Err(last_error.unwrap_or_else(|| error.into())),
@@ -150,37 +198,13 @@ impl Placer {
                 device: self.vault.device_id(),
             };
             record.check().map_err(|e| ClientError::Content(e.to_string()))?;
-            let record = Arc::new(Signed::sign(&record, &self.vault.device));
-            let mut puts: JoinSet<(usize, NodeId, Result<()>)> = JoinSet::new();
-            for (i, holder) in holders.iter().enumerate() {
-                let Some(node) = holder.as_ref().and_then(|site| self.mesh.nodes.get(&site.node))
-                else {
-                    continue;
-                };
-                let (node, record, sealed) =
-                    (Arc::clone(node), Arc::clone(&record), Arc::clone(&sealed));
-                let held = done[i];
-                puts.spawn(async move {
-                    let result = if held {
-                        node.request(&Request::Replace((*record).clone())).await.map(drop)
-                    } else {
-                        put(&node, &record, &sealed, i, len).await
-                    };
-                    (i, node.id, result)
-                });
-            }
-            while let Some(finished) = puts.join_next().await {
-                let Ok((i, node, result)) = finished else { continue };
-                match result {
-                    Ok(()) => done[i] = true,
-                    Err(error) => {
-                        tracing::warn!(%error, "a holder is replaced");
-                        failed.insert(node);
-                        holders[i] = None;
-                        done[i] = false;
-                        last_error = Some(error);
-                    }
-                }
+            let record = Signed::sign(&record, &self.vault.device);
+            let failures = self.put_round(&sealed, &record, &mut holders, &mut done, &failed).await;
+            for (node, error) in failures {
+                tracing::warn!(%error, node = node.short(), "a holder is replaced");
+                self.judge(node, &error);
+                failed.insert(node);
+                last_error = Some(error);
             }
         }
         // In pairs: what was chosen to satisfy the policy is checked again as it came to be.
@@ -201,15 +225,99 @@ impl Placer {
         }
         Ok(pack)
     }
+
+    /// Gives every holder its shard, or the new record where it has it already. Who fails is taken off
+    /// `holders`; so is who is much slower than the others, if others can take its place.
+    async fn put_round(
+        &self,
+        sealed: &Arc<Sealed>,
+        record: &Signed<Record>,
+        holders: &mut [Option<Site>],
+        done: &mut [bool],
+        failed: &BTreeSet<NodeId>,
+    ) -> Vec<(NodeId, ClientError)> {
+        let record = Arc::new(record.clone());
+        let mut puts: JoinSet<(usize, Result<()>)> = JoinSet::new();
+        let mut waiting: BTreeMap<usize, (NodeId, AbortHandle)> = BTreeMap::new();
+        let mut failures = Vec::new();
+        for (i, holder) in holders.iter_mut().enumerate() {
+            let Some(id) = holder.as_ref().map(|site| site.node) else { continue };
+            let Some(node) = self.mesh.nodes.get(&id).map(Arc::clone) else {
+                *holder = None;
+                continue;
+            };
+            let (record, sealed, held) = (Arc::clone(&record), Arc::clone(sealed), done[i]);
+            let task = puts.spawn(async move {
+                let put = async {
+                    if held {
+                        node.request(&Request::Replace((*record).clone())).await.map(drop)
+                    } else {
+                        put(&node, &record, &sealed, i).await
+                    }
+                };
+                (i, put.await)
+            });
+            waiting.insert(i, (id, task));
+        }
+        let begin = Instant::now();
+        let mut took: Vec<Duration> = Vec::new();
+        while !waiting.is_empty() {
+            let patience = patience(&took, waiting.len());
+            let late = async {
+                match patience {
+                    Some(patience) => tokio::time::sleep_until((begin + patience).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                finished = puts.join_next() => match finished {
+                    Some(Ok((i, result))) => {
+                        let Some((node, _)) = waiting.remove(&i) else { continue };
+                        took.push(begin.elapsed());
+                        done[i] = result.is_ok();
+                        if let Err(error) = result {
+                            holders[i] = None;
+                            failures.push((node, error));
+                        }
+                    }
+                    // One that was given up.
+                    Some(Err(_)) => {}
+                    None => break,
+                },
+                () = late => {
+                    let slow: BTreeSet<NodeId> = waiting.values().map(|(node, _)| *node).collect();
+                    let others: BTreeSet<NodeId> = failed.union(&slow).copied().collect();
+                    let fixed: Vec<Site> =
+                        holders.iter().flatten().filter(|s| !slow.contains(&s.node)).cloned().collect();
+                    if !self.can_replace(sealed, &fixed, &others) {
+                        // Nobody else can take their place: late is better than never.
+                        took.clear();
+                        continue;
+                    }
+                    for (i, (node, task)) in std::mem::take(&mut waiting) {
+                        task.abort();
+                        holders[i] = None;
+                        done[i] = false;
+                        let what = format!("it was much slower than the others ({:?})", begin.elapsed());
+                        failures.push((node, ClientError::Node { node: node.short(), what }));
+                    }
+                }
+            }
+        }
+        puts.shutdown().await;
+        failures
+    }
 }
 
-async fn put(
-    node: &Node,
-    record: &Signed<Record>,
-    sealed: &Sealed,
-    i: usize,
-    len: usize,
-) -> Result<()> {
+/// How long after the beginning of a round those that still put are given up, if that can be said yet: when more
+/// than half have ended, a few times what the slower of these took.
+fn patience(took: &[Duration], waiting: usize) -> Option<Duration> {
+    let slowest = took.iter().max()?;
+    (took.len() > waiting).then(|| *slowest * SLOW_FACTOR + SLOW_GRACE)
+}
+
+async fn put(node: &Node, record: &Signed<Record>, sealed: &Sealed, i: usize) -> Result<()> {
+    let len = sealed.shard_len();
     let bytes = if i < sealed.k {
         &sealed.data[i * len..(i + 1) * len]
     } else {

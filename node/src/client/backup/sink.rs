@@ -1,9 +1,9 @@
 //! The source thread's side: items and content become chunks, known ones are skipped, and the item stream is
 //! chunked like a file. What the stream says is kept locally, to compare the next backup with.
 
-use super::{ChunkJob, Failure};
+use super::known::Known;
+use super::stages::{ChunkJob, Failure};
 use crate::cli::progress::Counters;
-use crate::client::index::Index;
 use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
 use crate::source::{Previous, PreviousFile, Report, Sink, SinkError, Source};
@@ -15,7 +15,6 @@ use protocol::item::{
     Stamp, encode_refs, path_cmp,
 };
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -44,12 +43,10 @@ impl Finished {
 
 pub(super) struct ChunkSink<'a> {
     chunker: Chunker,
-    index: &'a Index,
+    known: &'a Known,
     progress: &'a Counters,
     chunks: SyncSender<ChunkJob>,
     failure: &'a Failure,
-    /// Sent in this session; the index does not know them yet.
-    sent: BTreeSet<ChunkId>,
     buffer: Vec<u8>,
     writer: ItemWriter,
     stream: Vec<u8>,
@@ -67,7 +64,7 @@ fn stopped(error: impl std::fmt::Display) -> SinkError {
 impl<'a> ChunkSink<'a> {
     pub(super) fn new(
         vault: &Vault,
-        index: &'a Index,
+        known: &'a Known,
         progress: &'a Counters,
         chunks: SyncSender<ChunkJob>,
         failure: &'a Failure,
@@ -80,11 +77,10 @@ impl<'a> ChunkSink<'a> {
         let previous_out = BufWriter::new(File::create(&new_previous)?);
         Ok(Self {
             chunker: Chunker::new(&vault.secret),
-            index,
+            known,
             progress,
             chunks,
             failure,
-            sent: BTreeSet::new(),
             buffer: Vec::with_capacity(2 * CHUNK_MAX),
             writer: ItemWriter::default(),
             stream: Vec::new(),
@@ -138,7 +134,7 @@ impl<'a> ChunkSink<'a> {
     }
 
     fn is_known(&self, chunk: ChunkId) -> std::result::Result<bool, SinkError> {
-        Ok(self.sent.contains(&chunk) || self.index.find(chunk).map_err(stopped)?.is_some())
+        self.known.has(chunk).map_err(stopped)
     }
 
     fn store(&mut self, plain: &[u8]) -> std::result::Result<ChunkRef, SinkError> {
@@ -150,7 +146,7 @@ impl<'a> ChunkSink<'a> {
         if self.failure.is_set() {
             return Err(SinkError::Stopped("the backup failed".into()));
         }
-        self.sent.insert(id);
+        self.known.send(id);
         self.progress.new_bytes(plain.len() as u64);
         let job = ChunkJob { id, plain: plain.to_vec() };
         self.chunks.send(job).map_err(|_| SinkError::Stopped("the backup failed".into()))?;

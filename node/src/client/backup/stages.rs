@@ -1,0 +1,238 @@
+//! The stages between the source and the holders, and what flows between them.
+
+use super::Session;
+use super::known::Known;
+use super::place::{Placer, Sealed};
+use super::sink::{ChunkSink, Finished};
+use crate::cli::progress::Counters;
+use crate::client::buffers::Buffers;
+use crate::client::vault::Vault;
+use crate::client::{ClientError, Result};
+use crate::home::random;
+use crate::source::Source;
+use protocol::chunk::Compressor;
+use protocol::erasure::Codec;
+use protocol::id::{ChunkId, SessionId, ShardId};
+use protocol::index::IndexedPack;
+use protocol::pack::{PACK_LEN_MAX, PackBuilder, PackKind, UnsealedPack};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::Sender;
+
+/// Packs that are sealed and not yet with all their holders: 24 MiB each at 6 of 9.
+pub(super) const PACKS_INFLIGHT: usize = 3;
+/// Chunks that wait for a compressor, and as many for a pack: 1 MiB each at most.
+const CHUNKS_WAITING: usize = 8;
+
+/// A chunk on its way to a compressor.
+pub(super) struct ChunkJob {
+    pub(super) id: ChunkId,
+    pub(super) plain: Vec<u8>,
+}
+
+/// An encoded chunk on its way into a pack.
+struct Encoded {
+    id: ChunkId,
+    plain_len: u32,
+    bytes: Vec<u8>,
+}
+
+/// Says what went wrong first, to everybody.
+#[derive(Debug, Default)]
+pub(super) struct Failure {
+    failed: AtomicBool,
+    error: Mutex<Option<ClientError>>,
+}
+
+impl Failure {
+    pub(super) fn set(&self, error: ClientError) {
+        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take(&self) -> Option<ClientError> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Seals a pack, computes its parity, and names its shards: the work of a core for some ten milliseconds.
+pub(super) fn seal(
+    pack: UnsealedPack,
+    k: usize,
+    n: usize,
+    session: SessionId,
+    buffers: &Buffers,
+) -> Result<Sealed> {
+    let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
+    let sealed = pack.seal();
+    let len = sealed.bytes.len() / k;
+    let mut parity = buffers.take_filled(len * (n - k));
+    Codec::new(k, n).map_err(content)?.encode(&sealed.bytes, &mut parity).map_err(content)?;
+    let shards = sealed.bytes.chunks_exact(len).chain(parity.chunks_exact(len));
+    let shards = shards.map(|shard| ShardId(*blake3::hash(shard).as_bytes())).collect();
+    Ok(Sealed {
+        session,
+        nonce: sealed.nonce,
+        entries: sealed.entries,
+        data: sealed.bytes,
+        parity,
+        shards,
+        k,
+        n,
+    })
+}
+
+/// One source on its way through the stages.
+pub(super) struct Run {
+    pub(super) vault: Arc<Vault>,
+    pub(super) known: Arc<Known>,
+    pub(super) placer: Arc<Placer>,
+    pub(super) progress: Arc<Counters>,
+    pub(super) session: Session,
+    pub(super) previous: PathBuf,
+    pub(super) buffers: Arc<Buffers>,
+    pub(super) force: bool,
+    pub(super) failure: Arc<Failure>,
+}
+
+impl Run {
+    /// Runs the source to its end. Packs go to `placed` when all their holders have them; some may still be on
+    /// their way when this returns.
+    pub(super) fn run(
+        self,
+        source: &mut dyn Source,
+        runtime: &Handle,
+        placed: &Sender<IndexedPack>,
+    ) -> Result<Finished> {
+        let failure = Arc::clone(&self.failure);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+        let (chunks, waiting) = sync_channel::<ChunkJob>(CHUNKS_WAITING);
+        let waiting = Mutex::new(waiting);
+        let (encoded, packing) = sync_channel::<Encoded>(CHUNKS_WAITING);
+        let (filled, sealing) = sync_channel::<UnsealedPack>(0);
+        let sealing = Mutex::new(sealing);
+        let inflight = Arc::new(Semaphore::new(PACKS_INFLIGHT));
+        let plan = self.placer.plan();
+
+        std::thread::scope(|scope| {
+            for _ in 0..cores {
+                let (waiting, encoded) = (&waiting, encoded.clone());
+                scope.spawn(move || compress(waiting, &encoded));
+            }
+            drop(encoded);
+            let (failed, run) = (&*failure, &self);
+            scope.spawn(move || {
+                if let Err(error) = run.pack(&packing, &filled, plan.k) {
+                    failed.set(error);
+                }
+            });
+            for _ in 0..cores.min(2) {
+                let sealing = &sealing;
+                let placed = placed.clone();
+                let (failure, inflight) = (Arc::clone(&failure), Arc::clone(&inflight));
+                let (placer, progress) = (Arc::clone(&self.placer), Arc::clone(&self.progress));
+                let (session, buffers) = (self.session.id, Arc::clone(&self.buffers));
+                scope.spawn(move || {
+                    while let Some(pack) = next(sealing) {
+                        if failure.is_set() {
+                            continue;
+                        }
+                        let Ok(permit) = runtime.block_on(Arc::clone(&inflight).acquire_owned())
+                        else {
+                            return;
+                        };
+                        let sealed = match seal(pack, plan.k, plan.n, session, &buffers) {
+                            Ok(sealed) => sealed,
+                            Err(error) => {
+                                failure.set(error);
+                                continue;
+                            }
+                        };
+                        let (placer, progress) = (Arc::clone(&placer), Arc::clone(&progress));
+                        let (failure, placed) = (Arc::clone(&failure), placed.clone());
+                        runtime.spawn(async move {
+                            let bytes = (sealed.data.len() + sealed.parity.len()) as u64;
+                            match placer.place(sealed).await {
+                                Ok(pack) => {
+                                    progress.sent_bytes(bytes);
+                                    // Whoever lists packs ends early only on failure.
+                                    let _ = placed.send(pack).await;
+                                }
+                                Err(error) => failure.set(error),
+                            }
+                            drop(permit);
+                        });
+                    }
+                });
+            }
+            let sink = ChunkSink::new(
+                &self.vault,
+                &self.known,
+                &self.progress,
+                chunks,
+                &failure,
+                &self.previous,
+            )?;
+            sink.run(source, if self.force { None } else { Some(&self.previous) })
+        })
+    }
+
+    fn pack(
+        &self,
+        packing: &Receiver<Encoded>,
+        filled: &SyncSender<UnsealedPack>,
+        k: usize,
+    ) -> Result<()> {
+        let begin = || -> Result<PackBuilder> {
+            let buffer = self.buffers.take(PACK_LEN_MAX + k * 64);
+            Ok(PackBuilder::new(
+                PackKind::Content,
+                self.session.id,
+                &self.session.key,
+                random()?,
+                PACK_LEN_MAX,
+                buffer,
+            ))
+        };
+        let mut builder = begin()?;
+        for chunk in packing {
+            if !builder.fits(chunk.bytes.len()) {
+                let full = std::mem::replace(&mut builder, begin()?);
+                if filled.send(full.finish(k)).is_err() {
+                    return Ok(());
+                }
+            }
+            builder.append(chunk.id, chunk.plain_len, &chunk.bytes);
+        }
+        if !builder.is_empty() {
+            // When nobody seals any more, the reason is on record.
+            let _ = filled.send(builder.finish(k));
+        }
+        Ok(())
+    }
+}
+
+fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+fn compress(waiting: &Mutex<Receiver<ChunkJob>>, encoded: &SyncSender<Encoded>) {
+    let mut compressor = Compressor::default();
+    while let Some(ChunkJob { id, plain }) = next(waiting) {
+        let mut bytes = Vec::new();
+        compressor.encode(&plain, &mut bytes);
+        let chunk = Encoded { id, plain_len: plain.len() as u32, bytes };
+        if encoded.send(chunk).is_err() {
+            return;
+        }
+    }
+}
