@@ -141,20 +141,21 @@ impl Serving {
     }
 
     async fn receive(&mut self, len: u32) -> Result<(), LaneError> {
-        let mut left = len as usize;
-        let mut buffer = vec![0; PIECE.min(left)];
         let mut incoming = self.shared.store.begin(len);
-        while left > 0 {
-            let piece = PIECE.min(left);
-            self.lane.recv_exact(&mut buffer[..piece]).await?;
-            left -= piece;
-            // After a failure the rest is read and forgotten, so that the answer is heard.
-            if let Ok(file) = &mut incoming
-                && let Err(error) = file.write(&buffer[..piece])
-            {
+        let mut left = len;
+        while left > 0
+            && let Ok(file) = &mut incoming
+        {
+            let room = file.room();
+            let count = room.len();
+            self.lane.recv_exact(room).await?;
+            left -= count as u32;
+            if let Err(error) = file.take(count) {
                 incoming = Err(error);
             }
         }
+        // After a failure the rest is read and forgotten, so that the answer is heard.
+        self.drain(left).await?;
         let named = incoming.and_then(|file| Ok((file.name()?, file)));
         let input = match named {
             Ok((shard, file)) => {

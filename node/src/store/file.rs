@@ -15,6 +15,7 @@
 //! ```
 
 use super::StoreError;
+use super::direct::{BLOCK, Blocks, prefer_direct, write_blocks};
 use protocol::id::ShardId;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -22,16 +23,18 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"STRWSHRD";
 const VERSION: u8 = 1;
-const HEADER_LEN: u64 = 64;
+const HEADER_LEN: usize = 64;
 const NOTE_LEN_MAX: usize = 128 << 10;
+/// Bytes of an arriving shard in memory: whole blocks, written at once.
+const BUFFER_LEN: usize = 256 << 10;
 
 fn checksum(bytes: &[u8]) -> [u8; 16] {
     let hash = *blake3::hash(bytes).as_bytes();
     std::array::from_fn(|i| hash[i])
 }
 
-fn header(shard: ShardId, len: u32) -> [u8; HEADER_LEN as usize] {
-    let mut header = [0; HEADER_LEN as usize];
+fn header(shard: ShardId, len: u32) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
     header[..8].copy_from_slice(MAGIC);
     header[8] = VERSION;
     header[12..16].copy_from_slice(&len.to_le_bytes());
@@ -47,8 +50,15 @@ pub struct Incoming {
     path: PathBuf,
     file: File,
     hasher: blake3::Hasher,
-    written: u64,
     len: u32,
+    /// Bytes of the data that have arrived.
+    arrived: u64,
+    /// What is on its way to the file: from `at` on, `filled` bytes.
+    buffer: Blocks,
+    at: u64,
+    filled: usize,
+    /// The file's first block, which waits for the header, once the buffer has moved on.
+    first: Option<Blocks>,
     kept: bool,
 }
 
@@ -60,55 +70,108 @@ impl Incoming {
             .mode(0o600)
             .open(&path)
             .map_err(StoreError::io(&path))?;
-        let incoming =
-            Self { path, file, hasher: blake3::Hasher::new(), written: 0, len, kept: false };
+        let whole = HEADER_LEN + len as usize;
+        let incoming = Self {
+            path,
+            file,
+            hasher: blake3::Hasher::new(),
+            len,
+            arrived: 0,
+            buffer: Blocks::new(whole.min(BUFFER_LEN)),
+            at: 0,
+            filled: HEADER_LEN,
+            first: None,
+            kept: false,
+        };
         // A full disk is known before the bytes have crossed the network. File systems that cannot
         // reserve space say so, and the write will tell.
         let reserve = rustix::fs::fallocate(
             &incoming.file,
             rustix::fs::FallocateFlags::KEEP_SIZE,
             0,
-            HEADER_LEN + u64::from(len),
+            whole as u64,
         );
         if reserve == Err(rustix::io::Errno::NOSPC) {
             return Err(StoreError::Full { free: 0, needed: u64::from(len) });
         }
+        prefer_direct(&incoming.file);
         Ok(incoming)
     }
 
-    /// Takes further bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let found = self.written + bytes.len() as u64;
-        if found > u64::from(self.len) {
+    /// Where the next bytes go: as many as are wanted at once, none when all have arrived. What was put there
+    /// counts with [`Incoming::take`].
+    pub fn room(&mut self) -> &mut [u8] {
+        let left = (u64::from(self.len) - self.arrived) as usize;
+        let free = &mut self.buffer.bytes_mut()[self.filled..];
+        let wanted = free.len().min(left);
+        &mut free[..wanted]
+    }
+
+    /// Takes the first `count` bytes of the room.
+    pub fn take(&mut self, count: usize) -> Result<(), StoreError> {
+        let end = self.filled + count;
+        let found = self.arrived + count as u64;
+        let Some(bytes) =
+            self.buffer.bytes().get(self.filled..end).filter(|_| found <= u64::from(self.len))
+        else {
             return Err(StoreError::Length { found, expected: u64::from(self.len) });
-        }
+        };
         self.hasher.update(bytes);
-        self.file
-            .write_all_at(bytes, HEADER_LEN + self.written)
+        (self.arrived, self.filled) = (found, end);
+        if end == self.buffer.bytes().len() && found < u64::from(self.len) {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the buffer, which is full, but for the file's first block.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        let full = self.buffer.bytes();
+        let from = if self.at == 0 { BLOCK } else { 0 };
+        if self.at == 0 {
+            let mut first = Blocks::new(BLOCK);
+            first.bytes_mut().copy_from_slice(&full[..BLOCK]);
+            self.first = Some(first);
+        }
+        write_blocks(&self.file, &full[from..], self.at + from as u64)
             .map_err(StoreError::io(&self.path))?;
-        self.written = found;
+        self.at += full.len() as u64;
+        self.filled = 0;
         Ok(())
     }
 
     /// The name of what arrived, once all of it has.
     pub fn name(&self) -> Result<ShardId, StoreError> {
         let expected = u64::from(self.len);
-        if self.written != expected {
-            return Err(StoreError::Length { found: self.written, expected });
+        if self.arrived != expected {
+            return Err(StoreError::Length { found: self.arrived, expected });
         }
         Ok(ShardId(*self.hasher.finalize().as_bytes()))
     }
 
-    /// Writes what stands around the data. The file is complete after that, and not yet synced.
-    pub(super) fn complete(&self, shard: ShardId, note: &[u8]) -> Result<(), StoreError> {
-        let io = || StoreError::io(&self.path);
-        let end = HEADER_LEN + u64::from(self.len);
-        let mut trailer = Vec::with_capacity(20 + note.len());
-        trailer.extend_from_slice(&(note.len() as u32).to_le_bytes());
-        trailer.extend_from_slice(&checksum(note));
-        trailer.extend_from_slice(note);
-        self.file.write_all_at(&trailer, end).map_err(io())?;
-        self.file.write_all_at(&header(shard, self.len), 0).map_err(io())
+    /// Writes the rest, and what stands around the data. The file is complete after that, and not yet synced.
+    pub(super) fn complete(&mut self, shard: ShardId, note: &[u8]) -> Result<(), StoreError> {
+        let rest = self.filled + 20 + note.len();
+        let mut last = Blocks::new(rest);
+        let bytes = last.bytes_mut();
+        bytes[..self.filled].copy_from_slice(&self.buffer.bytes()[..self.filled]);
+        let trailer = &mut bytes[self.filled..];
+        trailer[..4].copy_from_slice(&(note.len() as u32).to_le_bytes());
+        trailer[4..20].copy_from_slice(&checksum(note));
+        trailer[20..20 + note.len()].copy_from_slice(note);
+        let first = match &mut self.first {
+            Some(first) => first.bytes_mut(),
+            None => &mut *bytes,
+        };
+        first[..HEADER_LEN].copy_from_slice(&header(shard, self.len));
+        let end = self.at + rest as u64;
+        let written = write_blocks(&self.file, last.bytes(), self.at).and_then(|()| {
+            if let Some(first) = &self.first {
+                write_blocks(&self.file, first.bytes(), 0)?;
+            }
+            self.file.set_len(end)
+        });
+        written.map_err(StoreError::io(&self.path))
     }
 
     /// Syncs the file and gives it its place.
@@ -148,14 +211,14 @@ impl ShardReader {
             Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
         };
         let damaged = |what| StoreError::Damaged { shard, what };
-        let mut found = [0; HEADER_LEN as usize];
+        let mut found = [0; HEADER_LEN];
         file.read_exact_at(&mut found, 0).map_err(|_| damaged("it has no header"))?;
         let len = u32::from_le_bytes([found[12], found[13], found[14], found[15]]);
         if found != header(shard, len) {
             return Err(damaged("its header is not that of this shard"));
         }
         let size = file.metadata().map_err(StoreError::io(path))?.len();
-        if size < HEADER_LEN + u64::from(len) {
+        if size < HEADER_LEN as u64 + u64::from(len) {
             return Err(damaged("it is too short"));
         }
         Ok(Self { shard, path: path.to_owned(), file, len })
@@ -180,14 +243,14 @@ impl ShardReader {
             return Err(StoreError::Length { found: u64::from(self.len), expected: end });
         }
         self.file
-            .read_exact_at(buffer, HEADER_LEN + u64::from(offset))
+            .read_exact_at(buffer, HEADER_LEN as u64 + u64::from(offset))
             .map_err(StoreError::io(&self.path))
     }
 
     /// What was written behind the data.
     pub fn note(&self) -> Result<Vec<u8>, StoreError> {
         let damaged = |what| StoreError::Damaged { shard: self.shard, what };
-        let end = HEADER_LEN + u64::from(self.len);
+        let end = HEADER_LEN as u64 + u64::from(self.len);
         let mut head = [0; 20];
         self.file.read_exact_at(&mut head, end).map_err(|_| damaged("it has no note"))?;
         let (len, sum) = head.split_at(4);

@@ -13,6 +13,7 @@
 //! ```
 
 mod committer;
+mod direct;
 mod file;
 mod mark;
 #[cfg(test)]

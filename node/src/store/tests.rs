@@ -21,12 +21,22 @@ fn row(key: u64, value: &[u8]) -> Write {
     Write { table: Table::Held, key: key.to_be_bytes().to_vec(), value: Some(value.to_vec()) }
 }
 
+/// Takes bytes as they come from a network, some at a time.
+fn take(incoming: &mut Incoming, mut bytes: &[u8]) -> Result<(), StoreError> {
+    while !bytes.is_empty() {
+        let room = incoming.room();
+        let count = room.len().min(bytes.len()).min(10_000);
+        room[..count].copy_from_slice(&bytes[..count]);
+        incoming.take(count)?;
+        bytes = &bytes[count..];
+    }
+    Ok(())
+}
+
 fn put(store: &Store, seed: u64, len: usize) -> Result<ShardId, StoreError> {
     let bytes = data(seed, len);
     let mut incoming = store.begin(len as u32)?;
-    for piece in bytes.chunks(10_000) {
-        incoming.write(piece)?;
-    }
+    take(&mut incoming, &bytes)?;
     let shard = incoming.name()?;
     let batch = Batch {
         writes: vec![row(seed, &shard.0)],
@@ -65,11 +75,28 @@ fn a_shard_that_is_not_committed_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), options()).unwrap();
     let mut incoming = store.begin(10).unwrap();
-    incoming.write(&[1; 5]).unwrap();
+    take(&mut incoming, &[1; 5]).unwrap();
     assert!(matches!(incoming.name(), Err(StoreError::Length { found: 5, expected: 10 })));
-    assert!(matches!(incoming.write(&[1; 6]), Err(StoreError::Length { .. })));
+    assert_eq!(incoming.room().len(), 5);
+    assert!(matches!(incoming.take(6), Err(StoreError::Length { .. })));
     drop(incoming);
     assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
+}
+
+#[test]
+fn shards_of_every_length_are_files_as_they_were_drawn() {
+    // Around the lengths at which blocks and buffers end.
+    let edges = [4096 - 64, 4096, 256 << 10, (256 << 10) - 64, (512 << 10) - 64, 3 << 20];
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let store = Store::open(dir.path(), options()).unwrap();
+    for (seed, len) in edges.into_iter().flat_map(|edge| edge - 2..edge + 3).enumerate() {
+        let shard = put(&store, seed as u64, len).unwrap();
+        check(&store, seed as u64, len, shard);
+        let file = fs::read(store.shared.path_of(shard)).unwrap();
+        assert_eq!(file.len(), 64 + len + 20 + 4);
+        assert_eq!(&file[..8], b"STRWSHRD");
+        assert!(file[64..64 + len] == data(seed as u64, len));
+    }
 }
 
 #[test]
