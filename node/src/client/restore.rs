@@ -5,10 +5,10 @@
 //! written to its file, which has a temporary name until it is complete.
 
 use super::backup::{ROOT_CONTEXT, SUMMARY_CONTEXT, SnapshotInfo};
-use super::index::{Index, Location};
+use super::index::Index;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
-use super::packs::Packs;
+use super::packs::{Need, Packs};
 use super::recipients::Identities;
 use super::vault::Vault;
 use super::{ClientError, Result};
@@ -30,8 +30,6 @@ const WINDOW_FILES: usize = 256;
 const WINDOW_CHUNKS: usize = 4096;
 /// Packs being read at once: 16 to 40 MiB each.
 const PACKS_AT_ONCE: usize = 2;
-/// Of a pack of which less than one part in this many is needed, only the ranges are read.
-const RANGES_BELOW: usize = 4;
 /// Chunks of the item stream read ahead.
 const AHEAD: usize = 4;
 
@@ -83,9 +81,8 @@ struct Target {
     file: Mutex<Option<OpenFile>>,
 }
 
-struct Need {
-    chunk: ChunkRef,
-    location: Location,
+/// Where a chunk goes.
+struct Place {
     file: Arc<Target>,
     at: u64,
 }
@@ -93,7 +90,7 @@ struct Need {
 #[derive(Default)]
 struct Window {
     files: Vec<Arc<Target>>,
-    needs: BTreeMap<u64, Vec<Need>>,
+    needs: BTreeMap<u64, Vec<Need<Place>>>,
     chunks: usize,
 }
 
@@ -269,7 +266,8 @@ impl Reader {
             if location.plain_len != chunk.len {
                 return Err(ClientError::Content(format!("chunk {} has another length", chunk.id)));
             }
-            let need = Need { chunk, location, file: Arc::clone(file), at };
+            let what = Place { file: Arc::clone(file), at };
+            let need = Need { chunk: chunk.id, location, what };
             window.needs.entry(location.pack).or_default().push(need);
             window.chunks += 1;
             at += u64::from(chunk.len);
@@ -308,44 +306,21 @@ async fn fill_pack(
     packs: &Packs,
     index: &Index,
     pack: u64,
-    needs: Vec<Need>,
+    needs: Vec<Need<Place>>,
     progress: &Counters,
 ) -> Result<()> {
-    let info = index.pack(pack)?;
-    let needed: usize = needs.iter().map(|need| need.location.len as usize).sum();
-    if needed * RANGES_BELOW < usize::from(info.k) * info.shard_len as usize {
-        for need in &needs {
-            let plain = packs.read_chunk(index, need.chunk).await?;
-            write(need, &plain)?;
-            progress.bytes(plain.len() as u64);
-        }
-        return Ok(());
-    }
-    let opener = packs.opener(&info)?;
-    let whole = packs.pack(info.stripe).await?;
-    tokio::task::block_in_place(|| {
-        let (mut sealed, mut plain) = (Vec::new(), Vec::new());
-        for need in &needs {
-            let Location { offset, len, .. } = need.location;
-            let range = offset as usize..(offset + len) as usize;
-            let bytes = whole
-                .bytes
-                .get(range)
-                .ok_or_else(|| ClientError::Content("a short pack".into()))?;
-            sealed.clear();
-            sealed.extend_from_slice(bytes);
-            packs.open_chunk(&opener, need.chunk.id, &need.location, &mut sealed, &mut plain)?;
-            write(need, &plain)?;
-            progress.bytes(plain.len() as u64);
-        }
+    let take = |need: &Need<Place>, plain: &[u8]| {
+        write(&need.what, plain)?;
+        progress.bytes(plain.len() as u64);
         Ok(())
-    })
+    };
+    packs.read_chunks(index, pack, &needs, take).await
 }
 
-fn write(need: &Need, plain: &[u8]) -> Result<()> {
-    let file = need.file.file.lock().unwrap_or_else(PoisonError::into_inner);
+fn write(place: &Place, plain: &[u8]) -> Result<()> {
+    let file = place.file.file.lock().unwrap_or_else(PoisonError::into_inner);
     match &*file {
-        Some(file) => Ok(file.write_at(need.at, plain)?),
+        Some(file) => Ok(file.write_at(place.at, plain)?),
         None => Err(ClientError::Content("a file was finished too early".into())),
     }
 }

@@ -1,0 +1,184 @@
+//! Chunks: whole packs where much of one is needed, else the spans that hold what is needed.
+
+use super::Packs;
+use crate::client::index::{Index, Location};
+use crate::client::{ClientError, Result};
+use futures::StreamExt;
+use protocol::chunk::decode_chunk;
+use protocol::id::ChunkId;
+use protocol::item::ChunkRef;
+use protocol::pack::PackOpener;
+
+/// Of a pack of which less than one part in this many is needed, only spans are read.
+const SPANS_BELOW: usize = 4;
+/// What lies between two chunks is read along when it is shorter: that is quicker than asking again.
+const GAP: usize = 64 << 10;
+/// Spans of a pack asked for at once.
+const SPANS_AT_ONCE: usize = 4;
+
+/// Chunks of a pack that are read together.
+#[derive(Debug)]
+struct Span {
+    from: usize,
+    to: usize,
+    /// Which of those needed.
+    needs: Vec<usize>,
+}
+
+/// A chunk that somebody needs.
+#[derive(Debug)]
+pub struct Need<T> {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Where it lies.
+    pub location: Location,
+    /// What it is needed for.
+    pub what: T,
+}
+
+impl<T> Need<T> {
+    fn from(&self) -> usize {
+        self.location.offset as usize
+    }
+
+    fn to(&self) -> usize {
+        self.from() + self.location.len as usize
+    }
+}
+
+impl Packs {
+    /// Reads one chunk.
+    pub async fn read_chunk(&self, index: &Index, chunk: ChunkRef) -> Result<Vec<u8>> {
+        let location = index.find(chunk.id)?.ok_or(ClientError::NoChunk(chunk.id))?;
+        let mut found = Vec::new();
+        let need = Need { chunk: chunk.id, location, what: () };
+        let take = |_: &Need<()>, plain: &[u8]| {
+            found.extend_from_slice(plain);
+            Ok(())
+        };
+        self.read_chunks(index, location.pack, &[need], take).await?;
+        Ok(found)
+    }
+
+    /// Reads chunks of one pack, in no particular order: each is verified by its name before `take` gets it.
+    pub async fn read_chunks<T: Sync>(
+        &self,
+        index: &Index,
+        pack: u64,
+        needs: &[Need<T>],
+        mut take: impl FnMut(&Need<T>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let info = index.pack(pack)?;
+        let opener = self.opener(&info)?;
+        let needed: usize = needs.iter().map(|need| need.location.len as usize).sum();
+        let all = usize::from(info.k) * info.shard_len as usize;
+        let mut plain = Vec::new();
+        let mut missing: Vec<usize> = Vec::new();
+        if needed * SPANS_BELOW >= all || self.is_near(info.stripe).await {
+            missing.extend(0..needs.len());
+        } else {
+            let spans = spans(needs);
+            let lens: Vec<(usize, usize)> =
+                spans.iter().map(|span| (span.from, span.to - span.from)).collect();
+            let reads = lens.into_iter().enumerate().map(|(number, (from, len))| async move {
+                (number, self.read_range(info.stripe, from, len).await)
+            });
+            let mut reads = futures::stream::iter(reads).buffer_unordered(SPANS_AT_ONCE);
+            while let Some((number, read)) = reads.next().await {
+                let span = &spans[number];
+                let Ok(bytes) = read else {
+                    missing.extend(&span.needs);
+                    continue;
+                };
+                tokio::task::block_in_place(|| {
+                    for &i in &span.needs {
+                        let need = &needs[i];
+                        let range = need.from() - span.from..need.to() - span.from;
+                        // What was read is not verified until it opens.
+                        match self.open_chunk(&opener, need, &bytes[range], &mut plain) {
+                            Ok(()) => take(need, &plain)?,
+                            Err(_) => missing.push(i),
+                        }
+                    }
+                    Result::Ok(())
+                })?;
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let whole = self.pack(info.stripe).await?;
+        tokio::task::block_in_place(|| {
+            for need in missing.into_iter().map(|i| &needs[i]) {
+                let short = || ClientError::Content("a short pack".into());
+                let sealed = whole.bytes.get(need.from()..need.to()).ok_or_else(short)?;
+                self.open_chunk(&opener, need, sealed, &mut plain)?;
+                take(need, &plain)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Opens a chunk, and checks that it is the one named.
+    fn open_chunk<T>(
+        &self,
+        opener: &PackOpener,
+        need: &Need<T>,
+        sealed: &[u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<()> {
+        let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
+        let mut sealed = sealed.to_vec();
+        let encoded =
+            opener.open_chunk(need.location.number, &mut sealed).map_err(|e| content(&e))?;
+        decode_chunk(encoded, need.location.plain_len, plain).map_err(|e| content(&e))?;
+        self.chunker.check(need.chunk, plain).map_err(|e| content(&e))
+    }
+}
+
+/// What is to be read, with what lies close together in one.
+fn spans<T>(needs: &[Need<T>]) -> Vec<Span> {
+    let mut sorted: Vec<usize> = (0..needs.len()).collect();
+    sorted.sort_by_key(|&i| needs[i].from());
+    let mut spans: Vec<Span> = Vec::new();
+    for i in sorted {
+        let need = &needs[i];
+        match spans.last_mut() {
+            Some(span) if need.from() <= span.to + GAP => {
+                span.to = span.to.max(need.to());
+                span.needs.push(i);
+            }
+            _ => spans.push(Span { from: need.from(), to: need.to(), needs: vec![i] }),
+        }
+    }
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn need(offset: u32, len: u32) -> Need<()> {
+        let location = Location { pack: 0, number: 0, offset, len, plain_len: len };
+        Need { chunk: ChunkId([0; 32]), location, what: () }
+    }
+
+    proptest! {
+        #[test]
+        fn spans_hold_every_need_and_little_else(
+            places in prop::collection::vec((0u32..8 << 20, 1u32..300_000), 1..50)
+        ) {
+            let needs: Vec<Need<()>> = places.iter().map(|&(at, len)| need(at, len)).collect();
+            let spans = spans(&needs);
+            prop_assert_eq!(spans.iter().map(|span| span.needs.len()).sum::<usize>(), needs.len());
+            for span in &spans {
+                let held = |&i: &usize| span.from <= needs[i].from() && needs[i].to() <= span.to;
+                prop_assert!(span.needs.iter().all(held));
+            }
+            for pair in spans.windows(2) {
+                prop_assert!(pair[0].to + GAP < pair[1].from);
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Shards: whole packs from any k of them, and ranges of them where no more is needed.
+
+use super::{Pack, Packs};
+use crate::client::mesh::Node;
+use crate::client::{ClientError, Result};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use protocol::erasure::{Codec, Slot};
+use protocol::id::{ShardId, StripeId};
+use protocol::record::Record;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
+
+/// A holder is asked for a shard in place of another one when that takes so many times what packs took lately,
+const PATIENCE: u32 = 3;
+/// but not before this.
+const PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// Longer than any transfer: the watchdog of lanes ends those that do not move.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
+/// Packs kept for whoever needs them next: 16 MiB each.
+const KEPT: usize = 3;
+
+/// Packs read lately, or being read: who needs one that is on its way waits for it.
+#[derive(Default)]
+pub(super) struct Lately(VecDeque<(StripeId, Arc<OnceCell<Arc<Pack>>>)>);
+
+impl Lately {
+    fn find(&mut self, stripe: StripeId) -> Arc<OnceCell<Arc<Pack>>> {
+        let at = self.0.iter().position(|(kept, _)| *kept == stripe);
+        let entry = at.and_then(|at| self.0.remove(at)).unwrap_or((stripe, Arc::default()));
+        let cell = Arc::clone(&entry.1);
+        self.0.push_front(entry);
+        self.0.truncate(KEPT);
+        cell
+    }
+
+    fn has(&self, stripe: StripeId) -> bool {
+        self.0.iter().any(|(kept, _)| *kept == stripe)
+    }
+}
+
+impl Packs {
+    /// A whole pack, verified shard by shard.
+    pub async fn pack(&self, stripe: StripeId) -> Result<Arc<Pack>> {
+        let cell = self.lately.lock().await.find(stripe);
+        let pack = cell.get_or_try_init(|| async { Ok(Arc::new(self.fetch(stripe).await?)) });
+        pack.await.map(Arc::clone)
+    }
+
+    /// Whether the pack is here, or on its way.
+    pub(super) async fn is_near(&self, stripe: StripeId) -> bool {
+        self.lately.lock().await.has(stripe)
+    }
+
+    /// A whole pack from any k shards: data shards where they can be had, each read to its place. Every
+    /// shard is verified by its name. Where a holder is slow, a shard from another one is asked for as well.
+    async fn fetch(&self, stripe: StripeId) -> Result<Pack> {
+        let record = self.record(stripe).await?;
+        let (k, n) = (usize::from(record.stripe.k), usize::from(record.stripe.n));
+        let len = record.stripe.shard_len as usize;
+        let mut pack =
+            Pack { bytes: self.buffers.take_filled(k * len), buffers: Arc::clone(&self.buffers) };
+        let holder = |i: usize| self.holder(record.holders[i]);
+        let is_ready = |i: usize| holder(i).is_some_and(|node| !node.is_resting());
+        // Those at rest come last, data shards as well: each is read to its place after all.
+        let mut spares: VecDeque<usize> = (k..n).filter(|&i| is_ready(i)).collect();
+        let resting = (0..n).filter(|&i| holder(i).is_some() && !is_ready(i));
+        spares.extend(resting);
+        let mut places: Vec<Option<&mut [u8]>> =
+            pack.bytes.chunks_exact_mut(len).map(Some).collect();
+        let mut start = |i: usize| {
+            let room = match places.get_mut(i).and_then(Option::take) {
+                Some(place) => Room::Data(place),
+                None => Room::Parity(self.buffers.take_filled(len)),
+            };
+            Some(fetch_shard(holder(i)?, i, record.stripe.shards[i], room))
+        };
+        let mut reads = FuturesUnordered::new();
+        let mut present = vec![false; n];
+        let mut parity: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        reads.extend((0..k).filter(|&i| is_ready(i)).filter_map(&mut start));
+        while reads.len() < k
+            && let Some(i) = spares.pop_front()
+        {
+            reads.extend(start(i));
+        }
+        let (begin, mut found, mut hedged) = (Instant::now(), 0, false);
+        let patience = (self.lately() * PATIENCE).max(PATIENCE_MIN);
+        while found < k {
+            let late = tokio::time::sleep(if hedged { FOREVER } else { patience });
+            let next = tokio::select! {
+                next = reads.next() => next,
+                () = late => {
+                    // Whoever is this late may never answer.
+                    hedged = true;
+                    let missing = k - found;
+                    let further: Vec<usize> = spares.drain(..missing.min(spares.len())).collect();
+                    reads.extend(further.into_iter().filter_map(&mut start));
+                    continue;
+                }
+            };
+            let Some((i, room, fetched)) = next else { break };
+            match fetched {
+                Ok(()) => {
+                    present[i] = true;
+                    found += 1;
+                    if let Room::Parity(bytes) = room {
+                        parity.insert(i, bytes);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, stripe = stripe.short(), shard = i, "a shard cannot be read");
+                    if let Some(node) = holder(i)
+                        && !matches!(error, ClientError::Refused { .. })
+                    {
+                        node.rest();
+                    }
+                    reads.extend(spares.pop_front().and_then(&mut start));
+                }
+            }
+        }
+        drop(reads);
+        self.took(begin.elapsed());
+        if hedged {
+            let late = (0..n).filter(|&i| is_ready(i) && !present[i] && !spares.contains(&i));
+            late.filter_map(holder).for_each(|node| node.rest());
+        }
+        if found < k {
+            return Err(ClientError::Destroyed { stripe, found, needed: k });
+        }
+        tokio::task::block_in_place(|| rebuild(k, &mut pack.bytes, &mut parity, &present))?;
+        for bytes in parity.into_values() {
+            self.buffers.give(bytes);
+        }
+        Ok(pack)
+    }
+
+    /// What packs took lately.
+    fn lately(&self) -> Duration {
+        Duration::from_millis(self.lately_ms.load(Ordering::Relaxed))
+    }
+
+    fn took(&self, time: Duration) {
+        let mean = (self.lately() + time) / 2;
+        self.lately_ms.store(mean.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of a pack from its data shards, not verified. What a data shard's holder does not give is rebuilt
+    /// from the same range of other shards.
+    pub(super) async fn read_range(
+        &self,
+        stripe: StripeId,
+        offset: usize,
+        len: usize,
+    ) -> Result<Vec<u8>> {
+        let record = self.record(stripe).await?;
+        let shard_len = record.stripe.shard_len as usize;
+        let mut bytes = vec![0; len];
+        let (mut at, mut rest) = (offset, &mut bytes[..]);
+        while !rest.is_empty() {
+            let (i, from) = (at / shard_len, at % shard_len);
+            let (piece, further) = rest.split_at_mut((shard_len - from).min(rest.len()));
+            if i >= usize::from(record.stripe.k) {
+                return Err(ClientError::Content("a chunk beyond the end of its pack".into()));
+            }
+            if self.read_piece(&record, i, from, piece).await.is_err() {
+                self.rebuild_piece(&record, i, from, piece).await?;
+            }
+            at += piece.len();
+            rest = further;
+        }
+        Ok(bytes)
+    }
+
+    async fn read_piece(
+        &self,
+        record: &Record,
+        i: usize,
+        from: usize,
+        piece: &mut [u8],
+    ) -> Result<()> {
+        let stripe = record.stripe.id();
+        let node = self.holder(record.holders[i]).ok_or(ClientError::NoRecord(stripe))?;
+        if node.is_resting() {
+            return Err(ClientError::NoRecord(stripe));
+        }
+        let read = node.get(record.stripe.shards[i], from as u32, piece);
+        let patience = (self.lately() * PATIENCE).max(PATIENCE_MIN);
+        let Ok(read) = tokio::time::timeout(patience, read).await else {
+            node.rest();
+            return Err(ClientError::NoRecord(stripe));
+        };
+        read
+    }
+
+    /// The code works byte by byte: a range of one shard follows from the same range of any k others.
+    async fn rebuild_piece(
+        &self,
+        record: &Record,
+        missing: usize,
+        from: usize,
+        piece: &mut [u8],
+    ) -> Result<()> {
+        let (k, n) = (usize::from(record.stripe.k), usize::from(record.stripe.n));
+        let mut columns = vec![Vec::new(); n];
+        columns[..k].fill(vec![0; piece.len()]);
+        let mut present = vec![false; n];
+        let mut others = (0..n).filter(|&i| i != missing);
+        let mut reads = FuturesUnordered::new();
+        let len = piece.len();
+        let read = |i: usize| async move {
+            let mut column = vec![0; len];
+            (i, self.read_piece(record, i, from, &mut column).await.map(|()| column))
+        };
+        reads.extend(others.by_ref().take(k).map(read));
+        while let Some((i, read_column)) = reads.next().await {
+            match read_column {
+                Ok(column) => {
+                    columns[i] = column;
+                    present[i] = true;
+                }
+                Err(_) => reads.extend(others.next().map(read)),
+            }
+        }
+        drop(reads);
+        let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
+        let slots = columns.iter_mut().zip(&present);
+        let slots = slots.map(|(bytes, &present)| Slot { bytes, present });
+        Codec::new(k, n).map_err(content)?.reconstruct(&mut slots.collect::<Vec<_>>()).map_err(
+            |_| ClientError::Destroyed {
+                stripe: record.stripe.id(),
+                found: present.iter().filter(|&&present| present).count(),
+                needed: k,
+            },
+        )?;
+        piece.copy_from_slice(&columns[missing]);
+        Ok(())
+    }
+}
+
+/// Where a shard is read to.
+enum Room<'a> {
+    Data(&'a mut [u8]),
+    Parity(Vec<u8>),
+}
+
+async fn fetch_shard<'a>(
+    node: &Node,
+    i: usize,
+    shard: ShardId,
+    mut room: Room<'a>,
+) -> (usize, Room<'a>, Result<()>) {
+    let bytes = match &mut room {
+        Room::Data(bytes) => &mut **bytes,
+        Room::Parity(bytes) => bytes,
+    };
+    let mut fetched = node.get(shard, 0, bytes).await;
+    if fetched.is_ok() && tokio::task::block_in_place(|| *blake3::hash(bytes).as_bytes()) != shard.0
+    {
+        fetched = Err(ClientError::Node {
+            node: node.id.short(),
+            what: format!("it serves other bytes as shard {shard}"),
+        });
+    }
+    (i, room, fetched)
+}
+
+/// Fills in the data shards that are missing in `bytes`.
+fn rebuild(
+    k: usize,
+    bytes: &mut [u8],
+    parity: &mut BTreeMap<usize, Vec<u8>>,
+    present: &[bool],
+) -> Result<()> {
+    if present[..k].iter().all(|&present| present) {
+        return Ok(());
+    }
+    let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
+    let n = present.len();
+    let codec = Codec::new(k, n).map_err(content)?;
+    // Parity that is missing is not computed and needs no room.
+    for i in k..n {
+        parity.entry(i).or_default();
+    }
+    let data = bytes.chunks_exact_mut(bytes.len() / k);
+    let shards = data.chain(parity.values_mut().map(Vec::as_mut_slice));
+    let slots = shards.zip(present).map(|(bytes, &present)| Slot { bytes, present });
+    codec.reconstruct(&mut slots.collect::<Vec<_>>()).map_err(content)
+}
