@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod config;
+mod direct;
 mod git;
 pub mod home;
 pub mod logging;

@@ -185,23 +185,24 @@ fn store(plain: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(plain);
 }
 
-/// Decodes a chunk that is `len` bytes long into `out`, replacing what is there.
-pub fn decode_chunk(encoded: &[u8], len: u32, out: &mut Vec<u8>) -> Result<(), ChunkError> {
+/// Decodes a chunk that is `len` bytes long. One that is not compressed is where it was; else it is in `room`,
+/// in place of what was there.
+pub fn decode_chunk<'a>(
+    encoded: &'a [u8],
+    len: u32,
+    room: &'a mut Vec<u8>,
+) -> Result<&'a [u8], ChunkError> {
     let (flag, bytes) = encoded.split_first().ok_or(ChunkError::Encoding)?;
     if len as usize > CHUNK_MAX {
         return Err(ChunkError::Length(len));
     }
-    out.clear();
     match flag {
-        0 if bytes.len() == len as usize => {
-            out.extend_from_slice(bytes);
-            Ok(())
-        }
+        0 if bytes.len() == len as usize => Ok(bytes),
         0 => Err(ChunkError::Length(len)),
         1 => {
-            out.resize(len as usize, 0);
-            match zstd::bulk::decompress_to_buffer(bytes, &mut out[..]) {
-                Ok(found) if found == len as usize => Ok(()),
+            room.resize(len as usize, 0);
+            match zstd::bulk::decompress_to_buffer(bytes, &mut room[..]) {
+                Ok(found) if found == len as usize => Ok(room),
                 _ => Err(ChunkError::Length(len)),
             }
         }
@@ -285,16 +286,15 @@ mod tests {
             plain.truncate(CHUNK_MAX);
             let (mut encoded, mut out) = (Vec::new(), Vec::new());
             Compressor::default().encode(&plain, &mut encoded);
-            decode_chunk(&encoded, plain.len() as u32, &mut out).unwrap();
-            prop_assert_eq!(&out, &plain);
+            prop_assert_eq!(decode_chunk(&encoded, plain.len() as u32, &mut out).unwrap(), &plain[..]);
             prop_assert!(decode_chunk(&encoded, plain.len() as u32 + 1, &mut out).is_err());
         }
 
         #[test]
         fn hostile_bytes_are_refused(bytes: Vec<u8>, len: u32) {
             let mut out = Vec::new();
-            if decode_chunk(&bytes, len, &mut out).is_ok() {
-                prop_assert_eq!(out.len(), len as usize);
+            if let Ok(plain) = decode_chunk(&bytes, len, &mut out) {
+                prop_assert_eq!(plain.len(), len as usize);
             }
         }
     }

@@ -133,16 +133,17 @@ impl Packs {
         let header = PackHeader::decode(&pack.bytes).map_err(|e| content(&e))?;
         let opener = PackOpener::for_pack(&header, &self.index_key).map_err(|e| content(&e))?;
         let entries = opener.open_table(&pack.bytes).map_err(|e| content(&e))?;
-        let (mut block, mut plain) = (Vec::new(), Vec::new());
+        let (mut block, mut room) = (Vec::new(), Vec::new());
         for (number, entry) in entries.iter().enumerate() {
             let range = entry.offset as usize..(entry.offset + entry.len) as usize;
             let mut sealed = pack.bytes[range].to_vec();
             let encoded = opener.open_chunk(number as u32, &mut sealed).map_err(|e| content(&e))?;
-            decode_chunk(encoded, entry.plain_len, &mut plain).map_err(|e| content(&e))?;
+            let plain =
+                decode_chunk(encoded, entry.plain_len, &mut room).map_err(|e| content(&e))?;
             if block.len() + plain.len() > BLOCK_LEN_MAX {
                 return Err(content(&"an index block that is too long"));
             }
-            block.extend_from_slice(&plain);
+            block.extend_from_slice(plain);
         }
         IndexBlock::decode(&block).map_err(|e| content(&e))
     }

@@ -5,8 +5,10 @@
 //! then it is `.strewn-partial-*` beside it. Directories get their metadata last, in
 //! [`TreeWriter::finish`], which also flushes everything to the disk.
 
+mod bulk;
 mod place;
 
+use bulk::Bulk;
 use place::{Places, split_path};
 use protocol::codec::Blob;
 use protocol::item::{Meta, Timestamp};
@@ -117,6 +119,7 @@ pub struct TreeWriter {
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
+    bulk: Option<Bulk>,
     size: u64,
     meta: Meta,
     dir: Arc<OwnedFd>,
@@ -214,8 +217,10 @@ impl TreeWriter {
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(&*dir, &temporary, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
         let file = File::from(fd);
-        let open = OpenFile { file, size, meta: meta.clone(), dir, temporary, name, pending: true };
-        ftruncate(&open.file, size).map_err(fail)?;
+        let bulk = Bulk::open(&*dir, &temporary, size);
+        let meta = meta.clone();
+        let open = OpenFile { file, bulk, size, meta, dir, temporary, name, pending: true };
+        ftruncate(&open.file, size).map_err(|error| io_error(&open.meta, error))?;
         Ok(open)
     }
 
@@ -302,9 +307,11 @@ impl OpenFile {
             let path = shown(&self.meta);
             return Err(TreeError::Beyond { path, offset, len, size: self.size });
         }
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|error| TreeError::Io { path: shown(&self.meta), error })
+        let written = match &self.bulk {
+            Some(bulk) => bulk.write_at(&self.file, bytes, offset),
+            None => self.file.write_all_at(bytes, offset),
+        };
+        written.map_err(|error| TreeError::Io { path: shown(&self.meta), error })
     }
 }
 

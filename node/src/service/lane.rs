@@ -2,7 +2,7 @@
 
 use super::core::{Event, Shared, refusal_of};
 use crate::net::{Lane, LaneError};
-use crate::store::StoreError;
+use crate::store::{ShardBytes, StoreError};
 use protocol::id::ShardId;
 use protocol::message::{Greeting, KIND_GREETING, KIND_REQUEST, Request, Response, frame_len_max};
 use protocol::peer::{Input, LaneId, LinkId};
@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// Bytes of a shard in memory at once.
+/// Bytes that are read and forgotten at once.
 const PIECE: usize = 256 << 10;
 /// What was sent on a connection that is about to be closed gets so long to arrive.
 const LINGER: Duration = Duration::from_millis(300);
@@ -176,14 +176,13 @@ impl Serving {
     }
 
     async fn transmit(&mut self, shard: ShardId, offset: u32, len: u32) -> Result<(), LaneError> {
-        let mut buffer = vec![0; PIECE.min(len as usize)];
-        let first = buffer.len();
-        let opened: Result<_, StoreError> = self.shared.store.shard(shard).and_then(|reader| {
-            reader.read_at(&mut buffer[..first], offset)?;
-            Ok(reader)
-        });
-        let reader = match opened {
-            Ok(reader) => reader,
+        let opened = self.shared.store.shard(shard).and_then(|reader| reader.bytes(offset, len));
+        let first = match opened {
+            Ok(bytes) => advance(bytes).await,
+            Err(error) => Err(error),
+        };
+        let mut bytes = match first {
+            Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(%error, "a shard cannot be read");
                 return self.respond(Response::Refused(refusal_of(&error))).await;
@@ -191,18 +190,23 @@ impl Serving {
         };
         let (kind, body) = Response::Bytes { len }.encode();
         self.lane.send_frame(kind, &body).await?;
-        self.lane.send_bytes(&buffer[..first]).await?;
-        let mut sent = first;
-        while sent < len as usize {
-            let piece = PIECE.min(len as usize - sent);
-            if let Err(error) = reader.read_at(&mut buffer[..piece], offset + sent as u32) {
-                // The bytes were promised: ending the stream is all that can be said now.
-                tracing::error!(%error, "a shard cannot be read");
-                return Err(LaneError::Closed);
-            }
-            self.lane.send_bytes(&buffer[..piece]).await?;
-            sent += piece;
+        while !bytes.piece().is_empty() {
+            self.lane.send_bytes(bytes.piece()).await?;
+            bytes = match advance(bytes).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    // The bytes were promised: ending the stream is all that can be said now.
+                    tracing::error!(%error, "a shard cannot be read");
+                    return Err(LaneError::Closed);
+                }
+            };
         }
         self.lane.flush().await
     }
+}
+
+/// Reads the next piece where a slow disk holds up nobody else.
+async fn advance(mut bytes: ShardBytes) -> Result<ShardBytes, StoreError> {
+    let read = tokio::task::spawn_blocking(move || bytes.advance().map(|()| bytes));
+    read.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -15,9 +15,10 @@
 //! ```
 
 use super::StoreError;
-use super::direct::{BLOCK, Blocks, prefer_direct, write_blocks};
+use crate::direct::{BLOCK, Blocks, prefer_direct, read_blocks, write_blocks};
 use protocol::id::ShardId;
 use std::fs::{self, File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -236,15 +237,22 @@ impl ShardReader {
         self.len == 0
     }
 
-    /// Fills `buffer` with the data from `offset` on.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u32) -> Result<(), StoreError> {
-        let end = u64::from(offset) + buffer.len() as u64;
+    /// Reads `len` bytes of the data from `offset` on, piece by piece.
+    pub fn bytes(self, offset: u32, len: u32) -> Result<ShardBytes, StoreError> {
+        let end = u64::from(offset) + u64::from(len);
         if end > u64::from(self.len) {
             return Err(StoreError::Length { found: u64::from(self.len), expected: end });
         }
-        self.file
-            .read_exact_at(buffer, HEADER_LEN as u64 + u64::from(offset))
-            .map_err(StoreError::io(&self.path))
+        if len as usize >= BUFFER_LEN {
+            prefer_direct(&self.file);
+        }
+        Ok(ShardBytes {
+            from: HEADER_LEN as u64 + u64::from(offset),
+            end: HEADER_LEN as u64 + end,
+            blocks: Blocks::new(BUFFER_LEN.min(len as usize + BLOCK)),
+            piece: 0..0,
+            reader: self,
+        })
     }
 
     /// What was written behind the data.
@@ -264,5 +272,42 @@ impl ShardReader {
             return Err(damaged("its note was altered"));
         }
         Ok(note)
+    }
+}
+
+/// Bytes of a shard on their way out, in order. Many at once are read past the page cache.
+#[derive(Debug)]
+pub struct ShardBytes {
+    reader: ShardReader,
+    blocks: Blocks,
+    /// Where in `blocks` the present piece is.
+    piece: Range<usize>,
+    /// Where in the file the next piece begins, and where the last one ends.
+    from: u64,
+    end: u64,
+}
+
+impl ShardBytes {
+    /// Reads the next piece; at the end that is an empty one.
+    pub fn advance(&mut self) -> Result<(), StoreError> {
+        let skip = (self.from % BLOCK as u64) as usize;
+        let room = self.blocks.bytes_mut();
+        let wanted = (room.len() - skip).min((self.end - self.from) as usize);
+        let blocks = &mut room[..(skip + wanted).next_multiple_of(BLOCK)];
+        let found = read_blocks(&self.reader.file, blocks, self.from - skip as u64)
+            .map_err(StoreError::io(&self.reader.path))?;
+        if found < skip + wanted {
+            let shard = self.reader.shard;
+            return Err(StoreError::Damaged { shard, what: "it became shorter" });
+        }
+        self.from += wanted as u64;
+        self.piece = skip..skip + wanted;
+        Ok(())
+    }
+
+    /// The present piece.
+    #[must_use]
+    pub fn piece(&self) -> &[u8] {
+        &self.blocks.bytes()[self.piece.clone()]
     }
 }

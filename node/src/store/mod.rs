@@ -13,13 +13,12 @@
 //! ```
 
 mod committer;
-mod direct;
 mod file;
 mod mark;
 #[cfg(test)]
 mod tests;
 
-pub use file::{Incoming, ShardReader};
+pub use file::{Incoming, ShardBytes, ShardReader};
 
 use committer::Committer;
 use protocol::id::ShardId;

@@ -46,12 +46,23 @@ fn put(store: &Store, seed: u64, len: usize) -> Result<ShardId, StoreError> {
     Ok(shard)
 }
 
+fn read(reader: ShardReader, offset: u32, len: u32) -> Vec<u8> {
+    let mut bytes = reader.bytes(offset, len).unwrap();
+    let mut found = Vec::new();
+    loop {
+        bytes.advance().unwrap();
+        if bytes.piece().is_empty() {
+            return found;
+        }
+        found.extend_from_slice(bytes.piece());
+    }
+}
+
 fn check(store: &Store, seed: u64, len: usize, shard: ShardId) {
     let reader = store.shard(shard).unwrap();
-    let mut bytes = vec![0; reader.len() as usize];
-    reader.read_at(&mut bytes, 0).unwrap();
-    assert!(bytes == data(seed, len));
     assert_eq!(reader.note().unwrap(), b"note");
+    let all = reader.len();
+    assert!(read(reader, 0, all) == data(seed, len));
     assert_eq!(store.get(Table::Held, &seed.to_be_bytes()).unwrap().unwrap(), shard.0);
 }
 
@@ -68,6 +79,37 @@ fn what_was_committed_is_there_after_a_restart() {
     let page = store.scan(Table::Held, &[], None, 10).unwrap();
     assert_eq!(page.len(), 1);
     assert_eq!(store.scan(Table::Held, &[], Some(&page[0].0), 10).unwrap(), []);
+}
+
+#[test]
+fn every_range_of_a_shard_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), options()).unwrap();
+    let len = 1_300_000;
+    let shard = put(&store, 1, len).unwrap();
+    let whole = data(1, len);
+    let ends = [0, 1, 63, 64, 4031, 4032, 4033, 262_079, 262_080, 262_144, 600_000, len];
+    for from in ends {
+        for to in ends.into_iter().filter(|&to| to >= from) {
+            let reader = store.shard(shard).unwrap();
+            assert!(read(reader, from as u32, (to - from) as u32) == whole[from..to]);
+        }
+    }
+    let beyond = store.shard(shard).unwrap().bytes(1, len as u32);
+    assert!(matches!(beyond, Err(StoreError::Length { .. })));
+}
+
+#[test]
+fn a_shard_that_becomes_shorter_is_said_to_be_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), options()).unwrap();
+    let shard = put(&store, 1, 600_000).unwrap();
+    let mut bytes = store.shard(shard).unwrap().bytes(0, 600_000).unwrap();
+    bytes.advance().unwrap();
+    let file = std::fs::File::options().write(true).open(store.shared.path_of(shard)).unwrap();
+    file.set_len(400_000).unwrap();
+    let rest = std::iter::from_fn(|| Some(bytes.advance())).take(3).find_map(Result::err);
+    assert!(matches!(rest, Some(StoreError::Damaged { .. })), "{rest:?}");
 }
 
 #[test]

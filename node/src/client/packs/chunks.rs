@@ -25,6 +25,13 @@ struct Span {
     needs: Vec<usize>,
 }
 
+/// Memory for one chunk after the other.
+#[derive(Default)]
+struct Rooms {
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
+}
+
 /// A chunk that somebody needs.
 #[derive(Debug)]
 pub struct Need<T> {
@@ -72,7 +79,7 @@ impl Packs {
         let opener = self.opener(&info)?;
         let needed: usize = needs.iter().map(|need| need.location.len as usize).sum();
         let all = usize::from(info.k) * info.shard_len as usize;
-        let mut plain = Vec::new();
+        let mut rooms = Rooms::default();
         let mut missing: Vec<usize> = Vec::new();
         if needed * SPANS_BELOW >= all || self.is_near(info.stripe).await {
             missing.extend(0..needs.len());
@@ -95,8 +102,8 @@ impl Packs {
                         let need = &needs[i];
                         let range = need.from() - span.from..need.to() - span.from;
                         // What was read is not verified until it opens.
-                        match self.open_chunk(&opener, need, &bytes[range], &mut plain) {
-                            Ok(()) => take(need, &plain)?,
+                        match self.open_chunk(&opener, need, &bytes[range], &mut rooms) {
+                            Ok(plain) => take(need, plain)?,
                             Err(_) => missing.push(i),
                         }
                     }
@@ -112,27 +119,29 @@ impl Packs {
             for need in missing.into_iter().map(|i| &needs[i]) {
                 let short = || ClientError::Content("a short pack".into());
                 let sealed = whole.bytes.get(need.from()..need.to()).ok_or_else(short)?;
-                self.open_chunk(&opener, need, sealed, &mut plain)?;
-                take(need, &plain)?;
+                take(need, self.open_chunk(&opener, need, sealed, &mut rooms)?)?;
             }
             Ok(())
         })
     }
 
     /// Opens a chunk, and checks that it is the one named.
-    fn open_chunk<T>(
+    fn open_chunk<'a, T>(
         &self,
         opener: &PackOpener,
         need: &Need<T>,
         sealed: &[u8],
-        plain: &mut Vec<u8>,
-    ) -> Result<()> {
+        rooms: &'a mut Rooms,
+    ) -> Result<&'a [u8]> {
         let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
-        let mut sealed = sealed.to_vec();
+        rooms.sealed.clear();
+        rooms.sealed.extend_from_slice(sealed);
         let encoded =
-            opener.open_chunk(need.location.number, &mut sealed).map_err(|e| content(&e))?;
-        decode_chunk(encoded, need.location.plain_len, plain).map_err(|e| content(&e))?;
-        self.chunker.check(need.chunk, plain).map_err(|e| content(&e))
+            opener.open_chunk(need.location.number, &mut rooms.sealed).map_err(|e| content(&e))?;
+        let plain = decode_chunk(encoded, need.location.plain_len, &mut rooms.plain)
+            .map_err(|e| content(&e))?;
+        self.chunker.check(need.chunk, plain).map_err(|e| content(&e))?;
+        Ok(plain)
     }
 }
 
