@@ -3,13 +3,15 @@
 use super::behaviour::{Inbound, Lanes};
 use super::lane::{Lane, LinkHandle};
 use super::limiter::Limiter;
+use super::mux::Yamux;
+use super::secure::Tls;
 use super::{Counters, LinkId, NetConfig, NetError, NetEvent, NetLimits, key_of, list, peer_id_of};
 use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp};
 use protocol::id::PublicKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +24,6 @@ const IDLE: Duration = Duration::from_secs(300);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often the other side must show that it lives; two misses close the link.
 const PING: Duration = Duration::from_secs(15);
-/// Streams of a yamux connection, lanes and libp2p's own.
-const YAMUX_STREAMS: usize = 256;
 /// QUIC: bytes on their way on one stream; 16 MiB is 1.6 Gbit/s at 80 ms.
 const QUIC_STREAM_WINDOW: u32 = 16 << 20;
 /// QUIC: bytes on their way on one connection.
@@ -125,11 +125,6 @@ fn swarm(
     keypair: Keypair,
     counters: &Arc<Counters>,
 ) -> Result<Swarm<Behaviour>, NetError> {
-    let yamux = || {
-        let mut config = yamux::Config::default();
-        config.set_max_num_streams(YAMUX_STREAMS);
-        config
-    };
     let connections = ConnectionLimits::default()
         .with_max_pending_incoming(Some(limits.pending_inbound))
         .with_max_established(Some(limits.connections))
@@ -151,7 +146,7 @@ fn swarm(
     let failed = |e: &dyn std::fmt::Display| NetError::Start(e.to_string());
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux)
+        .with_tcp(tcp::Config::default().nodelay(true), (Tls::new, noise::Config::new), Yamux::new)
         .map_err(|e| failed(&e))?
         .with_quic_config(|mut config| {
             config.handshake_timeout = HANDSHAKE;

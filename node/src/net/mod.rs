@@ -9,6 +9,8 @@ mod driver;
 mod gate;
 mod lane;
 mod limiter;
+mod mux;
+mod secure;
 #[cfg(test)]
 mod tests;
 
