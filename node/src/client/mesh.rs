@@ -24,6 +24,10 @@ use tokio::task::JoinSet;
 const LANES: usize = 4;
 /// How long a node that refused TCP is tried over QUIC.
 const SECOND_CHANCE: Duration = Duration::from_secs(2);
+/// Who only reads waits for a node no longer than the others took once more, and not less than this,
+const GRACE: Duration = Duration::from_millis(150);
+/// once so large a part of the nodes has answered.
+const MOST: (usize, usize) = (2, 3);
 /// How often a busy node is asked again.
 const BUSY_TRIES: u32 = 100;
 /// How long a node that could not be reached again is not dialed.
@@ -56,7 +60,7 @@ pub struct Node {
 /// The connection to a node, which may have to be made again.
 #[derive(Debug, Clone, Copy)]
 struct Link {
-    id: LinkId,
+    id: Option<LinkId>,
     /// When it could not be made again, last.
     failed: Option<Instant>,
 }
@@ -75,6 +79,8 @@ pub struct Silent {
 pub struct Mesh {
     /// Those that answer.
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
+    /// Those that had not answered yet when reading began: dialed again when they are needed.
+    pub late: BTreeMap<NodeId, Arc<Node>>,
     /// Those that do not.
     pub silent: BTreeMap<NodeId, Silent>,
 }
@@ -138,11 +144,20 @@ pub fn first_addresses(home: &Home, config: &Config) -> Result<Vec<Multiaddr>> {
 }
 
 impl Mesh {
-    /// Connects to all nodes that can be learned of, beginning at these addresses.
+    /// Connects to all nodes that can be learned of.
     pub async fn connect(home: &Home, caller: Caller) -> Result<Self> {
+        Self::begin(home, caller, false).await
+    }
+
+    /// Connects to nodes enough to read: who is gone without a word holds nobody up.
+    pub async fn connect_to_read(home: &Home, caller: Caller) -> Result<Self> {
+        Self::begin(home, caller, true).await
+    }
+
+    async fn begin(home: &Home, caller: Caller, is_reading: bool) -> Result<Self> {
         let config = Config::load(home)?;
         let addresses = first_addresses(home, &config)?;
-        let mesh = Self::connect_to(caller, &addresses).await?;
+        let mesh = Self::connect_to(caller, &addresses, is_reading).await?;
         let met: String = mesh
             .nodes
             .values()
@@ -161,8 +176,7 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// Connects to all nodes that can be learned of, beginning at these addresses.
-    pub async fn connect_to(caller: Caller, addresses: &[Multiaddr]) -> Result<Self> {
+    async fn connect_to(caller: Caller, addresses: &[Multiaddr], is_reading: bool) -> Result<Self> {
         let (net, mut events) = Net::start(
             NetConfig { listen: Vec::new(), limits: NetLimits::default() },
             &caller.key,
@@ -178,9 +192,10 @@ impl Mesh {
             first.entry(node).or_default().push(address);
         }
         let caller = Arc::new(caller);
-        let mut mesh = Self { nodes: BTreeMap::new(), silent: BTreeMap::new() };
+        let mut mesh =
+            Self { nodes: BTreeMap::new(), late: BTreeMap::new(), silent: BTreeMap::new() };
         let mut asked: BTreeSet<NodeId> = BTreeSet::new();
-        let mut sites: BTreeMap<NodeId, Site> = BTreeMap::new();
+        let mut members: BTreeMap<NodeId, (Site, Signed<NodeRecord>)> = BTreeMap::new();
         let mut reasons: BTreeMap<NodeId, String> = BTreeMap::new();
         let mut tasks = JoinSet::new();
         let mut last = String::new();
@@ -188,19 +203,32 @@ impl Mesh {
             asked.insert(node);
             tasks.spawn(Node::connect(net.clone(), Arc::clone(&caller), node, addresses));
         }
-        while let Some(done) = tasks.join_next().await {
+        let begin = Instant::now();
+        let mut patience = None;
+        loop {
+            let next = match patience.filter(|_| is_most(mesh.nodes.len(), asked.len())) {
+                Some(until) if is_reading => {
+                    match tokio::time::timeout_at(until, tasks.join_next()).await {
+                        Ok(next) => next,
+                        Err(_) => break,
+                    }
+                }
+                _ => tasks.join_next().await,
+            };
+            let Some(done) = next else { break };
             let Ok((id, connected)) = done else { continue };
             match connected {
-                Ok((node, members)) => {
+                Ok((node, found)) => {
+                    patience = Some((Instant::now() + begin.elapsed().max(GRACE)).into());
                     mesh.nodes.insert(id, Arc::new(node));
-                    for signed in members {
+                    for signed in found {
                         let Ok((record, certificate)) = NodeRecord::verify(&signed, wall()) else {
                             continue;
                         };
                         if caller.trust.check(certificate.operator).is_err() {
                             continue;
                         }
-                        sites.insert(record.node, certificate.site());
+                        members.insert(record.node, (certificate.site(), signed));
                         if asked.insert(record.node) {
                             let addresses =
                                 record.addresses.iter().filter_map(|a| a.parse().ok()).collect();
@@ -222,11 +250,19 @@ impl Mesh {
         if mesh.nodes.is_empty() {
             return Err(ClientError::NoNode(last));
         }
-        for (id, site) in sites {
-            if !mesh.nodes.contains_key(&id) {
-                let reason = reasons.remove(&id).unwrap_or_else(|| "no answer".into());
-                mesh.silent.insert(id, Silent { site, reason });
+        tasks.abort_all();
+        for (id, (site, record)) in members {
+            if mesh.nodes.contains_key(&id) {
+                continue;
             }
+            if let Some(reason) = reasons.remove(&id) {
+                mesh.silent.insert(id, Silent { site, reason });
+                continue;
+            }
+            let node = Node::new(net.clone(), Arc::clone(&caller), record, None)?;
+            node.rest();
+            mesh.late.insert(id, Arc::new(node));
+            mesh.silent.insert(id, Silent { site, reason: "no answer yet".into() });
         }
         Ok(mesh)
     }
@@ -270,25 +306,39 @@ impl Node {
     ) -> Result<(Self, Vec<Signed<NodeRecord>>)> {
         let link = dial(&net, id, &addresses).await?;
         let (lane, record) = greet(&net, &caller, id, link).await?;
+        let mut node = Self::new(net, caller, record, Some((link, lane)))?;
+        // Those it was reached at come first.
+        let others = std::mem::replace(&mut node.addresses, addresses);
+        let new: Vec<_> = others.into_iter().filter(|a| !node.addresses.contains(a)).collect();
+        node.addresses.extend(new);
+        let Response::Members(members) = node.request(&Request::Members(Vec::new())).await? else {
+            return Err(node_error(id, &"an unexpected answer"));
+        };
+        Ok((node, members))
+    }
+
+    fn new(
+        net: Net,
+        caller: Arc<Caller>,
+        record: Signed<NodeRecord>,
+        open: Option<(LinkId, Lane)>,
+    ) -> Result<Self> {
         let (verified, certificate) = NodeRecord::verify(&record, wall())?;
-        let node = Self {
-            id,
+        let (link, lane) = open.unzip();
+        Ok(Self {
+            id: verified.node,
             site: certificate.site(),
             record,
             certificate: verified.certificate,
             net,
             caller,
-            addresses,
+            addresses: verified.addresses.iter().filter_map(|a| a.parse().ok()).collect(),
             link: Mutex::new(Link { id: link, failed: None }),
-            idle: Mutex::new(vec![lane]),
+            idle: Mutex::new(lane.into_iter().collect()),
             lanes: Semaphore::new(LANES),
             gate: Gate::default(),
             rests_until: std::sync::Mutex::default(),
-        };
-        let Response::Members(members) = node.request(&Request::Members(Vec::new())).await? else {
-            return Err(node_error(id, &"an unexpected answer"));
-        };
-        Ok((node, members))
+        })
     }
 
     /// It failed or was slow: for a while it is used only where nobody else will do.
@@ -308,20 +358,24 @@ impl Node {
     async fn lane(&self) -> Result<Lane> {
         let link = self.link.lock().await.id;
         while let Some(lane) = self.idle.lock().await.pop() {
-            if lane.link() == link {
+            if Some(lane.link()) == link {
                 return Ok(lane);
             }
         }
-        match self.net.open_lane(link).await {
+        let opened = match link {
+            Some(link) => self.net.open_lane(link).await,
+            None => Err(NetError::Gone),
+        };
+        match opened {
             Ok(lane) => Ok(lane),
             Err(error) => self.reconnect(link, error).await,
         }
     }
 
-    async fn reconnect(&self, gone: LinkId, error: NetError) -> Result<Lane> {
+    async fn reconnect(&self, gone: Option<LinkId>, error: NetError) -> Result<Lane> {
         let mut link = self.link.lock().await;
-        if link.id != gone {
-            return Ok(self.net.open_lane(link.id).await?);
+        if let Some(id) = link.id.filter(|_| link.id != gone) {
+            return Ok(self.net.open_lane(id).await?);
         }
         if link.failed.is_some_and(|failed| failed.elapsed() < REDIAL) {
             return Err(error.into());
@@ -333,7 +387,7 @@ impl Node {
         };
         match again.await {
             Ok((id, lane)) => {
-                *link = Link { id, failed: None };
+                *link = Link { id: Some(id), failed: None };
                 Ok(lane)
             }
             Err(error) => {
@@ -455,6 +509,11 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// Whether those who answered are so many that what is held widely is among them.
+fn is_most(answered: usize, asked: usize) -> bool {
+    answered * MOST.1 >= asked * MOST.0
 }
 
 /// Says who calls, and hears who answers: the first thing on a connection.

@@ -193,7 +193,7 @@ impl Packs {
     }
 
     fn holder(&self, node: NodeId) -> Option<&Arc<Node>> {
-        self.mesh.nodes.get(&node)
+        self.mesh.nodes.get(&node).or_else(|| self.mesh.late.get(&node))
     }
 
     /// The opener of a pack's chunks.

@@ -97,7 +97,7 @@ struct Window {
 impl Reader {
     /// Connects and learns what is there. With identities, snapshots can be read.
     pub async fn open(home: &Home, vault: Vault, identities: Option<&Identities>) -> Result<Self> {
-        let mesh = Arc::new(Mesh::connect(home, Caller::device(&vault)).await?);
+        let mesh = Arc::new(Mesh::connect_to_read(home, Caller::device(&vault)).await?);
         let ledger = Ledger::read(&mesh, &vault).await?;
         let mut packs = Packs::new(Arc::clone(&mesh), &vault);
         let index = Index::open(&vault.caches())?;
