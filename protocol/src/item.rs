@@ -1,20 +1,37 @@
 //! The item stream: what a snapshot holds, in path order.
 //!
 //! ```text
-//! stream = frame(Header) frame(item)… frame(End)       frame = length(u32 LE) item
-//! item   = 0 format(1) kind(1: 0 directory, 1 Git)                                     Header
+//! stream = frame(Header) entry… frame(End)             frame = length(u32 LE) item
+//! entry  = frame(Shared)? frame(Attribute)… then one of
+//!          frame(Directory) | frame(Symlink) | frame(Node) | frame(File) (frame(Extent) | frame(Hole))…
+//! item   = 0 format(1) kind(1: 0 directory, 1 Git, 2 stream)                           Header
 //!        | 1 meta                                                                      Directory
 //!        | 2 meta time inode(n) device(n) size(n) refs more(1: 0 no, 1 yes)            File
 //!        | 3 refs more(1)                                                              Extent
 //!        | 4 meta bytes                                                                Symlink
 //!        | 5 items(n) bytes(n) failed(n)                                               End
+//!        | 6 group(n) left(n)                                                          Shared
+//!        | 7 bytes(name) bytes(value)                                                  Attribute
+//!        | 8 length(n) more(1)                                                         Hole
+//!        | 9 meta kind(1: 0 FIFO, 1 character, 2 block) major(n) minor(n)              Node
 //! meta   = bytes mode(n) uid(n) gid(n) time            bytes = length(n) that many bytes
 //! time   = seconds(n, zigzag) nanoseconds(n)           refs  = count(n), of each id(32) length(n)
 //! root   = depth(1) refs                               n: a varint of the codec, 1 to 9 bytes
 //! ```
-//! Directories precede what is in them, and nothing lies in what is no directory; paths increase strictly by
-//! [`path_cmp`]. A directory with an empty path is the top itself; only the first item can be that. The stream is chunked like a file; the list of its chunks is the snapshot's [`Root`]. A root of
+//! Format 1 ends with item 5 and kind 1; it is still read. Directories precede what is in them, and nothing lies in
+//! what is no directory; paths increase strictly by [`path_cmp`]. A directory with an empty path is the top itself;
+//! only the first item can be that. A stream of kind 2 is one file without a directory.
+//!
+//! Every name of a file with hard links is a whole `File` after a `Shared`, so that any selection of paths can
+//! be restored by itself; the first name of a group has the next unused number. A `File` without chunks before a
+//! `Hole` begins with that hole.
+//!
+//! The stream is chunked like a file; the list of its chunks is the snapshot's [`Root`]. A root of
 //! more than [`ROOT_REFS_MAX`] chunks is itself stored as chunks, one level up, 36 bytes a chunk ([`encode_refs`]).
+
+mod stream;
+
+pub use stream::{ItemReader, ItemWriter};
 
 use crate::chunk::CHUNK_MAX;
 use crate::codec::{self, Blob, CodecError};
@@ -22,14 +39,20 @@ use crate::id::ChunkId;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
-/// Version of the stream's format.
-pub const FORMAT: u8 = 1;
+/// Version of the stream's format that is written; 1 is still read.
+pub const FORMAT: u8 = 2;
 /// Most chunks that one item lists; an [`Item::Extent`] follows with more.
 pub const ITEM_CHUNKS_MAX: usize = 4096;
 /// Longest encoded item, in bytes.
 pub const ITEM_LEN_MAX: usize = 256 << 10;
 /// Longest path, and longest target of a link, in bytes.
 pub const PATH_LEN_MAX: usize = 64 << 10;
+/// Longest name of an extended attribute, in bytes (Linux).
+pub const ATTRIBUTE_NAME_MAX: usize = 255;
+/// Longest value of an extended attribute, in bytes (Linux).
+pub const ATTRIBUTE_VALUE_MAX: usize = 64 << 10;
+/// Most bytes of names and values together that one item has as extended attributes.
+pub const ATTRIBUTES_LEN_MAX: usize = 1 << 20;
 /// Most chunks that a root lists.
 pub const ROOT_REFS_MAX: usize = 64;
 /// Most levels of lists above an item stream: 64 · 29,000³ chunks are enough for anybody.
@@ -86,6 +109,36 @@ pub enum SourceKind {
     Directory,
     /// A Git repository: refs, HEAD, configuration and a chain of bundles.
     Git,
+    /// One file, read from a pipe. Since format 2.
+    Stream,
+}
+
+/// What a special file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeKind {
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    CharacterDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// An extended attribute; access control lists are such, under the names that Linux gives them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// Its name with the namespace, as `user.comment`.
+    pub name: Blob,
+    /// Its value.
+    pub value: Blob,
+}
+
+impl Attribute {
+    /// Bytes that count against [`ATTRIBUTES_LEN_MAX`].
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.name.0.len() + self.value.0.len()
+    }
 }
 
 /// One item.
@@ -132,12 +185,39 @@ pub enum Item {
     },
     /// The last.
     End {
-        /// Directories, files and links.
+        /// Directories, files, links and special files.
         items: u64,
-        /// Bytes of files.
+        /// Bytes of files; of one with hard links once.
         bytes: u64,
-        /// What could not be read and is missing here.
+        /// What could not be read and is missing here, or not whole.
         failed: u64,
+    },
+    /// The file that comes next has other names: those of one group are hard links of one file.
+    Shared {
+        /// Counts from 0 in order of appearance.
+        group: u64,
+        /// How many names of the group can still follow; 0 for the last, so that it can be forgotten.
+        left: u64,
+    },
+    /// An extended attribute of the item that comes next, by increasing names.
+    Attribute(Attribute),
+    /// Zeros of the file before that take no space.
+    Hole {
+        /// How many.
+        len: u64,
+        /// Whether an extent or another hole follows.
+        more: bool,
+    },
+    /// A special file.
+    Node {
+        /// About it.
+        meta: Meta,
+        /// What it is.
+        kind: NodeKind,
+        /// Of a device its major number.
+        major: u32,
+        /// And its minor number.
+        minor: u32,
     },
 }
 
@@ -146,10 +226,16 @@ impl Item {
     #[must_use]
     pub fn meta(&self) -> Option<&Meta> {
         match self {
-            Self::Directory { meta } | Self::File { meta, .. } | Self::Symlink { meta, .. } => {
-                Some(meta)
-            }
-            Self::Header { .. } | Self::Extent { .. } | Self::End { .. } => None,
+            Self::Directory { meta }
+            | Self::File { meta, .. }
+            | Self::Symlink { meta, .. }
+            | Self::Node { meta, .. } => Some(meta),
+            Self::Header { .. }
+            | Self::Extent { .. }
+            | Self::End { .. }
+            | Self::Shared { .. }
+            | Self::Attribute(_)
+            | Self::Hole { .. } => None,
         }
     }
 }
@@ -172,34 +258,6 @@ pub enum ItemError {
     Grammar(&'static str),
 }
 
-fn check_time(time: Timestamp) -> Result<(), ItemError> {
-    if time.nanos < 1_000_000_000 {
-        Ok(())
-    } else {
-        Err(ItemError::Grammar("a time that does not exist"))
-    }
-}
-
-fn check_meta(item: &Item, meta: &Meta) -> Result<(), ItemError> {
-    let path = &meta.path.0;
-    let component = |c: &[u8]| !c.is_empty() && c != b"." && c != b".." && !c.contains(&0);
-    let is_top = path.is_empty() && matches!(item, Item::Directory { .. });
-    if path.len() > PATH_LEN_MAX || !(is_top || path.split(|&c| c == b'/').all(component)) {
-        return Err(ItemError::Grammar("a path that leads nowhere or outside"));
-    }
-    if meta.mode > 0o7777 {
-        return Err(ItemError::Grammar("a mode that does not exist"));
-    }
-    check_time(meta.mtime)
-}
-
-fn check_target(target: &[u8]) -> Result<(), ItemError> {
-    if target.is_empty() || target.len() > PATH_LEN_MAX || target.contains(&0) {
-        return Err(ItemError::Grammar("a link that cannot be"));
-    }
-    Ok(())
-}
-
 fn check_chunks(chunks: &[ChunkRef]) -> Result<u64, ItemError> {
     let fits = |c: &ChunkRef| c.len > 0 && c.len as usize <= CHUNK_MAX;
     if chunks.len() > ITEM_CHUNKS_MAX || !chunks.iter().all(fits) {
@@ -213,145 +271,6 @@ pub fn encode_item(item: &Item, out: &mut Vec<u8>) {
     let body = codec::encode(item);
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(&body);
-}
-
-/// Where a stream is in its grammar; the same for who writes and who reads it.
-#[derive(Debug)]
-enum State {
-    Start,
-    Items,
-    Extents { left: u64 },
-    Ended,
-}
-
-#[derive(Debug)]
-struct Grammar {
-    state: State,
-    /// The last path, and whether further paths may lie in it.
-    last: Option<Vec<u8>>,
-    open: bool,
-}
-
-impl Default for Grammar {
-    fn default() -> Self {
-        Self { state: State::Start, last: None, open: true }
-    }
-}
-
-impl Grammar {
-    /// Checks that the item may come next. After an error nothing has changed.
-    fn check_next(&mut self, item: &Item) -> Result<(), ItemError> {
-        if let Some(meta) = item.meta() {
-            check_meta(item, meta)?;
-            self.check_path(&meta.path.0)?;
-        }
-        self.state = match (&self.state, item) {
-            (State::Start, Item::Header { format: FORMAT, .. })
-            | (State::Items, Item::Directory { .. }) => State::Items,
-            (State::Start, Item::Header { .. }) => {
-                return Err(ItemError::Grammar("its format is newer than this software"));
-            }
-            (State::Items, Item::File { stamp, size, chunks, more, .. }) => {
-                check_time(stamp.ctime)?;
-                extents(*size, check_chunks(chunks)?, *more)?
-            }
-            (State::Extents { left }, Item::Extent { chunks, more }) => {
-                extents(*left, check_chunks(chunks)?, *more)?
-            }
-            (State::Items, Item::Symlink { target, .. }) => {
-                check_target(&target.0)?;
-                State::Items
-            }
-            (State::Items, Item::End { .. }) => State::Ended,
-            _ => return Err(ItemError::Grammar("an item out of place")),
-        };
-        if let Some(meta) = item.meta() {
-            self.last = Some(meta.path.0.clone());
-            self.open = matches!(item, Item::Directory { .. });
-        }
-        Ok(())
-    }
-
-    fn check_path(&self, path: &[u8]) -> Result<(), ItemError> {
-        let Some(last) = &self.last else { return Ok(()) };
-        if path_cmp(path, last) != Ordering::Greater {
-            return Err(ItemError::Grammar("paths do not increase"));
-        }
-        // What lies in a path directly follows it, so looking at the last one is enough. Or else a
-        // link could be planted through which the next item leaves the tree.
-        let within = path.strip_prefix(&last[..]).is_some_and(|rest| rest.starts_with(b"/"));
-        if within && !self.open {
-            return Err(ItemError::Grammar("a path within what is no directory"));
-        }
-        Ok(())
-    }
-}
-
-/// Writes items as a stream's bytes, and nothing that an [`ItemReader`] would refuse.
-#[derive(Debug, Default)]
-pub struct ItemWriter {
-    grammar: Grammar,
-}
-
-impl ItemWriter {
-    /// Appends the next item's frame to `out`. After an error nothing is appended, and the stream may
-    /// go on with another item.
-    pub fn write(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<(), ItemError> {
-        self.grammar.check_next(item)?;
-        encode_item(item, out);
-        Ok(())
-    }
-}
-
-/// Reads items from the stream's bytes as they come, and checks the grammar.
-#[derive(Debug, Default)]
-pub struct ItemReader {
-    buffer: Vec<u8>,
-    read: usize,
-    grammar: Grammar,
-}
-
-impl ItemReader {
-    /// Adds bytes of the stream.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.read);
-        self.read = 0;
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    /// The next item, or `None` when more bytes are needed, or the stream is at its end. An error is
-    /// final: it comes again.
-    pub fn next_item(&mut self) -> Result<Option<Item>, ItemError> {
-        let rest = &self.buffer[self.read..];
-        let Some((len, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
-        let len = u32::from_le_bytes(*len) as usize;
-        if len > ITEM_LEN_MAX {
-            return Err(CodecError::TooLong { len, max: ITEM_LEN_MAX }.into());
-        }
-        let Some(body) = rest.get(..len) else { return Ok(None) };
-        let item: Item = codec::decode(body, ITEM_LEN_MAX)?;
-        self.grammar.check_next(&item)?;
-        self.read += 4 + len;
-        Ok(Some(item))
-    }
-
-    /// Checks that the stream came to its end.
-    pub fn finish(&self) -> Result<(), ItemError> {
-        if matches!(self.grammar.state, State::Ended) && self.read == self.buffer.len() {
-            Ok(())
-        } else {
-            Err(ItemError::Grammar("it ends too soon or goes on after its end"))
-        }
-    }
-}
-
-/// What follows after chunks of `listed` bytes of a file of which `size` bytes were still to be listed.
-fn extents(size: u64, listed: u64, more: bool) -> Result<State, ItemError> {
-    match size.checked_sub(listed) {
-        Some(0) if !more => Ok(State::Items),
-        Some(left) if more && listed > 0 => Ok(State::Extents { left }),
-        _ => Err(ItemError::Grammar("a file's chunks are not its size")),
-    }
 }
 
 /// Where an item stream begins.

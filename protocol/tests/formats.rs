@@ -9,8 +9,8 @@ use protocol::erasure::{Codec, Slot};
 use protocol::id::{ChunkId, SessionId, StripeId};
 use protocol::index::{IndexBlock, IndexedPack};
 use protocol::item::{
-    ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, Root, SourceKind, Stamp, Timestamp,
-    decode_refs, encode_refs, path_cmp,
+    Attribute, ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, NodeKind, Root, SourceKind,
+    Stamp, Timestamp, decode_refs, encode_refs, path_cmp,
 };
 use protocol::pack::{
     HEADER_LEN, PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackError, PackHeader,
@@ -323,6 +323,19 @@ enum Leaf {
     Directory,
     Symlink(Vec<u8>),
     File(Vec<ChunkRef>, usize),
+    /// Chunks, each after a hole.
+    Sparse(Vec<ChunkRef>, u64),
+    /// Of a group of hard links, with attributes.
+    Shared(u64, Vec<Attribute>),
+    Node(NodeKind, u32),
+}
+
+fn attributes() -> impl Strategy<Value = Vec<Attribute>> {
+    let all = proptest::collection::btree_map(vec(1u8..=255, 1..20), vec(any::<u8>(), 0..40), 0..4);
+    all.prop_map(|all| {
+        let attribute = |(name, value)| Attribute { name: Blob(name), value: Blob(value) };
+        all.into_iter().map(attribute).collect()
+    })
 }
 
 fn leaves() -> impl Strategy<Value = Leaf> {
@@ -330,6 +343,10 @@ fn leaves() -> impl Strategy<Value = Leaf> {
         Just(Leaf::Directory),
         vec(1u8..=255, 1..20).prop_map(Leaf::Symlink),
         (refs(12), 1usize..6).prop_map(|(chunks, most)| Leaf::File(chunks, most)),
+        (refs(5), 1u64..1 << 40).prop_map(|(chunks, hole)| Leaf::Sparse(chunks, hole)),
+        (0u64..3, attributes()).prop_map(|(group, attributes)| Leaf::Shared(group, attributes)),
+        any::<u32>().prop_map(|n| Leaf::Node(NodeKind::CharacterDevice, n)),
+        Just(Leaf::Node(NodeKind::Fifo, 0)),
     ]
 }
 
@@ -355,11 +372,32 @@ fn items(leaves: &BTreeMap<Vec<u8>, Leaf>) -> Vec<Item> {
     let mut tree: Vec<(Vec<u8>, Leaf)> = tree.into_iter().collect();
     tree.sort_by(|(a, _), (b, _)| path_cmp(a, b));
     let mut items = vec![Item::Header { format: FORMAT, kind: SourceKind::Directory }];
+    let mut groups = 0;
     for (path, leaf) in tree {
         let mtime = Timestamp { secs: -i64::from(path.len() as u32), nanos: 999_999_999 };
         let meta = Meta { path: Blob(path), mode: 0o4755, uid: 0, gid: u32::MAX, mtime };
         match leaf {
             Leaf::Directory => items.push(Item::Directory { meta }),
+            Leaf::Node(kind, n) => items.push(Item::Node { meta, kind, major: n, minor: n }),
+            Leaf::Shared(group, attributes) => {
+                let group = group.min(groups);
+                groups = groups.max(group + 1);
+                items.push(Item::Shared { group, left: 7 });
+                items.extend(attributes.into_iter().map(Item::Attribute));
+                let stamp = Stamp::default();
+                items.push(Item::File { meta, stamp, size: 0, chunks: vec![], more: false });
+            }
+            Leaf::Sparse(chunks, len) => {
+                let full: u64 = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
+                let size = full + len * (chunks.len() as u64 + 1);
+                let stamp = Stamp::default();
+                items.push(Item::File { meta, stamp, size, chunks: vec![], more: true });
+                for chunk in chunks {
+                    items.push(Item::Hole { len, more: true });
+                    items.push(Item::Extent { chunks: vec![chunk], more: true });
+                }
+                items.push(Item::Hole { len, more: false });
+            }
             Leaf::Symlink(target) => items.push(Item::Symlink { meta, target: Blob(target) }),
             Leaf::File(chunks, most) => {
                 let size = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();

@@ -9,8 +9,8 @@ use protocol::erasure::Codec;
 use protocol::id::{ChunkId, SessionId, StripeId};
 use protocol::index::{IndexBlock, IndexedPack};
 use protocol::item::{
-    ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, Root, SourceKind, Stamp, Timestamp,
-    decode_refs, encode_refs,
+    Attribute, ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, NodeKind, Root, SourceKind,
+    Stamp, Timestamp, decode_refs, encode_refs,
 };
 use protocol::pack::{
     PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
@@ -197,47 +197,105 @@ fn refs(lens: &[u32]) -> Vec<ChunkRef> {
     lens.iter().enumerate().map(chunk).collect()
 }
 
-#[test]
-fn item_streams_are_read() {
-    let meta = |path: &[u8]| Meta {
+fn meta(path: &[u8]) -> Meta {
+    Meta {
         path: Blob(path.to_vec()),
         mode: 0o2755,
         uid: 1000,
         gid: 70_000,
         mtime: Timestamp { secs: -1, nanos: 999_999_999 },
-    };
-    let stamp = Stamp {
-        ctime: Timestamp { secs: 1_793_000_000, nanos: 5 },
-        inode: u64::MAX,
-        device: 64_769,
-    };
-    let items = [
-        Item::Header { format: FORMAT, kind: SourceKind::Git },
-        Item::Directory { meta: meta(b"src") },
-        Item::File {
-            meta: meta(b"src/large"),
-            stamp,
-            size: 1_400_000,
-            chunks: refs(&[1 << 20]),
-            more: true,
-        },
-        Item::Extent { chunks: refs(&[351_423, 1]), more: false },
-        Item::File { meta: meta(b"src/\xff\xfe"), stamp, size: 0, chunks: vec![], more: false },
-        Item::Symlink { meta: meta(b"src.link"), target: Blob(b"../src".to_vec()) },
-        Item::End { items: 4, bytes: 1_400_000, failed: 1 },
-    ];
+    }
+}
+
+const STAMP: Stamp =
+    Stamp { ctime: Timestamp { secs: 1_793_000_000, nanos: 5 }, inode: u64::MAX, device: 64_769 };
+
+fn check_items(name: &str, items: &[Item]) {
     let (mut writer, mut written) = (ItemWriter::default(), Vec::new());
-    for item in &items {
+    for item in items {
         writer.write(item, &mut written).unwrap();
     }
-    let stored = stored("items-v1.bin", &written);
+    let stored = stored(name, &written);
     assert_eq!(hex(&stored), hex(&written));
     let mut reader = ItemReader::default();
     reader.push(&stored);
     for item in items {
-        assert_eq!(reader.next_item().unwrap(), Some(item));
+        assert_eq!(reader.next_item().unwrap().as_ref(), Some(item));
     }
     reader.finish().unwrap();
+}
+
+#[test]
+fn item_streams_of_format_1_are_read() {
+    let stamp = STAMP;
+    check_items(
+        "items-v1.bin",
+        &[
+            Item::Header { format: 1, kind: SourceKind::Git },
+            Item::Directory { meta: meta(b"src") },
+            Item::File {
+                meta: meta(b"src/large"),
+                stamp,
+                size: 1_400_000,
+                chunks: refs(&[1 << 20]),
+                more: true,
+            },
+            Item::Extent { chunks: refs(&[351_423, 1]), more: false },
+            Item::File { meta: meta(b"src/\xff\xfe"), stamp, size: 0, chunks: vec![], more: false },
+            Item::Symlink { meta: meta(b"src.link"), target: Blob(b"../src".to_vec()) },
+            Item::End { items: 4, bytes: 1_400_000, failed: 1 },
+        ],
+    );
+}
+
+#[test]
+fn item_streams_of_format_2_are_read() {
+    let stamp = STAMP;
+    let attribute = |name: &[u8], value: &[u8]| {
+        Item::Attribute(Attribute { name: Blob(name.to_vec()), value: Blob(value.to_vec()) })
+    };
+    let node =
+        |path: &[u8], kind, major, minor| Item::Node { meta: meta(path), kind, major, minor };
+    let disk = |path: &[u8]| Item::File {
+        meta: meta(path),
+        stamp,
+        size: 1 << 40,
+        chunks: vec![],
+        more: true,
+    };
+    let rest = [
+        Item::Hole { len: (1 << 40) - 4097, more: true },
+        Item::Extent { chunks: refs(&[4096]), more: true },
+        Item::Hole { len: 1, more: false },
+    ];
+    let mut items = vec![
+        Item::Header { format: FORMAT, kind: SourceKind::Directory },
+        attribute(b"system.posix_acl_default", &[2, 0, 0, 0]),
+        Item::Directory { meta: meta(b"") },
+        node(b"block", NodeKind::BlockDevice, 8, 17),
+        node(b"character", NodeKind::CharacterDevice, 1, 300),
+        Item::Shared { group: 0, left: 1 },
+        attribute(b"user.\xff", b""),
+        attribute(b"user.\xff2", b"value"),
+        disk(b"disk"),
+    ];
+    items.extend(rest.clone());
+    items.extend([
+        node(b"fifo", NodeKind::Fifo, 0, 0),
+        Item::Shared { group: 0, left: 0 },
+        disk(b"same disk"),
+    ]);
+    items.extend(rest);
+    items.push(Item::End { items: 6, bytes: 1 << 40, failed: 0 });
+    check_items("items-v2.bin", &items);
+    check_items(
+        "items-stream-v2.bin",
+        &[
+            Item::Header { format: FORMAT, kind: SourceKind::Stream },
+            Item::File { meta: meta(b"db.sql"), stamp, size: 7, chunks: refs(&[7]), more: false },
+            Item::End { items: 1, bytes: 7, failed: 0 },
+        ],
+    );
 }
 
 #[test]

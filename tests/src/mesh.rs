@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -220,6 +220,14 @@ impl Mesh {
     /// Runs the program as the owner.
     pub fn strewn<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
         strewn(self.owner(), arguments)
+    }
+
+    /// The program as the owner, to be started with further settings.
+    #[must_use]
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = command(self.owner());
+        command.args(arguments);
+        command
     }
 
     /// Starts the program as the owner, to be waited for or killed. What it says goes nowhere.

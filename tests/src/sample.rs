@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -52,7 +52,12 @@ pub fn tree_of(top: &Path) -> BTreeMap<PathBuf, Found> {
         let content = if meta.is_symlink() {
             fs::read_link(&path).expect("a link").into_os_string().into_vec()
         } else if meta.is_file() {
-            blake3::hash(&fs::read(&path).expect("a file")).as_bytes().to_vec()
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(File::open(&path).expect("a file")).expect("it can be read");
+            hasher.finalize().as_bytes().to_vec()
+        } else if !meta.is_dir() {
+            // Neither devices nor FIFOs are to be opened.
+            Vec::new()
         } else {
             left.extend(
                 fs::read_dir(&path).expect("a folder").map(|e| e.expect("an entry").path()),

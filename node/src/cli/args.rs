@@ -38,7 +38,7 @@ pub enum Command {
     /// Vaults
     #[command(subcommand)]
     Vault(VaultCommand),
-    /// Back up Git repositories and folders
+    /// Back up Git repositories, folders, files and streams
     Backup(BackupArgs),
     /// List snapshots
     Snapshots(VaultArg),
@@ -138,9 +138,10 @@ pub struct VaultArg {
 
 /// Arguments of `backup`.
 #[derive(Debug, Args)]
+#[command(after_help = BACKUP_HELP)]
 pub struct BackupArgs {
-    /// Git repositories and folders
-    #[arg(required = true)]
+    /// Git repositories, folders and files
+    #[arg(required_unless_present_any = ["stdin", "from_command"], conflicts_with = "stdin")]
     pub source: Vec<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -157,7 +158,57 @@ pub struct BackupArgs {
     /// Read every file again
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub rules: RuleArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub stream: StreamArgs,
 }
+
+/// What of folders is left out.
+#[derive(Debug, Args, Default)]
+pub struct RuleArgs {
+    /// Leave out what matches, in the syntax of .gitignore, relative to the folder (repeatable)
+    #[arg(long, value_name = "PATTERN", help_heading = "Leaving out")]
+    pub exclude: Vec<String>,
+    /// Leave out what matches a line of this file; --exclude has the last word (repeatable)
+    #[arg(long, value_name = "FILE", help_heading = "Leaving out")]
+    pub exclude_file: Vec<PathBuf>,
+    /// Leave out what is in caches: folders with a valid CACHEDIR.TAG
+    #[arg(long, help_heading = "Leaving out")]
+    pub exclude_caches: bool,
+    /// Leave out what is in folders on other file systems than the source itself
+    #[arg(long, help_heading = "Leaving out")]
+    pub one_file_system: bool,
+}
+
+/// A stream instead of folders.
+#[derive(Debug, Args, Default)]
+pub struct StreamArgs {
+    /// Back up what comes on standard input
+    #[arg(long, requires = "name", conflicts_with = "from_command", help_heading = "Streams")]
+    pub stdin: bool,
+    /// Back up what the command after -- writes; if it fails, no snapshot is written
+    #[arg(long, requires_all = ["name", "source"], help_heading = "Streams")]
+    pub from_command: bool,
+    /// The name of the file that the stream becomes
+    #[arg(long, value_name = "NAME", help_heading = "Streams")]
+    pub name: Option<String>,
+}
+
+/// What is not plain from the arguments of `backup`.
+const BACKUP_HELP: &str = "\
+Of a folder everything is kept: hard links, holes, extended attributes, access control lists, devices, FIFOs.
+A folder with an entry `.nobackup` is always kept as an empty folder; so is a cache with --exclude-caches, and
+where another file system begins with --one-file-system.
+
+What vanishes, cannot be read, or changes while it is read is named; the rest is saved, and the exit code is 3.
+
+Examples:
+  strewn backup ~/work --exclude '*.o' --exclude '/target/'
+  pg_dumpall | strewn backup --stdin --name db.sql
+  strewn backup --from-command --name db.sql -- pg_dump --format custom shop";
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ pub enum Exit {
     Failed,
     /// 2: the command line makes no sense.
     Usage,
-    /// 3: a snapshot was written, and some of the source could not be read.
+    /// 3: a snapshot was written, and some of the source could not be read or changed meanwhile.
     SourceUnreadable,
     /// 10: the vault, the mesh or the state folder does not exist.
     NotThere,
@@ -53,7 +53,7 @@ Exit codes:
   0    done
   1    failed
   2    the command line makes no sense
-  3    a snapshot was written, but some of the source could not be read
+  3    a snapshot was written, but some of the source could not be read or changed while it was read
   10   the vault, the mesh or the state folder does not exist
   11   locked by another process
   12   the identity given does not open the vault

@@ -10,8 +10,10 @@
 //! then on its chunks are known, whatever becomes of this process. The snapshot is announced after its last stripe,
 //! and listed only when its log entry is held widely enough.
 
+mod body;
 mod known;
 mod list;
+mod names;
 mod place;
 mod sink;
 mod stages;
@@ -25,7 +27,7 @@ use super::vault::Vault;
 use super::{ClientError, Result, recipients};
 use crate::cli::progress::Counters;
 use crate::home::{Home, random};
-use crate::source::{Estimate, detect};
+use crate::source::{Estimate, Rules, Source, Stream, StreamSource, detect};
 use known::Known;
 use list::Lister;
 use place::Placer;
@@ -62,6 +64,26 @@ pub struct BackupOptions {
     pub allow_degraded: bool,
     /// Take a Git repository as plain files.
     pub as_directory: bool,
+    /// What of folders is left out.
+    pub rules: Arc<Rules>,
+    /// Take this instead of what lies at the path.
+    pub stream: Option<Arc<Stream>>,
+}
+
+impl BackupOptions {
+    fn open(&self, path: &Path) -> Result<Box<dyn Source>> {
+        if let Some(stream) = &self.stream {
+            return Ok(Box::new(StreamSource::new(Arc::clone(stream))));
+        }
+        let mut source = detect(path, self.as_directory)?;
+        source.leave_out(&self.rules);
+        Ok(source)
+    }
+
+    /// Whether the source can be read once more.
+    fn is_repeatable(&self) -> bool {
+        self.stream.as_ref().is_none_or(|stream| stream.is_repeatable())
+    }
 }
 
 /// What a snapshot says of itself to the vault's devices.
@@ -209,7 +231,7 @@ impl Writer {
                     summary.notes.splice(0..0, notes);
                     return Ok(summary);
                 }
-                Err(error) if is_of_holders(&error) => error,
+                Err(error) if is_of_holders(&error) && options.is_repeatable() => error,
                 Err(error) => return Err(error),
             };
             let Some(wait) = wait else { return Err(error) };
@@ -235,9 +257,10 @@ impl Writer {
         placer: &Arc<Placer>,
         stripes: &mut u64,
     ) -> Result<BackupSummary> {
-        let mut source = detect(path, options.as_directory)?;
+        let mut source = options.open(path)?;
         let (name, kind) = (source.name(), source.kind());
-        let watching = tokio::spawn(watch(Estimate::start(path, kind), Arc::clone(progress)));
+        let estimate = Estimate::start(path, kind, &options.rules);
+        let watching = tokio::spawn(watch(estimate, Arc::clone(progress)));
         let previous = format!("previous/{}", blake3::hash(name.as_bytes()).to_hex());
         let previous = self.vault.cache(&previous);
         let failure = Arc::new(Failure::default());

@@ -15,7 +15,9 @@ use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use crate::home::Home;
 use crate::restore::git::{GitRestored, assemble};
+use crate::restore::names::Names;
 use crate::restore::tree::{OpenFile, TreeOptions, TreeWriter};
+use crate::source::Node;
 use protocol::item::{ChunkRef, Item, ItemReader, Meta, Root, SourceKind, decode_refs};
 use protocol::log::Body;
 use serde::Serialize;
@@ -90,6 +92,8 @@ struct Place {
 #[derive(Default)]
 struct Window {
     files: Vec<Arc<Target>>,
+    /// Further names of files, to be made when those are finished.
+    links: Vec<(Meta, Vec<u8>)>,
     needs: BTreeMap<u64, Vec<Need<Place>>>,
     chunks: usize,
 }
@@ -121,7 +125,9 @@ impl Reader {
         })?;
         progress.expect(info.items, info.bytes);
         match info.kind {
-            SourceKind::Directory => self.restore_tree(snapshot, target, options, progress).await,
+            SourceKind::Directory | SourceKind::Stream => {
+                self.restore_tree(snapshot, target, options, progress).await
+            }
             SourceKind::Git => {
                 if !options.paths.is_empty() {
                     return Err(ClientError::NoSnapshot(
@@ -184,6 +190,7 @@ impl Reader {
         let mut summary = RestoreSummary::default();
         let mut reader = ItemReader::default();
         let mut window = Window::default();
+        let mut names = Names::default();
         let mut open: Option<(Arc<Target>, u64)> = None;
         let mut ahead: VecDeque<tokio::task::JoinHandle<Result<Vec<u8>>>> = VecDeque::new();
         loop {
@@ -203,6 +210,8 @@ impl Reader {
             };
             if item.meta().is_some_and(|meta| !is_wanted(meta, &options.paths)) {
                 open = None;
+                tree.skip();
+                names.skip();
                 continue;
             }
             match item {
@@ -215,15 +224,32 @@ impl Reader {
                     tree.symlink(&meta, &target.0)?;
                     summary.items += 1;
                 }
-                Item::File { meta, size, chunks, .. } => {
-                    let file = tree.begin_file(&meta, size)?;
-                    let file = Arc::new(Target { file: Mutex::new(Some(file)) });
-                    window.files.push(Arc::clone(&file));
-                    let at = self.add(&mut window, &file, 0, &chunks)?;
-                    open = Some((file, at));
+                Item::Node { meta, kind, major, minor } => {
+                    tree.node(&meta, Node { kind, major, minor })?;
                     summary.items += 1;
-                    summary.bytes += size;
+                }
+                Item::Attribute(attribute) => tree.attribute(attribute),
+                Item::Shared { group, left } => names.shared(group, left),
+                Item::Hole { len, .. } => {
+                    if let Some((_, at)) = &mut open {
+                        *at += len;
+                    }
+                }
+                Item::File { meta, size, chunks, .. } => {
+                    summary.items += 1;
                     progress.file();
+                    if let Some(first) = names.link_to(&meta.path.0) {
+                        tree.skip();
+                        window.links.push((meta, first));
+                        open = None;
+                    } else {
+                        let file = tree.begin_file(&meta, size)?;
+                        let file = Arc::new(Target { file: Mutex::new(Some(file)) });
+                        window.files.push(Arc::clone(&file));
+                        let at = self.add(&mut window, &file, 0, &chunks)?;
+                        open = Some((file, at));
+                        summary.bytes += size;
+                    }
                 }
                 Item::Extent { chunks, .. } => {
                     if let Some((file, at)) = &mut open {
@@ -232,22 +258,24 @@ impl Reader {
                             // The file goes on in the next window.
                             let file = Arc::clone(file);
                             self.fill(&mut window, progress).await?;
-                            finish(&tree, &mut window, Some(&file))?;
+                            finish(&mut tree, &mut window, Some(&file))?;
                             window.files.push(file);
                         }
                     }
                 }
             }
-            if window.chunks >= WINDOW_CHUNKS || window.files.len() >= WINDOW_FILES {
+            if window.chunks >= WINDOW_CHUNKS
+                || window.files.len() + window.links.len() >= WINDOW_FILES
+            {
                 self.fill(&mut window, progress).await?;
                 let unfinished = open.as_ref().map(|(file, _)| Arc::clone(file));
-                finish(&tree, &mut window, unfinished.as_ref())?;
+                finish(&mut tree, &mut window, unfinished.as_ref())?;
                 window.files.extend(unfinished);
             }
         }
         reader.finish().map_err(|e| content(&e))?;
         self.fill(&mut window, progress).await?;
-        finish(&tree, &mut window, None)?;
+        finish(&mut tree, &mut window, None)?;
         let report = tree.finish()?;
         summary.notes.extend(report.notes);
         summary.failed.extend(report.failed);
@@ -326,7 +354,11 @@ fn write(place: &Place, plain: &[u8]) -> Result<()> {
 }
 
 /// Gives the window's files their names, but for the one that goes on.
-fn finish(tree: &TreeWriter, window: &mut Window, unfinished: Option<&Arc<Target>>) -> Result<()> {
+fn finish(
+    tree: &mut TreeWriter,
+    window: &mut Window,
+    unfinished: Option<&Arc<Target>>,
+) -> Result<()> {
     for target in std::mem::take(&mut window.files) {
         if unfinished.is_some_and(|file| Arc::ptr_eq(file, &target)) {
             continue;
@@ -335,6 +367,9 @@ fn finish(tree: &TreeWriter, window: &mut Window, unfinished: Option<&Arc<Target
         if let Some(file) = file {
             tree.finish_file(file)?;
         }
+    }
+    for (meta, first) in std::mem::take(&mut window.links) {
+        tree.link(&meta, &first)?;
     }
     Ok(())
 }

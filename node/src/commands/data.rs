@@ -1,7 +1,7 @@
 //! `backup`, `snapshots`, `restore`.
 
 use crate::cli::Exit;
-use crate::cli::args::{BackupArgs, RestoreArgs, VaultArg};
+use crate::cli::args::{BackupArgs, RestoreArgs, RuleArgs, VaultArg};
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output};
 use crate::cli::progress::Progress;
@@ -11,21 +11,33 @@ use crate::client::restore::{Reader, RestoreOptions, info_of};
 use crate::client::vault;
 use crate::home::Home;
 use crate::size::{ByteSize, format_duration};
+use crate::source::{Input, Rules, Stream};
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Backs up.
 pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Exit, CliError> {
+    let stream = stream(&args)?;
+    let rules = rules(&args.rules)?;
+    let sources = match &args.stream.name {
+        Some(name) if stream.is_some() => vec![PathBuf::from(name)],
+        _ => args.source,
+    };
     let vault = vault::choose(home, args.vault.vault.as_deref())?;
     let options = BackupOptions {
         tags: args.tag,
         force: args.force,
         allow_degraded: args.allow_degraded,
         as_directory: args.as_directory,
+        rules: Arc::new(rules),
+        stream: stream.map(Arc::new),
     };
     let mut writer = Writer::open(home, vault, options.allow_degraded).await?;
     let mut exit = Exit::Done;
-    for source in &args.source {
+    for source in &sources {
         let begin = Instant::now();
         let progress = Progress::start(output, "backing up");
         let summary = writer.backup(source, &options, &progress.counters()).await;
@@ -62,6 +74,33 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
         }
     }
     Ok(exit)
+}
+
+fn rules(args: &RuleArgs) -> Result<Rules, CliError> {
+    let rules = Rules::new(&args.exclude, &args.exclude_file)
+        .map_err(|error| CliError::new(error.to_string()).exit(Exit::Usage))?;
+    Ok(Rules { caches: args.exclude_caches, one_file_system: args.one_file_system, ..rules })
+}
+
+fn stream(args: &BackupArgs) -> Result<Option<Stream>, CliError> {
+    let input = if args.stream.stdin {
+        if std::io::stdin().is_terminal() {
+            return Err(CliError::new("standard input is a terminal")
+                .next("pipe something into it: pg_dump | strewn backup --stdin --name db.sql")
+                .exit(Exit::Usage));
+        }
+        Input::Stdin
+    } else if args.stream.from_command {
+        Input::Command(args.source.iter().map(|word| word.clone().into_os_string()).collect())
+    } else if args.stream.name.is_some() {
+        let error = CliError::new("--name is the name of a stream, and there is none");
+        return Err(error.next("add --stdin or --from-command").exit(Exit::Usage));
+    } else {
+        return Ok(None);
+    };
+    let name = args.stream.name.as_deref().unwrap_or_default();
+    let stream = Stream::new(name, input);
+    stream.map(Some).map_err(|error| CliError::new(error.to_string()).exit(Exit::Usage))
 }
 
 fn time(wall: protocol::time::Wall) -> String {

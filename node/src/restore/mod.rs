@@ -4,4 +4,5 @@
 //! Fetching, opening and ordering chunks is the restore engine's; here is only what touches the target.
 
 pub mod git;
+pub mod names;
 pub mod tree;

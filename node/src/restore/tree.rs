@@ -5,27 +5,32 @@
 //! then it is `.strewn-partial-*` beside it. Directories get their metadata last, in
 //! [`TreeWriter::finish`], which also flushes everything to the disk.
 
+mod attributes;
 mod bulk;
+mod link;
+mod missed;
+mod node;
 mod place;
 
+use crate::source::attributes::Object;
 use bulk::Bulk;
+use missed::Missed;
 use place::{Places, split_path};
 use protocol::codec::Blob;
-use protocol::item::{Meta, Timestamp};
+use protocol::item::{Attribute, Meta, Timestamp};
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, RenameFlags, Timestamps, Uid, chownat, fchmod, fchown, fstat,
     ftruncate, futimens, mkdirat, openat, renameat, renameat_with, statat, symlinkat, unlinkat,
     utimensat,
 };
 use rustix::io::Errno;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Set-user-id, set-group-id: only right together with the right owner.
 const SET_ID: u32 = 0o6000;
@@ -110,8 +115,10 @@ pub struct TreeWriter {
     places: Places,
     options: TreeOptions,
     /// Those that an item named, in the order of arrival.
-    directories: Vec<Meta>,
-    owners_kept: AtomicU64,
+    directories: Vec<(Meta, Vec<Attribute>)>,
+    /// Of the item that comes next.
+    attributes: Vec<Attribute>,
+    missed: Missed,
     serial: u64,
 }
 
@@ -122,6 +129,7 @@ pub struct OpenFile {
     bulk: Option<Bulk>,
     size: u64,
     meta: Meta,
+    attributes: Vec<Attribute>,
     dir: Arc<OwnedFd>,
     temporary: CString,
     name: CString,
@@ -151,16 +159,28 @@ impl TreeWriter {
             places: Places::new(root),
             options,
             directories: Vec::new(),
-            owners_kept: AtomicU64::new(0),
+            attributes: Vec::new(),
+            missed: Missed::default(),
             serial,
         })
+    }
+
+    /// An extended attribute of the item that comes next.
+    pub fn attribute(&mut self, attribute: Attribute) {
+        self.attributes.push(attribute);
+    }
+
+    /// Forgets the attributes of an item that is not restored.
+    pub fn skip(&mut self) {
+        self.attributes.clear();
     }
 
     /// Makes a directory, or with an empty path takes the target itself; its metadata is set by
     /// [`TreeWriter::finish`].
     pub fn directory(&mut self, meta: Meta) -> Result<(), TreeError> {
+        let attributes = std::mem::take(&mut self.attributes);
         if meta.path.0.is_empty() {
-            self.directories.push(meta);
+            self.directories.push((meta, attributes));
             return Ok(());
         }
         let (parent, name) = self.place(&meta)?;
@@ -180,12 +200,13 @@ impl TreeWriter {
             }
             other => other.map_err(fail)?,
         }
-        self.directories.push(meta);
+        self.directories.push((meta, attributes));
         Ok(())
     }
 
     /// Makes a symbolic link. Where it points is not looked at.
     pub fn symlink(&mut self, meta: &Meta, target: &[u8]) -> Result<(), TreeError> {
+        let attributes = std::mem::take(&mut self.attributes);
         let (parent, name) = self.place(meta)?;
         let fail = |error: Errno| io_error(meta, error);
         match symlinkat(target, &*parent, &name) {
@@ -202,14 +223,16 @@ impl TreeWriter {
             other => other.map_err(fail)?,
         }
         let (uid, gid) = owner(meta);
-        if chownat(&*parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-            self.owners_kept.fetch_add(1, Relaxed);
+        if let Err(error) = chownat(&*parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
+            self.missed.owner(meta, error);
         }
+        self.set_attributes(Object::Entry(parent.as_fd(), &name), meta, &attributes);
         utimensat(&*parent, &name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
     }
 
     /// Begins a file of `size` bytes, all zero so far.
     pub fn begin_file(&mut self, meta: &Meta, size: u64) -> Result<OpenFile, TreeError> {
+        let attributes = std::mem::take(&mut self.attributes);
         let (dir, name) = self.place(meta)?;
         let fail = |error: Errno| io_error(meta, error);
         let temporary = self.temporary();
@@ -219,7 +242,8 @@ impl TreeWriter {
         let file = File::from(fd);
         let bulk = Bulk::open(&*dir, &temporary, size);
         let meta = meta.clone();
-        let open = OpenFile { file, bulk, size, meta, dir, temporary, name, pending: true };
+        let open =
+            OpenFile { file, bulk, size, meta, attributes, dir, temporary, name, pending: true };
         ftruncate(&open.file, size).map_err(|error| io_error(&open.meta, error))?;
         Ok(open)
     }
@@ -228,17 +252,29 @@ impl TreeWriter {
     pub fn finish_file(&self, mut open: OpenFile) -> Result<(), TreeError> {
         let meta = open.meta.clone();
         let fail = |error: Errno| io_error(&meta, error);
-        self.apply(&open.file, &meta).map_err(fail)?;
-        if self.options.overwrite {
-            renameat(&*open.dir, &open.temporary, &*open.dir, &open.name).map_err(fail)?;
-        } else {
-            match rename_new(&open) {
-                Err(Errno::EXIST) => return Err(TreeError::Exists { path: shown(&meta) }),
-                other => other.map_err(fail)?,
-            }
-        }
+        self.apply(&open.file, &meta, &open.attributes).map_err(fail)?;
+        self.name(&open.dir, &open.temporary, &open.name, &meta)?;
         open.pending = false;
         Ok(())
+    }
+
+    /// Gives what has a temporary name its own.
+    fn name(
+        &self,
+        dir: &OwnedFd,
+        temporary: &CStr,
+        name: &CStr,
+        meta: &Meta,
+    ) -> Result<(), TreeError> {
+        let named = if self.options.overwrite {
+            renameat(dir, temporary, dir, name)
+        } else {
+            rename_new(dir, temporary, name)
+        };
+        match named {
+            Err(Errno::EXIST) => Err(TreeError::Exists { path: shown(meta) }),
+            other => other.map_err(|error| io_error(meta, error)),
+        }
     }
 
     /// Sets the metadata of the directories, deepest first, and flushes everything to the disk.
@@ -247,35 +283,38 @@ impl TreeWriter {
         // In path order what lies below comes after, so the reverse never closes a directory (or
         // changes its time) that is still needed.
         let mut directories = std::mem::take(&mut self.directories);
-        directories.sort_by(|a, b| protocol::item::path_cmp(&b.path.0, &a.path.0));
-        for meta in &directories {
+        directories.sort_by(|(a, _), (b, _)| protocol::item::path_cmp(&b.path.0, &a.path.0));
+        for (meta, attributes) in &directories {
             let opened = self.places.directory(&meta.path.0, false);
-            if let Err(error) = opened.and_then(|dir| self.apply(&*dir, meta)) {
+            if let Err(error) = opened.and_then(|dir| self.apply(&*dir, meta, attributes)) {
                 report.failed.push((shown(meta), io::Error::from(error).to_string()));
             }
         }
-        let owners = self.owners_kept.into_inner();
-        if owners > 0 {
-            report.notes.push(format!(
-                "{owners} items belong to the restoring user: only root can restore their owners"
-            ));
-        }
+        report.notes = self.missed.notes();
         let root = self.places.root();
         rustix::fs::syncfs(root)
             .map_err(|error| TreeError::Io { path: String::new(), error: error.into() })?;
         Ok(report)
     }
 
-    fn apply(&self, fd: impl std::os::fd::AsFd, meta: &Meta) -> rustix::io::Result<()> {
+    fn apply(
+        &self,
+        fd: impl AsFd,
+        meta: &Meta,
+        attributes: &[Attribute],
+    ) -> rustix::io::Result<()> {
         let found = fstat(&fd)?;
         let mut mode = meta.mode & 0o7777;
         if (found.st_uid, found.st_gid) != (meta.uid, meta.gid) {
             let (uid, gid) = owner(meta);
-            if fchown(&fd, uid, gid).is_err() || uid.is_none() || gid.is_none() {
-                self.owners_kept.fetch_add(1, Relaxed);
+            let changed = fchown(&fd, uid, gid);
+            if changed.is_err() || uid.is_none() || gid.is_none() {
+                self.missed.owner(meta, changed.err().unwrap_or(Errno::INVAL));
                 mode &= !SET_ID;
             }
         }
+        // After the owner, whose change takes capabilities away; before the permissions, which may forbid it.
+        self.set_attributes(Object::Open(fd.as_fd()), meta, attributes);
         fchmod(&fd, Mode::from_raw_mode(mode))?;
         futimens(&fd, &times(meta.mtime))
     }
@@ -325,14 +364,13 @@ impl Drop for OpenFile {
 }
 
 /// Renames without replacing, also where the file system has no such call.
-fn rename_new(open: &OpenFile) -> rustix::io::Result<()> {
-    let dir = &*open.dir;
-    match renameat_with(dir, &open.temporary, dir, &open.name, RenameFlags::NOREPLACE) {
+fn rename_new(dir: &OwnedFd, temporary: &CStr, name: &CStr) -> rustix::io::Result<()> {
+    match renameat_with(dir, temporary, dir, name, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            if statat(dir, &open.name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            if statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 return Err(Errno::EXIST);
             }
-            renameat(dir, &open.temporary, dir, &open.name)
+            renameat(dir, temporary, dir, name)
         }
         other => other,
     }

@@ -3,21 +3,30 @@
 //! Here are the traits between the two and the choice of source for a path. Each kind of source has
 //! a module of its own; chunking, sealing and item encoding are the sink's business.
 
+pub(crate) mod attributes;
 pub mod directory;
 pub mod estimate;
 pub mod git;
+mod links;
+mod rules;
+pub(crate) mod sparse;
+mod stream;
 mod walk;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
-use protocol::item::{ChunkRef, Meta, SourceKind, Stamp};
+use protocol::item::{Attribute, ChunkRef, Meta, NodeKind, SourceKind, Stamp};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use directory::DirectorySource;
 pub use estimate::Estimate;
 pub use git::GitSource;
+pub use links::{Inode, Links};
+pub use rules::{RuleError, Rules};
+pub use stream::{Input, Stream, StreamNameError, StreamSource};
 
 use crate::git::GitError;
 
@@ -32,6 +41,9 @@ pub trait Source: Send {
 
     /// The canonical path, for people.
     fn name(&self) -> String;
+
+    /// Says what of a directory tree is left out.
+    fn leave_out(&mut self, _: &Arc<Rules>) {}
 
     /// Walks the source once, in [`protocol::item::path_cmp`] order, and asks `previous` for
     /// increasing paths.
@@ -60,30 +72,109 @@ pub struct PreviousFile {
     pub stamp: Stamp,
     /// Bytes.
     pub size: u64,
-    /// Its content.
+    /// Its content, without the holes.
     pub chunks: Vec<ChunkRef>,
+    /// Where it has none, in order.
+    pub holes: Vec<Hole>,
+    /// Its extended attributes, by name.
+    pub attributes: Vec<Attribute>,
+}
+
+/// Zeros of a file that take no space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// Where in the file.
+    pub at: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+/// A file's bytes, with the holes between them.
+pub trait Content: Read {
+    /// After `read` gave nothing: how long the hole is that follows, which is then passed; 0 at the file's end.
+    fn hole(&mut self) -> io::Result<u64>;
+}
+
+/// Content without holes.
+struct Dense<'a>(&'a mut dyn Read);
+
+impl Read for Dense<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Content for Dense<'_> {
+    fn hole(&mut self) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+/// A special file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: NodeKind,
+    /// Of a device its number; else 0.
+    pub major: u32,
+    /// The other half of it.
+    pub minor: u32,
+}
+
+/// What became of a further name of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// It was written, with the content of the first.
+    Taken,
+    /// The content is not held (any more); it must be read again.
+    Unknown,
+    /// The file is not any more what it was under its first name; it must be read as one of its own.
+    Changed,
 }
 
 /// Where a source's items go.
 pub trait Sink {
+    /// The extended attributes of the item that the next call is about, by increasing names. Whatever that call
+    /// answers, they are gone then.
+    fn attributes(&mut self, attributes: Vec<Attribute>);
+
+    /// The file that the next call is about has other names. Whatever that call answers, this is gone then.
+    fn shared(&mut self, inode: Inode);
+
     /// Takes a directory; its children follow.
     fn directory(&mut self, meta: Meta) -> Result<(), SinkError>;
 
     /// Takes a symbolic link.
     fn symlink(&mut self, meta: Meta, target: Vec<u8>) -> Result<(), SinkError>;
 
-    /// Reads `content` to its end and returns the bytes read. After [`SinkError::Read`] nothing was
-    /// written and the source may go on.
-    fn file(&mut self, meta: Meta, stamp: Stamp, content: &mut dyn Read) -> Result<u64, SinkError>;
+    /// Takes a special file.
+    fn node(&mut self, meta: Meta, node: Node) -> Result<(), SinkError>;
 
-    /// Takes a file with the content that it had before. `Ok(false)`: its chunks are not known (any
-    /// more), nothing was written; read it again.
+    /// As [`Sink::sparse_file`], for content without holes.
+    fn file(&mut self, meta: Meta, stamp: Stamp, content: &mut dyn Read) -> Result<u64, SinkError> {
+        self.sparse_file(meta, stamp, &mut Dense(content))
+    }
+
+    /// Reads `content` to its end and returns the bytes read, holes included. After [`SinkError::Read`] nothing
+    /// was written and the source may go on.
+    fn sparse_file(
+        &mut self,
+        meta: Meta,
+        stamp: Stamp,
+        content: &mut dyn Content,
+    ) -> Result<u64, SinkError>;
+
+    /// Takes a file with the content and the attributes that it had before. `Ok(false)`: its chunks are not known
+    /// (any more), nothing was written; read it again.
     fn unchanged(
         &mut self,
         meta: Meta,
         previous: PreviousFile,
         stamp: Stamp,
     ) -> Result<bool, SinkError>;
+
+    /// Takes a further name of a file that was taken after [`Sink::shared`].
+    fn link(&mut self, meta: &Meta, size: u64, inode: Inode) -> Result<Linked, SinkError>;
 }
 
 /// Why a sink did not take an item.
@@ -101,7 +192,7 @@ pub enum SinkError {
 /// What a run has to say beside its items.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Paths that are not in the snapshot, or not wholly, and why.
+    /// Paths that are not in the snapshot, not wholly, or mixed from old and new, and why.
     pub failed: Vec<(String, String)>,
     /// For [`Previous::state`] of the next run, once this snapshot is committed.
     pub state: Vec<u8>,
@@ -132,9 +223,20 @@ pub enum SourceError {
         #[source]
         error: io::Error,
     },
-    /// The path is a file.
-    #[error("{}: not a directory; back up the directory that it is in", .0.display())]
-    NotADirectory(PathBuf),
+    /// The path is a device, a FIFO or a socket.
+    #[error("{}: neither a folder nor a regular file; what comes from a pipe is backed up with --stdin", .0.display())]
+    NotAFile(PathBuf),
+    /// Standard input was read already.
+    #[error("{0}: standard input cannot be read twice; run the whole command again")]
+    InputGone(String),
+    /// The command of a stream failed.
+    #[error("{command}: {status}; no snapshot was written")]
+    Command {
+        /// The command.
+        command: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+    },
     /// The sink ended the backup.
     #[error("{0}")]
     Stopped(String),
@@ -176,7 +278,7 @@ pub enum SourceError {
 }
 
 /// Chooses the source for `path`: a Git repository where it is the root of one (bare or with a work
-/// tree), else, or when `as_directory` says so, the directory tree.
+/// tree), else, or when `as_directory` says so, the directory tree or the single file.
 pub fn detect(path: &Path, as_directory: bool) -> Result<Box<dyn Source>, SourceError> {
     if !as_directory && git::is_repository(path) {
         Ok(Box::new(GitSource::open(path)?))

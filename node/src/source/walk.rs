@@ -122,6 +122,24 @@ impl Walk {
         Ok(())
     }
 
+    /// The directory whose entries come next.
+    pub(super) fn top(&self) -> Option<BorrowedFd<'_>> {
+        self.stack.last().and_then(|frame| frame.dir.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// Whether an entry of this name comes next, somewhen.
+    pub(super) fn has(&self, name: &CStr) -> bool {
+        let names = self.stack.last().map(|frame| frame.names.as_slice()).unwrap_or_default();
+        names.binary_search_by(|found| found.as_c_str().cmp(name)).is_ok()
+    }
+
+    /// Skips all entries of the directory whose entries come next, but for one.
+    pub(super) fn keep_only(&mut self, name: &CStr) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.names = vec![name.to_owned()].into_iter();
+        }
+    }
+
     /// After leaving `child`: makes sure that the frame that is now on top is open.
     fn reopen_top(&mut self, child: Option<&OwnedFd>) -> io::Result<()> {
         let depth = self.stack.len();

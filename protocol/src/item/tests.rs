@@ -1,5 +1,6 @@
 //! Stories of streams that read as written, and of streams that cannot be meant.
 
+use super::stream::State;
 use super::*;
 use proptest::prelude::*;
 
@@ -37,25 +38,65 @@ fn link(path: &str, target: &[u8]) -> Item {
     Item::Symlink { meta: meta(path), target: Blob(target.to_vec()) }
 }
 
+fn attribute(name: &str, value: &[u8]) -> Item {
+    let (name, value) = (Blob(name.into()), Blob(value.to_vec()));
+    Item::Attribute(Attribute { name, value })
+}
+
+fn shared(group: u64, left: u64) -> Item {
+    Item::Shared { group, left }
+}
+
+fn hole(len: u64, more: bool) -> Item {
+    Item::Hole { len, more }
+}
+
+fn extent(len: u32, more: bool) -> Item {
+    Item::Extent { chunks: vec![ChunkRef { id: ChunkId([2; 32]), len }], more }
+}
+
+fn node(path: &str, kind: NodeKind, major: u32, minor: u32) -> Item {
+    Item::Node { meta: meta(path), kind, major, minor }
+}
+
 const HEADER: Item = Item::Header { format: FORMAT, kind: SourceKind::Directory };
+const STREAM: Item = Item::Header { format: FORMAT, kind: SourceKind::Stream };
+const OLD: Item = Item::Header { format: 1, kind: SourceKind::Directory };
 const END: Item = Item::End { items: 0, bytes: 0, failed: 0 };
 
 #[test]
 fn a_stream_reads_as_it_was_written() {
-    let extent =
-        Item::Extent { chunks: vec![ChunkRef { id: ChunkId([2; 32]), len: 5 }], more: false };
     let items = [
         HEADER,
+        attribute("user.top", b"1"),
         directory(""),
         directory("a"),
         file("a/b", 3, &[3], false),
         file("a/b.c", 15, &[10], true),
-        extent,
+        extent(5, false),
         link("a.b", b"../x"),
+        node("d", NodeKind::BlockDevice, 8, 1),
+        shared(0, 1),
+        attribute("security.capability", &[0; 20]),
+        attribute("user.a", b""),
+        file("e", 30, &[], true),
+        hole(10, true),
+        extent(10, true),
+        hole(10, false),
+        shared(1, 1),
+        file("f", 3, &[3], false),
+        shared(0, 0),
+        file("g", 30, &[10], true),
+        hole(20, false),
+        node("h", NodeKind::Fifo, 0, 0),
         file("z", 0, &[], false),
         END,
     ];
     assert_eq!(read(&items).unwrap(), items);
+    let stream = [STREAM, file("db.sql", 13, &[3], true), extent(10, false), END];
+    assert_eq!(read(&stream).unwrap(), stream);
+    let old = [OLD, directory(""), file("a", 13, &[3], true), extent(10, false), END];
+    assert_eq!(read(&old).unwrap(), old);
 }
 
 #[test]
@@ -84,13 +125,61 @@ fn a_stream_that_cannot_be_meant_is_refused() {
         vec![HEADER, link("a", b"/etc"), file("a/passwd", 3, &[3], false), END],
         vec![HEADER, file("a", 3, &[3], false), directory("a/b"), END],
         vec![HEADER, link("a", b""), END],
+        // Hard links of what was not there, or of what is no file.
+        vec![HEADER, shared(1, 1), file("a", 3, &[3], false), END],
+        vec![HEADER, shared(0, 1), shared(0, 1), file("a", 3, &[3], false), END],
+        vec![HEADER, shared(0, 1), directory("a"), END],
+        vec![HEADER, shared(0, 1), link("a", b"b"), END],
+        vec![HEADER, shared(0, 1), node("a", NodeKind::Fifo, 0, 0), END],
+        vec![HEADER, shared(0, 1), END],
+        // Attributes of nothing, twice, too long or too many.
+        vec![HEADER, attribute("user.a", b""), END],
+        vec![HEADER, attribute("user.a", b""), shared(0, 1), file("a", 3, &[3], false), END],
+        vec![HEADER, attribute("user.a", b""), attribute("user.a", b""), directory("a"), END],
+        vec![HEADER, attribute("user.b", b""), attribute("user.a", b""), directory("a"), END],
+        vec![HEADER, attribute("", b""), directory("a"), END],
+        vec![HEADER, attribute("user.\0", b""), directory("a"), END],
+        vec![HEADER, attribute(&"u".repeat(ATTRIBUTE_NAME_MAX + 1), b""), directory("a"), END],
+        vec![HEADER, attribute("user.a", &[0; ATTRIBUTE_VALUE_MAX + 1]), directory("a"), END],
+        std::iter::once(HEADER)
+            .chain(
+                (b'a'..=b'q').map(|c| attribute(&format!("user.{c}"), &[0; ATTRIBUTE_VALUE_MAX])),
+            )
+            .chain([directory("a"), END])
+            .collect(),
+        // Holes that do not fit, of nothing, or where none can be.
+        vec![HEADER, file("a", 5, &[3], true), hole(3, false), END],
+        vec![HEADER, file("a", 5, &[3], true), hole(2, true), END],
+        vec![HEADER, file("a", 5, &[3], true), hole(0, true), hole(2, false), END],
+        vec![HEADER, file("a", 5, &[3], true), hole(u64::MAX, false), END],
+        vec![HEADER, file("a", 5, &[], true), extent(5, false), END],
+        vec![HEADER, file("a", 0, &[], true), hole(1, false), END],
+        vec![HEADER, file("a", 3, &[3], false), hole(1, false), END],
+        vec![HEADER, hole(1, false), END],
+        vec![HEADER, node("a", NodeKind::Fifo, 0, 1), END],
+        vec![HEADER, node("", NodeKind::CharacterDevice, 0, 1), END],
+        vec![HEADER, node("a", NodeKind::CharacterDevice, 0, 1), directory("a/b"), END],
+        // A stream is one file without a folder.
+        vec![STREAM, END],
+        vec![STREAM, directory(""), file("a", 3, &[3], false), END],
+        vec![STREAM, file("a/b", 3, &[3], false), END],
+        vec![STREAM, file("a", 3, &[3], false), file("b", 3, &[3], false), END],
+        vec![STREAM, shared(0, 1), file("a", 3, &[3], false), END],
+        vec![STREAM, attribute("user.a", b""), file("a", 3, &[3], false), END],
+        // What the old format does not have.
+        vec![OLD, attribute("user.a", b""), file("a", 3, &[3], false), END],
+        vec![OLD, shared(0, 1), file("a", 3, &[3], false), END],
+        vec![OLD, node("a", NodeKind::Fifo, 0, 0), END],
+        vec![OLD, file("a", 5, &[3], true), hole(2, false), END],
+        vec![Item::Header { format: 1, kind: SourceKind::Stream }, file("a", 3, &[3], false), END],
+        vec![Item::Header { format: 0, kind: SourceKind::Directory }, END],
         vec![HEADER, link("a", &[b'x'; PATH_LEN_MAX + 1]), END],
     ];
     for items in wrong {
         assert!(read(&items).is_err(), "{items:?}");
         let (mut writer, mut out) = (ItemWriter::default(), Vec::new());
         let written = items.iter().try_for_each(|item| writer.write(item, &mut out));
-        let ended = matches!(writer.grammar.state, State::Ended);
+        let ended = writer.grammar.state == State::Ended;
         assert!(written.is_err() || !ended, "{items:?}");
     }
 }
@@ -130,6 +219,15 @@ fn the_largest_item_can_be_read_again() {
     reader.push(&bytes);
     assert_eq!(reader.next_item().unwrap(), Some(HEADER));
     assert_eq!(reader.next_item().unwrap(), Some(largest));
+}
+
+#[test]
+fn the_most_attributes_that_an_item_has_can_be_read_again() {
+    let value = ATTRIBUTES_LEN_MAX / 16 - 6;
+    let all = (b'a'..=b'p').map(|c| attribute(&format!("user.{}", c as char), &vec![c; value]));
+    let items: Vec<Item> =
+        std::iter::once(HEADER).chain(all).chain([file("a", 3, &[3], false), END]).collect();
+    assert_eq!(read(&items).unwrap(), items);
 }
 
 #[test]

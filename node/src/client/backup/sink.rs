@@ -1,23 +1,28 @@
 //! The source thread's side: items and content become chunks, known ones are skipped, and the item stream is
 //! chunked like a file. What the stream says is kept locally, to compare the next backup with.
 
+use super::body::{Body, Piece};
 use super::known::Known;
+use super::names::Names;
 use super::stages::{ChunkJob, Failure};
 use crate::cli::progress::Counters;
 use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
-use crate::source::{Previous, PreviousFile, Report, Sink, SinkError, Source};
+use crate::source::{
+    Content, Hole, Inode, Linked, Node, Previous, PreviousFile, Report, Sink, SinkError, Source,
+};
 use protocol::chunk::{CHUNK_MAX, Chunker};
 use protocol::codec::Blob;
 use protocol::id::ChunkId;
 use protocol::item::{
-    ChunkRef, FORMAT, ITEM_CHUNKS_MAX, Item, ItemReader, ItemWriter, Meta, ROOT_REFS_MAX, Root,
-    Stamp, encode_refs, path_cmp,
+    Attribute, ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, ROOT_REFS_MAX, Root,
+    SourceKind, Stamp, encode_refs, path_cmp,
 };
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 /// Bytes of a file read at once.
@@ -55,6 +60,10 @@ pub(super) struct ChunkSink<'a> {
     previous_out: BufWriter<File>,
     items: u64,
     bytes: u64,
+    /// What was said of the item that comes next.
+    attributes: Vec<Attribute>,
+    shared: Option<Inode>,
+    names: Names,
 }
 
 fn stopped(error: impl std::fmt::Display) -> SinkError {
@@ -89,6 +98,9 @@ impl<'a> ChunkSink<'a> {
             previous_out,
             items: 0,
             bytes: 0,
+            attributes: Vec::new(),
+            shared: None,
+            names: Names::default(),
         })
     }
 
@@ -176,22 +188,53 @@ impl<'a> ChunkSink<'a> {
         Ok(())
     }
 
+    fn emit_attributes(&mut self, attributes: &[Attribute]) -> std::result::Result<(), SinkError> {
+        attributes.iter().try_for_each(|attribute| self.emit(&Item::Attribute(attribute.clone())))
+    }
+
+    /// Writes a file under one of its names: chunks and holes where they are.
     fn emit_file(
         &mut self,
         meta: Meta,
         stamp: Stamp,
-        size: u64,
-        chunks: &[ChunkRef],
+        body: Body,
+        shared: Option<Inode>,
     ) -> std::result::Result<(), SinkError> {
-        let mut parts = chunks.chunks(ITEM_CHUNKS_MAX);
-        let first = parts.next().unwrap_or_default().to_vec();
-        let mut left = parts.len();
-        self.emit(&Item::File { meta, stamp, size, chunks: first, more: left > 0 })?;
-        for part in parts {
-            left -= 1;
-            self.emit(&Item::Extent { chunks: part.to_vec(), more: left > 0 })?;
+        let body = Arc::new(body);
+        let mut is_first = true;
+        if let Some(inode) = shared {
+            let name = self.names.count(inode, &meta, stamp, &body);
+            self.emit(&Item::Shared { group: name.group, left: name.left })?;
+            is_first = name.is_first;
         }
-        self.bytes += size;
+        self.emit_body(meta, stamp, &body, is_first)
+    }
+
+    fn emit_body(
+        &mut self,
+        meta: Meta,
+        stamp: Stamp,
+        body: &Body,
+        is_first: bool,
+    ) -> std::result::Result<(), SinkError> {
+        self.emit_attributes(&body.attributes)?;
+        let size = body.size;
+        let mut pieces = body.pieces().peekable();
+        let chunks = match pieces.next_if(|piece| matches!(piece, Piece::Chunks(_))) {
+            Some(Piece::Chunks(chunks)) => chunks.to_vec(),
+            _ => Vec::new(),
+        };
+        self.emit(&Item::File { meta, stamp, size, chunks, more: pieces.peek().is_some() })?;
+        while let Some(piece) = pieces.next() {
+            let more = pieces.peek().is_some();
+            self.emit(&match piece {
+                Piece::Chunks(chunks) => Item::Extent { chunks: chunks.to_vec(), more },
+                Piece::Hole(len) => Item::Hole { len, more },
+            })?;
+        }
+        if is_first {
+            self.bytes += size;
+        }
         self.progress.file();
         Ok(())
     }
@@ -199,10 +242,30 @@ impl<'a> ChunkSink<'a> {
     fn read(
         &mut self,
         buffer: &mut Vec<u8>,
-        content: &mut dyn Read,
-    ) -> std::result::Result<(u64, Vec<ChunkRef>), SinkError> {
+        content: &mut dyn Content,
+    ) -> std::result::Result<Body, SinkError> {
+        let mut body = Body::default();
+        loop {
+            self.read_data(buffer, content, &mut body)?;
+            let len = content.hole().map_err(SinkError::Read)?;
+            if len == 0 {
+                return Ok(body);
+            }
+            body.holes.push(Hole { at: body.size, len });
+            body.size += len;
+            self.progress.bytes(len);
+        }
+    }
+
+    /// Reads to the next hole, or to the end.
+    fn read_data(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        content: &mut dyn Content,
+        body: &mut Body,
+    ) -> std::result::Result<(), SinkError> {
         buffer.clear();
-        let (mut size, mut refs, mut eof) = (0, Vec::new(), false);
+        let mut eof = false;
         while !eof {
             while buffer.len() < CHUNK_MAX && !eof {
                 let from = buffer.len();
@@ -216,41 +279,71 @@ impl<'a> ChunkSink<'a> {
                     Err(e) => return Err(SinkError::Read(e)),
                 };
                 buffer.truncate(from + read);
-                size += read as u64;
+                body.size += read as u64;
                 self.progress.bytes(read as u64);
                 eof = read == 0;
             }
             let mut from = 0;
             while let Some(len) = self.chunker.cut(&buffer[from..], eof) {
-                refs.push(self.store(&buffer[from..from + len])?);
+                body.chunks.push(self.store(&buffer[from..from + len])?);
                 from += len;
             }
             buffer.drain(..from);
         }
-        Ok((size, refs))
+        Ok(())
+    }
+
+    fn is_all_known(&self, chunks: &[ChunkRef]) -> std::result::Result<bool, SinkError> {
+        for chunk in chunks {
+            if !self.is_known(chunk.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
 impl Sink for ChunkSink<'_> {
+    fn attributes(&mut self, attributes: Vec<Attribute>) {
+        self.attributes = attributes;
+    }
+
+    fn shared(&mut self, inode: Inode) {
+        self.shared = Some(inode);
+    }
+
     fn directory(&mut self, meta: Meta) -> std::result::Result<(), SinkError> {
+        let attributes = std::mem::take(&mut self.attributes);
+        self.emit_attributes(&attributes)?;
         self.emit(&Item::Directory { meta })
     }
 
     fn symlink(&mut self, meta: Meta, target: Vec<u8>) -> std::result::Result<(), SinkError> {
+        let attributes = std::mem::take(&mut self.attributes);
+        self.emit_attributes(&attributes)?;
         self.emit(&Item::Symlink { meta, target: Blob(target) })
     }
 
-    fn file(
+    fn node(&mut self, meta: Meta, node: Node) -> std::result::Result<(), SinkError> {
+        let attributes = std::mem::take(&mut self.attributes);
+        self.emit_attributes(&attributes)?;
+        let Node { kind, major, minor } = node;
+        self.emit(&Item::Node { meta, kind, major, minor })
+    }
+
+    fn sparse_file(
         &mut self,
         meta: Meta,
         stamp: Stamp,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
     ) -> std::result::Result<u64, SinkError> {
+        let (attributes, shared) = (std::mem::take(&mut self.attributes), self.shared.take());
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = self.read(&mut buffer, content);
         self.buffer = buffer;
-        let (size, chunks) = read?;
-        self.emit_file(meta, stamp, size, &chunks)?;
+        let body = Body { attributes, ..read? };
+        let size = body.size;
+        self.emit_file(meta, stamp, body, shared)?;
         Ok(size)
     }
 
@@ -260,14 +353,35 @@ impl Sink for ChunkSink<'_> {
         previous: PreviousFile,
         stamp: Stamp,
     ) -> std::result::Result<bool, SinkError> {
-        for chunk in &previous.chunks {
-            if !self.is_known(chunk.id)? {
-                return Ok(false);
-            }
+        self.attributes.clear();
+        let shared = self.shared.take();
+        if !self.is_all_known(&previous.chunks)? {
+            return Ok(false);
         }
-        self.emit_file(meta, stamp, previous.size, &previous.chunks)?;
-        self.progress.bytes(previous.size);
+        let PreviousFile { size, chunks, holes, attributes, .. } = previous;
+        self.emit_file(meta, stamp, Body { size, chunks, holes, attributes }, shared)?;
+        self.progress.bytes(size);
         Ok(true)
+    }
+
+    fn link(
+        &mut self,
+        meta: &Meta,
+        size: u64,
+        inode: Inode,
+    ) -> std::result::Result<Linked, SinkError> {
+        let (first, body) = match self.names.first(inode, meta, size) {
+            Ok(Some(first)) => first,
+            Ok(None) => return Ok(Linked::Unknown),
+            Err(super::names::Changed) => return Ok(Linked::Changed),
+        };
+        if !self.is_all_known(&body.chunks)? {
+            return Ok(Linked::Unknown);
+        }
+        let name = self.names.count(inode, meta, first, &body);
+        self.emit(&Item::Shared { group: name.group, left: name.left })?;
+        self.emit_body(meta.clone(), first, &body, false)?;
+        Ok(Linked::Taken)
     }
 }
 
@@ -308,18 +422,47 @@ impl LastSnapshot {
     }
 
     fn next_file(&mut self) -> Option<PreviousFile> {
+        let mut attributes = Vec::new();
         loop {
-            if let Item::File { meta, stamp, size, mut chunks, mut more } = self.next_item()? {
-                while more {
-                    let Item::Extent { chunks: further, more: again } = self.next_item()? else {
-                        return None;
-                    };
-                    chunks.extend(further);
-                    more = again;
+            match self.next_item()? {
+                // Of directories the first format knew neither attributes nor holes nor links.
+                Item::Header { format: 1, kind: SourceKind::Directory } => {
+                    (self.stream, self.reader) = (None, ItemReader::default());
                 }
-                return Some(PreviousFile { meta, stamp, size, chunks });
+                Item::Attribute(attribute) => attributes.push(attribute),
+                Item::File { meta, stamp, size, chunks, more } => {
+                    let (holes, at) = (Vec::new(), chunks.iter().map(|c| u64::from(c.len)).sum());
+                    let file = PreviousFile { meta, stamp, size, chunks, holes, attributes };
+                    return self.rest_of(file, at, more);
+                }
+                item if item.meta().is_some() => attributes.clear(),
+                _ => {}
             }
         }
+    }
+
+    fn rest_of(
+        &mut self,
+        mut file: PreviousFile,
+        mut at: u64,
+        mut more: bool,
+    ) -> Option<PreviousFile> {
+        while more {
+            match self.next_item()? {
+                Item::Extent { chunks, more: again } => {
+                    at += chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();
+                    file.chunks.extend(chunks);
+                    more = again;
+                }
+                Item::Hole { len, more: again } => {
+                    file.holes.push(Hole { at, len });
+                    at += len;
+                    more = again;
+                }
+                _ => return None,
+            }
+        }
+        Some(file)
     }
 }
 

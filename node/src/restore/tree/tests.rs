@@ -1,6 +1,9 @@
 use super::*;
+use crate::source::Node;
+use crate::source::testing::as_nobody;
+use protocol::item::NodeKind;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
 fn meta(path: &str, mode: u32) -> Meta {
     Meta {
@@ -148,16 +151,94 @@ fn a_read_only_directory_gets_its_content_first() {
 
 #[test]
 fn set_user_id_needs_the_right_owner() {
-    if rustix::process::geteuid().is_root() {
-        return;
+    let dir = tempfile::tempdir().unwrap();
+    let report = as_nobody(dir.path(), || {
+        let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+        let foreign = Meta { uid: 0, ..meta("f", 0o4755) };
+        let open = writer.begin_file(&foreign, 0).unwrap();
+        writer.finish_file(open).unwrap();
+        writer.finish().unwrap()
+    });
+    assert_eq!(fs::metadata(dir.path().join("f")).unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(report.notes.len(), 1);
+}
+
+#[test]
+fn links_are_made_of_what_is_there_and_never_through_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outside, target) = (dir.path().join("outside"), dir.path().join("target"));
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("f"), "precious").unwrap();
+    let mut writer = TreeWriter::new(&target, TreeOptions::default()).unwrap();
+    write(&mut writer, "d/f", b"1").unwrap();
+    writer.link(&meta("e/g", 0o644), b"d/f").unwrap();
+    let inode = |path: &str| fs::metadata(target.join(path)).unwrap().ino();
+    assert_eq!(inode("e/g"), inode("d/f"));
+    let exists = writer.link(&meta("e/g", 0o644), b"d/f");
+    assert!(matches!(exists, Err(TreeError::Exists { .. })));
+    assert!(matches!(writer.link(&meta("h", 0o644), b"missing"), Err(TreeError::Io { .. })));
+    assert!(matches!(writer.link(&meta("h", 0o644), b"../outside/f"), Err(TreeError::Path { .. })));
+    assert!(matches!(writer.link(&meta("../h", 0o644), b"d/f"), Err(TreeError::Path { .. })));
+    writer.symlink(&meta("l", 0o777), b"../outside").unwrap();
+    assert!(writer.link(&meta("h", 0o644), b"l/f").is_err());
+    assert!(matches!(
+        writer.link(&meta("l/h", 0o644), b"d/f"),
+        Err(TreeError::NotADirectory { .. })
+    ));
+    assert_eq!(names(&outside), ["f"]);
+    assert_eq!(names(&target), ["d", "e", "l"]);
+}
+
+#[test]
+fn a_link_over_another_name_of_the_same_file_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = TreeWriter::new(dir.path(), TreeOptions { overwrite: true }).unwrap();
+    write(&mut writer, "f", b"1").unwrap();
+    fs::write(dir.path().join("g"), "2").unwrap();
+    for _ in 0..2 {
+        writer.link(&meta("g", 0o644), b"f").unwrap();
+        assert_eq!(names(dir.path()), ["f", "g"]);
     }
+    assert_eq!(fs::metadata(dir.path().join("f")).unwrap().nlink(), 2);
+}
+
+#[test]
+fn where_no_link_can_be_made_there_is_a_copy() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
-    let foreign = Meta { uid: 0, ..meta("f", 0o4755) };
-    let open = writer.begin_file(&foreign, 0).unwrap();
+    let open = writer.begin_file(&meta("f", 0o640), 1 << 20).unwrap();
+    open.write_at(700_000, b"in the middle").unwrap();
     writer.finish_file(open).unwrap();
-    assert_eq!(fs::metadata(dir.path().join("f")).unwrap().mode() & 0o7777, 0o755);
-    assert_eq!(writer.finish().unwrap().notes.len(), 1);
+    let (from, name) = writer.find(&meta("g", 0o640), b"f").unwrap();
+    writer.copy(&meta("g", 0o640), &from, &name).unwrap();
+    let facts = |name: &str| {
+        let found = fs::metadata(dir.path().join(name)).unwrap();
+        (found.mode(), found.size(), found.blocks(), found.mtime_nsec())
+    };
+    assert_eq!(facts("g"), facts("f"));
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    assert!(read("f") == read("g"));
+}
+
+#[test]
+fn a_special_file_replaces_nothing_unless_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = Node { kind: NodeKind::Fifo, major: 0, minor: 0 };
+    for (overwrite, is_fifo) in [(false, false), (true, true)] {
+        let options = TreeOptions { overwrite };
+        let target = dir.path().join(format!("{overwrite}"));
+        fs::create_dir(&target).unwrap();
+        let mut writer = TreeWriter::new(&target, options).unwrap();
+        write(&mut writer, "f", b"1").unwrap();
+        assert_eq!(writer.node(&meta("f", 0o620), fifo).is_ok(), is_fifo);
+        assert!(matches!(writer.node(&meta("../p", 0o620), fifo), Err(TreeError::Path { .. })));
+        assert_eq!(names(&target), ["f"]);
+        let found = target.join("f").symlink_metadata().unwrap();
+        assert_eq!(found.file_type().is_fifo(), is_fifo);
+        if is_fifo {
+            assert_eq!((found.mode() & 0o7777, found.mtime()), (0o620, 1_000_000));
+        }
+    }
 }
 
 #[test]
