@@ -178,18 +178,16 @@ impl Run<'_> {
                     Ok(())
                 }
             },
-            kind => match node_of(kind, &stat) {
-                Some(node) => {
-                    self.entry_attributes(walk);
-                    let result = self.sink.node(meta_of(walk.path(), &stat), node);
-                    settle(result, walk.path(), &mut self.report)
-                }
-                None => {
-                    self.report
-                        .note(walk.path(), "skipped: a socket, which only its program makes");
-                    Ok(())
-                }
-            },
+            kind => {
+                let Some(node) = node_of(kind, &stat) else {
+                    let why = "skipped: a socket, which only its program makes";
+                    self.report.note(walk.path(), why);
+                    return Ok(());
+                };
+                self.entry_attributes(walk);
+                let result = self.sink.node(meta_of(walk.path(), &stat), node);
+                settle(result, walk.path(), &mut self.report)
+            }
         }
     }
 
@@ -276,7 +274,9 @@ fn offer(
     if let Some(before) = previous.file(path)
         && is_unchanged(&before, stat)
     {
-        inode_of(stat).into_iter().for_each(|inode| sink.shared(inode));
+        if let Some(inode) = inode_of(stat) {
+            sink.shared(inode);
+        }
         match sink.unchanged(meta_of(path, stat), before, stamp_of(stat)) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
@@ -298,7 +298,9 @@ fn offer(
     if keep != Keep::Nothing {
         sink.attributes(read_attributes(path, Object::Open(file.as_fd()), report));
     }
-    inode_of(&stat).into_iter().for_each(|inode| sink.shared(inode));
+    if let Some(inode) = inode_of(&stat) {
+        sink.shared(inode);
+    }
     // What is appended from now on belongs to the next snapshot; a log that grows faster than it
     // is read must not keep the backup from ending.
     let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);

@@ -18,6 +18,8 @@ impl Inode {
     /// The file's, if it has several names.
     #[must_use]
     pub fn of(stat: &rustix::fs::Stat) -> Option<Self> {
+        // Its type is another one on other machines.
+        #[allow(clippy::unnecessary_cast)]
         let names = stat.st_nlink as u64;
         (names > 1).then_some(Self { device: stat.st_dev, number: stat.st_ino, names })
     }

@@ -271,7 +271,9 @@ impl Vault {
                 Entry::File { file, .. } => &file.attributes,
                 Entry::Link(..) => &Vec::new(),
             };
-            attributes.iter().for_each(|attribute| writer.attribute(attribute.clone()));
+            for attribute in attributes {
+                writer.attribute(attribute.clone());
+            }
             match entry {
                 Entry::Directory(meta, _) => writer.directory(meta.clone()).unwrap(),
                 Entry::Symlink(meta, to, _) => writer.symlink(meta, to).unwrap(),

@@ -142,7 +142,9 @@ fn a_stream_that_cannot_be_meant_is_refused() {
         vec![HEADER, attribute(&"u".repeat(ATTRIBUTE_NAME_MAX + 1), b""), directory("a"), END],
         vec![HEADER, attribute("user.a", &[0; ATTRIBUTE_VALUE_MAX + 1]), directory("a"), END],
         std::iter::once(HEADER)
-            .chain(('a'..='q').map(|c| attribute(&format!("user.{c}"), &[0; ATTRIBUTE_VALUE_MAX])))
+            .chain(
+                ('a'..='q').map(|c| attribute(&format!("user.{c}"), &vec![0; ATTRIBUTE_VALUE_MAX])),
+            )
             .chain([directory("a"), END])
             .collect(),
         // Holes that do not fit, of nothing, or where none can be.

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn the_names_of_a_file_are_one_group_until_the_last() {
         let (mut names, body) = (Names::default(), body(5));
-        let mut count = |names: &mut Names, path| {
+        let count = |names: &mut Names, path| {
             let name = names.count(INODE, &meta(path), Stamp::default(), &body);
             (name.group, name.left, name.is_first)
         };

@@ -226,7 +226,9 @@ fn a_directory_that_moves_away_fails_alone() {
     }));
     let snapshot = vault.back_up(&mut open(dir.path()), None);
     assert_eq!(snapshot.paths(), ["", "a", "a/b", "a/b/1", "c"]);
-    assert_eq!(snapshot.report.failed[0].0, "a/b/2");
+    // The first was read all the same: what is said of it is that it changed meanwhile.
+    let failed: Vec<&str> = snapshot.report.failed.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(failed, ["a/b/1", "a/b/2"]);
 }
 
 #[test]
