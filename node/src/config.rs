@@ -1,10 +1,14 @@
 //! Settings: one TOML file with sensible defaults.
 
 use crate::home::{Home, HomeError, read_file, write_file};
+use crate::net::{NetLimits, RATE_MIN, Rate};
 use crate::size::ByteSize;
 use libp2p::Multiaddr;
+use protocol::tag::check_tag;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,11 +25,19 @@ pub enum ConfigError {
         /// Line, key and reason.
         source: Box<toml::de::Error>,
     },
+    /// A backup profile cannot be meant.
+    #[error("{path}: {what}")]
+    Profile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it, and what to write.
+        what: String,
+    },
 }
 
 /// The settings of a node.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct NodeConfig {
     /// Where to listen.
     pub listen: Vec<Multiaddr>,
@@ -37,6 +49,10 @@ pub struct NodeConfig {
     pub reserve: ByteSize,
     /// Nodes to learn of the others from, each ending in /p2p/….
     pub bootstrap: Vec<Multiaddr>,
+    /// Most bytes a second that it sends.
+    pub limit_upload: Option<RateLimit>,
+    /// Most bytes a second that it receives.
+    pub limit_download: Option<RateLimit>,
 }
 
 impl Default for NodeConfig {
@@ -51,16 +67,78 @@ impl Default for NodeConfig {
             quota: ByteSize(100 << 30),
             reserve: ByteSize(1 << 30),
             bootstrap: Vec::new(),
+            limit_upload: None,
+            limit_download: None,
         }
     }
 }
 
 /// The settings of commands.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ClientConfig {
     /// Nodes to begin with, each ending in /p2p/…; the node of this host and those it knows are used as well.
     pub nodes: Vec<Multiaddr>,
+    /// Most bytes a second that commands send.
+    pub limit_upload: Option<RateLimit>,
+    /// Most bytes a second that commands receive.
+    pub limit_download: Option<RateLimit>,
+}
+
+/// Bytes a second, as people write them: at least [`RATE_MIN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "ByteSize")]
+pub struct RateLimit(u64);
+
+impl TryFrom<ByteSize> for RateLimit {
+    type Error = String;
+    fn try_from(size: ByteSize) -> Result<Self, String> {
+        if size.0 >= RATE_MIN {
+            return Ok(Self(size.0));
+        }
+        Err(format!(
+            "{size} a second is too little: the other side would take it for a stall; at least {} a second",
+            ByteSize(RATE_MIN)
+        ))
+    }
+}
+
+impl FromStr for RateLimit {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size: ByteSize = text.parse().map_err(|e: crate::size::SizeError| e.to_string())?;
+        size.try_into()
+    }
+}
+
+fn limits(upload: Option<RateLimit>, download: Option<RateLimit>) -> NetLimits {
+    let rate = |limit: Option<RateLimit>| limit.map(|limit| Rate::new(limit.0));
+    NetLimits { upload: rate(upload), download: rate(download), ..NetLimits::default() }
+}
+
+impl NodeConfig {
+    /// What bounds its network.
+    #[must_use]
+    pub fn limits(&self) -> NetLimits {
+        limits(self.limit_upload, self.limit_download)
+    }
+}
+
+impl ClientConfig {
+    /// What bounds a command's network.
+    #[must_use]
+    pub fn limits(&self) -> NetLimits {
+        limits(self.limit_upload, self.limit_download)
+    }
+}
+
+/// What the command line says instead of the settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrides {
+    /// Most bytes a second that the command sends.
+    pub limit_upload: Option<RateLimit>,
+    /// Most bytes a second that it receives.
+    pub limit_download: Option<RateLimit>,
 }
 
 /// The settings.
@@ -71,15 +149,118 @@ pub struct Config {
     pub node: NodeConfig,
     /// Of commands.
     pub client: ClientConfig,
+    /// What `strewn backup` does when it is not told what.
+    pub backup: Vec<Profile>,
 }
 
+/// A backup to be made again and again. Its keys are named as the options of `strewn backup`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Profile {
+    /// Its name, for `--profile`.
+    pub name: String,
+    /// The vault; the only one when there is one.
+    pub vault: Option<String>,
+    /// Git repositories and folders: absolute, or below the home folder as `~/…`.
+    pub sources: Vec<PathBuf>,
+    /// Words to find the snapshots by.
+    #[serde(alias = "tags")]
+    pub tag: Vec<String>,
+    /// Take Git repositories as plain folders.
+    pub as_directory: bool,
+    /// Go on although the policy cannot be met.
+    pub allow_degraded: bool,
+    /// Read every file again.
+    pub force: bool,
+    /// Leave out what matches.
+    pub exclude: Vec<String>,
+    /// Leave out what matches a line of these files.
+    pub exclude_file: Vec<PathBuf>,
+    /// Leave out what is in caches.
+    pub exclude_caches: bool,
+    /// Leave out what lies on other file systems.
+    pub one_file_system: bool,
+}
+
+impl Profile {
+    /// Checks it, and puts the home folder in place of `~`.
+    fn finish(&mut self, user: Option<&Path>) -> Result<(), String> {
+        if self.name.is_empty() {
+            return Err("a [[backup]] has no name: add name = \"daily\"".into());
+        }
+        if self.sources.is_empty() {
+            return Err(format!(
+                "[[backup]] {:?} has no sources: add sources = [\"~/src\"]",
+                self.name
+            ));
+        }
+        for word in &self.tag {
+            check_tag(word).map_err(|e| format!("[[backup]] {:?}: {e}", self.name))?;
+        }
+        for source in self.sources.iter_mut().chain(&mut self.exclude_file) {
+            if let Ok(below) = source.strip_prefix("~") {
+                let user = user.ok_or("$HOME is not set, and a path begins with ~")?;
+                *source = user.join(below);
+            }
+            if !source.is_absolute() {
+                return Err(format!(
+                    "[[backup]] {:?}: {} depends on where the command is run: begin it with / or ~/",
+                    self.name,
+                    source.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A profile as it stands, commented out, in a new file.
+const EXAMPLE: &str = "
+# What `strewn backup` does when no source is named; one block each, --profile NAME chooses one.
+# Keys are named as the options of `strewn backup`.
+# [[backup]]
+# name = \"daily\"
+# vault = \"work\"
+# sources = [\"~/src\", \"/srv/git/project.git\"]
+# tags = [\"daily\"]
+# exclude = [\"*.o\", \"/target/\"]
+";
+
 impl Config {
-    /// The settings in the state folder; the defaults when there are none.
+    /// The settings in the state folder, the defaults when there are none, and what the command line says instead.
     pub fn load(home: &Home) -> Result<Self, ConfigError> {
         let path = home.path("strewn.toml");
-        let Some(bytes) = read_file(&path)? else { return Ok(Self::default()) };
-        let text = String::from_utf8_lossy(&bytes);
-        toml::from_str(&text).map_err(|e| ConfigError::Toml { path, source: Box::new(e) })
+        let mut config = match read_file(&path)? {
+            Some(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                Self::parse(&text, &path)?
+            }
+            None => Self::default(),
+        };
+        let overrides = home.overrides();
+        let Config { node, client, .. } = &mut config;
+        for limit in [&mut node.limit_upload, &mut client.limit_upload] {
+            *limit = overrides.limit_upload.or(*limit);
+        }
+        for limit in [&mut node.limit_download, &mut client.limit_download] {
+            *limit = overrides.limit_download.or(*limit);
+        }
+        Ok(config)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text)
+            .map_err(|e| ConfigError::Toml { path: path.into(), source: Box::new(e) })?;
+        let user = std::env::var_os("HOME").map(PathBuf::from);
+        let wrong = |what: String| ConfigError::Profile { path: path.into(), what };
+        let mut names = BTreeSet::new();
+        for profile in &mut config.backup {
+            profile.finish(user.as_deref()).map_err(wrong)?;
+            if !names.insert(&profile.name) {
+                return Err(wrong(format!("there are two [[backup]] named {:?}", profile.name)));
+            }
+        }
+        Ok(config)
     }
 
     /// Writes a commented file with these values.
@@ -99,10 +280,16 @@ impl Config {
              quota = {}\n\
              reserve = {}\n\
              # Nodes to learn of the others from.\n\
-             bootstrap = {}\n\n\
+             bootstrap = {}\n\
+             # Most bytes a second: no limit.\n\
+             # limit-upload = \"10MiB\"\n\
+             # limit-download = \"10MiB\"\n\n\
              [client]\n\
              # Nodes that commands begin with, besides the node of this host.\n\
-             nodes = {}\n",
+             nodes = {}\n\
+             # Most bytes a second that commands move: no limit.\n\
+             # limit-upload = \"10MiB\"\n\
+             # limit-download = \"10MiB\"\n{EXAMPLE}",
             list(&self.node.listen),
             list(&self.node.external),
             self.node.quota.0,
@@ -118,6 +305,10 @@ impl Config {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("strewn.toml")).map_err(|e| e.to_string())
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
@@ -128,6 +319,20 @@ mod tests {
         let read = Config::load(&home).unwrap();
         assert_eq!(read.node.quota, config.node.quota);
         assert_eq!(read.node.listen, config.node.listen);
+        assert_eq!(read.backup, []);
+    }
+
+    #[test]
+    fn what_is_written_as_an_example_can_be_used() {
+        let example: String = EXAMPLE
+            .lines()
+            .skip_while(|line| !line.contains("[[backup]]"))
+            .map(|line| line.trim_start_matches("# ").to_owned() + "\n")
+            .collect();
+        let profile = &parse(&example).unwrap().backup[0];
+        assert_eq!((profile.name.as_str(), profile.vault.as_deref()), ("daily", Some("work")));
+        assert_eq!(profile.tag, ["daily"]);
+        assert!(profile.sources[0].is_absolute(), "{:?}", profile.sources);
     }
 
     #[test]
@@ -137,5 +342,29 @@ mod tests {
         std::fs::write(home.path("strewn.toml"), "[node]\nquotta = 1\n").unwrap();
         let error = Config::load(&home).unwrap_err().to_string();
         assert!(error.contains("quotta") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_profile_that_cannot_be_meant_is_refused() {
+        let one = |keys: &str| parse(&format!("[[backup]]\n{keys}")).unwrap_err();
+        assert!(one("name = 'a'\nsources = ['/a']\nexlude = ['x']").contains("exlude"));
+        assert!(one("sources = ['/a']").contains("no name"));
+        assert!(one("name = 'a'").contains("no sources"));
+        assert!(one("name = 'a'\nsources = ['src']").contains("begin it with / or ~/"));
+        assert!(one("name = 'a'\nsources = ['/a']\ntags = ['a,b']").contains("no tag"));
+        let twice = "name = 'a'\nsources = ['/a']\n[[backup]]\nname = 'a'\nsources = ['/b']";
+        assert!(one(twice).contains("two [[backup]]"));
+    }
+
+    #[test]
+    fn a_limit_that_would_look_like_a_stall_is_refused() {
+        let slow = parse("[client]\nlimit-upload = '1KiB'").unwrap_err();
+        assert!(slow.contains("64 KiB a second"), "{slow}");
+        let config =
+            parse("[client]\nlimit-upload = '1MiB'\n[node]\nlimit-download = '2MiB'").unwrap();
+        assert!(
+            config.client.limits().upload.is_some() && config.client.limits().download.is_none()
+        );
+        assert!(config.node.limits().upload.is_none() && config.node.limits().download.is_some());
     }
 }

@@ -7,8 +7,10 @@
 //! vaults/NAME/{vault,device,secret}.key, vault.cert, device.cert, descriptor, roster, cache/
 //! node/                           the shard store
 //! run/listen                      where the running node listens, one address a line
+//! requests/DEVICE.{key,age}       keys of requests to become a device of a vault, until they are accepted
 //! ```
 
+use crate::config::Overrides;
 use protocol::sign::{SecretKey, Signed, Statement};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -68,13 +70,26 @@ pub fn random() -> Result<[u8; 32], HomeError> {
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: PathBuf,
+    overrides: Overrides,
 }
 
 impl Home {
     /// The folder at this place; it need not be there yet.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, overrides: Overrides::default() }
+    }
+
+    /// With what the command line says instead of its settings.
+    #[must_use]
+    pub fn with_overrides(self, overrides: Overrides) -> Self {
+        Self { overrides, ..self }
+    }
+
+    /// What the command line says instead of its settings.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        self.overrides
     }
 
     /// `--home`, else `$STREWN_HOME`, else `~/.strewn`.

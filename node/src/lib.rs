@@ -8,6 +8,7 @@ pub mod config;
 mod direct;
 mod git;
 pub mod home;
+mod line;
 pub mod logging;
 pub mod net;
 pub mod restore;

@@ -1,12 +1,7 @@
-//! Tickets: one line that can be pasted, with which one node can join.
-//!
-//! ```text
-//! "strewn1" base32(codec bytes of Ticket ‖ first 4 bytes of their BLAKE3 hash), lower case, no padding
-//! ```
+//! Tickets: one line ([`crate::line`]) that can be pasted, with which one node can join.
 
-use data_encoding::{Encoding, Specification};
+use crate::line::{LineError, from_line, to_line};
 use protocol::certificate::Invitation;
-use protocol::codec;
 use protocol::id::NodeId;
 use protocol::sign::Signed;
 use serde::{Deserialize, Serialize};
@@ -30,43 +25,19 @@ pub struct Ticket {
 
 /// Text that is no ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TicketError {
-    /// It begins otherwise.
-    #[error("this is no ticket: a ticket begins with strewn1")]
-    Prefix,
-    /// Something was lost or changed on the way.
-    #[error("the ticket is damaged: copy it again, the whole line")]
-    Damaged,
-}
-
-fn base32() -> Encoding {
-    let mut spec = Specification::new();
-    spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
-    spec.encoding().expect("a constant alphabet")
-}
+#[error("this is no ticket: {0}")]
+pub struct TicketError(#[from] LineError);
 
 impl Ticket {
     /// The line.
     #[must_use]
     pub fn to_line(&self) -> String {
-        let mut bytes = codec::encode(self);
-        let sum = *blake3::hash(&bytes).as_bytes();
-        bytes.extend_from_slice(&sum[..4]);
-        format!("{PREFIX}{}", base32().encode(&bytes))
+        to_line(PREFIX, self)
     }
 
     /// The inverse of [`Ticket::to_line`].
     pub fn from_line(line: &str) -> Result<Self, TicketError> {
-        let text = line.trim().strip_prefix(PREFIX).ok_or(TicketError::Prefix)?;
-        if text.len() > LEN_MAX {
-            return Err(TicketError::Damaged);
-        }
-        let bytes = base32().decode(text.as_bytes()).map_err(|_| TicketError::Damaged)?;
-        let (bytes, sum) = bytes.split_last_chunk::<4>().ok_or(TicketError::Damaged)?;
-        if blake3::hash(bytes).as_bytes()[..4] != *sum {
-            return Err(TicketError::Damaged);
-        }
-        codec::decode(bytes, LEN_MAX).map_err(|_| TicketError::Damaged)
+        Ok(from_line(PREFIX, LEN_MAX, line)?)
     }
 }
 
@@ -96,9 +67,12 @@ mod tests {
         };
         let line = ticket.to_line();
         assert_eq!(Ticket::from_line(&format!("  {line}\n")).unwrap(), ticket);
-        assert_eq!(Ticket::from_line("hello"), Err(TicketError::Prefix));
-        assert_eq!(Ticket::from_line(&line[..line.len() - 3]), Err(TicketError::Damaged));
+        assert_eq!(Ticket::from_line("hello"), Err(TicketError(LineError::Prefix(PREFIX))));
+        assert_eq!(
+            Ticket::from_line(&line[..line.len() - 3]),
+            Err(TicketError(LineError::Damaged))
+        );
         let swapped = line.replace('a', "b");
-        assert_eq!(Ticket::from_line(&swapped), Err(TicketError::Damaged));
+        assert_eq!(Ticket::from_line(&swapped), Err(TicketError(LineError::Damaged)));
     }
 }

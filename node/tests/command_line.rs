@@ -88,11 +88,17 @@ fn every_command_explains_itself() {
         "join",
         "peers",
         "vault",
+        "device",
         "backup",
         "snapshots",
+        "tag",
         "restore",
+        "check",
+        "what-if",
         "status",
         "demo",
+        "completions",
+        "man",
     ] {
         let (code, out, _) = run(scratch.path(), &[command, "--help"]);
         assert_eq!(code, Some(0), "{command}");
@@ -106,4 +112,64 @@ fn help_ends_well() {
     let (code, out, err) = run(scratch.path(), &["--help"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.contains("Exit codes:"));
+}
+
+/// The commands that the program's own help lists.
+fn commands(home: &Path) -> Vec<String> {
+    let (_, help, _) = run(home, &["--help"]);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| !line.is_empty());
+    let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    let names = listed.filter(|line| !line.starts_with("    ")).filter_map(first);
+    names.filter(|name| name != "help").collect()
+}
+
+#[test]
+fn completions_are_scripts_that_know_every_command() {
+    let scratch = tempfile::tempdir().unwrap();
+    let names = commands(scratch.path());
+    assert!(names.len() >= 17 && names.contains(&"what-if".into()), "{names:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, script, err) = run(scratch.path(), &["completions", shell]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{shell}");
+        for name in &names {
+            assert!(script.contains(name.as_str()), "{shell}: {name}");
+        }
+        let file = scratch.path().join(shell);
+        std::fs::write(&file, script).unwrap();
+        // Where there is such a shell it must find nothing wrong; there is always one bash.
+        let Ok(checked) = Command::new(shell).arg("-n").arg(&file).output() else {
+            assert_ne!(shell, "bash", "bash is needed to test its completions");
+            continue;
+        };
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success() && said.is_empty(), "{shell}: {said}");
+    }
+    let (code, ..) = run(scratch.path(), &["completions", "cmd.exe"]);
+    assert_eq!(code, Some(2));
+}
+
+#[test]
+fn manual_pages_render_and_describe_every_command() {
+    let scratch = tempfile::tempdir().unwrap();
+    let pages = scratch.path().join("man/man1");
+    let (code, out, err) = run(scratch.path(), &["man", pages.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("pages are written"), "{out}");
+    let page = |name: &str| std::fs::read_to_string(pages.join(format!("{name}.1")));
+    for name in commands(scratch.path()) {
+        // In pages a hyphen is written so that it is not taken for a minus sign.
+        let text = page(&format!("strewn-{name}")).unwrap().replace("\\-", "-");
+        assert!(text.contains(&format!("strewn-{name}")) && text.contains("SYNOPSIS"), "{text}");
+    }
+    assert!(page("strewn-device-accept").is_ok() && page("strewn-node-run").is_ok());
+    assert!(page("strewn").unwrap().contains("Exit codes"));
+    for file in std::fs::read_dir(&pages).unwrap() {
+        let file = file.unwrap().path();
+        let groff = ["-Kutf8", "-man", "-ww", "-Tutf8", "-z"];
+        // Rendering is checked where groff is installed.
+        let Ok(rendered) = Command::new("groff").args(groff).arg(&file).output() else { break };
+        let said = String::from_utf8_lossy(&rendered.stderr);
+        assert!(rendered.status.success() && said.is_empty(), "{}: {said}", file.display());
+    }
 }

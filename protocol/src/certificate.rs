@@ -338,6 +338,25 @@ impl Statement for DeviceCertificate {
     }
 }
 
+/// A host that is to become a device of a vault: its key, and to whom the vault's secret is to be sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRequest {
+    /// The device to be.
+    pub device: DeviceId,
+    /// An age recipient, made for this alone.
+    pub recipient: String,
+    /// What its host calls itself.
+    pub host: String,
+}
+
+impl Statement for DeviceRequest {
+    const CONTEXT: &'static str = "strewn device request";
+    const LEN_MAX: usize = 1 << 10;
+    fn signer(&self) -> PublicKey {
+        self.device.key()
+    }
+}
+
 /// The nodes that may hold a vault's shards. The higher version counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {

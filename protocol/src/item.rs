@@ -103,7 +103,7 @@ pub struct Stamp {
 }
 
 /// What kind of source a snapshot is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SourceKind {
     /// Files and folders as they are.
     Directory,

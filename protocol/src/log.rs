@@ -41,6 +41,13 @@ pub enum Body {
         /// Where its item stream begins: sealed with the session key.
         root: Blob,
     },
+    /// A snapshot has these tags from now on, whatever it or an earlier entry says.
+    Tags {
+        /// The snapshot, of whichever device.
+        snapshot: EntryId,
+        /// All its tags: [`crate::tag::Tags`], sealed so that the vault's devices can list them.
+        tags: Blob,
+    },
 }
 
 /// One entry of a device's log.

@@ -6,17 +6,21 @@
 use protocol::chunk::{Chunker, Compressor, decode_chunk};
 use protocol::codec::Blob;
 use protocol::erasure::Codec;
-use protocol::id::{ChunkId, SessionId, StripeId};
+use protocol::id::{ChunkId, EntryId, SessionId, StripeId, VaultId};
 use protocol::index::{IndexBlock, IndexedPack};
 use protocol::item::{
     Attribute, ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, NodeKind, Root, SourceKind,
     Stamp, Timestamp, decode_refs, encode_refs,
 };
+use protocol::log::{Body, Entry, entry_id};
 use protocol::pack::{
     PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
     shard_len,
 };
 use protocol::seal::{SealKey, SessionKey, VaultSecret};
+use protocol::sign::{SecretKey, Signed};
+use protocol::tag::Tags;
+use protocol::time::Wall;
 use std::path::Path;
 
 const SECRET: VaultSecret = VaultSecret([0x11; 32]);
@@ -75,6 +79,44 @@ fn sealed_blobs_open() {
     let stored = stored("blob-v1.bin", &written);
     assert_eq!(hex(&stored), hex(&written));
     assert_eq!(key.open_blob("strewn golden", &stored).unwrap(), b"a summary");
+}
+
+#[test]
+fn tags_open_and_log_entries_are_read() {
+    let key = SealKey([0x44; 32]);
+    let tags = Tags::new(["release".into(), "before the move".into()]).unwrap();
+    let sealed = stored("tags-v1.bin", &tags.seal(&key, [0x55; 24]));
+    assert_eq!(hex(&sealed), hex(&tags.seal(&key, [0x55; 24])));
+    assert_eq!(Tags::open(&key, &sealed).unwrap(), tags);
+
+    let device = SecretKey::from_seed(&[0x77; 32]);
+    let bodies = [
+        Body::Session { session: SessionId([0x66; 32]), sealed_key: Blob(vec![1; 200]) },
+        Body::Index { session: SessionId([0x66; 32]), stripes: vec![StripeId([0x88; 32])] },
+        Body::Snapshot {
+            session: SessionId([0x66; 32]),
+            summary: Blob(vec![2; 100]),
+            root: Blob(vec![3; 100]),
+        },
+        Body::Tags { snapshot: EntryId([0x99; 32]), tags: Blob(sealed) },
+    ];
+    let mut previous = None;
+    for (body, seq) in bodies.into_iter().zip(0..) {
+        let entry = Entry {
+            vault: VaultId([0xaa; 32]),
+            device: device.public().into(),
+            seq,
+            previous,
+            claimed: Wall(1_793_000_000_000),
+            body,
+        };
+        let written = Signed::sign(&entry, &device);
+        let stored = stored(&format!("entry-{seq}-v1.bin"), &written.to_bytes());
+        assert_eq!(hex(&stored), hex(&written.to_bytes()));
+        let read = Signed::<Entry>::from_bytes(&stored).unwrap();
+        assert_eq!(read.verify().unwrap(), entry);
+        previous = Some(entry_id(&read));
+    }
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! The command line: what can be asked, and how answers and errors are shown.
 
+use super::ops::{
+    CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
+};
+use crate::config::RateLimit;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -16,6 +20,12 @@ pub struct Cli {
     /// Say less
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Send at most so many bytes a second: 10MiB [default: limit-upload of strewn.toml]
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub limit_upload: Option<RateLimit>,
+    /// Receive at most so many bytes a second
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub limit_download: Option<RateLimit>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -38,16 +48,29 @@ pub enum Command {
     /// Vaults
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Let further hosts write to a vault
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Back up Git repositories, folders, files and streams
     Backup(BackupArgs),
     /// List snapshots
-    Snapshots(VaultArg),
+    Snapshots(SnapshotsArgs),
+    /// Change the tags of snapshots
+    Tag(TagArgs),
     /// Restore a snapshot
     Restore(RestoreArgs),
+    /// Check that everything is there and can be restored
+    Check(CheckArgs),
+    /// Say which snapshots survive a loss
+    WhatIf(WhatIfArgs),
     /// Show nodes, health and exposure, and one line that says it all
     Status(VaultArg),
     /// Show it all on this machine: nine nodes, a backup, the loss of a provider, a restore
     Demo(DemoArgs),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
 }
 
 /// About the node of this host.
@@ -129,7 +152,7 @@ pub struct JoinArgs {
 }
 
 /// Which vault.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct VaultArg {
     /// The vault [default: the only one]
     #[arg(long, value_name = "NAME")]
@@ -137,12 +160,15 @@ pub struct VaultArg {
 }
 
 /// Arguments of `backup`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = BACKUP_HELP)]
 pub struct BackupArgs {
-    /// Git repositories, folders and files
-    #[arg(required_unless_present_any = ["stdin", "from_command"], conflicts_with = "stdin")]
+    /// Git repositories, folders and files [default: those of the profiles in strewn.toml]
+    #[arg(conflicts_with = "stdin")]
     pub source: Vec<PathBuf>,
+    /// Only this profile of strewn.toml (repeatable) [default: all]
+    #[arg(long, value_name = "NAME", conflicts_with = "source")]
+    pub profile: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub vault: VaultArg,

@@ -128,6 +128,7 @@ impl From<ClientError> for CliError {
                 what.next("`strewn vault list` shows the vaults of this host").exit(Exit::NotThere)
             }
             ClientError::VaultExists(_) => what.next("choose another name"),
+            ClientError::NoDomain { .. } => what.next("`strewn peers` shows the nodes and their labels"),
             ClientError::NoOperator(_) => what.next("do it on the host where `strewn init` was run"),
             ClientError::Unplaceable(_) | ClientError::Violation(_) => {
                 what.next("start nodes where they are missing, or go on with --allow-degraded")

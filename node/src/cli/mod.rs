@@ -4,6 +4,7 @@
 pub mod args;
 pub mod error;
 mod exit;
+pub mod ops;
 pub mod output;
 pub mod progress;
 
@@ -11,6 +12,7 @@ pub use args::Cli;
 pub use exit::Exit;
 
 use crate::commands;
+use crate::config::Overrides;
 use crate::home::Home;
 use crate::logging;
 use args::{Command, NodeCommand, VaultCommand};
@@ -29,7 +31,9 @@ pub fn run(cli: Cli) -> Exit {
 }
 
 fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
-    let home = Home::find(cli.home);
+    let overrides =
+        Overrides { limit_upload: cli.limit_upload, limit_download: cli.limit_download };
+    let home = Home::find(cli.home).with_overrides(overrides);
     let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
     logging::start(output, level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -44,8 +48,14 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
                 commands::vault::create(&home, &name, &policy, recipient, output)
             }
             Command::Vault(VaultCommand::List) => commands::vault::list(&home, output),
-            Command::Backup(args) => commands::data::backup(&home, args, output).await,
+            Command::Device(command) => commands::device::run(&home, command, output).await,
+            Command::Backup(args) => commands::profile::backup(&home, args, output).await,
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
+            Command::Tag(args) => commands::tag::tag(&home, args, output).await,
+            Command::Check(args) => commands::check::check(&home, args, output).await,
+            Command::WhatIf(args) => commands::what_if::what_if(&home, args, output).await,
+            Command::Completions(args) => commands::describe::completions(&args, output),
+            Command::Man(args) => commands::describe::man(&args, output),
             Command::Restore(args) => commands::data::restore(&home, args, output).await,
             Command::Status(args) => commands::look::status(&home, &args, output).await,
             Command::Demo(args) => commands::demo::run(args, output).await,

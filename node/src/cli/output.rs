@@ -116,6 +116,13 @@ struct SourceError<'a> {
 }
 
 #[derive(Serialize)]
+struct Finding<'a, K> {
+    during: &'a str,
+    kind: K,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
 struct ExitError<'a> {
     code: u8,
     message: String,
@@ -172,6 +179,13 @@ impl Output {
     pub fn result(&self, text: impl AsRef<str>) {
         if !self.0.style.json {
             self.write_out(&format!("{}\n", printable(text.as_ref())));
+        }
+    }
+
+    /// Text for another program, as it is. Silent with `--json`.
+    pub fn raw(&self, text: &str) {
+        if !self.0.style.json {
+            self.write_out(text);
         }
     }
 
@@ -244,6 +258,16 @@ impl Output {
             let label = paint(self.0.style.color_errors, RED, "error");
             let text = format!("{during} {item}: {message}");
             self.write_err(&format!("{label}: {}\n", printable(&text)));
+        }
+    }
+
+    /// Tells what a check found to be wrong, by kind; the command goes on.
+    pub fn finding(&self, kind: impl Serialize, message: &str) {
+        if self.0.style.json {
+            self.write_err(&json_line("error", &Finding { during: "check", kind, message }));
+        } else {
+            let label = paint(self.0.style.color_errors, RED, "error");
+            self.write_err(&format!("{label}: {}\n", printable(message)));
         }
     }
 

@@ -166,12 +166,7 @@ impl Writer {
     pub async fn open(home: &Home, vault: Vault, allow_degraded: bool) -> Result<Self> {
         let mut vault = vault;
         let mesh = Mesh::connect(home, Caller::device(&vault)).await?;
-        vault.extend_roster(&mesh.certificates())?;
-        for (node, answer) in mesh.ask_all(&Request::Introduce(vault.papers.clone())).await {
-            if let Err(error) = answer {
-                tracing::warn!(%error, node = node.id.short(), "a node does not take the vault");
-            }
-        }
+        super::device::introduce(&mut vault, &mesh).await?;
         let (vault, mesh) = (Arc::new(vault), Arc::new(mesh));
         let ledger = Ledger::read(&mesh, &vault).await?;
         let index = Arc::new(Index::open(&vault.caches())?);
@@ -187,9 +182,11 @@ impl Writer {
 
     /// What can be planned with the nodes that answer now.
     async fn placer(&self) -> Result<Arc<Placer>> {
-        let mut rooms = Vec::new();
+        let (listed, mut rooms) = (self.vault.listed()?, Vec::new());
         for (node, answer) in self.mesh.ask_all(&Request::Status).await {
-            if let Ok(Response::Status(status)) = answer {
+            if let Ok(Response::Status(status)) = answer
+                && listed.contains(&node.id)
+            {
                 rooms.push((node.site.clone(), status.room));
             }
         }

@@ -157,7 +157,8 @@ impl Mesh {
     async fn begin(home: &Home, caller: Caller, is_reading: bool) -> Result<Self> {
         let config = Config::load(home)?;
         let addresses = first_addresses(home, &config)?;
-        let mesh = Self::connect_to(caller, &addresses, is_reading).await?;
+        let limits = config.client.limits();
+        let mesh = Self::connect_to(caller, &addresses, limits, is_reading).await?;
         let met: String = mesh
             .nodes
             .values()
@@ -176,11 +177,13 @@ impl Mesh {
         Ok(mesh)
     }
 
-    async fn connect_to(caller: Caller, addresses: &[Multiaddr], is_reading: bool) -> Result<Self> {
-        let (net, mut events) = Net::start(
-            NetConfig { listen: Vec::new(), limits: NetLimits::default() },
-            &caller.key,
-        )?;
+    async fn connect_to(
+        caller: Caller,
+        addresses: &[Multiaddr],
+        limits: NetLimits,
+        is_reading: bool,
+    ) -> Result<Self> {
+        let (net, mut events) = Net::start(NetConfig { listen: Vec::new(), limits }, &caller.key)?;
         // Nobody opens lanes to a command; what comes is let go of.
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -491,6 +494,7 @@ impl Work<'_> {
             Bulk::None => exchange(lane, kind, body).await,
             Bulk::Out(bytes) => {
                 let _turn = gate.outward().await;
+                let _share = lane.upload_turn().await;
                 lane.send_frame(kind, body).await?;
                 lane.send_bytes(bytes).await?;
                 lane.flush().await?;
@@ -498,6 +502,7 @@ impl Work<'_> {
             }
             Bulk::In(buffer) => {
                 let _turn = gate.inward().await;
+                let _share = lane.download_turn().await;
                 let answer = exchange(lane, kind, body).await?;
                 if let Response::Bytes { len } = answer {
                     if len as usize != buffer.len() {

@@ -3,14 +3,20 @@
 
 pub mod backup;
 mod buffers;
+pub mod check;
+pub mod device;
 pub mod index;
+pub mod inventory;
 pub mod ledger;
 pub mod mesh;
 pub mod packs;
 pub mod recipients;
 pub mod restore;
 pub mod status;
+pub mod tags;
 pub mod vault;
+mod walk;
+pub mod what_if;
 
 use protocol::id::StripeId;
 
@@ -97,6 +103,14 @@ pub enum ClientError {
     /// No such snapshot.
     #[error("there is no snapshot {0}")]
     NoSnapshot(String),
+    /// No node lies in a domain that somebody named.
+    #[error("no node lies in {label}; there are {known}")]
+    NoDomain {
+        /// What was named.
+        label: String,
+        /// What there is of that level.
+        known: String,
+    },
     /// The identity does not open it.
     #[error("{0}")]
     Identity(String),

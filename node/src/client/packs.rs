@@ -110,6 +110,19 @@ impl Packs {
         })
     }
 
+    /// The key of the pack with this header, if it is known here.
+    pub(super) fn key_of(&self, header: &PackHeader) -> Option<&SessionKey> {
+        match header.kind {
+            PackKind::Index => Some(&self.index_key),
+            PackKind::Content => self.sessions.get(&header.session),
+        }
+    }
+
+    /// What names the vault's chunks.
+    pub(super) fn chunker(&self) -> &Chunker {
+        &self.chunker
+    }
+
     /// Brings the local index up to what the log says.
     pub async fn sync_index(&self, ledger: &Ledger, index: &Index) -> Result<()> {
         for logged in ledger.entries.values() {
@@ -127,7 +140,8 @@ impl Packs {
         Ok(())
     }
 
-    async fn read_index(&self, stripe: StripeId) -> Result<IndexBlock> {
+    /// What an index pack says.
+    pub(super) async fn read_index(&self, stripe: StripeId) -> Result<IndexBlock> {
         let pack = self.pack(stripe).await?;
         let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
         let header = PackHeader::decode(&pack.bytes).map_err(|e| content(&e))?;

@@ -79,6 +79,16 @@ impl Identities {
         ))
     }
 
+    /// As [`Identities::find`], and `None` where none was given at all.
+    pub fn find_any(file: Option<&Path>) -> Result<Option<Self>> {
+        let is_set = |name| std::env::var_os(name).is_some();
+        if file.is_some() || is_set("STREWN_IDENTITY_FILE") || is_set("STREWN_IDENTITY") {
+            Self::find(file).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     fn read(path: &Path) -> Result<Self> {
         let failed = |e: std::io::Error| ClientError::Identity(format!("{}: {e}", path.display()));
         let mut text = String::new();

@@ -1,15 +1,15 @@
 //! Looking: nodes by domain, stripes by health, what an attacker would have to seize.
 
 use super::Result;
+use super::inventory::{Inventory, devices};
 use super::mesh::{Caller, Mesh};
 use super::vault::Vault;
 use crate::home::Home;
 use crate::size::counted;
-use protocol::id::{NodeId, StripeId};
+use protocol::id::NodeId;
 use protocol::label::{Level, Site};
 use protocol::message::{NodeStatus, Request, Response};
 use protocol::placement::{Exposure, check_placement};
-use protocol::record::Record;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,47 +123,6 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
     lines
 }
 
-/// The records of a vault's stripes, with the holders that answer and say that they have their shard.
-pub async fn inventory(
-    mesh: &Mesh,
-    vault: &Vault,
-) -> Result<BTreeMap<StripeId, (Record, BTreeSet<NodeId>)>> {
-    let mut stripes: BTreeMap<StripeId, (Record, BTreeSet<NodeId>)> = BTreeMap::new();
-    for node in mesh.nodes.values() {
-        let mut after = None;
-        loop {
-            let answer = node.request(&Request::Inventory { vault: vault.id, after }).await;
-            let Ok(Response::Inventory { records, more }) = answer else { break };
-            for held in records {
-                let Ok(record) = held.record.verify() else { continue };
-                if record.check().is_err() {
-                    continue;
-                }
-                let stripe = record.stripe.id();
-                after = Some(stripe);
-                let has = held.receipt.and_then(|r| r.verify().ok()).is_some_and(|receipt| {
-                    receipt.holder == node.id
-                        && receipt.stripe == stripe
-                        && record.stripe.shards.get(usize::from(receipt.index))
-                            == Some(&receipt.shard)
-                });
-                let slot =
-                    stripes.entry(stripe).or_insert_with(|| (record.clone(), BTreeSet::new()));
-                if slot.0.version < record.version {
-                    slot.0 = record;
-                }
-                if has {
-                    slot.1.insert(node.id);
-                }
-            }
-            if !more {
-                break;
-            }
-        }
-    }
-    Ok(stripes)
-}
-
 /// Looks at mesh and vault.
 pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
     let caller = match &vault {
@@ -178,15 +137,16 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         return Ok(Status { good: down == 0, nodes, vault: None, verdict });
     };
     let ledger = super::ledger::Ledger::read(&mesh, &vault).await?;
-    let stripes = inventory(&mesh, &vault).await?;
+    let devices = devices(&mesh, &vault).await;
+    let mut inventory = Inventory::new(&mesh, vault.id, devices);
     let mut health = Health::default();
     let mut exposure: Option<Exposure> = None;
     let levels = levels_of(mesh.nodes.values().map(|node| &node.site));
     // Stripes with the same holders have the same fate: each pattern is computed once.
     let mut patterns: BTreeMap<(u16, Vec<NodeId>), u64> = BTreeMap::new();
-    for (record, has) in stripes.values() {
-        let holders = record.holders.iter().copied().filter(|node| has.contains(node)).collect();
-        *patterns.entry((record.stripe.k, holders)).or_default() += 1;
+    while let Some(held) = inventory.next().await {
+        let holders = held.sites(&mesh).into_iter().map(|site| site.node).collect();
+        *patterns.entry((held.record.stripe.k, holders)).or_default() += 1;
     }
     for ((k, holders), count) in patterns {
         let sites: Vec<&Site> =

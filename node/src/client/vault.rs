@@ -1,25 +1,38 @@
 //! A vault as this host knows it: its keys, papers and caches.
 
+use super::mesh::{Mesh, Node};
 use super::{ClientError, Result, recipients};
 use crate::home::{
     Home, create_key, random, read_key, read_secret, read_signed, write_secret, write_signed,
 };
 use crate::service::wall;
+use futures::StreamExt;
 use protocol::certificate::{
-    DeviceCertificate, NodeCertificate, Roster, VaultCertificate, VaultDescriptor, VaultPapers,
+    CertificateError, DeviceCertificate, NodeCertificate, Roster, VaultCertificate,
+    VaultDescriptor, VaultPapers,
 };
 use protocol::codec::Blob;
-use protocol::id::{DeviceId, OperatorId, VaultId};
+use protocol::id::{DeviceId, NodeId, OperatorId, VaultId};
 use protocol::log::Entry;
+use protocol::message::{Request, Response, VaultState};
 use protocol::policy::Policy;
 use protocol::seal::VaultSecret;
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
 
 /// How long certificates of vaults and devices count.
 const VALIDITY: Period = Period::days(10 * 365);
+
+/// Nodes that are asked for their papers at once.
+const ASKED_AT_ONCE: usize = 16;
+
+/// A scratch folder that is older was left behind.
+const SCRATCH_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A vault that this host writes to.
 #[derive(Debug)]
@@ -121,6 +134,20 @@ pub fn choose(home: &Home, name: Option<&str>) -> Result<Vault> {
     }
 }
 
+/// Shows what each node that answers knows of a vault, a few nodes at a time: rosters can be long.
+pub(super) async fn states(mesh: &Mesh, vault: VaultId, mut each: impl FnMut(&Node, VaultState)) {
+    let asked = mesh
+        .nodes
+        .values()
+        .map(|node| async move { (node, node.request(&Request::Vault(vault)).await) });
+    let mut answers = futures::stream::iter(asked).buffer_unordered(ASKED_AT_ONCE);
+    while let Some((node, answer)) = answers.next().await {
+        if let Ok(Response::Vault(Some(state))) = answer {
+            each(node, *state);
+        }
+    }
+}
+
 impl Vault {
     /// This host's id.
     #[must_use]
@@ -159,11 +186,65 @@ impl Vault {
         self.dir.join("cache")
     }
 
+    /// The vault's key, on the hosts that have it.
+    #[must_use]
+    pub fn key(&self) -> Option<&SecretKey> {
+        self.key.as_ref()
+    }
+
+    /// Takes in newer papers that the nodes have: other devices may have listed nodes since.
+    pub async fn refresh(&mut self, mesh: &Mesh) {
+        states(mesh, self.id, |node, state| {
+            if let Err(error) = self.take_papers(&state.papers) {
+                tracing::warn!(%error, node = node.id.short(), "a node's papers of the vault do not count");
+            }
+        })
+        .await;
+    }
+
+    /// Takes of these papers what is newer. The vault's key signed them, whoever brings them.
+    fn take_papers(&mut self, papers: &VaultPapers) -> Result<()> {
+        let (theirs, ours) = (papers.verify(wall())?, self.papers.verify(wall())?);
+        if theirs.certificate.vault != self.id || theirs.certificate.operator != self.operator {
+            return Err(CertificateError::Chain("papers of another vault").into());
+        }
+        if theirs.descriptor.version > ours.descriptor.version {
+            write_signed(&self.dir.join("descriptor"), &papers.descriptor)?;
+            self.papers.descriptor = papers.descriptor.clone();
+            self.recipients = theirs.descriptor.recipients;
+            self.policy = theirs.descriptor.policy;
+        }
+        if theirs.roster.version > ours.roster.version {
+            write_signed(&self.dir.join("roster"), &papers.roster)?;
+            self.papers.roster = papers.roster.clone();
+        }
+        Ok(())
+    }
+
+    /// The nodes that the roster lists.
+    pub fn listed(&self) -> Result<BTreeSet<NodeId>> {
+        let roster = self.papers.roster.verify().map_err(CertificateError::from)?;
+        let nodes = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
+        Ok(nodes.map(|certificate| certificate.node).collect())
+    }
+
+    /// An empty folder among its caches, which goes away with the value. What a killed process left is removed.
+    pub(super) fn scratch(&self, prefix: &str) -> Result<TempDir> {
+        std::fs::create_dir_all(self.caches())?;
+        for entry in std::fs::read_dir(self.caches())? {
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if entry.file_name().to_string_lossy().starts_with(prefix) && age > SCRATCH_AGE {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(tempfile::Builder::new().prefix(prefix).tempdir_in(self.caches())?)
+    }
+
     /// Lists these nodes in the roster, besides those listed. Nodes are never taken off here: what they
-    /// hold is still theirs to serve.
+    /// hold is still theirs to serve. Needs the vault's key; without it the roster stays as it is.
     pub fn extend_roster(&mut self, nodes: &[Signed<NodeCertificate>]) -> Result<bool> {
-        let roster =
-            self.papers.roster.verify().map_err(protocol::certificate::CertificateError::from)?;
+        let roster = self.papers.roster.verify().map_err(CertificateError::from)?;
         let node_of = |signed: &Signed<NodeCertificate>| signed.verify().ok().map(|c| c.node);
         let mut listed = roster.nodes.clone();
         for signed in nodes {
@@ -176,7 +257,8 @@ impl Vault {
         if listed == roster.nodes {
             return Ok(false);
         }
-        let key = self.key.as_ref().ok_or(ClientError::NoOperator("listing new nodes"))?;
+        // Without the vault's key new nodes are just not used: another device lists them.
+        let Some(key) = &self.key else { return Ok(false) };
         let roster = Roster { vault: self.id, version: roster.version + 1, nodes: listed };
         self.papers.roster = Signed::sign(&roster, key);
         write_signed(&self.dir.join("roster"), &self.papers.roster)?;

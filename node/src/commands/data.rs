@@ -1,13 +1,15 @@
 //! `backup`, `snapshots`, `restore`.
 
 use crate::cli::Exit;
-use crate::cli::args::{BackupArgs, RestoreArgs, RuleArgs, VaultArg};
+use crate::cli::args::{BackupArgs, RestoreArgs, RuleArgs};
 use crate::cli::error::CliError;
+use crate::cli::ops::SnapshotsArgs;
 use crate::cli::output::{Column, Output};
 use crate::cli::progress::Progress;
 use crate::client::backup::{BackupOptions, Writer};
 use crate::client::recipients::Identities;
-use crate::client::restore::{Reader, RestoreOptions, info_of};
+use crate::client::restore::{Reader, RestoreOptions};
+use crate::client::tags::Catalog;
 use crate::client::vault;
 use crate::home::Home;
 use crate::size::{ByteSize, format_duration};
@@ -37,12 +39,23 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
     };
     let mut writer = Writer::open(home, vault, options.allow_degraded).await?;
     let mut exit = Exit::Done;
+    let mut failed = 0;
     for source in &sources {
         let begin = Instant::now();
         let progress = Progress::start(output, "backing up");
         let summary = writer.backup(source, &options, &progress.counters()).await;
         drop(progress);
-        let summary = summary?;
+        let summary = match summary {
+            Ok(summary) => summary,
+            // One source that fails does not stop the others.
+            Err(error) if sources.len() > 1 => {
+                let what = CliError::from(error).message();
+                output.item_error("backup", &source.display().to_string(), &what);
+                failed += 1;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         for (path, reason) in &summary.failed {
             output.item_error("backup", path, reason);
             exit = Exit::SourceUnreadable;
@@ -72,6 +85,11 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
                 "  the policy is not met: start nodes where they are missing, and back up again",
             );
         }
+    }
+    if failed > 0 {
+        let all = sources.len();
+        return Err(CliError::new(format!("{failed} of {all} sources could not be backed up"))
+            .next("the messages above say why; the others are saved"));
     }
     Ok(exit)
 }
@@ -110,12 +128,21 @@ fn time(wall: protocol::time::Wall) -> String {
 }
 
 /// Lists snapshots.
-pub async fn snapshots(home: &Home, args: &VaultArg, output: &Output) -> Result<Exit, CliError> {
-    let vault = vault::choose(home, args.vault.as_deref())?;
+pub async fn snapshots(
+    home: &Home,
+    args: &SnapshotsArgs,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let vault = vault::choose(home, args.vault.vault.as_deref())?;
     let reader = Reader::open(home, vault, None).await?;
+    let catalog = Catalog::read(&reader.vault, &reader.ledger);
     let mut rows = Vec::new();
     for logged in reader.ledger.snapshots() {
-        let info = info_of(&reader.vault, logged);
+        let info = catalog.info_of(&reader.vault, logged);
+        let has = |word: &String| info.as_ref().is_some_and(|info| info.tags.contains(word));
+        if !args.tag.iter().all(has) {
+            continue;
+        }
         if output.style().json {
             output.json(
                 "snapshot",

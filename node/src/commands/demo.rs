@@ -162,7 +162,8 @@ pub async fn run(args: DemoArgs, output: &Output) -> Result<Exit, CliError> {
     for node in &mut nodes {
         addresses.extend(addresses_of(node).await?);
     }
-    Config { client: ClientConfig { nodes: addresses }, ..Config::default() }.write(&owner)?;
+    let client = ClientConfig { nodes: addresses, ..ClientConfig::default() };
+    Config { client, ..Config::default() }.write(&owner)?;
     let (identity, recipient) = recipients::generate();
     let made = vault::create(&owner, "demo", &Policy::survive_one("provider"), &[recipient])?;
     settle(&owner, &made, nodes.len()).await?;

@@ -320,6 +320,8 @@ impl Driver {
             gone: watch,
             close: self.commands.clone(),
             stall: self.limits.stall,
+            upload: self.limits.upload.clone(),
+            download: self.limits.download.clone(),
             counters: Arc::clone(&self.counters),
         };
         self.links.insert(id, Link { peer, connection, gone, handle, missed_pings: 0 });

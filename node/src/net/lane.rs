@@ -1,5 +1,6 @@
 //! A lane: one stream, used by one task, strictly alternating. Frames and raw bytes under a watchdog.
 
+use super::rate::{Rate, Turn, turn};
 use super::{Counters, LinkId};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::Stream;
@@ -102,6 +103,8 @@ pub(super) struct LinkHandle {
     /// Weak: a lane does not keep the network up.
     pub(super) close: tokio::sync::mpsc::WeakUnboundedSender<super::driver::Command>,
     pub(super) stall: Duration,
+    pub(super) upload: Option<Rate>,
+    pub(super) download: Option<Rate>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -122,6 +125,16 @@ impl Lane {
     #[must_use]
     pub fn link(&self) -> LinkId {
         self.link.link
+    }
+
+    /// Waits until a transfer from this side may begin: at a low rate only some go on at once.
+    pub fn upload_turn(&self) -> impl Future<Output = Turn> + Send + use<> {
+        turn(self.link.upload.clone())
+    }
+
+    /// Waits until a transfer to this side may begin.
+    pub fn download_turn(&self) -> impl Future<Output = Turn> + Send + use<> {
+        turn(self.link.download.clone())
     }
 
     /// Sends a frame and flushes it.
@@ -210,6 +223,9 @@ impl Lane {
     /// Sends raw bytes.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), LaneError> {
         for piece in bytes.chunks(WRITE_LEN) {
+            if let Some(rate) = &self.link.upload {
+                rate.pass(piece.len()).await;
+            }
             let write = self.stream.write_all(piece);
             watched(&self.link, write).await?;
         }
@@ -219,6 +235,9 @@ impl Lane {
     /// Receives as many raw bytes as `buffer` is long.
     pub async fn recv_exact(&mut self, buffer: &mut [u8]) -> Result<(), LaneError> {
         for piece in buffer.chunks_mut(WRITE_LEN) {
+            if let Some(rate) = &self.link.download {
+                rate.pass(piece.len()).await;
+            }
             let read = self.stream.read_exact(piece);
             watched(&self.link, read).await?;
         }

@@ -10,12 +10,14 @@ mod gate;
 mod lane;
 mod limiter;
 mod mux;
+mod rate;
 mod secure;
 #[cfg(test)]
 mod tests;
 
 pub use gate::{Gate, Permit};
 pub use lane::{Frame, Lane, LaneError};
+pub use rate::{RATE_MIN, Rate, Turn};
 
 use driver::Command;
 use libp2p::identity::{Keypair, ed25519};
@@ -62,6 +64,10 @@ pub struct NetLimits {
     pub lanes_per_link: usize,
     /// At least one step of a transfer (64 KiB, or what is left of it) must be made within this time.
     pub stall: Duration,
+    /// How fast this host sends; as fast as it can when `None`.
+    pub upload: Option<Rate>,
+    /// How fast this host receives.
+    pub download: Option<Rate>,
 }
 
 impl Default for NetLimits {
@@ -74,6 +80,8 @@ impl Default for NetLimits {
             handshakes_per_minute: 120,
             lanes_per_link: 16,
             stall: Duration::from_secs(30),
+            upload: None,
+            download: None,
         }
     }
 }

@@ -6,12 +6,15 @@ use crate::store::{ShardBytes, StoreError};
 use protocol::id::ShardId;
 use protocol::message::{Greeting, KIND_GREETING, KIND_REQUEST, Request, Response, frame_len_max};
 use protocol::peer::{Input, LaneId, LinkId};
+use protocol::time::Period;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Bytes that are read and forgotten at once.
 const PIECE: usize = 256 << 10;
+/// At a limited rate a read waits so long for its turn; then it is told to come again.
+const TURN: Duration = Duration::from_secs(5);
 /// What was sent on a connection that is about to be closed gets so long to arrive.
 const LINGER: Duration = Duration::from_millis(300);
 
@@ -176,6 +179,9 @@ impl Serving {
     }
 
     async fn transmit(&mut self, shard: ShardId, offset: u32, len: u32) -> Result<(), LaneError> {
+        let Ok(_turn) = tokio::time::timeout(TURN, self.lane.upload_turn()).await else {
+            return self.respond(Response::Busy { retry_after: Period::seconds(2) }).await;
+        };
         let opened = self.shared.store.shard(shard).and_then(|reader| reader.bytes(offset, len));
         let first = match opened {
             Ok(bytes) => advance(bytes).await,

@@ -8,7 +8,7 @@ mod lane;
 
 use crate::config::Config;
 use crate::home::{Home, HomeError, read_key, read_signed, write_file};
-use crate::net::{Net, NetConfig, NetError, NetEvent, NetLimits, key_of, peer_id_of};
+use crate::net::{Net, NetConfig, NetError, NetEvent, key_of, peer_id_of};
 use crate::store::{Store, StoreError, StoreOptions};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -100,7 +100,7 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
     if let Some(doubt) = store.doubt() {
         tracing::warn!(doubt, "nothing will be dropped until this is cleared");
     }
-    let net_config = NetConfig { listen: config.node.listen.clone(), limits: NetLimits::default() };
+    let net_config = NetConfig { listen: config.node.listen.clone(), limits: config.node.limits() };
     let (net, mut events) = Net::start(net_config, &key)?;
     let listening = listen_addresses(&mut events).await;
     let shown = if config.node.external.is_empty() { &listening } else { &config.node.external };

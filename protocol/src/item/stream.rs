@@ -10,7 +10,7 @@ use super::{
 use crate::codec::{self, CodecError};
 use std::cmp::Ordering;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum State {
     Start,
     Items,
@@ -23,7 +23,7 @@ pub(super) enum State {
 }
 
 /// What was said of the item that comes next.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Before {
     shared: bool,
     attributes: usize,
@@ -36,7 +36,7 @@ impl Before {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Grammar {
     pub(super) state: State,
     format: u8,
@@ -221,8 +221,9 @@ impl ItemWriter {
     }
 }
 
-/// Reads items from the stream's bytes as they come, and checks the grammar.
-#[derive(Debug, Default)]
+/// Reads items from the stream's bytes as they come, and checks the grammar. Readers that are equal go on
+/// alike: whoever has followed a stretch of one stream from here need not follow it again in another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ItemReader {
     buffer: Vec<u8>,
     read: usize,
@@ -251,6 +252,13 @@ impl ItemReader {
         self.grammar.check_next(&item)?;
         self.read += 4 + len;
         Ok(Some(item))
+    }
+
+    /// Bytes that wait for the rest of their item. What is done with is forgotten, so that equal
+    /// positions are equal readers.
+    pub fn settle(&mut self) -> usize {
+        self.push(&[]);
+        self.buffer.len()
     }
 
     /// Checks that the stream came to its end.

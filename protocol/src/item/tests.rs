@@ -100,6 +100,31 @@ fn a_stream_reads_as_it_was_written() {
 }
 
 #[test]
+fn readers_at_the_same_place_are_equal_whatever_came_before() {
+    let at = |items: &[Item], piece: usize| {
+        let mut bytes = Vec::new();
+        for item in items {
+            encode_item(item, &mut bytes);
+        }
+        let mut reader = ItemReader::default();
+        for piece in bytes[..bytes.len() - 5].chunks(piece) {
+            reader.push(piece);
+            while reader.next_item().unwrap().is_some() {}
+        }
+        assert!(reader.settle() > 0);
+        reader
+    };
+    let one = [HEADER, directory(""), file("a", 3, &[3], false), directory("b"), END];
+    let two = [HEADER, directory(""), link("a", b"x"), directory("b"), END];
+    assert_eq!(at(&one, 7), at(&two, 11));
+    let inside = [HEADER, directory(""), file("b", 9, &[3], true), END];
+    let elsewhere = [HEADER, directory(""), directory("c"), END];
+    for other in [inside, elsewhere] {
+        assert_ne!(at(&one, 7), at(&other[..], 7));
+    }
+}
+
+#[test]
 fn a_stream_that_cannot_be_meant_is_refused() {
     let wrong: Vec<Vec<Item>> = vec![
         vec![],

@@ -1,0 +1,185 @@
+//! All stripes of a vault, one after another, with what their holders say: the records of all nodes that answer, merged
+//! as they come. A page of each node is in memory, however many stripes there are.
+
+use super::mesh::{Mesh, Node};
+use super::vault::{Vault, states};
+use protocol::id::{DeviceId, NodeId, StripeId, VaultId};
+use protocol::label::Site;
+use protocol::message::{HeldRecord, Request, Response};
+use protocol::record::Record;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// A stripe as its holders tell of it.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Which.
+    pub stripe: StripeId,
+    /// The newest record.
+    pub record: Record,
+    /// Nodes that answer and promise to have a shard, and which.
+    pub promised: BTreeMap<NodeId, u16>,
+}
+
+impl Held {
+    /// Whether the holder of shard `i` answers and promises to have it.
+    #[must_use]
+    pub fn has(&self, i: usize) -> bool {
+        let holder = self.record.holders.get(i);
+        holder.is_some_and(|holder| self.promised.get(holder) == Some(&(i as u16)))
+    }
+
+    /// Where its live shards lie.
+    #[must_use]
+    pub fn sites<'a>(&self, mesh: &'a Mesh) -> Vec<&'a Site> {
+        let live = self.record.holders.iter().enumerate().filter(|&(i, _)| self.has(i));
+        live.filter_map(|(_, holder)| mesh.nodes.get(holder)).map(|node| &node.site).collect()
+    }
+}
+
+/// What one node has listed and nobody has looked at yet.
+#[derive(Debug)]
+struct Cursor {
+    node: Arc<Node>,
+    page: VecDeque<(StripeId, Record, Option<u16>)>,
+    after: Option<StripeId>,
+    more: bool,
+    strange: u64,
+}
+
+/// The stripes of a vault in order.
+#[derive(Debug)]
+pub struct Inventory {
+    vault: VaultId,
+    devices: BTreeSet<DeviceId>,
+    cursors: Vec<Cursor>,
+    /// Nodes that list records which no device of the vault signed, and how many: these are left out.
+    pub strange: BTreeMap<NodeId, u64>,
+    /// Nodes that ended their listing with an error, and which.
+    pub failed: Vec<(NodeId, String)>,
+}
+
+impl Inventory {
+    /// Of a vault with these devices, from all nodes that answer.
+    #[must_use]
+    pub fn new(mesh: &Mesh, vault: VaultId, devices: BTreeSet<DeviceId>) -> Self {
+        let cursor = |node: &Arc<Node>| Cursor {
+            node: Arc::clone(node),
+            page: VecDeque::new(),
+            after: None,
+            more: true,
+            strange: 0,
+        };
+        let cursors = mesh.nodes.values().map(cursor).collect();
+        Self { vault, devices, cursors, strange: BTreeMap::new(), failed: Vec::new() }
+    }
+
+    /// The next stripe; `None` behind the last one.
+    pub async fn next(&mut self) -> Option<Held> {
+        let (vault, devices) = (self.vault, &self.devices);
+        let fills = self.cursors.iter_mut().map(|cursor| cursor.fill(vault, devices));
+        self.failed.extend(futures::future::join_all(fills).await.into_iter().flatten());
+        for cursor in self.cursors.iter_mut().filter(|cursor| cursor.strange > 0) {
+            let strange = self.strange.entry(cursor.node.id).or_default();
+            *strange += std::mem::take(&mut cursor.strange);
+        }
+        let stripe = self.cursors.iter().filter_map(|c| Some(c.page.front()?.0)).min()?;
+        let mut found: Option<Held> = None;
+        for cursor in &mut self.cursors {
+            if cursor.page.front().is_none_or(|(first, ..)| *first != stripe) {
+                continue;
+            }
+            let Some((_, record, index)) = cursor.page.pop_front() else { continue };
+            let promised = index.map(|index| (cursor.node.id, index));
+            match &mut found {
+                Some(held) => {
+                    held.promised.extend(promised);
+                    if held.record.version < record.version {
+                        held.record = record;
+                    }
+                }
+                None => {
+                    found = Some(Held { stripe, record, promised: promised.into_iter().collect() });
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Cursor {
+    /// Asks for a page where there is none left. A node that fails has nothing more to say.
+    async fn fill(
+        &mut self,
+        vault: VaultId,
+        devices: &BTreeSet<DeviceId>,
+    ) -> Option<(NodeId, String)> {
+        while self.page.is_empty() && self.more {
+            let request = Request::Inventory { vault, after: self.after };
+            let (records, more) = match self.node.request(&request).await {
+                Ok(Response::Inventory { records, more }) => (records, more),
+                answer => {
+                    self.more = false;
+                    let what = match answer {
+                        Err(error) => error.to_string(),
+                        Ok(_) => "an unexpected answer".into(),
+                    };
+                    return Some((self.node.id, what));
+                }
+            };
+            let before = self.after;
+            tokio::task::block_in_place(|| {
+                for held in records {
+                    let Some((stripe, record, index)) = check(held, vault, self.node.id) else {
+                        continue;
+                    };
+                    // In order, and each once: whoever lists otherwise is not listened to.
+                    if self.after.is_none_or(|after| stripe > after) {
+                        self.after = Some(stripe);
+                        if devices.contains(&record.device) {
+                            self.page.push_back((stripe, record, index));
+                        } else {
+                            self.strange += 1;
+                        }
+                    }
+                }
+            });
+            self.more = more && self.after > before;
+        }
+        None
+    }
+}
+
+/// The devices that a vault ever certified, as far as nodes know them. What they wrote counts, also when a certificate
+/// has expired since.
+pub async fn devices(mesh: &Mesh, vault: &Vault) -> BTreeSet<DeviceId> {
+    let mut devices = BTreeSet::from([vault.device_id()]);
+    states(mesh, vault.id, |_, state| {
+        let certificates = state.devices.iter().filter_map(|signed| signed.verify().ok());
+        let ours = certificates.filter(|certificate| certificate.vault == vault.id);
+        devices.extend(ours.map(|certificate| certificate.device));
+    })
+    .await;
+    devices
+}
+
+/// What a node's word comes to when signatures and numbers are checked.
+fn check(
+    held: HeldRecord,
+    vault: VaultId,
+    node: NodeId,
+) -> Option<(StripeId, Record, Option<u16>)> {
+    let record = held.record.verify().ok()?;
+    record.check().ok()?;
+    if record.stripe.vault != vault {
+        return None;
+    }
+    let stripe = record.stripe.id();
+    let receipt = held.receipt.and_then(|signed| signed.verify().ok()).filter(|receipt| {
+        receipt.holder == node
+            && receipt.stripe == stripe
+            && record.stripe.shards.get(usize::from(receipt.index)) == Some(&receipt.shard)
+    });
+    let index = receipt.map(|receipt| receipt.index);
+    Some((stripe, record, index))
+}

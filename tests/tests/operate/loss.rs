@@ -1,0 +1,106 @@
+//! `strewn what-if`: what it says comes true.
+
+use super::{ONE_PROVIDER, folder, node_of, run, six, summary};
+use harness::{tree_of, within};
+use serde_json::Value;
+use std::time::Duration;
+
+fn outcome(answer: &Value, snapshot: &str) -> String {
+    let fates = answer["snapshots"].as_array().unwrap();
+    let fate = fates.iter().find(|fate| fate["id"] == snapshot).expect("it is listed");
+    fate["outcome"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_loss_that_the_policy_names_is_survived_and_a_larger_one_is_not() {
+    let mesh = six();
+    let source = mesh.dir().join("source");
+    folder(&source, "one", 2, 3_000_000);
+    let _ = mesh.backup(&source).summary();
+
+    // Every stripe survives, so that no identity is needed to know it.
+    let bearable = summary(run(&mesh, &["what-if", "--lose", "provider=a"], false), 0);
+    assert_eq!(bearable["nodes_lost"], 2);
+    assert_eq!(bearable["stripes_left"], bearable["stripes"]);
+    assert_eq!(bearable["stripes_below_policy"], bearable["stripes"]);
+    assert_eq!(bearable["papers_left"], 4);
+    assert!(bearable["verdict"].as_str().unwrap().contains("no further loss"), "{bearable}");
+
+    let lose = ["what-if", "--lose", "provider=a", "--lose", "account=g1"];
+    for with_identity in [true, false] {
+        let answer = summary(run(&mesh, &lose, with_identity), 1);
+        let fate = &answer["snapshots"][0];
+        assert_eq!(fate["outcome"], "lost", "{answer}");
+        assert_eq!((&fate["worst"]["left"], &fate["worst"]["needed"]), (&3.into(), &4.into()));
+        assert!(fate["why"].as_str().unwrap().contains("no clause"), "{fate}");
+        assert_eq!(answer["entries_lost"], 0);
+    }
+    let node = format!("node={}", node_of(&mesh, "h2"));
+    let _ = summary(run(&mesh, &["what-if", "--lose", &node], false), 0);
+    let _ = summary(run(&mesh, &["what-if", "--lose", &node, "--lose", "provider=g"], false), 1);
+    let everything =
+        ["what-if", "--lose", "provider=a", "--lose", "provider=g", "--lose", "provider=h"];
+    let answer = summary(run(&mesh, &everything, true), 1);
+    assert_eq!((&answer["papers_left"], &answer["nodes_left"]), (&0.into(), &0.into()));
+    assert!(answer["entries_lost"].as_u64().unwrap() > 0);
+
+    let unknown = run(&mesh, &["what-if", "--lose", "provider=azure"], false).ended(1);
+    let message = unknown.messages("exit_error").pop().unwrap()["message"].to_string();
+    assert!(message.contains("provider=a, provider=g, provider=h"), "{message}");
+    let shown = mesh.strewn(["what-if", "--lose", "provider=a"]).ok();
+    assert!(shown.out.contains("survives") && shown.out.contains("SURVIVES"), "{}", shown.out);
+}
+
+#[test]
+fn each_snapshot_has_its_own_fate_and_it_comes_true() {
+    let mut mesh = six();
+    let (first, second) = (mesh.dir().join("first"), mesh.dir().join("second"));
+    folder(&first, "first", 2, 2_000_000);
+    folder(&second, "second", 2, 2_000_000);
+    let wide = mesh.backup(&first).summary();
+    assert_eq!((&wide["k"], &wide["n"]), (&4.into(), &6.into()));
+    // Without provider a the code is another one: each provider alone has enough.
+    for node in mesh.nodes.iter_mut().filter(|node| node.provider == "a") {
+        node.kill();
+    }
+    let narrow = mesh.backup(&second).summary();
+    assert_eq!((&narrow["k"], &narrow["n"]), (&2.into(), &4.into()));
+    for node in mesh.nodes.iter_mut().filter(|node| node.provider == "a") {
+        node.start();
+    }
+    mesh.settle();
+    let id = |summary: &Value| summary["snapshot"].as_str().unwrap().to_owned();
+    let (wide, narrow) = (id(&wide), id(&narrow));
+
+    let lose = ["what-if", "--lose", "provider=g", "--lose", "account=a1"];
+    let answer = summary(run(&mesh, &lose, true), 1);
+    assert_eq!(outcome(&answer, &wide), "lost", "{answer}");
+    assert_eq!(outcome(&answer, &narrow), "survives", "{answer}");
+    // Without the identity nobody knows which stripes the second one needs, and that is said.
+    let guess = summary(run(&mesh, &lose, false), 1);
+    assert_eq!(outcome(&guess, &narrow), "unknown", "{guess}");
+    assert!(guess["verdict"].as_str().unwrap().contains("--identity"), "{guess}");
+
+    mesh.destroy("g");
+    mesh.nodes[2].destroy();
+    let up = |mesh: &harness::Mesh| {
+        let peers = mesh.strewn(["--json", "peers"]);
+        peers.messages("node").iter().filter(|node| node["up"] == true).count()
+    };
+    assert!(within(Duration::from_secs(30), || up(&mesh) == 3));
+    let back = mesh.dir().join("back");
+    let _ = mesh.restore(&narrow, &back, &[]).ok();
+    assert_eq!(tree_of(&back), tree_of(&second));
+    let _ = mesh.restore(&wide, &mesh.dir().join("wide"), &[]).ended(1);
+}
+
+#[test]
+fn a_vault_without_snapshots_has_nothing_to_lose() {
+    let mesh = six();
+    mesh.create_vault("w", ONE_PROVIDER);
+    let answer = run(&mesh, &["what-if", "--lose", "provider=a", "--vault", "w"], false);
+    // Nobody was introduced to it, so that nobody would be left who knows it.
+    let answer = answer.ended(1).messages("summary").pop().unwrap();
+    assert_eq!(answer["snapshots"].as_array().unwrap().len(), 0);
+    assert_eq!(answer["verdict"], "no snapshot is listed");
+}
