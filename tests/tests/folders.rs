@@ -174,7 +174,7 @@ fn what_rules_leave_out_is_left_out_and_what_cannot_be_read_is_named() {
     let expected = ["", "cache", "cache/CACHEDIR.TAG", "keep.o", "skipped", "skipped/.nobackup"]
         .map(PathBuf::from);
     assert_eq!(found, expected);
-    assert_eq!(backup(&mesh, &[folder, "--exclude", "a[z-b]"]).code, 2);
+    assert_eq!(backup(&mesh, &[folder, "--exclude", "*.[oa"]).code, 2);
     assert_eq!(backup(&mesh, &[folder, "--exclude-file", "/nonexistent"]).code, 2);
 
     // A path longer than any that is kept cannot be read by anybody, root included.

@@ -59,6 +59,8 @@ impl Rules {
     /// the precedence of gitignore, relative to the source.
     pub fn new<S: AsRef<str>>(patterns: &[S], files: &[PathBuf]) -> Result<Self, RuleError> {
         let mut builder = GitignoreBuilder::new("");
+        // Git takes such a pattern and matches nothing with it: here it would be a typo found out too late.
+        builder.allow_unclosed_class(false);
         let mut add = |line: &str| match builder.add_line(None, line) {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -167,8 +169,10 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_or_no_file_is_said() {
-        let error = Rules::new(&["a[z-b]"], &[]).unwrap_err();
-        assert!(error.to_string().contains("a[z-b]"), "{error}");
+        for wrong in ["a[z-b]", "*.[oa"] {
+            let error = Rules::new(&[wrong], &[]).unwrap_err();
+            assert!(error.to_string().contains(wrong), "{error}");
+        }
         let error = Rules::new::<&str>(&[], &["/nonexistent".into()]).unwrap_err();
         assert!(error.to_string().contains("/nonexistent"), "{error}");
     }

@@ -226,9 +226,8 @@ fn a_directory_that_moves_away_fails_alone() {
     }));
     let snapshot = vault.back_up(&mut open(dir.path()), None);
     assert_eq!(snapshot.paths(), ["", "a", "a/b", "a/b/1", "c"]);
-    // The first was read all the same: what is said of it is that it changed meanwhile.
-    let failed: Vec<&str> = snapshot.report.failed.iter().map(|(path, _)| path.as_str()).collect();
-    assert_eq!(failed, ["a/b/1", "a/b/2"]);
+    // The first was read all the same; that it changed meanwhile shows where the clock is fine enough.
+    assert_eq!(failed(&snapshot).last(), Some(&"a/b/2"));
 }
 
 #[test]
