@@ -3,10 +3,12 @@
 //!
 //! Nothing here knows how Strewn works inside; the tests beside it look at exit codes, output and files.
 
+mod link;
 mod mesh;
 mod program;
 mod sample;
 
+pub use link::{End, Link, LinkKind};
 pub use mesh::{Mesh, Node};
 pub use program::{Ran, program, strewn, within};
 pub use sample::{Found, bytes, git, repository, tree_of, write};

@@ -1,6 +1,7 @@
 //! A mesh of real node processes on loopback, set up as the README says: `init`, `invite`, `join`.
 
-use crate::program::{Ran, command, strewn, within};
+use crate::link::{End, Link};
+use crate::program::{Ran, command, namespace_file, strewn, within};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
@@ -122,7 +123,7 @@ pub struct Mesh {
     pub nodes: Vec<Node>,
 }
 
-/// A port that nobody listens on, neither over TCP nor over UDP.
+/// A port that nobody listens on here, neither over TCP nor over UDP.
 fn free_port() -> u16 {
     loop {
         let tcp = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
@@ -133,13 +134,13 @@ fn free_port() -> u16 {
     }
 }
 
-fn listen() -> [String; 4] {
+fn listen(address: &str) -> [String; 4] {
     let port = free_port();
     [
         "--listen".into(),
-        format!("/ip4/127.0.0.1/tcp/{port}"),
+        format!("/ip4/{address}/tcp/{port}"),
         "--listen".into(),
-        format!("/ip4/127.0.0.1/udp/{port}/quic-v1"),
+        format!("/ip4/{address}/udp/{port}/quic-v1"),
     ]
 }
 
@@ -168,16 +169,38 @@ impl Mesh {
         mesh
     }
 
+    /// One node per (provider, end), each at its end of the link.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[must_use]
+    pub fn start_on(link: &Link, sites: &[(&str, End)]) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let mut mesh = Self { dir, nodes: Vec::new() };
+        for (index, (provider, end)) in sites.iter().enumerate() {
+            let (namespace, address) = link.end(*end);
+            let home = mesh.dir.path().join(format!("node-{index}"));
+            fs::write(namespace_file(&home), namespace).expect("a file");
+            mesh.add_at(address, provider, provider, &[]);
+        }
+        mesh.settle();
+        mesh
+    }
+
     /// Adds a node with further arguments of `init` or `join`.
     ///
     /// # Panics
     /// When a step fails.
     pub fn add(&mut self, provider: &str, account: &str, further: &[&str]) {
+        self.add_at("127.0.0.1", provider, account, further);
+    }
+
+    fn add_at(&mut self, address: &str, provider: &str, account: &str, further: &[&str]) {
         let index = self.nodes.len();
         let home = self.dir.path().join(format!("node-{index}"));
         let place = labels(provider, account);
         let further = further.iter().map(ToString::to_string);
-        let arguments = listen().into_iter().chain(further);
+        let arguments = listen(address).into_iter().chain(further);
         if index == 0 {
             let init = ["init".to_string()].into_iter().chain(place).chain(arguments);
             let _ = strewn(&home, init).ok();

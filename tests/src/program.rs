@@ -103,12 +103,24 @@ pub fn strewn<S: AsRef<OsStr>>(home: &Path, arguments: impl IntoIterator<Item = 
 
 /// The program on a state folder, in an environment without anything of the user's.
 pub(crate) fn command(home: &Path) -> Command {
-    let mut command = Command::new(program());
+    let mut command = match std::fs::read_to_string(namespace_file(home)) {
+        Ok(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &namespace]).arg(program());
+            command
+        }
+        Err(_) => Command::new(program()),
+    };
     command.arg("--home").arg(home).stdin(Stdio::null());
     for name in ["STREWN_HOME", "STREWN_IDENTITY", "STREWN_IDENTITY_FILE", "RUST_LOG"] {
         command.env_remove(name);
     }
     command
+}
+
+/// Names the network namespace that the programs on a state folder run in, where it is not this one.
+pub(crate) fn namespace_file(home: &Path) -> PathBuf {
+    home.with_extension("namespace")
 }
 
 /// Waits until something is so, and says whether it came to be.
