@@ -96,6 +96,7 @@ impl Packs {
                 () = late => {
                     // Whoever is this late may never answer.
                     hedged = true;
+                    tracing::debug!(?patience, found, stripe = stripe.short(), "others are asked too");
                     let missing = k - found;
                     let further: Vec<usize> = spares.drain(..missing.min(spares.len())).collect();
                     reads.extend(further.into_iter().filter_map(&mut start));
