@@ -148,23 +148,22 @@ impl Default for Compressor {
 impl Compressor {
     /// Encodes a chunk into `out`, replacing what is there.
     pub fn encode(&mut self, plain: &[u8], out: &mut Vec<u8>) {
-        out.clear();
-        let probe = plain.len() > 4 * PROBE;
-        if probe {
-            // The middle, because heads of files are often unlike their bodies.
-            let from = plain.len() / 2;
-            if !self.compress(&plain[from..from + PROBE], out) {
-                return store(plain, out);
-            }
-        }
-        if !self.compress(plain, out) {
+        if !self.shrink(plain, out) {
             store(plain, out);
         }
     }
 
+    /// Encodes a chunk into `out` if compressing is worth it, and says whether it was; else what is in `out` is of no
+    /// use, and the chunk is to be [`store`]d.
+    pub fn shrink(&mut self, plain: &[u8], out: &mut Vec<u8>) -> bool {
+        // The middle, because heads of files are often unlike their bodies.
+        let from = plain.len() / 2;
+        let probed = plain.len() <= 4 * PROBE || self.compress(&plain[from..from + PROBE], out);
+        probed && self.compress(plain, out)
+    }
+
     /// Whether compressing was worth it; then `out` is the encoded chunk.
     fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> bool {
-        out.clear();
         out.resize(1 + plain.len(), 0);
         out[0] = 1;
         let limit = plain.len() - plain.len() / WORTH;
@@ -179,7 +178,8 @@ impl Compressor {
     }
 }
 
-fn store(plain: &[u8], out: &mut Vec<u8>) {
+/// Encodes a chunk as it is, replacing what is in `out`.
+pub fn store(plain: &[u8], out: &mut Vec<u8>) {
     out.clear();
     out.push(0);
     out.extend_from_slice(plain);

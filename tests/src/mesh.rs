@@ -93,6 +93,17 @@ impl Node {
         kib / 1024
     }
 
+    /// The CPU time that its process used: fields 14 and 15 of `/proc/PID/stat`, proc(5). Nothing when it does not run.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let Some(process) = &self.process else { return Duration::ZERO };
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        let ticks = after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
+        let per_second = rustix::param::clock_ticks_per_second();
+        Duration::from_secs_f64(ticks.sum::<u64>() as f64 / per_second as f64)
+    }
+
     /// The files of the shards that it holds.
     #[must_use]
     pub fn shard_files(&self) -> Vec<PathBuf> {
@@ -160,7 +171,16 @@ impl Mesh {
     /// When a step fails.
     #[must_use]
     pub fn start(sites: &[(&str, &str)]) -> Self {
-        let dir = TempDir::new().expect("a temporary folder");
+        Self::start_in(&std::env::temp_dir(), sites)
+    }
+
+    /// The same, with all state below a folder.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[must_use]
+    pub fn start_in(folder: &Path, sites: &[(&str, &str)]) -> Self {
+        let dir = TempDir::new_in(folder).expect("a temporary folder");
         let mut mesh = Self { dir, nodes: Vec::new() };
         for (provider, account) in sites {
             mesh.add(provider, account, &[]);

@@ -284,6 +284,7 @@ impl Writer {
             session: session.clone(),
             previous: previous.clone(),
             buffers: Arc::clone(&self.buffers),
+            rooms: Arc::default(),
             force: options.force,
             failure: Arc::clone(&failure),
         };

@@ -8,15 +8,20 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Version of frames.
 const VERSION: u8 = 1;
 /// Length of a frame's head.
 const HEAD_LEN: usize = 6;
-/// Raw bytes written at once: smaller writes cost two to three times the time.
-const WRITE_LEN: usize = 64 << 10;
+/// Raw bytes written at once at least: smaller writes cost two to three times the time.
+const PIECE_MIN: usize = 64 << 10;
+/// And at most: a frame of yamux. Only where a link is quick: on a slow one that many lanes share, such a piece could take
+/// longer than the watchdog waits.
+const PIECE_MAX: usize = 256 << 10;
+/// A piece that took no longer than this may be followed by one twice as long.
+const QUICK: Duration = Duration::from_millis(100);
 
 /// Why a lane ended.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +151,7 @@ impl Lane {
         head[1] = kind;
         head[2..].copy_from_slice(&len.to_le_bytes());
         // Small frames leave in one write.
-        if body.len() <= WRITE_LEN {
+        if body.len() <= PIECE_MIN {
             let mut frame = Vec::with_capacity(HEAD_LEN + body.len());
             frame.extend_from_slice(&head);
             frame.extend_from_slice(body);
@@ -221,20 +226,26 @@ impl Lane {
     }
 
     /// Sends raw bytes.
-    pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), LaneError> {
-        for piece in bytes.chunks(WRITE_LEN) {
+    pub async fn send_bytes(&mut self, mut bytes: &[u8]) -> Result<(), LaneError> {
+        let mut len = PIECE_MIN;
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(len.min(bytes.len()));
             if let Some(rate) = &self.link.upload {
                 rate.pass(piece.len()).await;
             }
+            let begin = Instant::now();
             let write = self.stream.write_all(piece);
             watched(&self.link, write).await?;
+            let is_quick = self.link.upload.is_none() && begin.elapsed() <= QUICK;
+            len = if is_quick { (2 * len).min(PIECE_MAX) } else { PIECE_MIN };
+            bytes = rest;
         }
         Ok(())
     }
 
     /// Receives as many raw bytes as `buffer` is long.
     pub async fn recv_exact(&mut self, buffer: &mut [u8]) -> Result<(), LaneError> {
-        for piece in buffer.chunks_mut(WRITE_LEN) {
+        for piece in buffer.chunks_mut(PIECE_MIN) {
             if let Some(rate) = &self.link.download {
                 rate.pass(piece.len()).await;
             }

@@ -6,6 +6,7 @@
 //! <https://github.com/libp2p/specs/blob/master/tls/tls.md>
 
 use futures::future::BoxFuture;
+use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use libp2p::PeerId;
@@ -30,6 +31,9 @@ use std::sync::Arc;
 
 const PROTOCOL: &str = "/tls/1.0.0";
 const ALPN: &[u8] = b"libp2p";
+/// Bytes that go to the kernel at once, or come from it. A record of TLS has 16 KiB; with each alone, asking the kernel
+/// costs as much as encrypting.
+const BATCH: usize = 128 << 10;
 
 /// A link could not be secured.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +110,11 @@ fn has_aes() -> bool {
     false
 }
 
+/// rustls reads one record at a time.
+fn buffered<C: AsyncRead>(socket: C) -> BufReader<C> {
+    BufReader::with_capacity(BATCH, socket)
+}
+
 /// Who the other side has shown to be.
 fn peer_of(state: &CommonState) -> Result<PeerId, SecureError> {
     match state.peer_certificates() {
@@ -127,13 +136,15 @@ impl<C> InboundConnectionUpgrade<C> for Tls
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    type Output = (PeerId, TlsStream<C>);
+    type Output = (PeerId, TlsStream<BufReader<C>>);
     type Error = SecureError;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, socket: C, _: Self::Info) -> Self::Future {
         async move {
-            let stream = TlsAcceptor::from(self.server).accept(socket).await?;
+            let stream = TlsAcceptor::from(self.server)
+                .accept_with(buffered(socket), |session| session.set_buffer_limit(Some(BATCH)))
+                .await?;
             let peer = peer_of(stream.get_ref().1)?;
             Ok((peer, stream.into()))
         }
@@ -145,7 +156,7 @@ impl<C> OutboundConnectionUpgrade<C> for Tls
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    type Output = (PeerId, TlsStream<C>);
+    type Output = (PeerId, TlsStream<BufReader<C>>);
     type Error = SecureError;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
@@ -153,7 +164,11 @@ where
         async move {
             // Nobody's name counts, only keys: this one is never sent.
             let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0; 4])));
-            let stream = TlsConnector::from(self.client).connect(name, socket).await?;
+            let stream = TlsConnector::from(self.client)
+                .connect_with(name, buffered(socket), |session| {
+                    session.set_buffer_limit(Some(BATCH))
+                })
+                .await?;
             let peer = peer_of(stream.get_ref().1)?;
             Ok((peer, stream.into()))
         }

@@ -107,7 +107,8 @@ fn write_mark(dir: &Path, commits: u64) {
 fn commit(shared: &Shared, jobs: Vec<Job>, commits: u64) -> bool {
     let mut jobs: Vec<(Job, Result<Option<PathBuf>, StoreError>)> =
         jobs.into_iter().map(|job| (job, Ok(None))).collect();
-    let chunk = jobs.len().div_ceil(SYNCS);
+    let jobs_len = jobs.len();
+    let chunk = jobs_len.div_ceil(SYNCS);
     std::thread::scope(|scope| {
         for part in jobs.chunks_mut(chunk) {
             let settle = || {
@@ -116,7 +117,7 @@ fn commit(shared: &Shared, jobs: Vec<Job>, commits: u64) -> bool {
                 }
             };
             // A group of one needs no thread.
-            if chunk == 1 && SYNCS == 1 {
+            if jobs_len == 1 {
                 settle();
             } else {
                 scope.spawn(settle);

@@ -6,12 +6,13 @@ use super::known::Known;
 use super::names::Names;
 use super::stages::{ChunkJob, Failure};
 use crate::cli::progress::Counters;
+use crate::client::buffers::Buffers;
 use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
 use crate::source::{
     Content, Hole, Inode, Linked, Node, Previous, PreviousFile, Report, Sink, SinkError, Source,
 };
-use protocol::chunk::{CHUNK_MAX, Chunker};
+use protocol::chunk::{CHUNK_MAX, Chunker, ENCODED_MAX, store};
 use protocol::codec::Blob;
 use protocol::id::ChunkId;
 use protocol::item::{
@@ -51,6 +52,7 @@ pub(super) struct ChunkSink<'a> {
     known: &'a Known,
     progress: &'a Counters,
     chunks: SyncSender<ChunkJob>,
+    rooms: &'a Buffers,
     failure: &'a Failure,
     buffer: Vec<u8>,
     writer: ItemWriter,
@@ -76,6 +78,7 @@ impl<'a> ChunkSink<'a> {
         known: &'a Known,
         progress: &'a Counters,
         chunks: SyncSender<ChunkJob>,
+        rooms: &'a Buffers,
         failure: &'a Failure,
         previous: &Path,
     ) -> Result<Self> {
@@ -89,6 +92,7 @@ impl<'a> ChunkSink<'a> {
             known,
             progress,
             chunks,
+            rooms,
             failure,
             buffer: Vec::with_capacity(2 * CHUNK_MAX),
             writer: ItemWriter::default(),
@@ -160,8 +164,11 @@ impl<'a> ChunkSink<'a> {
         }
         self.known.send(id);
         self.progress.new_bytes(plain.len() as u64);
-        let job = ChunkJob { id, plain: plain.to_vec() };
-        self.chunks.send(job).map_err(|_| SinkError::Stopped("the backup failed".into()))?;
+        let mut stored = self.rooms.take(ENCODED_MAX);
+        store(plain, &mut stored);
+        self.chunks
+            .send(ChunkJob { id, stored })
+            .map_err(|_| SinkError::Stopped("the backup failed".into()))?;
         Ok(chunk)
     }
 

@@ -28,10 +28,10 @@ pub(super) const PACKS_INFLIGHT: usize = 3;
 /// Chunks that wait for a compressor, and as many for a pack: 1 MiB each at most.
 const CHUNKS_WAITING: usize = 8;
 
-/// A chunk on its way to a compressor.
+/// A chunk on its way to a compressor, encoded as it is: most stay so where compressing is not worth it.
 pub(super) struct ChunkJob {
     pub(super) id: ChunkId,
-    pub(super) plain: Vec<u8>,
+    pub(super) stored: Vec<u8>,
 }
 
 /// An encoded chunk on its way into a pack.
@@ -100,6 +100,8 @@ pub(super) struct Run {
     pub(super) session: Session,
     pub(super) previous: PathBuf,
     pub(super) buffers: Arc<Buffers>,
+    /// Memory for single chunks, which is used again.
+    pub(super) rooms: Arc<Buffers>,
     pub(super) force: bool,
     pub(super) failure: Arc<Failure>,
 }
@@ -179,6 +181,7 @@ impl Run {
                 &self.known,
                 &self.progress,
                 chunks,
+                &self.rooms,
                 &failure,
                 &self.previous,
             )?;
@@ -212,6 +215,7 @@ impl Run {
                 }
             }
             builder.append(chunk.id, chunk.plain_len, &chunk.bytes);
+            self.rooms.give(chunk.bytes);
         }
         if !builder.is_empty() {
             // When nobody seals any more, the reason is on record.
@@ -226,12 +230,16 @@ fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
 }
 
 fn compress(waiting: &Mutex<Receiver<ChunkJob>>, encoded: &SyncSender<Encoded>) {
-    let mut compressor = Compressor::default();
-    while let Some(ChunkJob { id, plain }) = next(waiting) {
-        let mut bytes = Vec::new();
-        compressor.encode(&plain, &mut bytes);
-        let chunk = Encoded { id, plain_len: plain.len() as u32, bytes };
-        if encoded.send(chunk).is_err() {
+    let (mut compressor, mut room) = (Compressor::default(), Vec::new());
+    while let Some(ChunkJob { id, stored }) = next(waiting) {
+        let plain = &stored[1..];
+        let plain_len = plain.len() as u32;
+        let bytes = if compressor.shrink(plain, &mut room) {
+            std::mem::replace(&mut room, stored)
+        } else {
+            stored
+        };
+        if encoded.send(Encoded { id, plain_len, bytes }).is_err() {
             return;
         }
     }
