@@ -165,6 +165,24 @@ impl SealKey {
             .map_err(|_| SealError::Altered)
     }
 
+    /// The inverse of [`SealKey::seal_in_place`], to other memory of the same length. Nothing is written there before the
+    /// tag was found to be right.
+    pub fn open_to(
+        &self,
+        nonce: [u8; 24],
+        context: &[u8],
+        sealed: &[u8],
+        tag: &[u8; TAG_LEN],
+        plain: &mut [u8],
+    ) -> Result<(), SealError> {
+        let cipher = XChaCha20Poly1305::new(&Key::from(self.0));
+        let room = plain.len();
+        let buffers = InOutBuf::new(sealed, plain).map_err(|_| SealError::TooShort(room))?;
+        cipher
+            .decrypt_inout_detached(&XNonce::from(nonce), context, buffers, &Tag::from(*tag))
+            .map_err(|_| SealError::Altered)
+    }
+
     /// Seals a small blob under a random nonce.
     #[must_use]
     pub fn seal_blob(&self, context: &str, nonce: [u8; 24], plain: &[u8]) -> Vec<u8> {

@@ -71,10 +71,11 @@ async fn add(
     }
     output.result(grant);
     output.line(format!(
-        "\nWith it device {} ({:?}) writes to vault {} for {valid}: compare with what it was shown there.\nOn that host: strewn device accept LINE",
+        "\nWith it device {} ({:?}) writes to vault {} for {valid}: compare with what it was shown there.\nOn that host: strewn device accept LINE; it must show vault {}",
         request.device.key().fingerprint(),
         request.host,
         vault.name,
+        vault.id.key().fingerprint(),
     ));
     Ok(Exit::Done)
 }
@@ -84,11 +85,18 @@ fn accept(home: &Home, line: &str, name: Option<&str>, output: &Output) -> Resul
     if output.style().json {
         let body = serde_json::json!({
             "vault": vault.id, "name": vault.name, "device": vault.device_id(),
+            "fingerprint": vault.id.key().fingerprint(), "recipients": vault.recipients,
         });
         output.json("summary", &body);
         return Ok(Exit::Done);
     }
     output.good(format!("this host writes to vault {} ({})", vault.name, vault.id.short()));
+    // Whoever saw the request could have answered it with a vault of his own.
+    output.line(format!(
+        "\nVault {}, readable by {}\nCompare with what `strewn device add` showed before the first backup.",
+        vault.id.key().fingerprint(),
+        vault.recipients.join(", "),
+    ));
     output
         .line("\nNext: strewn backup FOLDER. Restoring needs the recovery identity of the vault.");
     Ok(Exit::Done)

@@ -28,7 +28,7 @@ struct Span {
 /// Memory for one chunk after the other.
 #[derive(Default)]
 struct Rooms {
-    sealed: Vec<u8>,
+    opened: Vec<u8>,
     plain: Vec<u8>,
 }
 
@@ -134,10 +134,9 @@ impl Packs {
         rooms: &'a mut Rooms,
     ) -> Result<&'a [u8]> {
         let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
-        rooms.sealed.clear();
-        rooms.sealed.extend_from_slice(sealed);
-        let encoded =
-            opener.open_chunk(need.location.number, &mut rooms.sealed).map_err(|e| content(&e))?;
+        let encoded = opener
+            .open_chunk_to(need.location.number, sealed, &mut rooms.opened)
+            .map_err(|e| content(&e))?;
         let plain = decode_chunk(encoded, need.location.plain_len, &mut rooms.plain)
             .map_err(|e| content(&e))?;
         self.chunker.check(need.chunk, plain).map_err(|e| content(&e))?;
