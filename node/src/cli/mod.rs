@@ -2,8 +2,10 @@
 //! ([`Exit`]). What the commands do lives in [`crate::commands`].
 
 pub mod args;
+pub mod browse;
 pub mod error;
 mod exit;
+pub mod names;
 pub mod ops;
 pub mod output;
 pub mod progress;
@@ -52,6 +54,10 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Backup(args) => commands::profile::backup(&home, args, output).await,
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
             Command::Tag(args) => commands::tag::tag(&home, args, output).await,
+            Command::Ls(args) => commands::browse::ls(&home, args, output).await,
+            Command::Cat(args) => commands::browse::cat(&home, args, output).await,
+            Command::Find(args) => commands::browse::find(&home, args, output).await,
+            Command::Diff(args) => commands::browse::diff(&home, args, output).await,
             Command::Check(args) => commands::check::check(&home, args, output).await,
             Command::WhatIf(args) => commands::what_if::what_if(&home, args, output).await,
             Command::Completions(args) => commands::describe::completions(&args, output),

@@ -2,6 +2,7 @@
 //! the holders, and streams shards straight to and from them.
 
 pub mod backup;
+pub mod browse;
 mod buffers;
 pub mod check;
 pub mod device;
