@@ -1,6 +1,6 @@
 //! The command line: what can be asked, and how answers and errors are shown.
 
-use super::browse::{CatArgs, DiffArgs, FindArgs, LsArgs};
+use super::browse::{CatArgs, DiffArgs, FindArgs, LsArgs, MountArgs};
 use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
@@ -66,6 +66,8 @@ pub enum Command {
     Find(FindArgs),
     /// Show what changed between two snapshots
     Diff(DiffArgs),
+    /// Show all snapshots as folders, until it is unmounted
+    Mount(MountArgs),
     /// Restore a snapshot
     Restore(RestoreArgs),
     /// Check that everything is there and can be restored

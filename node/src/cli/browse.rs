@@ -136,6 +136,30 @@ pub struct DiffArgs {
     pub open: OpenArgs,
 }
 
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Below the mount point are
+  snapshots/ID       each snapshot, and snapshots/latest
+  hosts/HOST/ID      the same by host
+  tags/TAG/ID        the same by tag
+
+It stays in the foreground until Ctrl-C, or until somebody unmounts it. It is read-only; only what is read is fetched.
+Devices are shown and cannot be opened. A Git repository is shown as what its snapshot consists of: `git clone` takes
+its bundles.
+
+Needs FUSE: as root nothing else, for others the package fuse3.")]
+pub struct MountArgs {
+    /// An empty folder
+    pub mountpoint: PathBuf,
+    /// Let other users look into it too, as far as permissions in the snapshots let them
+    #[arg(long)]
+    pub allow_other: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub open: OpenArgs,
+}
+
 /// A time that a person names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {

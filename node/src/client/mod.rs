@@ -10,6 +10,7 @@ pub mod index;
 pub mod inventory;
 pub mod ledger;
 pub mod mesh;
+pub mod mount;
 pub mod packs;
 pub mod recipients;
 pub mod restore;

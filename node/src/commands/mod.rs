@@ -7,6 +7,7 @@ pub mod demo;
 pub mod describe;
 pub mod device;
 pub mod look;
+pub mod mount;
 pub mod node;
 pub mod profile;
 pub mod tag;

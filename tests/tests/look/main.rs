@@ -2,6 +2,7 @@
 
 mod files;
 mod git;
+mod mount;
 
 use harness::{Mesh, Ran};
 use serde_json::Value;

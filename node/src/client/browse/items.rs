@@ -14,7 +14,7 @@ pub(super) fn content(error: impl std::fmt::Display) -> ClientError {
 }
 
 /// Where the bytes of an item stream are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Stream {
     chunks: Vec<ChunkRef>,
     /// Where in the stream each begins.

@@ -15,7 +15,7 @@ pub use entries::{Entries, Entry, What};
 pub(crate) use items::{Items, Stream};
 pub(crate) use opened::Opened;
 pub use paths::Selection;
-pub(crate) use paths::clean;
+pub(crate) use paths::{below, clean};
 pub(crate) use pieces::Content;
 pub use pieces::Pieces;
 

@@ -58,7 +58,7 @@ impl Selection {
 }
 
 /// What of `path` comes after `outer`; nothing when it does not lie there.
-fn below<'a>(outer: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn below<'a>(outer: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     if outer.is_empty() {
         return Some(path);
     }

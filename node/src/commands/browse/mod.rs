@@ -23,7 +23,7 @@ use crate::home::Home;
 use protocol::item::SourceKind;
 
 /// Opens a vault to look into its snapshots.
-async fn open(home: &Home, args: &OpenArgs) -> Result<Browser, CliError> {
+pub(super) async fn open(home: &Home, args: &OpenArgs) -> Result<Browser, CliError> {
     let vault = vault::choose(home, args.vault.vault.as_deref())?;
     let identities = Identities::find(args.identity.as_deref())?;
     Ok(Browser::open(home, vault, &identities).await?)
