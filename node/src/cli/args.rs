@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how answers and errors are shown.
 
+use super::browse::{CatArgs, DiffArgs, FindArgs, LsArgs, MountArgs};
 use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
@@ -57,6 +58,16 @@ pub enum Command {
     Snapshots(SnapshotsArgs),
     /// Change the tags of snapshots
     Tag(TagArgs),
+    /// List what is in a snapshot
+    Ls(LsArgs),
+    /// Write a file of a snapshot to standard output
+    Cat(CatArgs),
+    /// Find files by name, kind and time in all snapshots
+    Find(FindArgs),
+    /// Show what changed between two snapshots
+    Diff(DiffArgs),
+    /// Show all snapshots as folders, until it is unmounted
+    Mount(MountArgs),
     /// Restore a snapshot
     Restore(RestoreArgs),
     /// Check that everything is there and can be restored

@@ -2,8 +2,10 @@
 //! ([`Exit`]). What the commands do lives in [`crate::commands`].
 
 pub mod args;
+pub mod browse;
 pub mod error;
 mod exit;
+pub mod names;
 pub mod ops;
 pub mod output;
 pub mod progress;
@@ -36,6 +38,8 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     let home = Home::find(cli.home).with_overrides(overrides);
     let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
     logging::start(output, level)?;
+    // A mount is unmounted first.
+    let ends_by_itself = matches!(cli.command, Command::Mount(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let work = async {
         match cli.command {
@@ -52,6 +56,11 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Backup(args) => commands::profile::backup(&home, args, output).await,
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
             Command::Tag(args) => commands::tag::tag(&home, args, output).await,
+            Command::Ls(args) => commands::browse::ls(&home, args, output).await,
+            Command::Cat(args) => commands::browse::cat(&home, args, output).await,
+            Command::Find(args) => commands::browse::find(&home, args, output).await,
+            Command::Diff(args) => commands::browse::diff(&home, args, output).await,
+            Command::Mount(args) => commands::mount::mount(&home, args, output).await,
             Command::Check(args) => commands::check::check(&home, args, output).await,
             Command::WhatIf(args) => commands::what_if::what_if(&home, args, output).await,
             Command::Completions(args) => commands::describe::completions(&args, output),
@@ -64,7 +73,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     runtime.block_on(async {
         tokio::select! {
             result = work => result,
-            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+            _ = tokio::signal::ctrl_c(), if !ends_by_itself => Ok(Exit::Interrupted),
         }
     })
 }

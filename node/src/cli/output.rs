@@ -25,6 +25,8 @@ pub struct Style {
     pub color_errors: bool,
     /// Progress bars on standard error.
     pub bars: bool,
+    /// Standard output is a terminal, which does what control characters tell it.
+    pub terminal: bool,
 }
 
 impl Style {
@@ -40,6 +42,7 @@ impl Style {
             color: color && io::stdout().is_terminal(),
             color_errors: color && io::stderr().is_terminal(),
             bars: !json && !quiet && io::stderr().is_terminal(),
+            terminal: io::stdout().is_terminal(),
         }
     }
 }
@@ -67,9 +70,9 @@ impl Sink {
 
     /// Writes a whole line at once. After a failure nothing more is written: the reader has gone away, and a backup
     /// does not end because of that.
-    fn write(&mut self, line: &str) {
+    fn write(&mut self, bytes: &[u8]) {
         if self.failure.is_none() {
-            let written = self.to.write_all(line.as_bytes()).and_then(|()| self.to.flush());
+            let written = self.to.write_all(bytes).and_then(|()| self.to.flush());
             self.failure = written.err();
         }
     }
@@ -187,6 +190,16 @@ impl Output {
         if !self.0.style.json {
             self.write_out(text);
         }
+    }
+
+    /// Bytes for another program, as they are; false when nobody takes them any more.
+    #[must_use]
+    pub fn bytes(&self, bytes: &[u8]) -> bool {
+        self.0.bars.suspend(|| {
+            let mut out = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+            out.write(bytes);
+            out.failure.is_none()
+        })
     }
 
     /// A result that stands above others.
@@ -314,15 +327,15 @@ impl Output {
     }
 
     fn write_out(&self, text: &str) {
-        self.0
-            .bars
-            .suspend(|| self.0.out.lock().unwrap_or_else(PoisonError::into_inner).write(text));
+        self.0.bars.suspend(|| {
+            self.0.out.lock().unwrap_or_else(PoisonError::into_inner).write(text.as_bytes())
+        });
     }
 
     fn write_err(&self, text: &str) {
-        self.0
-            .bars
-            .suspend(|| self.0.err.lock().unwrap_or_else(PoisonError::into_inner).write(text));
+        self.0.bars.suspend(|| {
+            self.0.err.lock().unwrap_or_else(PoisonError::into_inner).write(text.as_bytes())
+        });
     }
 }
 
@@ -356,7 +369,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-fn is_invisible_order(c: char) -> bool {
+pub(super) fn is_invisible_order(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -2,6 +2,7 @@
 //! the holders, and streams shards straight to and from them.
 
 pub mod backup;
+pub mod browse;
 mod buffers;
 pub mod check;
 pub mod device;
@@ -9,6 +10,7 @@ pub mod index;
 pub mod inventory;
 pub mod ledger;
 pub mod mesh;
+pub mod mount;
 pub mod packs;
 pub mod recipients;
 pub mod restore;

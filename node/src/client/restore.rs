@@ -68,8 +68,8 @@ pub struct Reader {
     pub mesh: Arc<Mesh>,
     /// Its logs.
     pub ledger: Ledger,
-    index: Arc<Index>,
-    packs: Arc<Packs>,
+    pub(super) index: Arc<Index>,
+    pub(super) packs: Arc<Packs>,
 }
 
 /// What a snapshot says of itself, as far as this device can open it.

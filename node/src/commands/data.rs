@@ -121,7 +121,7 @@ fn stream(args: &BackupArgs) -> Result<Option<Stream>, CliError> {
     stream.map(Some).map_err(|error| CliError::new(error.to_string()).exit(Exit::Usage))
 }
 
-fn time(wall: protocol::time::Wall) -> String {
+pub(super) fn time(wall: protocol::time::Wall) -> String {
     let millis = i64::try_from(wall.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis)
         .map_or_else(|_| "?".into(), |t| t.strftime("%Y-%m-%d %H:%M:%S").to_string())

@@ -1,11 +1,13 @@
 //! One file a group of commands: from arguments to engines, and from results to what people and machines read.
 
+pub mod browse;
 pub mod check;
 pub mod data;
 pub mod demo;
 pub mod describe;
 pub mod device;
 pub mod look;
+pub mod mount;
 pub mod node;
 pub mod profile;
 pub mod tag;

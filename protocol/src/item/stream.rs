@@ -231,6 +231,14 @@ pub struct ItemReader {
 }
 
 impl ItemReader {
+    /// Begins in the middle of a stream, where an entry begins: for who has read it from the start, and comes back to
+    /// that entry alone. What comes before an entry is not known here, and not checked again.
+    #[must_use]
+    pub fn at_entry() -> Self {
+        let grammar = Grammar { state: State::Items, groups: u64::MAX, ..Grammar::default() };
+        Self { grammar, ..Self::default() }
+    }
+
     /// Adds bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.read);
@@ -252,6 +260,12 @@ impl ItemReader {
         self.grammar.check_next(&item)?;
         self.read += 4 + len;
         Ok(Some(item))
+    }
+
+    /// Bytes of items that are still to come.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.buffer.len() - self.read
     }
 
     /// Bytes that wait for the rest of their item. What is done with is forgotten, so that equal

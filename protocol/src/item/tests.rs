@@ -125,6 +125,27 @@ fn readers_at_the_same_place_are_equal_whatever_came_before() {
 }
 
 #[test]
+fn who_comes_back_to_an_entry_reads_it_as_before() {
+    let entry =
+        [shared(7, 1), attribute("user.a", b"1"), file("b", 9, &[3], true), extent(6, false)];
+    let mut bytes = Vec::new();
+    entry.iter().chain([&directory("c")]).for_each(|item| encode_item(item, &mut bytes));
+    let mut reader = ItemReader::at_entry();
+    reader.push(&bytes);
+    for item in entry {
+        assert_eq!(reader.next_item().unwrap(), Some(item));
+    }
+    let mut rest = Vec::new();
+    encode_item(&directory("c"), &mut rest);
+    assert_eq!(reader.waiting(), rest.len());
+    assert_eq!(reader.next_item().unwrap(), Some(directory("c")));
+    assert_eq!((reader.waiting(), reader.next_item()), (0, Ok(None)));
+    let mut reader = ItemReader::at_entry();
+    reader.push(&[1, 0, 0, 0, 99]);
+    assert!(reader.next_item().is_err());
+}
+
+#[test]
 fn a_stream_that_cannot_be_meant_is_refused() {
     let wrong: Vec<Vec<Item>> = vec![
         vec![],
