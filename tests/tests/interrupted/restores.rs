@@ -38,7 +38,6 @@ fn a_restore_that_was_interrupted_fetches_the_rest() {
             let said = ran.ended(130).messages("exit_error").pop().expect("it says what to do");
             assert!(said["next"].as_str().unwrap().contains("goes on"), "{said}");
         }
-        assert_eq!(left_overs(&target).iter().filter(|p| p.ends_with("small")).count(), 0);
         // A folder that is not empty, and no --overwrite; but not for another selection.
         let other = mesh.restore("latest", &target, &["--path", "0"]).ended(1);
         assert!(other.err.contains("not empty"), "{}", other.err);

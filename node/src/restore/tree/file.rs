@@ -29,7 +29,7 @@ const COPY: usize = 256 << 10;
 pub enum Begun {
     /// It is to be filled and finished.
     Write(Box<OpenFile>),
-    /// It is there already, by size and time; it has its metadata now.
+    /// It is there already, by size and time; if it may be written over, it has its metadata now.
     Same,
     /// What is there is kept, whatever it is.
     Kept,
@@ -69,17 +69,19 @@ impl TreeWriter {
     pub fn begin_file(&mut self, meta: &Meta, size: u64) -> Result<Begun, TreeError> {
         let attributes = std::mem::take(&mut self.attributes);
         let (dir, name) = self.place(meta)?;
-        let found = match self.look(&dir, &name, meta)? {
-            Place::Kept => return Ok(Begun::Kept),
+        let is_kept = match self.look(&dir, &name, meta)? {
             Place::Free => None,
-            Place::Taken => Self::old(&dir, &name),
+            Place::Taken => Some(false),
+            Place::Kept => Some(true),
         };
         let mut old = None;
-        if let Some((file, stat)) = found {
+        if let Some((file, stat)) = is_kept.and_then(|_| Self::old(&dir, &name)) {
             let is_size = u64::try_from(stat.st_size) == Ok(size);
-            let is_same = is_size && mtime(&stat) == meta.mtime;
+            let is_same = is_size && mtime(&stat) == meta.mtime && self.trusts_times;
+            if is_same && is_kept == Some(true) {
+                return Ok(Begun::Same);
+            }
             if is_same
-                && self.trusts_times
                 && self.overwrite == Some(Overwrite::IfChanged)
                 && self.apply(&file, meta, &attributes).is_ok()
             {
@@ -87,6 +89,9 @@ impl TreeWriter {
             }
             let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
             old = Some(Old { file, blocks, same_to: 0, differs: !is_size });
+        }
+        if is_kept == Some(true) {
+            return Ok(Begun::Kept);
         }
         let temporary = self.temporary(&name);
         let left = self.held.as_ref().and_then(|_| left(&dir, &temporary, size));

@@ -95,16 +95,21 @@ impl TreeReader {
             Err(error) => return Err(io_error(meta, error)),
         };
         let time = mtime(&found);
-        match self.overwrite {
-            None => return Err(TreeError::Exists { path: shown(meta) }),
-            Some(rule) if !rule.is_for(time, meta.mtime) => return Ok(Planned::Keep),
-            Some(_) => {}
-        }
+        let rule = self.overwrite.ok_or_else(|| TreeError::Exists { path: shown(meta) })?;
+        let is_kept = !rule.is_for(time, meta.mtime);
         let is_file = FileType::from_raw_mode(found.st_mode).is_file();
-        let Some(size) = size.filter(|_| is_file) else { return Ok(Planned::Replace(None)) };
-        let is_same = u64::try_from(found.st_size) == Ok(size) && time == meta.mtime;
-        if is_same && self.trusts_times && self.overwrite == Some(Overwrite::IfChanged) {
+        let is_same = is_file
+            && size.is_some_and(|size| u64::try_from(found.st_size) == Ok(size))
+            && time == meta.mtime
+            && self.trusts_times;
+        if is_same && (is_kept || rule == Overwrite::IfChanged) {
             return Ok(Planned::Same);
+        }
+        if is_kept {
+            return Ok(Planned::Keep);
+        }
+        if !is_file || size.is_none() {
+            return Ok(Planned::Replace(None));
         }
         let old = TreeWriter::old(&dir, &name).map(|(file, _)| Content::new(file));
         Ok(Planned::Replace(old))

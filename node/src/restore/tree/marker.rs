@@ -162,10 +162,10 @@ impl Held {
     }
 }
 
-/// Locks a marker that is still there: who had it may have finished meanwhile.
+/// Locks a marker that is still there: who had it may have finished meanwhile. Some file systems have no locks.
 fn lock(file: &File) -> Option<()> {
-    flock(file, FlockOperation::NonBlockingLockExclusive).ok()?;
-    fstat(file).is_ok_and(|stat| stat.st_nlink > 0).then_some(())
+    let is_taken = flock(file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK);
+    (!is_taken && fstat(file).is_ok_and(|stat| stat.st_nlink > 0)).then_some(())
 }
 
 /// The boot id; empty where the system has none.

@@ -142,14 +142,14 @@ fn where_there_is_to_be_a_hole_other_bytes_do_not_stay() {
 
 #[test]
 fn each_rule_replaces_what_it_says() {
-    let (older, same, newer) = (999_999, 1_000_000, 1_000_001);
+    let (older, newer) = (999_999, 1_000_001);
     for (rule, found, is_kept) in [
         (Overwrite::Always, newer, false),
         (Overwrite::IfChanged, newer, false),
         (Overwrite::IfNewer, older, false),
         (Overwrite::IfNewer, newer, true),
         (Overwrite::Never, older, true),
-        (Overwrite::Never, same, true),
+        (Overwrite::Never, newer, true),
     ] {
         let dir = tempfile::tempdir().unwrap();
         for name in ["f", "l"] {
@@ -163,6 +163,21 @@ fn each_rule_replaces_what_it_says() {
         assert_eq!(matches!(begun, Begun::Kept), is_kept, "{rule:?}");
         assert_eq!(!writer.symlink(&meta("l", 0o777), b"to").unwrap(), is_kept, "{rule:?}");
         assert!(writer.symlink(&meta("new", 0o777), b"to").unwrap());
+    }
+}
+
+#[test]
+fn what_is_kept_and_the_same_can_be_linked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    for rule in [Overwrite::IfNewer, Overwrite::Never] {
+        let options = TreeOptions { overwrite: Some(rule), marker: None };
+        let mut writer = TreeWriter::new(dir.path(), &options).unwrap();
+        if rule == Overwrite::IfNewer {
+            write(&mut writer, "f", b"1").unwrap();
+        }
+        assert!(matches!(writer.begin_file(&meta("f", 0o600), 1).unwrap(), Begun::Same));
+        assert!(matches!(writer.begin_file(&meta("f", 0o600), 2).unwrap(), Begun::Kept));
+        assert_eq!(fs::metadata(dir.path().join("f")).unwrap().mode() & 0o777, 0o644);
     }
 }
 
