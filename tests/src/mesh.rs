@@ -276,6 +276,17 @@ impl Mesh {
         started.iter().for_each(|node| node.wait_until_up());
     }
 
+    /// What can be said while no node of a provider runs; then they run again.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    pub fn without(&mut self, provider: &str, check: impl FnOnce(&Self)) {
+        self.nodes.iter_mut().filter(|node| node.provider == provider).for_each(Node::kill);
+        check(self);
+        self.start_again();
+        self.settle();
+    }
+
     /// A folder for whatever a test needs.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -1,10 +1,10 @@
 //! Disks that lose, alter or have no room for what they hold: what was acknowledged is there afterwards.
 
-use harness::{Found, Mesh, Node, bytes, tree_of, within, write};
+use harness::{Found, Mesh, Node, Ran, bytes, tree_of, within, write};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A number below `end`, the same for the same seed.
@@ -187,17 +187,23 @@ fn a_holder_whose_disk_fills_up_during_a_backup_is_replaced() {
     for file in 0..16 {
         write(source.join(format!("{file}")), bytes(&format!("full {file}"), 8 << 20));
     }
-    let mut backup = mesh.spawn(["backup", source.to_str().unwrap()]);
+    let mut command = mesh.command(["--json", "backup", source.to_str().unwrap()]);
+    let backup = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     assert!(within(Duration::from_secs(60), || mesh.nodes[3].shard_files().len() > 1));
     // Full to the last byte, by somebody else.
     let _ = fs::write(disk.0.join("ballast"), vec![1; 64 << 20]);
-    assert!(backup.wait().unwrap().success(), "the others have room");
+    let done = Ran::from(backup.wait_with_output().unwrap()).summary();
+    assert_eq!(done["degraded"], false, "the others have room: {done}");
     let few = mesh.nodes[3].shard_files().len();
     assert!(mesh.nodes.iter().filter(|node| node.shard_files().len() > few).count() >= 6);
-    let status = mesh.strewn(["--json", "status"]).ok().messages("summary").pop().unwrap();
-    assert_eq!(status["vault"]["health"]["degraded"], 0, "{status}");
-    mesh.destroy("g");
-    assert_restores(&mesh, "latest", &tree_of(&source));
+    // The next one knows it from the beginning.
+    write(source.join("more"), bytes("more", 20_000_000));
+    let next = mesh.backup(&source).summary();
+    assert_eq!((&next["degraded"], &next["notes"]), (&false.into(), &serde_json::json!([])));
+    let tree = tree_of(&source);
+    for provider in ["h", "g", "o"] {
+        mesh.without(provider, |mesh| assert_restores(mesh, "latest", &tree));
+    }
     mesh.nodes[3].kill();
 }
 
