@@ -1,4 +1,4 @@
-//! Restoring: the item stream in order, files in windows, each pack of a window read once ([`fill`]).
+//! Restoring: the item stream in order, files in windows, each pack of a window read once (`fill`).
 //!
 //! **Interruption.** A restore can be killed at any moment, and the same command goes on where it was. A file has its final
 //! name only when it is whole; what is not whole lies beside it under a name that follows from its own, so that
@@ -10,13 +10,13 @@
 //!   may have kept its name and lost its bytes, it is read and compared);
 //! - of a file that is not whole, and of one that is to be replaced, each chunk counts only if its bytes have the chunk's
 //!   name; what has not is fetched;
-//! - a Git repository has its items in a hidden folder beside the target, which is such a restore itself ([`repository`]).
+//! - a Git repository has its items in a hidden folder beside the target, which is such a restore itself (`repository`).
 //!
 //! **Overwriting** is the same thing: of a file that is there already, chunks that are the same are copied from it, the
 //! rest is fetched, and the new file replaces it as a whole; one that is the same all over is left alone.
 //!
-//! [`Reader::plan`] says what would be done and writes nothing ([`plan`]). With `verify`, everything is read again from
-//! the disk at the end ([`verify`]).
+//! [`Reader::plan`] says what would be done and writes nothing (`plan`). With `verify`, everything is read again from
+//! the disk at the end (`verify`).
 
 mod fill;
 mod items;
