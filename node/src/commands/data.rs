@@ -252,18 +252,13 @@ fn show(step: Step<'_>, output: &Output) {
 }
 
 fn counts(summary: &RestoreSummary) -> String {
-    let mut text = format!("{} items, {}", summary.items, ByteSize(summary.bytes));
-    if let Some(refs) = summary.refs {
-        text += &format!(", {refs} refs");
-    }
-    if summary.resumed || summary.dry_run || summary.fetched_bytes < summary.bytes {
-        text += &format!("; {} fetched", ByteSize(summary.fetched_bytes));
-    }
-    if summary.unchanged > 0 {
-        text += &format!("; {} files were there already", summary.unchanged);
-    }
-    if summary.kept > 0 {
-        text += &format!("; {} kept what was in their place", summary.kept);
-    }
-    text
+    let is_part = summary.resumed || summary.dry_run || summary.fetched_bytes < summary.bytes;
+    let parts = [
+        Some(format!("{} items, {}", summary.items, ByteSize(summary.bytes))),
+        summary.refs.map(|refs| format!("{refs} refs")),
+        is_part.then(|| format!("{} fetched", ByteSize(summary.fetched_bytes))),
+        (summary.unchanged > 0).then(|| format!("{} files were there already", summary.unchanged)),
+        (summary.kept > 0).then(|| format!("{} kept what was in their place", summary.kept)),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

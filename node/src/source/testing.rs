@@ -286,7 +286,7 @@ impl Vault {
                     for (at, chunk) in self.placed(file).into_iter().rev() {
                         open.write_at(at, chunk).unwrap();
                     }
-                    assert!(writer.finish_file(open).unwrap());
+                    assert!(writer.finish_file(*open).unwrap());
                 }
             }
         }

@@ -273,7 +273,9 @@ fn a_rebuild_that_was_interrupted_begins_again() {
     }
     drop(store);
     for remove in [&["state.redb"][..], &["state.redb", "mark"]] {
-        remove.iter().for_each(|name| fs::remove_file(dir.path().join(name)).unwrap());
+        for name in remove {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
         // No folder can be read below this: the rebuild ends there.
         let obstacle = dir.path().join("shards/zz");
         fs::write(&obstacle, "").unwrap();

@@ -241,7 +241,7 @@ impl<'a> Filling<'a> {
             }
             let file = lock(&target).take();
             if let Some(file) = file
-                && !self.tree.finish_file(file)?
+                && !self.tree.finish_file(*file)?
             {
                 self.summary.unchanged += 1;
             }

@@ -124,7 +124,7 @@ impl TreeWriter {
 
     /// Gives a file its owner, permissions, time and, last, its name. Whether it was another one before. May be
     /// called from any thread.
-    pub fn finish_file(&self, mut open: Box<OpenFile>) -> Result<bool, TreeError> {
+    pub fn finish_file(&self, mut open: OpenFile) -> Result<bool, TreeError> {
         if let Some(old) = &open.old
             && !old.differs
             && self.apply(&old.file, &open.meta, &open.attributes).is_ok()

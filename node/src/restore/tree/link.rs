@@ -75,6 +75,6 @@ impl TreeWriter {
         self.attributes = Object::Open(fd.as_fd()).read().map_err(fail)?;
         let Begun::Write(open) = self.begin_file(meta, size)? else { return Ok(false) };
         open.copy(&File::from(fd), size, u64::try_from(stat.st_blocks).unwrap_or(0))?;
-        self.finish_file(open)
+        self.finish_file(*open)
     }
 }

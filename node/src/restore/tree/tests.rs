@@ -24,9 +24,9 @@ fn write(writer: &mut TreeWriter, path: &str, content: &[u8]) -> Result<(), Tree
     Ok(())
 }
 
-fn begin(writer: &mut TreeWriter, meta: &Meta, size: u64) -> Result<Box<OpenFile>, TreeError> {
+fn begin(writer: &mut TreeWriter, meta: &Meta, size: u64) -> Result<OpenFile, TreeError> {
     match writer.begin_file(meta, size)? {
-        Begun::Write(open) => Ok(open),
+        Begun::Write(open) => Ok(*open),
         other => panic!("{other:?}"),
     }
 }
