@@ -196,7 +196,8 @@ fn a_holder_whose_disk_fills_up_during_a_backup_is_replaced() {
     assert_eq!(done["degraded"], false, "the others have room: {done}");
     let few = mesh.nodes[3].shard_files().len();
     assert!(mesh.nodes.iter().filter(|node| node.shard_files().len() > few).count() >= 6);
-    // The next one knows it from the beginning.
+    // The next one knows it from the beginning: nodes look at their disks every five seconds.
+    std::thread::sleep(Duration::from_secs(6));
     write(source.join("more"), bytes("more", 20_000_000));
     let next = mesh.backup(&source).summary();
     assert_eq!((&next["degraded"], &next["notes"]), (&false.into(), &serde_json::json!([])));
