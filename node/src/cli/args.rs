@@ -268,7 +268,7 @@ pub struct RestoreArgs {
 /// What is not plain from the arguments of `restore`.
 const RESTORE_HELP: &str = "\
 Without --overwrite the target must be empty, or be what an interrupted restore of the same snapshot left. With it:
-  always      every file and link is replaced; of a file only what differs is fetched (also: no WHEN)
+  always      every file and link is replaced; of a file only what differs is fetched (default)
   if-changed  the same, but a file with the size and time of the snapshot is taken to be the same
   if-newer    what is older than in the snapshot is replaced
   never       what is there is kept
