@@ -2,6 +2,7 @@
 
 use crate::link::{End, Link};
 use crate::program::{Ran, command, namespace_file, strewn, within};
+use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
@@ -33,9 +34,13 @@ impl Node {
     /// # Panics
     /// When it does not come up.
     pub fn start(&mut self) {
-        let listen = self.home.join("run/listen");
+        self.launch();
+        self.wait_until_up();
+    }
+
+    fn launch(&mut self) {
         // An earlier process may have been killed.
-        let _ = fs::remove_file(&listen);
+        let _ = fs::remove_file(self.home.join("run/listen"));
         let log = File::options().create(true).append(true).open(self.home.join("log"));
         let child = command(&self.home)
             .args(["node", "run"])
@@ -43,6 +48,10 @@ impl Node {
             .stderr(log.expect("a log"))
             .spawn();
         self.process = Some(child.expect("the program starts"));
+    }
+
+    fn wait_until_up(&self) {
+        let listen = self.home.join("run/listen");
         assert!(
             within(START, || listen.exists()),
             "{} does not start:\n{}",
@@ -63,6 +72,22 @@ impl Node {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Its process stops in the middle of whatever it does, and answers nobody: SIGSTOP.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self) {
+        signal(self.process.as_ref().expect("it runs"), Signal::STOP);
+    }
+
+    /// It goes on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn thaw(&self) {
+        signal(self.process.as_ref().expect("it runs"), Signal::CONT);
     }
 
     /// Kills it and deletes everything that it had.
@@ -124,6 +149,14 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends a process a signal.
+///
+/// # Panics
+/// When it has ended and was waited for.
+pub fn signal(process: &Child, signal: Signal) {
+    rustix::process::kill_process(Pid::from_child(process), signal).expect("it is there");
 }
 
 /// Nodes that know each other. Commands run in the state folder of the first one, which is the owner's.
@@ -246,6 +279,32 @@ impl Mesh {
             peers.messages("node").iter().filter(|node| node["up"] == true).count()
         };
         assert!(within(START, || up(self) == running), "the nodes do not find each other");
+    }
+
+    /// Starts the nodes that were killed, all at once.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    pub fn start_again(&mut self) {
+        let down: Vec<&mut Node> =
+            self.nodes.iter_mut().filter_map(|node| (!node.is_up()).then_some(node)).collect();
+        let mut started = Vec::new();
+        for node in down {
+            node.launch();
+            started.push(node);
+        }
+        started.iter().for_each(|node| node.wait_until_up());
+    }
+
+    /// What can be said while no node of a provider runs; then they run again.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    pub fn without(&mut self, provider: &str, check: impl FnOnce(&Self)) {
+        self.nodes.iter_mut().filter(|node| node.provider == provider).for_each(Node::kill);
+        check(self);
+        self.start_again();
+        self.settle();
     }
 
     /// A folder for whatever a test needs.

@@ -1,17 +1,11 @@
-//! Processes killed at any moment, and disks that lose or alter what they hold: what was acknowledged is
-//! there afterwards.
+//! Disks that lose, alter or have no room for what they hold: what was acknowledged is there afterwards.
 
-use harness::{Found, Mesh, Node, bytes, tree_of, within, write};
+use harness::{Found, Mesh, Node, Ran, bytes, tree_of, within, write};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
-
-/// Rounds of random kills; more in a long run.
-fn rounds() -> u64 {
-    std::env::var("STREWN_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(12)
-}
 
 /// A number below `end`, the same for the same seed.
 fn drawn(seed: &str, end: u64) -> u64 {
@@ -40,103 +34,11 @@ fn change(source: &Path, round: u64) {
 
 type Tree = BTreeMap<PathBuf, Found>;
 
-fn listed(mesh: &Mesh) -> Vec<String> {
-    let snapshots = mesh.strewn(["--json", "snapshots"]).ok().messages("snapshot");
-    snapshots.iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect()
-}
-
 fn assert_restores(mesh: &Mesh, id: &str, tree: &Tree) {
     let target = mesh.dir().join("back");
     let _ = mesh.restore(id, &target, &[]).ok();
     assert!(tree_of(&target) == *tree, "snapshot {id} came back altered");
     fs::remove_dir_all(target).unwrap();
-}
-
-#[test]
-fn what_was_announced_outlives_killed_holders_and_killed_backups() {
-    let mut mesh = six();
-    let source = mesh.dir().join("source");
-    let mut announced: Vec<(String, Tree)> = Vec::new();
-    for round in 0..rounds() {
-        change(&source, round);
-        let mut backup = mesh.spawn(["backup", source.to_str().unwrap()]);
-        std::thread::sleep(Duration::from_millis(drawn(&format!("when {round}"), 1500)));
-        // Every third round the client is killed, else one or two holders.
-        if round % 3 == 0 {
-            backup.kill().unwrap();
-        } else {
-            for victim in 0..=round % 2 {
-                mesh.nodes[drawn(&format!("who {round} {victim}"), 6) as usize].kill();
-            }
-        }
-        let done = backup.wait().unwrap().success();
-        mesh.nodes.iter_mut().filter(|node| !node.log().is_empty()).for_each(|node| {
-            if !node.is_up() {
-                node.start();
-            }
-        });
-        mesh.settle();
-        let known: Vec<String> = announced.iter().map(|(id, _)| id.clone()).collect();
-        let new: Vec<String> = listed(&mesh).into_iter().filter(|id| !known.contains(id)).collect();
-        // A backup that was killed between its last entry and its exit counts or does not; one that
-        // said it was done does.
-        assert!(new.len() <= 1 && (!done || new.len() == 1), "round {round}: {new:?}");
-        for id in new {
-            let tree = tree_of(&source);
-            assert_restores(&mesh, &id, &tree);
-            announced.push((id, tree));
-        }
-        for id in &known {
-            assert!(listed(&mesh).contains(id), "round {round}: {id} is gone");
-        }
-        for node in &mut mesh.nodes {
-            let incoming = fs::read_dir(node.home.join("node/incoming")).unwrap().count();
-            assert_eq!(incoming, 0, "round {round}");
-            assert!(!node.log().contains("a mistake of its own"), "{}", node.log());
-        }
-    }
-    // After all of that a backup is an ordinary thing, and everything announced is what it was.
-    change(&source, u64::MAX);
-    let last = mesh.backup(&source).summary();
-    announced.push((last["snapshot"].as_str().unwrap().into(), tree_of(&source)));
-    mesh.destroy("a");
-    assert!(announced.len() > 1, "no round left a snapshot");
-    for (id, tree) in &announced {
-        assert_restores(&mesh, id, tree);
-    }
-}
-
-#[test]
-fn a_killed_restore_leaves_no_half_file_under_its_name() {
-    let mesh = six();
-    let source = mesh.dir().join("source");
-    for file in 0..12 {
-        write(source.join(format!("{file}")), bytes(&format!("{file}"), 4_000_000));
-    }
-    let _ = mesh.backup(&source).ok();
-    let ours = tree_of(&source);
-    let identity = mesh.identity("v");
-    for round in 0..rounds() / 2 {
-        let target = mesh.dir().join(format!("back {round}"));
-        let mut arguments = vec!["restore", "latest", target.to_str().unwrap()];
-        arguments.extend(["--identity", identity.to_str().unwrap()]);
-        let mut restore = mesh.spawn(arguments);
-        std::thread::sleep(Duration::from_millis(drawn(&format!("restore {round}"), 900)));
-        restore.kill().unwrap();
-        restore.wait().unwrap();
-        if !target.exists() {
-            continue;
-        }
-        for (path, found) in tree_of(&target) {
-            let is_partial = path.to_string_lossy().starts_with(".strewn-partial-");
-            let is_top = path.as_os_str().is_empty();
-            assert!(
-                is_partial || is_top || ours[&path].content == found.content,
-                "{}",
-                path.display()
-            );
-        }
-    }
 }
 
 #[test]
@@ -228,6 +130,93 @@ impl Drop for SmallDisk {
 }
 
 #[test]
+fn an_index_that_was_rolled_back_is_noticed_and_built_again() {
+    let mut mesh = six();
+    let source = mesh.dir().join("source");
+    let mut trees = Vec::new();
+    let back_up = |mesh: &Mesh, round: u64, trees: &mut Vec<(String, Tree)>| {
+        change(&source, round);
+        let id = mesh.backup(&source).summary()["snapshot"].as_str().unwrap().to_owned();
+        trees.push((id, tree_of(&source)));
+    };
+    let index = |mesh: &Mesh, node: usize| mesh.nodes[node].home.join("node/state.redb");
+    back_up(&mesh, 0, &mut trees);
+    // Both nodes of one provider, so that the other two have nothing to spare.
+    for node in [2, 3] {
+        mesh.nodes[node].kill();
+        fs::copy(index(&mesh, node), mesh.dir().join(format!("old {node}"))).unwrap();
+    }
+    mesh.start_again();
+    mesh.settle();
+    back_up(&mesh, 1, &mut trees);
+    let held = [2, 3].map(|node| mesh.nodes[node].shard_files().len());
+    // The high-water mark is written once a second.
+    std::thread::sleep(Duration::from_millis(2500));
+    for node in [2, 3] {
+        mesh.nodes[node].kill();
+        fs::copy(mesh.dir().join(format!("old {node}")), index(&mesh, node)).unwrap();
+    }
+    mesh.start_again();
+    mesh.settle();
+    assert!(mesh.nodes[2].log().contains("rolled back"), "{}", mesh.nodes[2].log());
+    let peers = mesh.strewn(["--json", "peers"]).ok().messages("node");
+    assert_eq!(peers.iter().filter(|node| !node["trouble"].is_null()).count(), 2, "{peers:?}");
+    assert_eq!([2, 3].map(|node| mesh.nodes[node].shard_files().len()), held);
+    back_up(&mesh, 2, &mut trees);
+    // Without another provider, what these two hold is needed.
+    mesh.destroy("g");
+    for (id, tree) in &trees {
+        assert_restores(&mesh, id, tree);
+    }
+}
+
+#[test]
+fn a_holder_whose_disk_fills_up_during_a_backup_is_replaced() {
+    let sites = ["h", "a", "g", "o"].map(|provider| [(provider, "1"), (provider, "2")]).concat();
+    let mut mesh = Mesh::start(&sites);
+    let Some(disk) = SmallDisk::mount(&mut mesh.nodes[3], "48M") else {
+        assert!(std::env::var_os("STREWN_REQUIRE_ALL").is_none(), "mounting needs root");
+        eprintln!("skipped: mounting a small disk needs root");
+        return;
+    };
+    keep_free(&mesh.nodes[3], "4MiB");
+    mesh.nodes[3].start();
+    mesh.settle();
+    mesh.create_vault("v", "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"90d\"\n");
+    let source = mesh.dir().join("source");
+    for file in 0..16 {
+        write(source.join(format!("{file}")), bytes(&format!("full {file}"), 8 << 20));
+    }
+    let mut command = mesh.command(["--json", "backup", source.to_str().unwrap()]);
+    let backup = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(within(Duration::from_secs(60), || mesh.nodes[3].shard_files().len() > 1));
+    // Full to the last byte, by somebody else.
+    let _ = fs::write(disk.0.join("ballast"), vec![1; 64 << 20]);
+    let done = Ran::from(backup.wait_with_output().unwrap()).summary();
+    assert_eq!(done["degraded"], false, "the others have room: {done}");
+    let few = mesh.nodes[3].shard_files().len();
+    assert!(mesh.nodes.iter().filter(|node| node.shard_files().len() > few).count() >= 6);
+    // The next one knows it from the beginning: nodes look at their disks every five seconds.
+    std::thread::sleep(Duration::from_secs(6));
+    write(source.join("more"), bytes("more", 20_000_000));
+    let next = mesh.backup(&source).summary();
+    assert_eq!((&next["degraded"], &next["notes"]), (&false.into(), &serde_json::json!([])));
+    let tree = tree_of(&source);
+    for provider in ["h", "g", "o"] {
+        mesh.without(provider, |mesh| assert_restores(mesh, "latest", &tree));
+    }
+    mesh.nodes[3].kill();
+}
+
+/// Sets how much of its disk a node leaves free.
+fn keep_free(node: &Node, size: &str) {
+    let settings = node.home.join("strewn.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    let reserve = text.lines().find(|line| line.starts_with("reserve")).unwrap();
+    fs::write(&settings, text.replace(reserve, &format!("reserve = {size:?}"))).unwrap();
+}
+
+#[test]
 fn a_full_disk_is_said_and_harms_nothing() {
     let mut mesh = Mesh::start(&[("a", "a1"), ("g", "g1")]);
     let Some(disk) = SmallDisk::mount(&mut mesh.nodes[1], "40M") else {
@@ -235,10 +224,7 @@ fn a_full_disk_is_said_and_harms_nothing() {
         eprintln!("skipped: mounting a small disk needs root");
         return;
     };
-    let settings = mesh.nodes[1].home.join("strewn.toml");
-    let text = fs::read_to_string(&settings).unwrap();
-    let reserve = text.lines().find(|line| line.starts_with("reserve")).unwrap();
-    fs::write(&settings, text.replace(reserve, "reserve = \"4MiB\"")).unwrap();
+    keep_free(&mesh.nodes[1], "4MiB");
     mesh.nodes[1].start();
     mesh.settle();
     mesh.create_vault("v", "[survive]\nany = [ { provider = 1 } ]\n");

@@ -5,6 +5,7 @@ use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
 use crate::config::RateLimit;
+use crate::restore::tree::Overwrite;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -249,6 +250,7 @@ Examples:
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
+#[command(after_help = RESTORE_HELP)]
 pub struct RestoreArgs {
     /// The first digits of a snapshot's id, or `latest`
     pub snapshot: String,
@@ -263,10 +265,34 @@ pub struct RestoreArgs {
     /// The recovery identity: an age identity file or an SSH private key [or: $`STREWN_IDENTITY_FILE`, $`STREWN_IDENTITY`]
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
-    /// Write into a folder that is not empty
+    /// Write into a folder that is not empty, and over what is there already; what the snapshot does not have stays
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "always", hide_possible_values = true)]
+    pub overwrite: Option<Overwrite>,
+    /// Show what would be done, and write nothing
     #[arg(long)]
-    pub overwrite: bool,
+    pub dry_run: bool,
+    /// At the end read everything again from the disk, and compare it with the snapshot
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify: bool,
 }
+
+/// What is not plain from the arguments of `restore`.
+const RESTORE_HELP: &str = "\
+Without --overwrite the target must be empty, or be what an interrupted restore of the same snapshot left. With it:
+  always      every file and link is replaced; of a file only what differs is fetched (default)
+  if-changed  the same, but a file with the size and time of the snapshot is taken to be the same
+  if-newer    what is older than in the snapshot is replaced
+  never       what is there is kept
+
+A restore that was interrupted (Ctrl-C, a crash, no network) goes on where it was when the same command is given again.
+Until then the target has a file `.strewn-restore-*`, and files that are not whole are called `.strewn-partial-*`.
+
+A Git repository is restored to where nothing is.
+
+Examples:
+  strewn restore latest ~/restored --identity recovery.txt
+  strewn restore 1a2b3c4d ~/work --path src/main.rs --overwrite if-newer --dry-run
+  strewn restore latest /srv/www --overwrite if-changed --verify";
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]

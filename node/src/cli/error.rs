@@ -4,6 +4,7 @@ use super::exit::Exit;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::home::HomeError;
+use crate::restore::tree::TreeError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 use crate::ticket::TicketError;
@@ -132,6 +133,12 @@ impl From<ClientError> for CliError {
             ClientError::NoOperator(_) => what.next("do it on the host where `strewn init` was run"),
             ClientError::Unplaceable(_) | ClientError::Violation(_) => {
                 what.next("start nodes where they are missing, or go on with --allow-degraded")
+            }
+            ClientError::Tree(TreeError::Busy(_)) => {
+                what.next("wait until it has ended").exit(Exit::Locked)
+            }
+            ClientError::Tree(TreeError::NotEmpty(_)) => {
+                what.next("`strewn restore --help` says what --overwrite if-changed, if-newer and never do")
             }
             ClientError::Locked => what.next("wait until it has ended").exit(Exit::Locked),
             ClientError::Identity(_) => what.exit(Exit::WrongIdentity),

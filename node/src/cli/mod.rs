@@ -36,6 +36,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     let overrides =
         Overrides { limit_upload: cli.limit_upload, limit_download: cli.limit_download };
     let home = Home::find(cli.home).with_overrides(overrides);
+    let goes_on = matches!(cli.command, Command::Backup(_) | Command::Restore(_));
     let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
     logging::start(output, level)?;
     // A mount is unmounted first.
@@ -73,7 +74,16 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     runtime.block_on(async {
         tokio::select! {
             result = work => result,
-            _ = tokio::signal::ctrl_c(), if !ends_by_itself => Ok(Exit::Interrupted),
+            _ = tokio::signal::ctrl_c(), if !ends_by_itself => interrupted(goes_on),
         }
     })
+}
+
+fn interrupted(goes_on: bool) -> Result<Exit, CliError> {
+    if goes_on {
+        return Err(CliError::new("interrupted")
+            .next("nothing is lost: the same command goes on where this one was")
+            .exit(Exit::Interrupted));
+    }
+    Ok(Exit::Interrupted)
 }

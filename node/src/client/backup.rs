@@ -32,13 +32,14 @@ use known::Known;
 use list::Lister;
 use place::Placer;
 use protocol::codec::Blob;
-use protocol::id::{EntryId, SessionId};
+use protocol::id::{EntryId, NodeId, SessionId};
 use protocol::item::SourceKind;
 use protocol::log::Body;
 use protocol::message::{RefusalCode, Request, Response};
 use protocol::seal::SessionKey;
 use serde::{Deserialize, Serialize};
 use stages::{Failure, PACKS_INFLIGHT, Run};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,14 +181,16 @@ impl Writer {
         ledger.append(&self.mesh, &self.vault, body, self.allow_degraded).await
     }
 
-    /// What can be planned with the nodes that answer now.
-    async fn placer(&self) -> Result<Arc<Placer>> {
+    /// What can be planned with the nodes that answer now. Those in `full` have said that they have no room, whatever
+    /// their status says.
+    async fn placer(&self, full: &BTreeSet<NodeId>) -> Result<Arc<Placer>> {
         let (listed, mut rooms) = (self.vault.listed()?, Vec::new());
         for (node, answer) in self.mesh.ask_all(&Request::Status).await {
             if let Ok(Response::Status(status)) = answer
                 && listed.contains(&node.id)
             {
-                rooms.push((node.site.clone(), status.room));
+                let room = if full.contains(&node.id) { 0 } else { status.room };
+                rooms.push((node.site.clone(), room));
             }
         }
         let placer = Placer::new(
@@ -209,7 +212,8 @@ impl Writer {
         progress: &Arc<Counters>,
     ) -> Result<BackupSummary> {
         let before = progress.status(Duration::ZERO);
-        let mut placer = self.placer().await?;
+        let mut full = BTreeSet::new();
+        let mut placer = self.placer(&full).await?;
         let (id, key) = (SessionId(random()?), SessionKey(random()?));
         let sealed_key = Blob(recipients::seal(&self.vault.recipients, &key.0)?);
         let _ = self.log(Body::Session { session: id, sealed_key }).await?;
@@ -234,7 +238,8 @@ impl Writer {
             let Some(wait) = wait else { return Err(error) };
             tokio::time::sleep(wait).await;
             written += stripes;
-            let again = self.placer().await?;
+            full.extend(placer.full());
+            let again = self.placer(&full).await?;
             if is_of_room(&error) && again.plan() == placer.plan() {
                 return Err(error);
             }

@@ -8,7 +8,7 @@ use crate::cli::output::{Column, Output};
 use crate::cli::progress::Progress;
 use crate::client::backup::{BackupOptions, Writer};
 use crate::client::recipients::Identities;
-use crate::client::restore::{Reader, RestoreOptions};
+use crate::client::restore::{Action, Reader, RestoreOptions, RestoreSummary, Step};
 use crate::client::tags::Catalog;
 use crate::client::vault;
 use crate::home::Home;
@@ -190,13 +190,22 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
         let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
         bytes.strip_suffix(b"/").unwrap_or(bytes).to_vec()
     });
-    let options = RestoreOptions { paths: paths.collect(), overwrite: args.overwrite };
-    let progress = Progress::start(output, "restoring");
-    let summary = reader.restore(snapshot, &args.target, &options, &progress.counters()).await;
+    let options =
+        RestoreOptions { paths: paths.collect(), overwrite: args.overwrite, verify: args.verify };
+    let progress = Progress::start(output, if args.dry_run { "looking" } else { "restoring" });
+    let summary = if args.dry_run {
+        let mut tell = |step: Step<'_>| show(step, output);
+        reader.plan(snapshot, &args.target, &options, &mut tell).await
+    } else {
+        reader.restore(snapshot, &args.target, &options, &progress.counters()).await
+    };
     drop(progress);
     let summary = summary?;
     for (path, reason) in &summary.failed {
         output.item_error("restore", path, reason);
+    }
+    for (path, reason) in &summary.differs {
+        output.item_error("verify", path, reason);
     }
     for note in &summary.notes {
         output.warn(note);
@@ -209,18 +218,47 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
     if output.style().json {
         output.json("summary", &summary);
     } else {
-        output.good(format!(
-            "snapshot {} is restored to {}",
-            snapshot.id.short(),
-            args.target.display()
-        ));
-        let refs = summary.refs.map_or_else(String::new, |refs| format!(", {refs} refs"));
-        output.line(format!(
-            "  {} items, {}{refs}; {}",
-            summary.items,
-            ByteSize(summary.bytes),
-            format_duration(begin.elapsed())
-        ));
+        let (id, target) = (snapshot.id.short(), args.target.display());
+        if summary.dry_run {
+            output.good(format!("nothing was written; snapshot {id} to {target} would be"));
+        } else {
+            output.good(format!("snapshot {id} is restored to {target}"));
+        }
+        output.line(format!("  {}; {}", counts(&summary), format_duration(begin.elapsed())));
+        if let (Some(verified), true) = (summary.verified, summary.differs.is_empty()) {
+            output.line(format!("  {verified} items were read again: as in the snapshot"));
+        }
     }
-    Ok(if summary.failed.is_empty() { Exit::Done } else { Exit::Failed })
+    let is_right = summary.failed.is_empty() && summary.differs.is_empty();
+    Ok(if is_right { Exit::Done } else { Exit::Failed })
+}
+
+fn show(step: Step<'_>, output: &Output) {
+    let path = String::from_utf8_lossy(step.path);
+    let path = if path.is_empty() { "." } else { &path };
+    if output.style().json {
+        let Step { action, size, .. } = step;
+        let body = serde_json::json!({ "action": action, "item": path, "size": size });
+        output.json("verbose_status", &body);
+        return;
+    }
+    let action = match step.action {
+        Action::Restore => "restore",
+        Action::Update => "update",
+        Action::Unchanged => "unchanged",
+        Action::Keep => "keep",
+    };
+    output.line(format!("{action:<9} {path}"));
+}
+
+fn counts(summary: &RestoreSummary) -> String {
+    let is_part = summary.resumed || summary.dry_run || summary.fetched_bytes < summary.bytes;
+    let parts = [
+        Some(format!("{} items, {}", summary.items, ByteSize(summary.bytes))),
+        summary.refs.map(|refs| format!("{refs} refs")),
+        is_part.then(|| format!("{} fetched", ByteSize(summary.fetched_bytes))),
+        (summary.unchanged > 0).then(|| format!("{} files were there already", summary.unchanged)),
+        (summary.kept > 0).then(|| format!("{} kept what was in their place", summary.kept)),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

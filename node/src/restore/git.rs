@@ -97,7 +97,8 @@ pub enum GitRestoreError {
 
 type Result<T> = std::result::Result<T, GitRestoreError>;
 
-/// Makes the repository whose items lie in `staging` at `target`, which must not exist or be empty.
+/// Makes the repository whose items lie in `staging` at `target`, which must not exist or be empty. It is put together
+/// beside `staging`, which must be on the same file system.
 pub fn assemble(staging: &Path, target: &Path) -> Result<GitRestored> {
     let git = Git::find()?;
     let at_target = |error| GitRestoreError::Target { path: target.into(), error };
@@ -111,7 +112,7 @@ pub fn assemble(staging: &Path, target: &Path) -> Result<GitRestored> {
     fs::create_dir_all(parent).map_err(at_target)?;
     let beside = tempfile::Builder::new()
         .prefix(".strewn-partial-")
-        .tempdir_in(parent)
+        .tempdir_in(staging.parent().unwrap_or(parent))
         .map_err(at_target)?;
     let assembly = Assembly::read(&git, staging, &beside.path().join("repository"))?;
     let restored = assembly.run()?;

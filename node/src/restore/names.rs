@@ -17,6 +17,8 @@ pub struct Names {
     firsts: HashMap<u64, Vec<u8>>,
     /// What was said of the file that comes next.
     next: Option<Shared>,
+    /// The group of which the last file was the first name.
+    last: Option<u64>,
 }
 
 impl Names {
@@ -34,6 +36,7 @@ impl Names {
 
     /// Takes the next file's path: gives that of the file to which it is to be a link, if there is one.
     pub fn link_to(&mut self, path: &[u8]) -> Option<Vec<u8>> {
+        self.last = None;
         let Shared { group, left } = self.next.take()?;
         if left == 0 {
             return self.firsts.remove(&group);
@@ -41,8 +44,16 @@ impl Names {
         let first = self.firsts.get(&group).cloned();
         if first.is_none() {
             self.firsts.insert(group, path.to_vec());
+            self.last = Some(group);
         }
         first
+    }
+
+    /// The last file was not restored after all: no link can be made to it.
+    pub fn forget_last(&mut self) {
+        if let Some(group) = self.last.take() {
+            self.firsts.remove(&group);
+        }
     }
 }
 
@@ -66,5 +77,19 @@ mod tests {
         names.shared(1, 0);
         names.skip();
         assert!(names.firsts.is_empty(), "nothing is remembered for ever");
+    }
+
+    #[test]
+    fn what_was_not_restored_after_all_is_nothing_to_link_to() {
+        let mut names = Names::default();
+        names.shared(0, 2);
+        assert_eq!(names.link_to(b"a"), None);
+        names.forget_last();
+        names.shared(0, 1);
+        assert_eq!(names.link_to(b"b"), None);
+        assert_eq!(names.link_to(b"plain"), None);
+        names.forget_last();
+        names.shared(0, 0);
+        assert_eq!(names.link_to(b"c"), Some(b"b".to_vec()));
     }
 }

@@ -4,31 +4,43 @@
 //! no item stream reaches outside it. A file has its final name only when it is whole; until
 //! then it is `.strewn-partial-*` beside it. Directories get their metadata last, in
 //! [`TreeWriter::finish`], which also flushes everything to the disk.
+//!
+//! A restore with a [`Marker`] can be interrupted at any moment and continued: what has its name is whole, what has
+//! not is filled further.
 
 mod attributes;
 mod bulk;
+mod existing;
+mod file;
 mod link;
+mod look;
+mod marker;
 mod missed;
 mod node;
 mod place;
 
+pub use existing::Overwrite;
+pub use file::{Begun, OpenFile};
+pub use look::{Content, Planned, TreeReader};
+pub use marker::Marker;
+
 use crate::source::attributes::Object;
-use bulk::Bulk;
+use existing::Place;
+use marker::Held;
 use missed::Missed;
 use place::{Places, split_path};
 use protocol::codec::Blob;
 use protocol::item::{Attribute, Meta, Timestamp};
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, RenameFlags, Timestamps, Uid, chownat, fchmod, fchown, fstat,
-    ftruncate, futimens, mkdirat, openat, renameat, renameat_with, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timestamps, Uid, chmod, chownat, fchmod,
+    fchown, fstat, futimens, mkdirat, openat, renameat, renameat_with, statat, symlinkat, unlinkat,
     utimensat,
 };
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,6 +54,9 @@ pub enum TreeError {
     /// The target has something in it.
     #[error("{}: not empty; choose another directory or allow overwriting", .0.display())]
     NotEmpty(PathBuf),
+    /// Somebody else restores to it.
+    #[error("{}: another restore is writing there", .0.display())]
+    Busy(PathBuf),
     /// The target cannot be made or opened.
     #[error("{}: {error}", path.display())]
     Target {
@@ -93,11 +108,12 @@ pub enum TreeError {
 }
 
 /// How to write.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TreeOptions {
-    /// Write into a directory that is not empty, and replace files and links there. What no item
-    /// names stays.
-    pub overwrite: bool,
+    /// Write into a directory that is not empty, and replace files and links there by this rule.
+    pub overwrite: Option<Overwrite>,
+    /// What the restore is known by, if it can be continued.
+    pub marker: Option<Marker>,
 }
 
 /// What a finished restore has to say.
@@ -113,34 +129,23 @@ pub struct TreeReport {
 #[derive(Debug)]
 pub struct TreeWriter {
     places: Places,
-    options: TreeOptions,
+    overwrite: Option<Overwrite>,
+    held: Option<Held>,
+    /// Whether a file of the right size and time is the right one.
+    trusts_times: bool,
+    /// Of temporary names.
+    salt: Vec<u8>,
     /// Those that an item named, in the order of arrival.
     directories: Vec<(Meta, Vec<Attribute>)>,
     /// Of the item that comes next.
     attributes: Vec<Attribute>,
     missed: Missed,
-    serial: u64,
-}
-
-/// A file that is being written, under a temporary name. Dropped unfinished, it is removed.
-#[derive(Debug)]
-pub struct OpenFile {
-    file: File,
-    bulk: Option<Bulk>,
-    size: u64,
-    meta: Meta,
-    attributes: Vec<Attribute>,
-    dir: Arc<OwnedFd>,
-    temporary: CString,
-    name: CString,
-    /// Whether the temporary name is still there.
-    pending: bool,
 }
 
 impl TreeWriter {
     /// Prepares `target`, which is made if it does not exist: closed to others until an item says
     /// otherwise.
-    pub fn new(target: &Path, options: TreeOptions) -> Result<Self, TreeError> {
+    pub fn new(target: &Path, options: &TreeOptions) -> Result<Self, TreeError> {
         let failed = |error| TreeError::Target { path: target.into(), error };
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
@@ -149,20 +154,41 @@ impl TreeWriter {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made.map_err(failed)?,
         }
-        if !options.overwrite && std::fs::read_dir(target).map_err(failed)?.next().is_some() {
-            return Err(TreeError::NotEmpty(target.into()));
-        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(target, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-        let serial = getrandom::u64().map_err(|e| failed(e.into()))?;
+        let mut overwrite = options.overwrite;
+        let (mut held, mut trusts_times) = (None, true);
+        let salt = if let Some(marker) = &options.marker {
+            let mark = marker.hold(target, &root, overwrite.is_some())?;
+            if mark.is_resumed {
+                trusts_times = mark.is_same_boot;
+                overwrite = overwrite.or(Some(Overwrite::IfChanged));
+            }
+            held = Some(mark);
+            marker.salt()
+        } else {
+            let is_empty = std::fs::read_dir(target).map_err(failed)?.next().is_none();
+            if overwrite.is_none() && !is_empty {
+                return Err(TreeError::NotEmpty(target.into()));
+            }
+            getrandom::u64().map_err(|e| failed(e.into()))?.to_le_bytes().to_vec()
+        };
         Ok(Self {
             places: Places::new(root),
-            options,
+            overwrite,
+            held,
+            trusts_times,
+            salt,
             directories: Vec::new(),
             attributes: Vec::new(),
             missed: Missed::default(),
-            serial,
         })
+    }
+
+    /// Whether this goes on where an earlier restore was interrupted.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.is_resumed)
     }
 
     /// An extended attribute of the item that comes next.
@@ -190,8 +216,10 @@ impl TreeWriter {
         match mkdirat(&*parent, &name, private) {
             Err(Errno::EXIST) => {
                 let found = statat(&*parent, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
-                if !rustix::fs::FileType::from_raw_mode(found.st_mode).is_dir() {
-                    if !self.options.overwrite {
+                if FileType::from_raw_mode(found.st_mode).is_dir() {
+                    open_up(&parent, &name, found.st_mode).map_err(fail)?;
+                } else {
+                    if !matches!(self.look(&parent, &name, &meta)?, Place::Taken) {
                         return Err(TreeError::Exists { path: shown(&meta) });
                     }
                     unlinkat(&*parent, &name, AtFlags::empty()).map_err(fail)?;
@@ -204,14 +232,16 @@ impl TreeWriter {
         Ok(())
     }
 
-    /// Makes a symbolic link. Where it points is not looked at.
-    pub fn symlink(&mut self, meta: &Meta, target: &[u8]) -> Result<(), TreeError> {
+    /// Makes a symbolic link. Where it points is not looked at. Whether it was made: what is there may be kept.
+    pub fn symlink(&mut self, meta: &Meta, target: &[u8]) -> Result<bool, TreeError> {
         let attributes = std::mem::take(&mut self.attributes);
         let (parent, name) = self.place(meta)?;
         let fail = |error: Errno| io_error(meta, error);
-        match symlinkat(target, &*parent, &name) {
-            Err(Errno::EXIST) if self.options.overwrite => {
-                let temporary = self.temporary();
+        match self.look(&parent, &name, meta)? {
+            Place::Kept => return Ok(false),
+            Place::Free => symlinkat(target, &*parent, &name).map_err(fail)?,
+            Place::Taken => {
+                let temporary = self.free_temporary(&parent, &name);
                 symlinkat(target, &*parent, &temporary).map_err(fail)?;
                 if let Err(error) = renameat(&*parent, &temporary, &*parent, &name) {
                     // The error that counts is the one before.
@@ -219,62 +249,14 @@ impl TreeWriter {
                     return Err(fail(error));
                 }
             }
-            Err(Errno::EXIST) => return Err(TreeError::Exists { path: shown(meta) }),
-            other => other.map_err(fail)?,
         }
         let (uid, gid) = owner(meta);
         if let Err(error) = chownat(&*parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
             self.missed.owner(meta, error);
         }
         self.set_attributes(Object::Entry(parent.as_fd(), &name), meta, &attributes);
-        utimensat(&*parent, &name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
-    }
-
-    /// Begins a file of `size` bytes, all zero so far.
-    pub fn begin_file(&mut self, meta: &Meta, size: u64) -> Result<OpenFile, TreeError> {
-        let attributes = std::mem::take(&mut self.attributes);
-        let (dir, name) = self.place(meta)?;
-        let fail = |error: Errno| io_error(meta, error);
-        let temporary = self.temporary();
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&*dir, &temporary, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
-        let file = File::from(fd);
-        let bulk = Bulk::open(&*dir, &temporary, size);
-        let meta = meta.clone();
-        let open =
-            OpenFile { file, bulk, size, meta, attributes, dir, temporary, name, pending: true };
-        ftruncate(&open.file, size).map_err(|error| io_error(&open.meta, error))?;
-        Ok(open)
-    }
-
-    /// Gives a file its owner, permissions, time and, last, its name. May be called from any thread.
-    pub fn finish_file(&self, mut open: OpenFile) -> Result<(), TreeError> {
-        let meta = open.meta.clone();
-        let fail = |error: Errno| io_error(&meta, error);
-        self.apply(&open.file, &meta, &open.attributes).map_err(fail)?;
-        self.name(&open.dir, &open.temporary, &open.name, &meta)?;
-        open.pending = false;
-        Ok(())
-    }
-
-    /// Gives what has a temporary name its own.
-    fn name(
-        &self,
-        dir: &OwnedFd,
-        temporary: &CStr,
-        name: &CStr,
-        meta: &Meta,
-    ) -> Result<(), TreeError> {
-        let named = if self.options.overwrite {
-            renameat(dir, temporary, dir, name)
-        } else {
-            rename_new(dir, temporary, name)
-        };
-        match named {
-            Err(Errno::EXIST) => Err(TreeError::Exists { path: shown(meta) }),
-            other => other.map_err(|error| io_error(meta, error)),
-        }
+        utimensat(&*parent, &name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        Ok(true)
     }
 
     /// Sets the metadata of the directories, deepest first, and flushes everything to the disk.
@@ -284,17 +266,30 @@ impl TreeWriter {
         // changes its time) that is still needed.
         let mut directories = std::mem::take(&mut self.directories);
         directories.sort_by(|(a, _), (b, _)| protocol::item::path_cmp(&b.path.0, &a.path.0));
+        let top = directories.pop_if(|(meta, _)| meta.path.0.is_empty());
         for (meta, attributes) in &directories {
-            let opened = self.places.directory(&meta.path.0, false);
-            if let Err(error) = opened.and_then(|dir| self.apply(&*dir, meta, attributes)) {
-                report.failed.push((shown(meta), io::Error::from(error).to_string()));
-            }
+            self.dress(meta, attributes, &mut report);
         }
+        let failed = |error: Errno| TreeError::Io { path: String::new(), error: error.into() };
+        rustix::fs::syncfs(self.places.root()).map_err(failed)?;
+        // Removing the marker changes the time of the top.
+        if let Some(held) = self.held.take() {
+            held.remove().map_err(|error| TreeError::Io { path: String::new(), error })?;
+        }
+        if let Some((meta, attributes)) = top {
+            self.dress(&meta, &attributes, &mut report);
+        }
+        rustix::fs::fsync(self.places.root()).map_err(failed)?;
         report.notes = self.missed.notes();
-        let root = self.places.root();
-        rustix::fs::syncfs(root)
-            .map_err(|error| TreeError::Io { path: String::new(), error: error.into() })?;
         Ok(report)
+    }
+
+    /// Sets the metadata of a directory.
+    fn dress(&mut self, meta: &Meta, attributes: &[Attribute], report: &mut TreeReport) {
+        let opened = self.places.directory(&meta.path.0, false);
+        if let Err(error) = opened.and_then(|dir| self.apply(&*dir, meta, attributes)) {
+            report.failed.push((shown(meta), io::Error::from(error).to_string()));
+        }
     }
 
     fn apply(
@@ -330,37 +325,18 @@ impl TreeWriter {
             Err(error) => Err(io_error(meta, error)),
         }
     }
-
-    fn temporary(&mut self) -> CString {
-        self.serial = self.serial.wrapping_add(1);
-        CString::new(format!(".strewn-partial-{:016x}", self.serial))
-            .expect("hex digits hold no NUL")
-    }
 }
 
-impl OpenFile {
-    /// Writes `bytes` at `offset`. May be called from many threads at once.
-    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), TreeError> {
-        let len = bytes.len() as u64;
-        if offset.checked_add(len).is_none_or(|end| end > self.size) {
-            let path = shown(&self.meta);
-            return Err(TreeError::Beyond { path, offset, len, size: self.size });
-        }
-        let written = match &self.bulk {
-            Some(bulk) => bulk.write_at(&self.file, bytes, offset),
-            None => self.file.write_all_at(bytes, offset),
-        };
-        written.map_err(|error| TreeError::Io { path: shown(&self.meta), error })
+/// Lets the owner into a directory that is there already, until its own permissions are set.
+fn open_up(parent: &OwnedFd, name: &CStr, mode: u32) -> rustix::io::Result<()> {
+    if mode & 0o700 == 0o700 {
+        return Ok(());
     }
-}
-
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        if self.pending {
-            // If this fails, a file with a telling name stays behind: nothing worse.
-            let _ = unlinkat(&*self.dir, &self.temporary, AtFlags::empty());
-        }
-    }
+    // Whoever put something else there in between must not have its permissions changed.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(parent, name, flags, Mode::empty())?;
+    let itself = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    chmod(&itself, Mode::from_raw_mode(mode & 0o7777 | 0o700))
 }
 
 /// Renames without replacing, also where the file system has no such call.

@@ -295,6 +295,10 @@ impl Machine {
 pub(super) fn refusal_of(error: &StoreError) -> Refusal {
     let code = match error {
         StoreError::Full { .. } => RefusalCode::Full,
+        // Somebody else was quicker to fill the disk.
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            RefusalCode::Full
+        }
         StoreError::Missing(_) => RefusalCode::NotHeld,
         StoreError::Damaged { .. } => RefusalCode::Damaged,
         _ => RefusalCode::Internal,

@@ -4,7 +4,7 @@ use super::{
     Content, Hole, Inode, Linked, Links, Node, Previous, PreviousFile, Report, Sink, SinkError,
     Source, SourceError,
 };
-use crate::restore::tree::{TreeOptions, TreeReport, TreeWriter};
+use crate::restore::tree::{Begun, TreeOptions, TreeReport, TreeWriter};
 use protocol::id::ChunkId;
 use protocol::item::{Attribute, ChunkRef, Meta, Stamp, path_cmp};
 use rustix::fs::{Gid, Uid};
@@ -262,7 +262,7 @@ impl Vault {
 
     /// Writes the whole snapshot below `target`, every file from its end to its beginning.
     pub(crate) fn restore(&self, snapshot: &Snapshot, target: &Path) -> TreeReport {
-        let mut writer = TreeWriter::new(target, TreeOptions::default()).unwrap();
+        let mut writer = TreeWriter::new(target, &TreeOptions::default()).unwrap();
         for entry in &snapshot.entries {
             let attributes = match entry {
                 Entry::Directory(_, all) | Entry::Symlink(_, _, all) | Entry::Node(_, _, all) => {
@@ -276,15 +276,17 @@ impl Vault {
             }
             match entry {
                 Entry::Directory(meta, _) => writer.directory(meta.clone()).unwrap(),
-                Entry::Symlink(meta, to, _) => writer.symlink(meta, to).unwrap(),
-                Entry::Node(meta, node, _) => writer.node(meta, *node).unwrap(),
-                Entry::Link(meta, first) => writer.link(meta, first).unwrap(),
+                Entry::Symlink(meta, to, _) => assert!(writer.symlink(meta, to).unwrap()),
+                Entry::Node(meta, node, _) => assert!(writer.node(meta, *node).unwrap()),
+                Entry::Link(meta, first) => assert!(writer.link(meta, first).unwrap()),
                 Entry::File { meta, file, .. } => {
-                    let open = writer.begin_file(meta, file.size).unwrap();
+                    let Begun::Write(open) = writer.begin_file(meta, file.size).unwrap() else {
+                        panic!("something is in its place")
+                    };
                     for (at, chunk) in self.placed(file).into_iter().rev() {
                         open.write_at(at, chunk).unwrap();
                     }
-                    writer.finish_file(open).unwrap();
+                    assert!(writer.finish_file(*open).unwrap());
                 }
             }
         }

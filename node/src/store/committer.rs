@@ -166,7 +166,7 @@ fn sync_dir(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(StoreError::io(path))
 }
 
-fn write_rows<'a>(
+pub(super) fn write_rows<'a>(
     shared: &Shared,
     batches: impl Iterator<Item = &'a Batch>,
     commits: u64,

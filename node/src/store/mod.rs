@@ -15,6 +15,7 @@
 mod committer;
 mod file;
 mod mark;
+mod rebuild;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +23,8 @@ pub use file::{Incoming, ShardBytes, ShardReader};
 
 use committer::Committer;
 use protocol::id::ShardId;
-use protocol::message::HeldRecord;
 use protocol::peer::{Facts, FactsError, Rows, Table, Write};
 use redb::{Database, ReadableDatabase, TableDefinition};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -177,12 +176,15 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        let commits = commits(&state)?;
+        let mut commits = commits(&state)?;
         if doubt.is_none() && mark.is_some_and(|mark| commits < mark) {
             doubt = Some(format!(
                 "the state database has seen {commits} commits, fewer than the {} on record: it was rolled back",
                 mark.unwrap_or_default()
             ));
+        }
+        if doubt.is_none() && commits == 0 && rebuild::has_shards(dir)? {
+            doubt = Some("the state database is empty, and there are shards".into());
         }
         let shared = Shared {
             dir: dir.to_owned(),
@@ -192,13 +194,12 @@ impl Store {
             doubt,
             _lock: lock,
         };
+        if shared.doubt.is_some() {
+            commits = rebuild::run(&shared, commits, mark.unwrap_or_default())?;
+        }
         let shared = Arc::new(shared);
         let committer = Arc::new(Committer::start(Arc::clone(&shared), commits)?);
-        let store = Self { shared, committer };
-        if store.doubt().is_some() {
-            store.rebuild()?;
-        }
-        Ok(store)
+        Ok(Self { shared, committer })
     }
 
     /// Why the tables are not to be trusted for dropping anything.
@@ -233,46 +234,7 @@ impl Store {
         ShardReader::open(&self.shared.path_of(shard), shard)
     }
 
-    /// Writes again the rows that the shards' files tell of: what is held, with record and receipt.
-    fn rebuild(&self) -> Result<(), StoreError> {
-        let root = self.shared.dir.join("shards");
-        let mut found: BTreeMap<_, protocol::peer::Usage> = BTreeMap::new();
-        let folders = fs::read_dir(&root).map_err(StoreError::io(&root))?;
-        for folder in folders {
-            let folder = folder.map_err(StoreError::io(&root))?.path();
-            for entry in fs::read_dir(&folder).map_err(StoreError::io(&folder))? {
-                let path = entry.map_err(StoreError::io(&folder))?.path();
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let Ok(shard) = name.parse::<ShardId>() else { continue };
-                let held = ShardReader::open(&path, shard).and_then(|reader| reader.note());
-                let rows = held.ok().and_then(|note| {
-                    let held = protocol::codec::decode::<HeldRecord>(
-                        &note,
-                        protocol::codec::VALUE_LEN_MAX,
-                    )
-                    .ok()?;
-                    protocol::peer::rows_of(shard, &held)
-                });
-                match rows {
-                    Some((vault, len, writes)) => {
-                        let usage = found.entry(vault).or_default();
-                        usage.bytes += u64::from(len);
-                        usage.shards += 1;
-                        self.commit_and_wait(Batch { writes, shard: None })?;
-                    }
-                    None => {
-                        tracing::warn!(path = %path.display(), "this file is no shard and was left alone");
-                    }
-                }
-            }
-        }
-        let writes = found
-            .into_iter()
-            .map(|(vault, usage)| protocol::peer::usage_row(vault, usage))
-            .collect();
-        self.commit_and_wait(Batch { writes, shard: None })
-    }
-
+    #[cfg(test)]
     fn commit_and_wait(&self, batch: Batch) -> Result<(), StoreError> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.commit(batch, Box::new(move |result| drop(sender.send(result))));

@@ -265,12 +265,38 @@ fn what_was_acknowledged_survives_kill_9() {
 }
 
 #[test]
+fn a_rebuild_that_was_interrupted_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), options()).unwrap();
+    for seed in 0..20 {
+        put(&store, seed, 1000).unwrap();
+    }
+    drop(store);
+    for remove in [&["state.redb"][..], &["state.redb", "mark"]] {
+        for name in remove {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        // No folder can be read below this: the rebuild ends there.
+        let obstacle = dir.path().join("shards/zz");
+        fs::write(&obstacle, "").unwrap();
+        assert!(Store::open(dir.path(), options()).is_err());
+        fs::remove_file(&obstacle).unwrap();
+        let store = Store::open(dir.path(), options()).unwrap();
+        assert!(store.doubt().is_some(), "what is not rebuilt is not to be trusted");
+        drop(store);
+        assert_eq!(Store::open(dir.path(), options()).unwrap().doubt(), None);
+    }
+}
+
+#[test]
 fn usage_rows_are_made_again_from_files() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), options()).unwrap();
     put(&store, 1, 1000).unwrap();
+    drop(store);
+    fs::remove_file(dir.path().join("state.redb")).unwrap();
     // The note of this test is no record, so nothing is counted, and nothing breaks.
-    store.rebuild().unwrap();
+    let store = Store::open(dir.path(), options()).unwrap();
     let usage = store.scan(Table::Usage, &[], None, 10).unwrap();
     assert_eq!(usage, Vec::new(), "{:?}", Usage::default());
 }

@@ -1,6 +1,7 @@
 //! Picks k and n: the least overhead that the candidates can carry.
 
 use super::solver::{Candidate, Unplaceable, solve};
+use crate::pack::PACK_LEN_MAX;
 use crate::policy::Policy;
 
 /// Bounds of the code to pick.
@@ -10,11 +11,13 @@ pub struct PlanLimits {
     pub k_max: usize,
     /// Most shards: each is a transfer.
     pub n_max: usize,
+    /// Bytes of a pack, without parity: who has no room for a shard of one is left out where others suffice.
+    pub pack_len: u64,
 }
 
 impl Default for PlanLimits {
     fn default() -> Self {
-        Self { k_max: 16, n_max: 24 }
+        Self { k_max: 16, n_max: 24, pack_len: PACK_LEN_MAX as u64 }
     }
 }
 
@@ -28,7 +31,8 @@ pub struct Plan {
 }
 
 /// The code with the least overhead n/k that can be placed on the candidates under the policy; of
-/// equal ones that with the most shards, which spreads load and single failures widest.
+/// equal ones that with the most shards, which spreads load and single failures widest. Candidates that are full
+/// count only where it cannot be done without them: a small pack may find room there.
 ///
 /// # Errors
 /// What is missing for even one data shard ([`Unplaceable`]).
@@ -42,9 +46,14 @@ pub fn plan(
         (1..=n_max).flat_map(|n| (1..=n.min(limits.k_max)).map(move |k| Plan { k, n })).collect();
     codes.sort_by(|a, b| (a.n * b.k).cmp(&(b.n * a.k)).then(b.n.cmp(&a.n)));
     // With one clause more shards lost than n-k can never be made good: skip what cannot work.
-    let placeable = |plan: &Plan| solve(policy, plan.k, plan.n, 0, candidates, &[], 0).is_ok();
-    if let Some(plan) = codes.into_iter().find(placeable) {
-        return Ok(plan);
+    for pack_len in [limits.pack_len, 0] {
+        let placeable = |plan: &&Plan| {
+            let len = pack_len.div_ceil(plan.k as u64);
+            solve(policy, plan.k, plan.n, len, candidates, &[], 0).is_ok()
+        };
+        if let Some(&plan) = codes.iter().find(placeable) {
+            return Ok(plan);
+        }
     }
     let widest = n_max.max(2);
     match solve(policy, 1, widest, 0, candidates, &[], 0) {
@@ -86,6 +95,18 @@ mod tests {
         assert_eq!(plan(4, 3), Ok(Plan { k: 9, n: 12 }));
         let error = plan(1, 5).unwrap_err();
         assert_eq!(error.to_string(), "clause provider=1: 1 providers reachable, 2 needed");
+    }
+
+    #[test]
+    fn a_full_node_is_planned_with_only_where_it_is_needed() {
+        let policy = Policy::survive_one("provider");
+        let mut candidates = mesh(4, 2);
+        candidates[3].free = 1000;
+        let planned = plan(&policy, &candidates, PlanLimits::default()).unwrap();
+        assert!(planned.n <= 7, "{planned:?}");
+        let mut two = mesh(2, 1);
+        two[1].free = 1000;
+        assert_eq!(plan(&policy, &two, PlanLimits::default()), Ok(Plan { k: 1, n: 2 }));
     }
 
     #[test]

@@ -99,6 +99,12 @@ impl Placer {
         self.plan
     }
 
+    /// Nodes that have no room left.
+    pub(super) fn full(&self) -> BTreeSet<NodeId> {
+        let candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        candidates.values().filter(|c| c.free == 0).map(|c| c.site.node).collect()
+    }
+
     pub(super) fn is_degraded(&self) -> bool {
         self.degraded
     }

@@ -1,5 +1,6 @@
 //! Devices and FIFOs.
 
+use super::existing::Place;
 use super::{TreeError, TreeWriter, io_error, owner, times};
 use crate::source::Node;
 use crate::source::attributes::Object;
@@ -13,11 +14,15 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 impl TreeWriter {
-    /// Makes a special file. A device that may not be made is counted and left out.
-    pub fn node(&mut self, meta: &Meta, node: Node) -> Result<(), TreeError> {
+    /// Makes a special file. A device that may not be made is counted and left out. Whether that was done: what is
+    /// there may be kept.
+    pub fn node(&mut self, meta: &Meta, node: Node) -> Result<bool, TreeError> {
         let attributes = std::mem::take(&mut self.attributes);
         let (dir, name) = self.place(meta)?;
-        let temporary = self.temporary();
+        if let Place::Kept = self.look(&dir, &name, meta)? {
+            return Ok(false);
+        }
+        let temporary = self.free_temporary(&dir, &name);
         let kind = match node.kind {
             NodeKind::Fifo => FileType::Fifo,
             NodeKind::CharacterDevice => FileType::CharacterDevice,
@@ -27,22 +32,22 @@ impl TreeWriter {
         match mknodat(&*dir, &temporary, kind, Mode::from_raw_mode(0o600), device) {
             Err(error @ (Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL)) => {
                 self.missed.add("special files", "only root can make devices", meta, error);
-                return Ok(());
+                return Ok(true);
             }
             made => made.map_err(|error| io_error(meta, error))?,
         }
         let named = self
-            .dress(&dir, &temporary, kind, meta, &attributes)
+            .dress_node(&dir, &temporary, kind, meta, &attributes)
             .map_err(|error| io_error(meta, error))
             .and_then(|()| self.name(&dir, &temporary, &name, meta));
         if named.is_err() {
             // The error that counts is the one before.
             let _ = unlinkat(&*dir, &temporary, AtFlags::empty());
         }
-        named
+        named.map(|()| true)
     }
 
-    fn dress(
+    fn dress_node(
         &self,
         dir: &OwnedFd,
         name: &CStr,

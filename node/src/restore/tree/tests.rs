@@ -1,3 +1,5 @@
+mod resume;
+
 use super::*;
 use crate::source::Node;
 use crate::source::testing::as_nobody;
@@ -16,9 +18,22 @@ fn meta(path: &str, mode: u32) -> Meta {
 }
 
 fn write(writer: &mut TreeWriter, path: &str, content: &[u8]) -> Result<(), TreeError> {
-    let open = writer.begin_file(&meta(path, 0o644), content.len() as u64)?;
+    let open = begin(writer, &meta(path, 0o644), content.len() as u64)?;
     open.write_at(0, content)?;
-    writer.finish_file(open)
+    assert!(writer.finish_file(open)?);
+    Ok(())
+}
+
+fn begin(writer: &mut TreeWriter, meta: &Meta, size: u64) -> Result<OpenFile, TreeError> {
+    match writer.begin_file(meta, size)? {
+        Begun::Write(open) => Ok(*open),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// With and without, for files and links that are there already.
+fn over(overwrites: bool) -> TreeOptions {
+    TreeOptions { overwrite: overwrites.then_some(Overwrite::Always), marker: None }
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -34,7 +49,7 @@ fn nothing_escapes_through_a_link_from_the_stream() {
     let (outside, target) = (dir.path().join("outside"), dir.path().join("target"));
     fs::create_dir(&outside).unwrap();
     for overwrite in [false, true] {
-        let mut writer = TreeWriter::new(&target, TreeOptions { overwrite }).unwrap();
+        let mut writer = TreeWriter::new(&target, &over(overwrite)).unwrap();
         writer.symlink(&meta("a", 0o777), outside.to_str().unwrap().as_bytes()).unwrap();
         assert!(matches!(write(&mut writer, "a/f", b"1"), Err(TreeError::NotADirectory { .. })));
         assert!(matches!(
@@ -58,7 +73,7 @@ fn nothing_escapes_through_a_directory_that_becomes_a_link() {
     let (outside, target) = (dir.path().join("outside"), dir.path().join("target"));
     fs::create_dir(&outside).unwrap();
     fs::set_permissions(&outside, fs::Permissions::from_mode(0o700)).unwrap();
-    let mut writer = TreeWriter::new(&target, TreeOptions { overwrite: true }).unwrap();
+    let mut writer = TreeWriter::new(&target, &over(true)).unwrap();
     writer.directory(meta("d", 0o777)).unwrap();
     fs::remove_dir(target.join("d")).unwrap();
     symlink(&outside, target.join("d")).unwrap();
@@ -77,10 +92,10 @@ fn an_existing_link_is_replaced_and_not_written_through() {
     fs::write(dir.path().join("precious"), "precious").unwrap();
     symlink("../precious", target.join("f")).unwrap();
     assert!(matches!(
-        TreeWriter::new(&target, TreeOptions::default()),
+        TreeWriter::new(&target, &TreeOptions::default()),
         Err(TreeError::NotEmpty(_))
     ));
-    let mut writer = TreeWriter::new(&target, TreeOptions { overwrite: true }).unwrap();
+    let mut writer = TreeWriter::new(&target, &over(true)).unwrap();
     write(&mut writer, "f", b"new").unwrap();
     writer.symlink(&meta("l", 0o777), b"one").unwrap();
     writer.symlink(&meta("l", 0o777), b"two").unwrap();
@@ -94,8 +109,8 @@ fn an_existing_link_is_replaced_and_not_written_through() {
 #[test]
 fn a_file_has_its_name_only_when_it_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
-    let open = writer.begin_file(&meta("f", 0o640), 10).unwrap();
+    let mut writer = TreeWriter::new(dir.path(), &TreeOptions::default()).unwrap();
+    let open = begin(&mut writer, &meta("f", 0o640), 10).unwrap();
     let partial = names(dir.path());
     assert!(partial[0].starts_with(".strewn-partial-") && partial.len() == 1);
     let mode = fs::metadata(dir.path().join(&partial[0])).unwrap().mode();
@@ -107,7 +122,7 @@ fn a_file_has_its_name_only_when_it_is_whole() {
     assert!(matches!(open.write_at(6, b"world"), Err(TreeError::Beyond { .. })));
     assert!(matches!(open.write_at(u64::MAX, b"world"), Err(TreeError::Beyond { .. })));
     writer.finish_file(open).unwrap();
-    let given_up = writer.begin_file(&meta("g", 0o640), 10).unwrap();
+    let given_up = begin(&mut writer, &meta("g", 0o640), 10).unwrap();
     drop(given_up);
     assert_eq!(names(dir.path()), ["f"]);
     let found = fs::metadata(dir.path().join("f")).unwrap();
@@ -121,7 +136,7 @@ fn a_file_has_its_name_only_when_it_is_whole() {
 #[test]
 fn two_items_of_one_name_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+    let mut writer = TreeWriter::new(dir.path(), &TreeOptions::default()).unwrap();
     write(&mut writer, "f", b"1").unwrap();
     assert!(matches!(write(&mut writer, "f", b"2"), Err(TreeError::Exists { .. })));
     assert!(matches!(writer.symlink(&meta("f", 0o777), b"x"), Err(TreeError::Exists { .. })));
@@ -134,7 +149,7 @@ fn two_items_of_one_name_are_refused() {
 #[test]
 fn a_read_only_directory_gets_its_content_first() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+    let mut writer = TreeWriter::new(dir.path(), &TreeOptions::default()).unwrap();
     writer.directory(meta("a", 0o500)).unwrap();
     writer.directory(meta("a/b", 0o500)).unwrap();
     write(&mut writer, "a/b/c", b"1").unwrap();
@@ -153,9 +168,9 @@ fn a_read_only_directory_gets_its_content_first() {
 fn set_user_id_needs_the_right_owner() {
     let dir = tempfile::tempdir().unwrap();
     let report = as_nobody(dir.path(), || {
-        let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+        let mut writer = TreeWriter::new(dir.path(), &TreeOptions::default()).unwrap();
         let foreign = Meta { uid: 0, ..meta("f", 0o4755) };
-        let open = writer.begin_file(&foreign, 0).unwrap();
+        let open = begin(&mut writer, &foreign, 0).unwrap();
         writer.finish_file(open).unwrap();
         writer.finish().unwrap()
     });
@@ -169,7 +184,7 @@ fn links_are_made_of_what_is_there_and_never_through_a_link() {
     let (outside, target) = (dir.path().join("outside"), dir.path().join("target"));
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("f"), "precious").unwrap();
-    let mut writer = TreeWriter::new(&target, TreeOptions::default()).unwrap();
+    let mut writer = TreeWriter::new(&target, &TreeOptions::default()).unwrap();
     write(&mut writer, "d/f", b"1").unwrap();
     writer.link(&meta("e/g", 0o644), b"d/f").unwrap();
     let inode = |path: &str| fs::metadata(target.join(path)).unwrap().ino();
@@ -192,7 +207,7 @@ fn links_are_made_of_what_is_there_and_never_through_a_link() {
 #[test]
 fn a_link_over_another_name_of_the_same_file_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = TreeWriter::new(dir.path(), TreeOptions { overwrite: true }).unwrap();
+    let mut writer = TreeWriter::new(dir.path(), &over(true)).unwrap();
     write(&mut writer, "f", b"1").unwrap();
     fs::write(dir.path().join("g"), "2").unwrap();
     for _ in 0..2 {
@@ -205,8 +220,8 @@ fn a_link_over_another_name_of_the_same_file_leaves_nothing_behind() {
 #[test]
 fn where_no_link_can_be_made_there_is_a_copy() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
-    let open = writer.begin_file(&meta("f", 0o640), 1 << 20).unwrap();
+    let mut writer = TreeWriter::new(dir.path(), &TreeOptions::default()).unwrap();
+    let open = begin(&mut writer, &meta("f", 0o640), 1 << 20).unwrap();
     open.write_at(700_000, b"in the middle").unwrap();
     writer.finish_file(open).unwrap();
     let (from, name) = writer.find(&meta("g", 0o640), b"f").unwrap();
@@ -225,10 +240,10 @@ fn a_special_file_replaces_nothing_unless_asked() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = Node { kind: NodeKind::Fifo, major: 0, minor: 0 };
     for (overwrite, is_fifo) in [(false, false), (true, true)] {
-        let options = TreeOptions { overwrite };
+        let options = over(overwrite);
         let target = dir.path().join(format!("{overwrite}"));
         fs::create_dir(&target).unwrap();
-        let mut writer = TreeWriter::new(&target, options).unwrap();
+        let mut writer = TreeWriter::new(&target, &options).unwrap();
         write(&mut writer, "f", b"1").unwrap();
         assert_eq!(writer.node(&meta("f", 0o620), fifo).is_ok(), is_fifo);
         assert!(matches!(writer.node(&meta("../p", 0o620), fifo), Err(TreeError::Path { .. })));
@@ -244,7 +259,7 @@ fn a_special_file_replaces_nothing_unless_asked() {
 #[test]
 fn a_claimed_size_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = TreeWriter::new(dir.path(), TreeOptions::default()).unwrap();
+    let mut writer = TreeWriter::new(dir.path(), &TreeOptions::default()).unwrap();
     assert!(matches!(writer.begin_file(&meta("f", 0o644), u64::MAX), Err(TreeError::Io { .. })));
     assert_eq!(names(dir.path()), [""; 0]);
 }
@@ -254,7 +269,7 @@ fn a_target_is_closed_to_others_until_the_snapshot_opens_it() {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("x/target");
     let mode = || fs::metadata(&target).unwrap().mode() & 0o7777;
-    let mut writer = TreeWriter::new(&target, TreeOptions::default()).unwrap();
+    let mut writer = TreeWriter::new(&target, &TreeOptions::default()).unwrap();
     assert_eq!(mode(), 0o700);
     writer.directory(meta("", 0o751)).unwrap();
     write(&mut writer, "file", b"1").unwrap();

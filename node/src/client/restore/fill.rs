@@ -1,0 +1,283 @@
+//! Writing items: files are filled in windows.
+//!
+//! A window ends after so many files or chunks. Its chunks are grouped by pack; packs of which much is
+//! needed are read whole, of others only the ranges. Every chunk is verified by its name before it is
+//! written to its file, which has a temporary name until it is complete.
+
+use super::{Reader, RestoreSummary};
+use crate::cli::progress::Counters;
+use crate::client::index::Index;
+use crate::client::packs::{Need, Packs};
+use crate::client::{ClientError, Result};
+use crate::restore::names::Names;
+use crate::restore::tree::{Begun, OpenFile, TreeWriter};
+use crate::source::Node;
+use protocol::item::{ChunkRef, Item, Meta};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
+
+/// Files that are open at once.
+const WINDOW_FILES: usize = 256;
+/// Chunks of a window.
+const WINDOW_CHUNKS: usize = 4096;
+/// Packs being read at once, 16 MiB each: what fills 1 Gbit/s at 80 ms.
+const PACKS_AT_ONCE: usize = 4;
+
+struct Target {
+    file: Mutex<Option<Box<OpenFile>>>,
+}
+
+/// Where a chunk goes.
+struct Place {
+    file: Arc<Target>,
+    at: u64,
+}
+
+#[derive(Default)]
+struct Window {
+    files: Vec<Arc<Target>>,
+    /// Further names of files, to be made when those are finished.
+    links: Vec<(Meta, Vec<u8>)>,
+    needs: BTreeMap<u64, Vec<Need<Place>>>,
+    chunks: usize,
+}
+
+/// A restore under way.
+pub(super) struct Filling<'a> {
+    reader: &'a Reader,
+    tree: TreeWriter,
+    progress: &'a Arc<Counters>,
+    summary: RestoreSummary,
+    fetched: Arc<AtomicU64>,
+    names: Names,
+    window: Window,
+    /// The file whose chunks are being listed, and how far it is.
+    open: Option<(Arc<Target>, u64)>,
+    kept: HashSet<Vec<u8>>,
+    room: Vec<u8>,
+}
+
+impl<'a> Filling<'a> {
+    pub(super) fn new(reader: &'a Reader, tree: TreeWriter, progress: &'a Arc<Counters>) -> Self {
+        let summary = RestoreSummary { resumed: tree.is_resumed(), ..RestoreSummary::default() };
+        Self {
+            reader,
+            tree,
+            progress,
+            summary,
+            fetched: Arc::default(),
+            names: Names::default(),
+            window: Window::default(),
+            open: None,
+            kept: HashSet::new(),
+            room: Vec::new(),
+        }
+    }
+
+    /// Passes over an item that is not wanted.
+    pub(super) fn skip(&mut self) {
+        self.open = None;
+        self.tree.skip();
+        self.names.skip();
+    }
+
+    /// Restores an item, or notes what it says of the next one.
+    pub(super) async fn take(&mut self, item: Item) -> Result<()> {
+        if item.meta().is_some() {
+            self.summary.items += 1;
+            self.open = None;
+        }
+        match item {
+            Item::Header { .. } | Item::End { .. } => {}
+            Item::Directory { meta } => self.tree.directory(meta)?,
+            Item::Symlink { meta, target } => {
+                let made = self.tree.symlink(&meta, &target.0)?;
+                self.count_kept(!made, &meta);
+            }
+            Item::Node { meta, kind, major, minor } => {
+                let made = self.tree.node(&meta, Node { kind, major, minor })?;
+                self.count_kept(!made, &meta);
+            }
+            Item::Attribute(attribute) => self.tree.attribute(attribute),
+            Item::Shared { group, left } => self.names.shared(group, left),
+            Item::File { meta, size, chunks, .. } => {
+                self.progress.file();
+                if let Some(first) = self.names.link_to(&meta.path.0) {
+                    self.tree.skip();
+                    self.window.links.push((meta, first));
+                } else {
+                    self.summary.bytes += size;
+                    self.begin(&meta, size)?;
+                    self.list(&chunks)?;
+                }
+            }
+            Item::Extent { chunks, .. } => self.list(&chunks)?,
+            Item::Hole { len, .. } => {
+                if let Some((target, at)) = &mut self.open {
+                    if let Some(file) = &mut *lock(target) {
+                        file.hole(*at, len)?;
+                    }
+                    *at += len;
+                }
+            }
+        }
+        if self.window.chunks >= WINDOW_CHUNKS
+            || self.window.files.len() + self.window.links.len() >= WINDOW_FILES
+        {
+            // The last file may go on in the next window.
+            let unfinished = self.open.as_ref().map(|(file, _)| Arc::clone(file));
+            self.settle(unfinished.as_ref()).await?;
+            self.window.files.extend(unfinished);
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, and gives what was done and the paths of the items in whose place something else was kept.
+    pub(super) async fn finish(mut self) -> Result<(RestoreSummary, HashSet<Vec<u8>>)> {
+        self.settle(None).await?;
+        let report = self.tree.finish()?;
+        self.summary.notes.extend(report.notes);
+        self.summary.failed.extend(report.failed);
+        self.summary.fetched_bytes = self.fetched.load(Ordering::Relaxed);
+        Ok((self.summary, self.kept))
+    }
+
+    fn count_kept(&mut self, is_kept: bool, meta: &Meta) {
+        if is_kept {
+            self.summary.kept += 1;
+            self.kept.insert(meta.path.0.clone());
+        }
+    }
+
+    fn begin(&mut self, meta: &Meta, size: u64) -> Result<()> {
+        match self.tree.begin_file(meta, size)? {
+            Begun::Write(file) => {
+                let file = Arc::new(Target { file: Mutex::new(Some(file)) });
+                self.window.files.push(Arc::clone(&file));
+                self.open = Some((file, 0));
+            }
+            Begun::Same => {
+                self.summary.unchanged += 1;
+                self.progress.bytes(size);
+            }
+            Begun::Kept => {
+                // Its other names must not become links to whatever it is.
+                self.names.forget_last();
+                self.count_kept(true, meta);
+                self.progress.bytes(size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Further chunks of the open file. Those that are here already are not fetched.
+    fn list(&mut self, chunks: &[ChunkRef]) -> Result<()> {
+        let Some((target, at)) = &mut self.open else { return Ok(()) };
+        let chunker = self.reader.packs.chunker();
+        let taken = tokio::task::block_in_place(|| -> Result<Vec<bool>> {
+            let mut file = lock(target);
+            let file = file.as_mut().ok_or_else(too_early)?;
+            let mut at = *at;
+            let mut take = |chunk: &ChunkRef| -> Result<bool> {
+                self.room.resize(chunk.len as usize, 0);
+                let is_right = |bytes: &[u8]| chunker.check(chunk.id, bytes).is_ok();
+                let taken = file.take_over(at, &mut self.room, is_right)?;
+                at += u64::from(chunk.len);
+                Ok(taken)
+            };
+            chunks.iter().map(&mut take).collect()
+        })?;
+        for (&chunk, is_taken) in chunks.iter().zip(taken) {
+            if is_taken {
+                self.progress.bytes(u64::from(chunk.len));
+            } else {
+                let index = &self.reader.index;
+                let location = index.find(chunk.id)?.ok_or(ClientError::NoChunk(chunk.id))?;
+                if location.plain_len != chunk.len {
+                    let what = format!("chunk {} has another length", chunk.id);
+                    return Err(ClientError::Content(what));
+                }
+                let what = Place { file: Arc::clone(target), at: *at };
+                let need = Need { chunk: chunk.id, location, what };
+                self.window.needs.entry(location.pack).or_default().push(need);
+                self.window.chunks += 1;
+            }
+            *at += u64::from(chunk.len);
+        }
+        Ok(())
+    }
+
+    /// Reads what the window needs, some packs at once, and gives its files their names, but for the one that goes on.
+    async fn settle(&mut self, unfinished: Option<&Arc<Target>>) -> Result<()> {
+        self.window.chunks = 0;
+        let needs = std::mem::take(&mut self.window.needs);
+        let Reader { packs, index, .. } = self.reader;
+        let mut stripes = Vec::with_capacity(needs.len());
+        for &pack in needs.keys() {
+            stripes.push(index.pack(pack)?.stripe);
+        }
+        packs.find_records(&stripes).await?;
+        let mut tasks = JoinSet::new();
+        for (pack, needs) in needs {
+            if tasks.len() >= PACKS_AT_ONCE
+                && let Some(done) = tasks.join_next().await
+            {
+                done.map_err(|e| ClientError::Content(e.to_string()))??;
+            }
+            let (packs, index) = (Arc::clone(packs), Arc::clone(index));
+            let (progress, fetched) = (Arc::clone(self.progress), Arc::clone(&self.fetched));
+            let fill =
+                async move { fill_pack(&packs, &index, pack, needs, &progress, &fetched).await };
+            tasks.spawn(fill);
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.map_err(|e| ClientError::Content(e.to_string()))??;
+        }
+        for target in std::mem::take(&mut self.window.files) {
+            if unfinished.is_some_and(|file| Arc::ptr_eq(file, &target)) {
+                continue;
+            }
+            let file = lock(&target).take();
+            if let Some(file) = file
+                && !self.tree.finish_file(*file)?
+            {
+                self.summary.unchanged += 1;
+            }
+        }
+        for (meta, first) in std::mem::take(&mut self.window.links) {
+            let made = self.tree.link(&meta, &first)?;
+            self.count_kept(!made, &meta);
+        }
+        Ok(())
+    }
+}
+
+async fn fill_pack(
+    packs: &Packs,
+    index: &Index,
+    pack: u64,
+    needs: Vec<Need<Place>>,
+    progress: &Counters,
+    fetched: &AtomicU64,
+) -> Result<()> {
+    let take = |need: &Need<Place>, plain: &[u8]| {
+        match &*lock(&need.what.file) {
+            Some(file) => file.write_at(need.what.at, plain)?,
+            None => return Err(too_early()),
+        }
+        progress.bytes(plain.len() as u64);
+        fetched.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        Ok(())
+    };
+    packs.read_chunks(index, pack, &needs, take).await
+}
+
+fn lock(target: &Target) -> std::sync::MutexGuard<'_, Option<Box<OpenFile>>> {
+    target.file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn too_early() -> ClientError {
+    ClientError::Content("a file was finished too early".into())
+}
