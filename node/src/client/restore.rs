@@ -14,7 +14,7 @@ use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use crate::home::Home;
-use crate::restore::git::{GitRestored, assemble};
+use crate::restore::git::{GitRestoreError, assemble, export};
 use crate::restore::names::Names;
 use crate::restore::tree::{OpenFile, TreeOptions, TreeWriter};
 use crate::source::Node;
@@ -42,6 +42,8 @@ pub struct RestoreOptions {
     pub paths: Vec<Vec<u8>>,
     /// Write into a folder that is not empty.
     pub overwrite: bool,
+    /// Of a Git repository, write the plain bundles.
+    pub as_bundle: bool,
 }
 
 /// What was done.
@@ -125,6 +127,9 @@ impl Reader {
         })?;
         progress.expect(info.items, info.bytes);
         match info.kind {
+            SourceKind::Directory | SourceKind::Stream if options.as_bundle => {
+                Err(GitRestoreError::NoRepository.into())
+            }
             SourceKind::Directory | SourceKind::Stream => {
                 self.restore_tree(snapshot, target, options, progress).await
             }
@@ -145,8 +150,8 @@ impl Reader {
                 let mut summary = self
                     .restore_tree(snapshot, &items, &RestoreOptions::default(), progress)
                     .await?;
-                let restored: GitRestored =
-                    tokio::task::block_in_place(|| assemble(&items, target))?;
+                let make = if options.as_bundle { export } else { assemble };
+                let restored = tokio::task::block_in_place(|| make(&items, target))?;
                 summary.refs = Some(restored.refs);
                 summary.notes.extend(restored.notes);
                 Ok(summary)

@@ -5,6 +5,7 @@ pub mod data;
 pub mod demo;
 pub mod describe;
 pub mod device;
+mod git_roots;
 pub mod look;
 pub mod node;
 pub mod profile;
