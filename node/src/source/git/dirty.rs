@@ -1,5 +1,6 @@
 //! What people may think to be part of a backup and is not: it is named.
 
+use super::lfs::{self, Store};
 use super::mirror::Mirror;
 use super::refs::{Head, Refs};
 use super::repository::Repository;
@@ -19,6 +20,7 @@ pub(super) fn notes(
     repository: &Repository,
     refs: &Refs,
     mirror: &Mirror<'_>,
+    store: &Store,
 ) -> Vec<String> {
     let mut notes = Vec::new();
     if repository.has_tables() {
@@ -33,6 +35,27 @@ pub(super) fn notes(
             "a linked work tree: HEADs of other work trees are not part of this backup. Back up {} for all of them",
             repository.common_dir.display()
         ));
+    }
+    let trees = std::fs::read_dir(repository.common_dir.join("worktrees"));
+    for tree in trees.into_iter().flatten().flatten().filter(|_| !repository.is_linked()) {
+        if tree.path().join("modules").is_dir() {
+            notes.push(format!(
+                "the submodules of the linked work tree {} are not part of this backup: back up that work tree too",
+                tree.file_name().display()
+            ));
+        }
+    }
+    if let (Store::At(store), Some(_)) = (store, refs.tip()) {
+        match lfs::absent(git, mirror, store) {
+            Ok(0) => {}
+            Ok(count) => notes.push(format!(
+                "{count} large files (LFS) are not here, only pointers to them: they are not part of this backup. \
+                 `git lfs fetch --all` brings them"
+            )),
+            Err(error) => notes.push(format!(
+                "whether all large files (LFS) are here is unknown: {error}"
+            )),
+        }
     }
     let Some(work_tree) = &repository.work_tree else { return notes };
     let looking = Looking { git, repository, work_tree, mirror };

@@ -41,37 +41,41 @@ pub fn find(root: &Path, rules: &Rules) -> Result<Found, SourceError> {
     let top = open_root(&root).map_err(failed)?;
     let home = fstat(&top).map_err(|error| failed(error.into()))?.st_dev;
     let mut walk = Walk::new(top).map_err(failed)?;
-    let mut search =
-        Search { found: Found::default(), git_dirs: BTreeSet::new(), pointers: Vec::new() };
+    let mut search = Search::default();
+    if is_git_dir(&root) {
+        search.take(&root, &root);
+        return Ok(search.finish());
+    }
     rules.heed_markers(&mut walk);
-    let mut is_done = search.look(&root, &walk);
-    while !is_done {
-        let Some(step) = walk.advance() else { break };
-        let path = root.join(OsStr::from_bytes(walk.path()));
+    search.look(&root, &walk);
+    while let Some(step) = walk.advance() {
         if let Err(lost) = step {
             let path = root.join(OsStr::from_bytes(&lost.path));
             search.found.failed.push((path, lost.error));
             continue;
         }
+        let path = root.join(OsStr::from_bytes(walk.path()));
         let Ok(stat) = walk.stat() else { continue };
         if !FileType::from_raw_mode(stat.st_mode).is_dir()
             || path.file_name() == Some(OsStr::new(".git"))
             || rules.is_excluded(walk.path(), true)
             || !rules.is_entered(stat.st_dev, home)
-            || is_git_dir(&path) && search.take(&path, &path)
         {
             continue;
         }
+        if is_git_dir(&path) {
+            search.take(&path, &path);
+            continue;
+        }
         match walk.open_directory().and_then(|dir| rules.enter(&mut walk, dir)) {
-            Ok(()) => {
-                is_done = search.look(&path, &walk) && path == root;
-            }
+            Ok(()) => search.look(&path, &walk),
             Err(error) => search.found.failed.push((path, error)),
         }
     }
     Ok(search.finish())
 }
 
+#[derive(Default)]
 struct Search {
     found: Found,
     git_dirs: BTreeSet<PathBuf>,
@@ -80,22 +84,18 @@ struct Search {
 
 impl Search {
     /// Takes the repository at `path`, whose own folder is `git_dir`.
-    fn take(&mut self, path: &Path, git_dir: &Path) -> bool {
+    fn take(&mut self, path: &Path, git_dir: &Path) {
         self.found.repositories.push(path.into());
         self.git_dirs.insert(git_dir.into());
-        true
     }
 
-    /// Looks at the folder just entered. Whether it is a repository itself, and nothing else.
-    fn look(&mut self, path: &Path, walk: &Walk) -> bool {
-        if is_git_dir(path) {
-            return self.take(path, path);
-        }
+    /// Looks whether the folder just entered is a work tree.
+    fn look(&mut self, path: &Path, walk: &Walk) {
         if !walk.has(c".git") {
-            return false;
+            return;
         }
         let inside = path.join(".git");
-        let Ok(meta) = inside.symlink_metadata() else { return false };
+        let Ok(meta) = inside.symlink_metadata() else { return };
         if meta.is_dir() && is_git_dir(&inside) {
             self.take(path, &inside);
         } else if meta.is_file() {
@@ -104,7 +104,6 @@ impl Search {
                 Err(error) => self.found.failed.push((inside, error)),
             }
         }
-        false
     }
 
     fn finish(mut self) -> Found {

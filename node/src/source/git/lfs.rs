@@ -3,14 +3,19 @@
 //! An object's name is its SHA-256. It is checked when the object is read, which is once: rot is found while another
 //! clone may still have a good copy. One that fails is kept all the same and named.
 
+use super::mirror::Mirror;
 use super::repository::Repository;
-use crate::git::{Git, GitError};
+use crate::git::{Git, GitError, Input};
 use crate::source::{Content, Inode, Linked, Node, PreviousFile, Sink, SinkError};
 use data_encoding::HEXLOWER;
 use protocol::item::{Attribute, Meta, Stamp};
 use sha2::{Digest, Sha256};
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Longest pointer to a large file, in bytes.
+const POINTER_LEN_MAX: u64 = 1024;
 
 /// Zeros of a hole, to be hashed.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -43,6 +48,55 @@ pub(crate) fn name_of(path: &[u8]) -> Option<&[u8]> {
         && name.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
         && parts.next().is_none();
     (is_name && first == &name[..2] && second == &name[2..4]).then_some(name)
+}
+
+/// How many large files of `HEAD` are not in `store`: only pointers to them are in the repository. Zero where
+/// its `.gitattributes` do not speak of LFS.
+pub(super) fn absent(git: &Git, mirror: &Mirror<'_>, store: &Path) -> Result<u64, GitError> {
+    let mut command = mirror.command();
+    command.args(["cat-file", "blob", "HEAD:.gitattributes"]);
+    let answer = git.ask(&mut command, Input::Nothing)?;
+    if !String::from_utf8_lossy(&answer.stdout).contains("filter=lfs") {
+        return Ok(0);
+    }
+    let mut command = mirror.command();
+    command.args(["ls-tree", "-r", "-l", "-z", "HEAD"]);
+    let mut running = git.start(&mut command, Input::Nothing)?;
+    let mut small = Vec::new();
+    for entry in BufReader::new(&mut running).split(0) {
+        if let Some(oid) = small_blob(&String::from_utf8_lossy(&entry?)) {
+            small.extend_from_slice(oid.as_bytes());
+            small.push(b'\n');
+        }
+    }
+    running.check()?;
+    let mut command = mirror.command();
+    command.args(["cat-file", "--batch"]);
+    let mut running = git.start(&mut command, Input::Bytes(&small))?;
+    let mut absent = BTreeSet::new();
+    for line in BufReader::new(&mut running).split(b'\n') {
+        if let Some(name) = pointed_at(&line?)
+            && !store.join(&name[..2]).join(&name[2..4]).join(&name).is_file()
+        {
+            absent.insert(name);
+        }
+    }
+    running.check()?;
+    Ok(absent.len() as u64)
+}
+
+/// The object of a line of `git ls-tree -l` (`mode type oid size TAB path`), if a pointer can be in it.
+fn small_blob(line: &str) -> Option<&str> {
+    let mut parts = line.split_ascii_whitespace().skip(1);
+    let (kind, oid, size) = (parts.next()?, parts.next()?, parts.next()?);
+    (kind == "blob" && size.parse::<u64>().ok()? <= POINTER_LEN_MAX).then_some(oid)
+}
+
+/// The hash in a pointer's line that names it.
+fn pointed_at(line: &[u8]) -> Option<String> {
+    let name = line.strip_prefix(b"oid sha256:")?;
+    let is_hash = name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit);
+    is_hash.then(|| String::from_utf8_lossy(name).into_owned())
 }
 
 /// Passes files on and hashes what is read of them.

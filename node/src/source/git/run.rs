@@ -89,7 +89,8 @@ impl<'a> Run<'a> {
         for line in remarks.broken {
             self.fail("refs", line);
         }
-        let notes = dirty::notes(self.git, repository, &refs, &mirror);
+        let store = lfs::store(self.git, repository)?;
+        let notes = dirty::notes(self.git, repository, &refs, &mirror, &store);
         remarks.dangling.into_iter().chain(notes).for_each(|note| self.note(note));
 
         self.text("HEAD", &refs.head.encode())?;
@@ -111,7 +112,7 @@ impl<'a> Run<'a> {
             self.file(&repository.common_dir, &format!("info/{name}"))?;
         }
         self.file(&repository.git_dir, "info/sparse-checkout")?;
-        self.large_files()?;
+        self.large_files(store)?;
         self.texts(&kept.logs)?;
         self.modules()?;
         self.text("refs", &refs.encode_list())?;
@@ -285,8 +286,8 @@ impl<'a> Run<'a> {
     }
 
     /// The objects of Git LFS.
-    fn large_files(&mut self) -> Result<(), SourceError> {
-        let store = match lfs::store(self.git, self.repository)? {
+    fn large_files(&mut self, store: Store) -> Result<(), SourceError> {
+        let store = match store {
             Store::At(store) => store,
             Store::Unknown(setting) => {
                 self.note(format!(

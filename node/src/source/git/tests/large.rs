@@ -78,3 +78,22 @@ fn large_files_are_found_where_the_configuration_says() {
     let snapshot = back_up(&mut vault, &repo.path, None);
     assert!(snapshot.report.notes.iter().any(|note| note.contains("~/lfs")));
 }
+
+#[test]
+fn large_files_that_are_elsewhere_are_counted() {
+    let repo = Repo::new();
+    let store = repo.path.join(".git/lfs/objects");
+    let name = place(&store, b"here");
+    let pointer = |name: &str| {
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{name}\nsize 4\n")
+    };
+    repo.commit("here.bin", &pointer(&name[6..]));
+    repo.commit("there.bin", &pointer(&"ab".repeat(32)));
+    let is_told = || {
+        let notes = back_up(&mut Vault::default(), &repo.path, None).report.notes;
+        notes.iter().any(|note| note.starts_with("1 large files"))
+    };
+    assert!(!is_told(), "LFS is not spoken of");
+    repo.commit(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
+    assert!(is_told());
+}

@@ -99,3 +99,21 @@ fn a_submodule_that_keeps_its_repository_in_the_work_tree_is_named() {
     let notes = &snapshot.report.notes;
     assert!(notes.iter().any(|note| note.contains("--git-root")), "{notes:?}");
 }
+
+#[test]
+fn submodules_of_a_linked_work_tree_are_backed_up_with_it() {
+    let (main, lib) = (Repo::new(), Repo::new());
+    lib.commit("l", "lib");
+    main.git(&["submodule", "--quiet", "add", lib.path.to_str().unwrap(), "lib"]);
+    main.git(&["commit", "-q", "-m", "with lib"]);
+    let linked = main.beside("linked");
+    main.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
+    run_git(&linked, &["submodule", "--quiet", "update", "--init"]);
+    let mut vault = Vault::default();
+    let whole = back_up(&mut vault, &main.path, None);
+    let note = "submodules of the linked work tree linked";
+    assert!(whole.report.notes.iter().any(|n| n.contains(note)), "{:?}", whole.report.notes);
+    let alone = back_up(&mut vault, &linked, None);
+    assert!(alone.file(b"modules/lib/bundles/000001.bundle").is_some());
+    restore(&vault, &alone);
+}
