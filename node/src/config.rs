@@ -163,6 +163,9 @@ pub struct Profile {
     pub vault: Option<String>,
     /// Git repositories and folders: absolute, or below the home folder as `~/…`.
     pub sources: Vec<PathBuf>,
+    /// Folders of which every Git repository below is a source, named likewise.
+    #[serde(alias = "git-roots")]
+    pub git_root: Vec<PathBuf>,
     /// Words to find the snapshots by.
     #[serde(alias = "tags")]
     pub tag: Vec<String>,
@@ -188,16 +191,24 @@ impl Profile {
         if self.name.is_empty() {
             return Err("a [[backup]] has no name: add name = \"daily\"".into());
         }
-        if self.sources.is_empty() {
+        if self.sources.is_empty() && self.git_root.is_empty() {
             return Err(format!(
                 "[[backup]] {:?} has no sources: add sources = [\"~/src\"]",
+                self.name
+            ));
+        }
+        if self.as_directory && !self.git_root.is_empty() {
+            return Err(format!(
+                "[[backup]] {:?}: git-roots looks for Git repositories, and as-directory takes them as folders: \
+                 make two blocks of it",
                 self.name
             ));
         }
         for word in &self.tag {
             check_tag(word).map_err(|e| format!("[[backup]] {:?}: {e}", self.name))?;
         }
-        for source in self.sources.iter_mut().chain(&mut self.exclude_file) {
+        let roots = self.git_root.iter_mut();
+        for source in self.sources.iter_mut().chain(roots).chain(&mut self.exclude_file) {
             if let Ok(below) = source.strip_prefix("~") {
                 let user = user.ok_or("$HOME is not set, and a path begins with ~")?;
                 *source = user.join(below);
@@ -222,6 +233,7 @@ const EXAMPLE: &str = "
 # name = \"daily\"
 # vault = \"work\"
 # sources = [\"~/src\", \"/srv/git/project.git\"]
+# git-roots = [\"/srv/git\"]
 # tags = [\"daily\"]
 # exclude = [\"*.o\", \"/target/\"]
 ";
@@ -351,6 +363,9 @@ mod tests {
         assert!(one("sources = ['/a']").contains("no name"));
         assert!(one("name = 'a'").contains("no sources"));
         assert!(one("name = 'a'\nsources = ['src']").contains("begin it with / or ~/"));
+        assert!(one("name = 'a'\ngit-root = ['src']").contains("begin it with / or ~/"));
+        let both = one("name = 'a'\ngit-roots = ['/a']\nas-directory = true");
+        assert!(both.contains("two blocks"), "{both}");
         assert!(one("name = 'a'\nsources = ['/a']\ntags = ['a,b']").contains("no tag"));
         let twice = "name = 'a'\nsources = ['/a']\n[[backup]]\nname = 'a'\nsources = ['/b']";
         assert!(one(twice).contains("two [[backup]]"));

@@ -120,6 +120,7 @@ impl Git {
             .arg("--no-pager");
         for setting in [
             "safe.directory=*",
+            "advice.graftFileDeprecated=false",
             "core.hooksPath=/dev/null",
             "core.fsmonitor=false",
             "gc.auto=0",

@@ -178,8 +178,11 @@ pub struct BackupArgs {
     /// Git repositories, folders and files [default: those of the profiles in strewn.toml]
     #[arg(conflicts_with = "stdin")]
     pub source: Vec<PathBuf>,
+    /// Every Git repository below this folder, each as a snapshot of its own (repeatable)
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["stdin", "from_command", "as_directory"])]
+    pub git_root: Vec<PathBuf>,
     /// Only this profile of strewn.toml (repeatable) [default: all]
-    #[arg(long, value_name = "NAME", conflicts_with = "source")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["source", "git_root"])]
     pub profile: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -241,9 +244,14 @@ Of a folder everything is kept: hard links, holes, extended attributes, access c
 A folder with an entry `.nobackup` is always kept as an empty folder; so is a cache with --exclude-caches, and
 where another file system begins with --one-file-system.
 
+Of a Git repository references, all objects that they and the reflogs reach, the stash, LFS objects, hooks, settings
+and the repositories of submodules are kept; what is not committed is not, and is named. --git-root finds bare
+repositories and those with a work tree, and follows no links; --exclude says where not to look.
+
 What vanishes, cannot be read, or changes while it is read is named; the rest is saved, and the exit code is 3.
 
 Examples:
+  strewn backup --git-root /srv/git --exclude /archive/
   strewn backup ~/work --exclude '*.o' --exclude '/target/'
   pg_dumpall | strewn backup --stdin --name db.sql
   strewn backup --from-command --name db.sql -- pg_dump --format custom shop";
@@ -274,6 +282,9 @@ pub struct RestoreArgs {
     /// At the end read everything again from the disk, and compare it with the snapshot
     #[arg(long, conflicts_with = "dry_run")]
     pub verify: bool,
+    /// Of a Git repository, write plain bundles, with a README that says how to use them with Git alone
+    #[arg(long, conflicts_with_all = ["path", "overwrite", "dry_run", "verify"])]
+    pub as_bundle: bool,
 }
 
 /// What is not plain from the arguments of `restore`.

@@ -36,6 +36,7 @@ use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use crate::home::Home;
+use crate::restore::git::GitRestoreError;
 use crate::restore::tree::{Marker, Overwrite, TreeOptions, TreeWriter};
 use fill::Filling;
 use items::Items;
@@ -55,6 +56,8 @@ pub struct RestoreOptions {
     pub overwrite: Option<Overwrite>,
     /// Read everything again from the disk at the end.
     pub verify: bool,
+    /// Of a Git repository, write the plain bundles.
+    pub as_bundle: bool,
 }
 
 /// What was done.
@@ -133,6 +136,9 @@ impl Reader {
         if info.kind == SourceKind::Git {
             check_whole(options)?;
             return self.restore_repository(snapshot, target, options, progress).await;
+        }
+        if options.as_bundle {
+            return Err(GitRestoreError::NoRepository.into());
         }
         let tree = tree_options(snapshot, options);
         let (mut summary, kept) =

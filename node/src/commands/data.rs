@@ -1,5 +1,6 @@
 //! `backup`, `snapshots`, `restore`.
 
+use super::git_roots::GitRoots;
 use crate::cli::Exit;
 use crate::cli::args::{BackupArgs, RestoreArgs, RuleArgs};
 use crate::cli::error::CliError;
@@ -23,23 +24,25 @@ use std::time::Instant;
 /// Backs up.
 pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Exit, CliError> {
     let stream = stream(&args)?;
-    let rules = rules(&args.rules)?;
-    let sources = match &args.stream.name {
+    let rules = Arc::new(rules(&args.rules)?);
+    let roots = GitRoots::search(&args.git_root, &rules, output)?;
+    let mut sources = match &args.stream.name {
         Some(name) if stream.is_some() => vec![PathBuf::from(name)],
         _ => args.source,
     };
+    sources.extend(roots.repositories.iter().cloned());
     let vault = vault::choose(home, args.vault.vault.as_deref())?;
     let options = BackupOptions {
         tags: args.tag,
         force: args.force,
         allow_degraded: args.allow_degraded,
         as_directory: args.as_directory,
-        rules: Arc::new(rules),
+        rules,
         stream: stream.map(Arc::new),
     };
     let mut writer = Writer::open(home, vault, options.allow_degraded).await?;
-    let mut exit = Exit::Done;
-    let mut failed = 0;
+    let mut exit = roots.exit();
+    let mut failed = Vec::new();
     for source in &sources {
         let begin = Instant::now();
         let progress = Progress::start(output, "backing up");
@@ -48,10 +51,10 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
         let summary = match summary {
             Ok(summary) => summary,
             // One source that fails does not stop the others.
-            Err(error) if sources.len() > 1 => {
+            Err(error) if sources.len() > 1 || roots.is_asked() => {
                 let what = CliError::from(error).message();
                 output.item_error("backup", &source.display().to_string(), &what);
-                failed += 1;
+                failed.push(source);
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -86,8 +89,9 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
             );
         }
     }
-    if failed > 0 {
-        let all = sources.len();
+    roots.sum_up(&failed, output);
+    if !failed.is_empty() {
+        let (failed, all) = (failed.len(), sources.len());
         return Err(CliError::new(format!("{failed} of {all} sources could not be backed up"))
             .next("the messages above say why; the others are saved"));
     }
@@ -190,8 +194,12 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
         let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
         bytes.strip_suffix(b"/").unwrap_or(bytes).to_vec()
     });
-    let options =
-        RestoreOptions { paths: paths.collect(), overwrite: args.overwrite, verify: args.verify };
+    let options = RestoreOptions {
+        paths: paths.collect(),
+        overwrite: args.overwrite,
+        verify: args.verify,
+        as_bundle: args.as_bundle,
+    };
     let progress = Progress::start(output, if args.dry_run { "looking" } else { "restoring" });
     let summary = if args.dry_run {
         let mut tell = |step: Step<'_>| show(step, output);

@@ -10,7 +10,8 @@ use crate::home::Home;
 
 /// Backs up what is named, or else what the profiles name.
 pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Exit, CliError> {
-    if !args.source.is_empty() || args.stream.stdin || args.stream.from_command {
+    let is_told = !args.source.is_empty() || !args.git_root.is_empty();
+    if is_told || args.stream.stdin || args.stream.from_command {
         return data::backup(home, args, output).await;
     }
     let profiles = choose(home, Config::load(home)?.backup, &args)?;
@@ -82,6 +83,7 @@ fn arguments(profile: Profile, given: &BackupArgs) -> BackupArgs {
     };
     BackupArgs {
         source: profile.sources,
+        git_root: profile.git_root,
         vault: VaultArg { vault: profile.vault.or_else(|| given.vault.vault.clone()) },
         tag: profile.tag.into_iter().chain(given.tag.iter().cloned()).collect(),
         as_directory: profile.as_directory || given.as_directory,

@@ -7,7 +7,7 @@ use super::{Action, Reader, RestoreOptions, RestoreSummary, Step};
 use crate::cli::progress::Counters;
 use crate::client::ledger::Logged;
 use crate::client::{ClientError, Result};
-use crate::restore::git::{GitRestoreError, GitRestored, assemble};
+use crate::restore::git::{GitRestoreError, GitRestored, assemble, export};
 use crate::restore::tree::{Marker, Overwrite, TreeError, TreeOptions};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -88,7 +88,8 @@ impl Reader {
         let items = staging.path.join(ITEMS);
         let tree = tree_options(snapshot);
         let (mut summary, _) = self.restore_tree(snapshot, &items, &tree, &[], progress).await?;
-        let assembled = tokio::task::block_in_place(|| assemble(&items, target));
+        let make = if options.as_bundle { export } else { assemble };
+        let assembled = tokio::task::block_in_place(|| make(&items, target));
         staging.remove()?;
         let restored: GitRestored = assembled?;
         summary.refs = Some(restored.refs);

@@ -1,7 +1,6 @@
 use super::*;
 use crate::source::testing::{Repo, Vault, run_git};
 use crate::source::{Source, detect};
-use proptest::prelude::*;
 
 /// The items of a small repository in a folder, and where it should go.
 struct Staged {
@@ -148,39 +147,4 @@ fn odd_old_objects_are_noted_and_restored() {
     vault.restore(&snapshot, &repo.beside("items"));
     let restored = assemble(&repo.beside("items"), &repo.beside("target")).unwrap();
     assert!(restored.notes.iter().any(|note| note.contains(&odd)), "{:?}", restored.notes);
-}
-
-#[test]
-fn differences_are_told_in_words() {
-    let r = |name: &str, id: &str| Ref { oid: id.into(), name: name.into(), symbolic: None };
-    let wanted = [r("refs/a", "1"), r("refs/b", "2"), r("refs/c", "3")];
-    let found = [r("refs/b", "4"), r("refs/c", "3"), r("refs/d", "5")];
-    let told: Vec<String> = differences(&wanted, &found).collect();
-    assert_eq!(told, ["refs/a is missing", "refs/b is 4, not 2", "refs/d is not in the snapshot"]);
-}
-
-fn header(bytes: &[u8]) -> std::result::Result<u64, String> {
-    let mut file = tempfile::tempfile().unwrap();
-    io::Write::write_all(&mut file, bytes).unwrap();
-    file.rewind().unwrap();
-    skip_header(&mut file, "sha1")
-}
-
-#[test]
-fn bundle_headers_are_read_as_documented() {
-    assert_eq!(header(b"# v2 git bundle\n-00 words\n00 refs/a\n\nPACK"), Ok(37));
-    assert_eq!(header(b"# v3 git bundle\n@object-format=sha1\n\nPACK"), Ok(37));
-    assert!(header(b"# v3 git bundle\n@filter=blob:none\n\nPACK").unwrap_err().contains("filter"));
-    assert!(header(b"# v3 git bundle\n@object-format=sha256\n\n").unwrap_err().contains("sha256"));
-    assert!(header(b"# v4 git bundle\n\n").is_err());
-    assert!(header(b"# v2 git bundle\n00 refs/a").is_err());
-    assert!(header(&vec![b'#'; 100_000]).is_err());
-}
-
-proptest! {
-    #[test]
-    fn hostile_headers_never_panic(bytes: Vec<u8>) {
-        let _ = header(&bytes);
-        let _ = header(&[b"# v3 git bundle\n".as_slice(), &bytes].concat());
-    }
 }

@@ -6,7 +6,7 @@
 use super::refs::{Head, Refs};
 use crate::git::{Git, GitError, Input, Running};
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,12 +20,7 @@ pub(super) struct Mirror<'a> {
 
 impl<'a> Mirror<'a> {
     /// Borrows the objects in the directory `objects`.
-    pub(super) fn new(
-        git: &'a Git,
-        objects: &Path,
-        object_format: &str,
-        refs: &Refs,
-    ) -> Result<Self, GitError> {
+    pub(super) fn new(git: &'a Git, objects: &Path, object_format: &str) -> Result<Self, GitError> {
         let dir = git.scratch().join("mirror");
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
@@ -37,10 +32,20 @@ impl<'a> Mirror<'a> {
         git.run(&mut init, Input::Nothing)?;
         std::fs::create_dir_all(dir.join("objects/info"))?;
         std::fs::write(dir.join("objects/info/alternates"), alternates_line(objects))?;
-        let (packed, wanted) = name(refs);
-        std::fs::write(dir.join("packed-refs"), packed)?;
-        std::fs::write(dir.join("HEAD"), refs.head.encode())?;
-        Ok(Self { git, dir, wanted })
+        Ok(Self { git, dir, wanted: Vec::new() })
+    }
+
+    /// Gives it the captured references, and names for the objects in `further`.
+    pub(super) fn point(
+        &mut self,
+        refs: &Refs,
+        further: &BTreeSet<String>,
+    ) -> Result<(), GitError> {
+        let (packed, wanted) = name(refs, further);
+        std::fs::write(self.dir.join("packed-refs"), packed)?;
+        std::fs::write(self.dir.join("HEAD"), refs.head.encode())?;
+        self.wanted = wanted;
+        Ok(())
     }
 
     /// Git in this repository.
@@ -61,6 +66,25 @@ impl<'a> Mirror<'a> {
             .filter(|(_, kind)| *kind != "missing")
             .map(|(oid, _)| oid.to_owned())
             .collect())
+    }
+
+    /// Those of `oids` that nothing in `known` reaches. Everything that they reach must be there.
+    pub(super) fn beyond(
+        &self,
+        oids: &BTreeSet<String>,
+        known: &BTreeSet<&str>,
+    ) -> Result<BTreeSet<String>, GitError> {
+        let mut asked: String = oids.iter().flat_map(|oid| [oid.as_str(), "\n"]).collect();
+        asked.extend(known.iter().flat_map(|oid| ["^", oid, "\n"]));
+        let mut command = self.command();
+        command.args(["rev-list", "--objects", "--no-object-names", "--stdin"]);
+        let mut running = self.git.start(&mut command, Input::Bytes(asked.as_bytes()))?;
+        let mut beyond = BTreeSet::new();
+        for line in BufReader::new(&mut running).lines() {
+            beyond.extend(oids.get(&line?).cloned());
+        }
+        running.check()?;
+        Ok(beyond)
     }
 
     /// Whether the captured references reach anything that `known` does not.
@@ -136,7 +160,10 @@ impl Read for BundleStream {
 /// `git bundle` silently leaves out a name that could mean two references, as `refs/heads/a` does
 /// where `refs/heads/refs/heads/a` exists; such get a name of ours. The bundle's names are for people
 /// who open it without Strewn, the truth is the item `refs`.
-fn name(refs: &Refs) -> (Vec<u8>, Vec<u8>) {
+///
+/// The objects in `further` have no name at all, nor has a detached `HEAD` one that `git fetch` takes: they get
+/// such names too.
+fn name(refs: &Refs, further: &BTreeSet<String>) -> (Vec<u8>, Vec<u8>) {
     let names: BTreeSet<&[u8]> = refs.list.iter().map(|r| r.name.as_slice()).collect();
     let mut prefix = b"refs/strewn".to_vec();
     while names.iter().any(|name| name.windows(prefix.len()).any(|part| part == prefix)) {
@@ -156,11 +183,18 @@ fn name(refs: &Refs) -> (Vec<u8>, Vec<u8>) {
                 wanted.push(b"HEAD".to_vec());
             }
         }
-        Head::Detached(_) if !is_ambiguous(b"HEAD", &names) => wanted.push(b"HEAD".to_vec()),
         Head::Detached(oid) => {
             named.push((alias(0), oid));
             wanted.push(alias(0));
+            if !is_ambiguous(b"HEAD", &names) {
+                wanted.push(b"HEAD".to_vec());
+            }
         }
+    }
+    for (i, oid) in further.iter().enumerate() {
+        let name = alias(refs.list.len() + 1 + i);
+        wanted.push(name.clone());
+        named.push((name, oid));
     }
     named.sort_unstable();
     let mut packed = b"# pack-refs with: sorted \n".to_vec();

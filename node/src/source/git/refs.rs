@@ -4,7 +4,7 @@
 
 use crate::git::{Git, GitError, Input, unexpected};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::process::Command;
 
 /// What a repository points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +42,13 @@ pub(crate) struct Remarks {
 }
 
 impl Refs {
-    /// Reads them from the repository at `git_dir`.
-    pub(crate) fn capture(git: &Git, git_dir: &Path) -> Result<(Self, Remarks), GitError> {
-        let head = capture_head(git, git_dir)?;
-        let mut command = git.at(git_dir);
+    /// Reads them from the repository that the commands of `at` are run in.
+    pub(crate) fn capture(
+        git: &Git,
+        at: impl Fn() -> Command,
+    ) -> Result<(Self, Remarks), GitError> {
+        let head = capture_head(git, &at)?;
+        let mut command = at();
         command.args(["for-each-ref", "--format=%(objectname) %(symref) %(refname)"]);
         let answer = git.run(&mut command, Input::Nothing)?;
         let mut list = Vec::new();
@@ -72,6 +75,20 @@ impl Refs {
             Head::Symbolic(_) => None,
         };
         self.list.iter().map(|r| r.oid.as_str()).chain(detached).collect()
+    }
+
+    /// Where `HEAD` is, unless its branch is yet to be born.
+    pub(crate) fn tip(&self) -> Option<&str> {
+        match &self.head {
+            Head::Detached(oid) => Some(oid),
+            Head::Symbolic(target) => self.oid_of(target),
+        }
+    }
+
+    /// Where the reference of this name is.
+    pub(crate) fn oid_of(&self, name: &[u8]) -> Option<&str> {
+        let at = self.list.binary_search_by(|r| r.name.as_slice().cmp(name)).ok()?;
+        Some(&self.list[at].oid)
     }
 
     /// The item `refs`: `oid SP name LF`, sorted by name.
@@ -137,14 +154,14 @@ pub(crate) fn decode_list(list: &[u8], symbolic: &[u8]) -> Option<Vec<Ref>> {
     Some(refs)
 }
 
-fn capture_head(git: &Git, git_dir: &Path) -> Result<Head, GitError> {
-    let mut command = git.at(git_dir);
+fn capture_head(git: &Git, at: impl Fn() -> Command) -> Result<Head, GitError> {
+    let mut command = at();
     let answer = git.ask(command.args(["symbolic-ref", "-q", "HEAD"]), Input::Nothing)?;
     if answer.code == Some(0) {
         let target = answer.stdout.strip_suffix(b"\n").unwrap_or(&answer.stdout);
         return Ok(Head::Symbolic(target.to_vec()));
     }
-    let mut command = git.at(git_dir);
+    let mut command = at();
     let answer = git.run(command.args(["rev-parse", "--verify", "HEAD"]), Input::Nothing)?;
     let id = answer.stdout.strip_suffix(b"\n").and_then(oid);
     id.map(Head::Detached).ok_or_else(|| unexpected("rev-parse", &answer.stdout))
@@ -188,7 +205,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// An object id: 40 or 64 lower-case hex digits.
-fn oid(text: &[u8]) -> Option<String> {
+pub(crate) fn oid(text: &[u8]) -> Option<String> {
     let hex = text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     if !hex || !matches!(text.len(), 40 | 64) {
         return None;

@@ -1,0 +1,156 @@
+//! One repository: where its parts lie, and whether it is whole enough to be backed up.
+
+use super::chain::{Form, is_object_format};
+use crate::git::{Git, GitError, Input, unexpected};
+use crate::source::{SourceError, canonical};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A repository, or that of a submodule.
+#[derive(Debug)]
+pub(super) struct Repository {
+    /// What was named.
+    pub(super) root: PathBuf,
+    /// Has `HEAD`; of a linked work tree its own.
+    pub(super) git_dir: PathBuf,
+    /// Has the references, objects and configuration.
+    pub(super) common_dir: PathBuf,
+    /// The files, where they are known.
+    pub(super) work_tree: Option<PathBuf>,
+    pub(super) form: Form,
+    pub(super) object_format: String,
+}
+
+pub(super) fn is_git_dir(path: &Path) -> bool {
+    path.join("HEAD").symlink_metadata().is_ok()
+        && path.join("objects").is_dir()
+        && path.join("refs").symlink_metadata().is_ok()
+}
+
+impl Repository {
+    /// The repository whose root is `path`.
+    pub(super) fn open(git: &Git, path: &Path) -> Result<Self, SourceError> {
+        let root = canonical(path)?;
+        let inside = root.join(".git");
+        let named = if inside.exists() { &inside } else { &root };
+        let ask = |args: &[&str]| answer(git, git.at(named), args);
+        let git_dir = directory(ask(&["--absolute-git-dir"])?);
+        let common_dir = directory(ask(&["--path-format=absolute", "--git-common-dir"])?);
+        let is_bare = ask(&["--is-bare-repository"])? == b"true";
+        let work_tree = inside.exists().then(|| root.clone());
+        let form = if is_bare && work_tree.is_none() { Form::Bare } else { Form::WorkTree };
+        let object_format = String::new();
+        Self { root, git_dir, common_dir, work_tree, form, object_format }.checked(git)
+    }
+
+    /// The repository of a submodule.
+    pub(super) fn open_module(git: &Git, git_dir: PathBuf) -> Result<Self, SourceError> {
+        let mut module = Self {
+            root: git_dir.clone(),
+            common_dir: git_dir.clone(),
+            git_dir,
+            work_tree: None,
+            form: Form::Module,
+            object_format: String::new(),
+        }
+        .checked(git)?;
+        let work_tree = module.setting(git, "core.worktree")?.map(|path| module.below(&path));
+        module.work_tree = work_tree.and_then(|path| path.canonicalize().ok());
+        Ok(module)
+    }
+
+    /// Git in it.
+    pub(super) fn command(&self, git: &Git) -> Command {
+        let mut command = git.at(&self.git_dir);
+        if self.form == Form::Module {
+            // Git fails where the work tree that the configuration names is not there.
+            command.env("GIT_WORK_TREE", git.scratch());
+        }
+        command
+    }
+
+    /// A setting, if there is one.
+    pub(super) fn setting(&self, git: &Git, key: &str) -> Result<Option<Vec<u8>>, GitError> {
+        let mut command = self.command(git);
+        let answer = git.ask(command.args(["config", "--get", key]), Input::Nothing)?;
+        let value = answer.stdout.strip_suffix(b"\n").unwrap_or(&answer.stdout).to_vec();
+        Ok((answer.code == Some(0)).then_some(value))
+    }
+
+    /// A path that git takes relative to the repository.
+    pub(super) fn below(&self, path: &[u8]) -> PathBuf {
+        self.common_dir.join(OsStr::from_bytes(path))
+    }
+
+    /// Whether it is a work tree of another repository.
+    pub(super) fn is_linked(&self) -> bool {
+        self.git_dir != self.common_dir
+    }
+
+    /// Whether its references lie in tables, not in files.
+    pub(super) fn has_tables(&self) -> bool {
+        self.common_dir.join("reftable").is_dir()
+    }
+
+    fn checked(mut self, git: &Git) -> Result<Self, SourceError> {
+        if answer(git, self.command(git), &["--is-shallow-repository"])? == b"true" {
+            return Err(SourceError::Shallow(self.root));
+        }
+        let name = answer(git, self.command(git), &["--show-object-format"])?;
+        self.object_format = String::from_utf8(name)
+            .ok()
+            .filter(|name| is_object_format(name))
+            .ok_or_else(|| unexpected("rev-parse", b"an unknown object format"))?;
+        self.check_complete(git)?;
+        Ok(self)
+    }
+
+    /// Refuses a repository that leaves objects with a remote.
+    fn check_complete(&self, git: &Git) -> Result<(), SourceError> {
+        let mut command = self.command(git);
+        command.args([
+            "config",
+            "-z",
+            "--get-regexp",
+            r"^(remote\..*\.promisor|extensions\.partialclone)$",
+        ]);
+        let answer = git.ask(&mut command, Input::Nothing)?;
+        for entry in answer.stdout.split(|c| *c == 0).filter(|entry| !entry.is_empty()) {
+            let entry = String::from_utf8_lossy(entry);
+            let (key, value) = entry.split_once('\n').unwrap_or((&entry, "true"));
+            let remote = key.strip_prefix("remote.").and_then(|key| key.strip_suffix(".promisor"));
+            let off =
+                ["false", "no", "off", "0", ""].contains(&value.to_ascii_lowercase().as_str());
+            let remote = match remote {
+                Some(_) if off => continue,
+                Some(remote) => remote,
+                None => value,
+            };
+            return Err(SourceError::Partial { path: self.root.clone(), remote: remote.into() });
+        }
+        Ok(())
+    }
+
+    /// What it means that git could not read the captured objects.
+    pub(super) fn failed(&self, error: GitError) -> SourceError {
+        match error {
+            GitError::Failed { message, .. } => {
+                SourceError::Missing { path: self.root.clone(), message }
+            }
+            other => SourceError::Git(other),
+        }
+    }
+}
+
+/// What `git rev-parse` says.
+fn answer(git: &Git, mut command: Command, args: &[&str]) -> Result<Vec<u8>, GitError> {
+    let mut answer = git.run(command.arg("rev-parse").args(args), Input::Nothing)?.stdout;
+    answer.pop();
+    Ok(answer)
+}
+
+fn directory(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(&bytes))
+}
