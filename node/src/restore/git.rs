@@ -100,8 +100,9 @@ pub enum GitRestoreError {
 type Result<T> = std::result::Result<T, GitRestoreError>;
 
 /// Makes the repository whose items lie in `staging` at `target`, which must not exist or be empty. It is put together
-/// beside `staging`, which must be on the same file system.
-pub fn assemble(staging: &Path, target: &Path) -> Result<GitRestored> {
+/// beside `staging`, which must be on the same file system. Every object gets its name from its bytes, and every link between
+/// objects is followed; `in_full` has Git look at every object a second time, and at its form.
+pub fn assemble(staging: &Path, target: &Path, in_full: bool) -> Result<GitRestored> {
     let git = Git::find()?;
     let at_target = |error| GitRestoreError::Target { path: target.into(), error };
     let target = free(target)?;
@@ -111,7 +112,7 @@ pub fn assemble(staging: &Path, target: &Path) -> Result<GitRestored> {
         .tempdir_in(staging.parent().unwrap_or(parent))
         .map_err(at_target)?;
     let root = beside.path().join("repository");
-    let restored = Assembly::read(&git, Items::all(staging), &root)?.run()?;
+    let restored = Assembly::read(&git, Items::all(staging), &root)?.run(in_full)?;
     // To the disk first: after a power cut the name must not stand for half a repository.
     let folder = File::open(beside.path()).map_err(at_target)?;
     rustix::fs::syncfs(&folder).map_err(|error| at_target(error.into()))?;

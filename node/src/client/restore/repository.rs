@@ -88,8 +88,13 @@ impl Reader {
         let items = staging.path.join(ITEMS);
         let tree = tree_options(snapshot);
         let (mut summary, _) = self.restore_tree(snapshot, &items, &tree, &[], progress).await?;
-        let make = if options.as_bundle { export } else { assemble };
-        let assembled = tokio::task::block_in_place(|| make(&items, target));
+        let assembled = tokio::task::block_in_place(|| {
+            if options.as_bundle {
+                export(&items, target)
+            } else {
+                assemble(&items, target, options.verify)
+            }
+        });
         staging.remove()?;
         let restored: GitRestored = assembled?;
         summary.refs = Some(restored.refs);

@@ -36,7 +36,8 @@ impl<'a> Assembly<'a> {
         Ok(Self { git, items, root, git_dir, description, refs, notes: Vec::new() })
     }
 
-    pub(super) fn run(mut self) -> Result<GitRestored> {
+    /// Makes it, and checks it: in full, or the links between objects.
+    pub(super) fn run(mut self, in_full: bool) -> Result<GitRestored> {
         self.init()?;
         for (i, bundle) in self.description.bundles.iter().enumerate() {
             let pack = self.items.bundle(i, bundle, &self.description.object_format)?;
@@ -47,7 +48,7 @@ impl<'a> Assembly<'a> {
         self.write_refs()?;
         self.copy_logs()?;
         self.link_work_trees()?;
-        self.check_objects()?;
+        self.check_objects(in_full)?;
         self.check_refs()?;
         if self.description.form == Form::WorkTree {
             self.check_out()?;
@@ -64,17 +65,17 @@ impl<'a> Assembly<'a> {
             head: String::from_utf8_lossy(&self.refs.head.encode()).trim().to_owned(),
             notes: std::mem::take(&mut self.notes),
         };
-        self.modules(&mut restored)?;
+        self.modules(&mut restored, in_full)?;
         Ok(restored)
     }
 
     /// The repositories of submodules. Their files are for `git submodule` to check out.
-    fn modules(&self, restored: &mut GitRestored) -> Result<()> {
+    fn modules(&self, restored: &mut GitRestored, in_full: bool) -> Result<()> {
         let modules = self.items.modules()?;
         for (path, items) in &modules {
             let root = self.git_dir.join("modules").join(path);
             make_above(&root)?;
-            let module = Assembly::read(self.git, items.clone(), &root)?.run()?;
+            let module = Assembly::read(self.git, items.clone(), &root)?.run(in_full)?;
             restored.refs += module.refs;
             restored.bundles += module.bundles;
             let notes = module.notes.into_iter();
@@ -148,11 +149,14 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Every object and every link between them. What git finds odd in the form of an object was so
-    /// in the source too (the hash says so) and is noted; anything else is damage.
-    fn check_objects(&mut self) -> Result<()> {
+    /// Every link between objects, and in full every object once more: its name was computed from its bytes when it was
+    /// unpacked. What git finds odd in the form of an object was so in the source too (the hash says so) and is
+    /// noted; anything else is damage.
+    fn check_objects(&mut self, in_full: bool) -> Result<()> {
         let mut command = self.git.at(&self.git_dir);
-        command.args(["fsck", "--strict", "--full", "--no-dangling", "--no-progress"]);
+        command.args(["fsck", "--no-dangling", "--no-progress"]);
+        let how: &[&str] = if in_full { &["--strict", "--full"] } else { &["--connectivity-only"] };
+        command.args(how);
         let answer = self.git.ask(&mut command, Input::Nothing)?;
         let said = String::from_utf8_lossy(&answer.stdout);
         let mut odd = 0;

@@ -31,7 +31,7 @@ impl Staged {
 
     /// Assembles, which must fail and leave nothing.
     fn refusal(&self) -> GitRestoreError {
-        let error = assemble(&self.items, &self.target).unwrap_err();
+        let error = assemble(&self.items, &self.target, true).unwrap_err();
         assert!(!self.target.exists());
         if let Ok(mut left) = fs::read_dir(self.target.parent().unwrap()) {
             assert!(left.next().is_none());
@@ -104,10 +104,10 @@ fn a_target_in_use_is_left_alone() {
     let staged = staged();
     fs::create_dir_all(&staged.target).unwrap();
     fs::write(staged.target.join("precious"), "1").unwrap();
-    let refused = assemble(&staged.items, &staged.target);
+    let refused = assemble(&staged.items, &staged.target, true);
     assert!(matches!(refused, Err(GitRestoreError::Exists(_))));
     fs::remove_file(staged.target.join("precious")).unwrap();
-    assemble(&staged.items, &staged.target).unwrap();
+    assemble(&staged.items, &staged.target, true).unwrap();
     assert_eq!(run_git(&staged.target, &["log", "--oneline", "--format=%s"]), "b\na");
 }
 
@@ -119,7 +119,7 @@ fn a_configuration_that_points_elsewhere_is_put_right() {
     staged.edit("config", |text| {
         format!("{text}\n[core]\n\tworktree = {}\n\tbare = true\n", elsewhere.display())
     });
-    let restored = assemble(&staged.items, &staged.target).unwrap();
+    let restored = assemble(&staged.items, &staged.target, true).unwrap();
     assert_eq!(restored.notes.len(), 1);
     assert_eq!(run_git(&staged.target, &["rev-parse", "--is-inside-work-tree"]), "true");
     assert_eq!(run_git(&staged.target, &["status", "--porcelain"]), "");
@@ -145,6 +145,6 @@ fn odd_old_objects_are_noted_and_restored() {
     let mut vault = Vault::default();
     let snapshot = vault.back_up(&mut *detect(&repo.path, false).unwrap(), None);
     vault.restore(&snapshot, &repo.beside("items"));
-    let restored = assemble(&repo.beside("items"), &repo.beside("target")).unwrap();
+    let restored = assemble(&repo.beside("items"), &repo.beside("target"), true).unwrap();
     assert!(restored.notes.iter().any(|note| note.contains(&odd)), "{:?}", restored.notes);
 }

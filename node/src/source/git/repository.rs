@@ -8,6 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What a repository is asked at once: starting Git takes longer than its answer.
+const ABOUT: [&str; 3] =
+    ["--is-bare-repository", "--is-shallow-repository", "--show-object-format"];
+
 /// A repository, or that of a submodule.
 #[derive(Debug)]
 pub(super) struct Repository {
@@ -38,24 +42,26 @@ impl Repository {
         let ask = |args: &[&str]| answer(git, git.at(named), args);
         let git_dir = directory(ask(&["--absolute-git-dir"])?);
         let common_dir = directory(ask(&["--path-format=absolute", "--git-common-dir"])?);
-        let is_bare = ask(&["--is-bare-repository"])? == b"true";
+        let about = ask(&ABOUT)?;
+        let is_bare = about.starts_with(b"true\n");
         let work_tree = inside.exists().then(|| root.clone());
         let form = if is_bare && work_tree.is_none() { Form::Bare } else { Form::WorkTree };
         let object_format = String::new();
-        Self { root, git_dir, common_dir, work_tree, form, object_format }.checked(git)
+        Self { root, git_dir, common_dir, work_tree, form, object_format }.checked(git, &about)
     }
 
     /// The repository of a submodule.
     pub(super) fn open_module(git: &Git, git_dir: PathBuf) -> Result<Self, SourceError> {
-        let mut module = Self {
+        let module = Self {
             root: git_dir.clone(),
             common_dir: git_dir.clone(),
             git_dir,
             work_tree: None,
             form: Form::Module,
             object_format: String::new(),
-        }
-        .checked(git)?;
+        };
+        let about = answer(git, module.command(git), &ABOUT)?;
+        let mut module = module.checked(git, &about)?;
         let work_tree = module.setting(git, "core.worktree")?.map(|path| module.below(&path));
         module.work_tree = work_tree.and_then(|path| path.canonicalize().ok());
         Ok(module)
@@ -94,12 +100,16 @@ impl Repository {
         self.common_dir.join("reftable").is_dir()
     }
 
-    fn checked(mut self, git: &Git) -> Result<Self, SourceError> {
-        if answer(git, self.command(git), &["--is-shallow-repository"])? == b"true" {
+    /// With what Git says to [`ABOUT`].
+    fn checked(mut self, git: &Git, about: &[u8]) -> Result<Self, SourceError> {
+        let lines: Vec<&[u8]> = about.split(|c| *c == b'\n').collect();
+        let [_, is_shallow, name] = lines[..] else {
+            return Err(unexpected("rev-parse", about).into());
+        };
+        if is_shallow == b"true" {
             return Err(SourceError::Shallow(self.root));
         }
-        let name = answer(git, self.command(git), &["--show-object-format"])?;
-        self.object_format = String::from_utf8(name)
+        self.object_format = String::from_utf8(name.to_vec())
             .ok()
             .filter(|name| is_object_format(name))
             .ok_or_else(|| unexpected("rev-parse", b"an unknown object format"))?;

@@ -41,7 +41,7 @@ fn restore(vault: &Vault, snapshot: &Snapshot) -> (tempfile::TempDir, PathBuf, G
     let dir = tempfile::tempdir().unwrap();
     vault.restore(snapshot, &dir.path().join("items"));
     let target = dir.path().join("restored");
-    let restored = assemble(&dir.path().join("items"), &target).unwrap();
+    let restored = assemble(&dir.path().join("items"), &target, true).unwrap();
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "only the items and the repository: {left:?}");
     (dir, target, restored)
