@@ -25,7 +25,8 @@ mod membership;
 mod tests;
 
 pub use facts::{
-    Facts, FactsError, Held, MemoryFacts, Rows, Table, Usage, Write, rows_of, usage_row,
+    Facts, FactsError, Held, MemoryFacts, Rows, Table, Usage, Write, held_key, is_first_record,
+    rows_of, usage_row,
 };
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
