@@ -381,6 +381,11 @@ impl World {
             Output::Reply { lane, response, close } => {
                 self.answer(end, lane, &response, Vec::new(), close);
             }
+            Output::Look { lane, shard, len } => {
+                let bytes = self.hosts[node].disk.shard(shard);
+                let whole = bytes.is_some_and(|bytes| bytes.len() == len as usize);
+                self.tell(node, Input::Looked { lane, whole });
+            }
             Output::Receive { lane, .. } => {
                 let Fate::Arrives(takes) = self.network.fate(&mut self.random) else {
                     if let Some(exchange) = self.network.exchange(lane) {

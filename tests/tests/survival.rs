@@ -193,8 +193,8 @@ fn what_holds_the_data_cannot_read_it() {
     let _ = mesh.backup(&source).summary();
     let mut held = 0;
     for node in &mesh.nodes {
-        let state = fs::read(node.home.join("node/state.redb")).unwrap();
-        for bytes in node.shard_files().iter().map(|file| fs::read(file).unwrap()).chain([state]) {
+        let rows = ["state.redb", "journal"].map(|name| node.home.join("node").join(name));
+        for bytes in node.shard_files().iter().chain(&rows).map(|file| fs::read(file).unwrap()) {
             held += bytes.len();
             for known in [&secret[..30], b"a name that tells"] {
                 assert!(!bytes.windows(known.len()).any(|window| window == known));

@@ -215,6 +215,13 @@ impl Machine {
             Output::Reply { lane, response, close } => {
                 self.order(lane, Order::Reply { response, close });
             }
+            Output::Look { lane, shard, len } => {
+                let shared = Arc::clone(&self.shared);
+                self.runtime.spawn_blocking(move || {
+                    let whole = shared.store.is_whole(shard, len);
+                    shared.tell(Event::Input(Input::Looked { lane, whole }));
+                });
+            }
             Output::Receive { lane, len, .. } => self.order(lane, Order::Receive { len }),
             Output::Discard { lane, len, response } => {
                 self.order(lane, Order::Discard { len, response });

@@ -10,6 +10,7 @@ use protocol::time::Period;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::block_in_place;
 
 /// Bytes that are read and forgotten at once.
 const PIECE: usize = 256 << 10;
@@ -144,7 +145,8 @@ impl Serving {
     }
 
     async fn receive(&mut self, len: u32) -> Result<(), LaneError> {
-        let mut incoming = self.shared.store.begin(len);
+        // A disk that is slow holds up this lane and no other.
+        let mut incoming = block_in_place(|| self.shared.store.begin(len));
         let mut left = len;
         while left > 0
             && let Ok(file) = &mut incoming
@@ -153,7 +155,7 @@ impl Serving {
             let count = room.len();
             self.lane.recv_exact(room).await?;
             left -= count as u32;
-            if let Err(error) = file.take(count) {
+            if let Err(error) = block_in_place(|| file.take(count)) {
                 incoming = Err(error);
             }
         }
@@ -182,7 +184,8 @@ impl Serving {
         let Ok(_turn) = tokio::time::timeout(TURN, self.lane.upload_turn()).await else {
             return self.respond(Response::Busy { retry_after: Period::seconds(2) }).await;
         };
-        let opened = self.shared.store.shard(shard).and_then(|reader| reader.bytes(offset, len));
+        let store = &self.shared.store;
+        let opened = block_in_place(|| store.shard(shard)?.bytes(offset, len));
         let first = match opened {
             Ok(bytes) => advance(bytes).await,
             Err(error) => Err(error),

@@ -15,6 +15,7 @@
 //! ```
 
 use super::StoreError;
+use super::steps::Steps;
 use crate::direct::{BLOCK, Blocks, prefer_direct, read_blocks, write_blocks};
 use protocol::id::ShardId;
 use std::fs::{self, File, OpenOptions};
@@ -45,7 +46,7 @@ fn header(shard: ShardId, len: u32) -> [u8; HEADER_LEN] {
     header
 }
 
-/// A shard that is arriving. Dropped before it is committed, it leaves nothing.
+/// A shard that is arriving. Dropped before it has its place, it leaves nothing.
 #[derive(Debug)]
 pub struct Incoming {
     path: PathBuf,
@@ -60,7 +61,6 @@ pub struct Incoming {
     filled: usize,
     /// The file's first block, which waits for the header, once the buffer has moved on.
     first: Option<Blocks>,
-    kept: bool,
 }
 
 impl Incoming {
@@ -82,7 +82,6 @@ impl Incoming {
             at: 0,
             filled: HEADER_LEN,
             first: None,
-            kept: false,
         };
         // A full disk is known before the bytes have crossed the network. File systems that cannot
         // reserve space say so, and the write will tell.
@@ -176,20 +175,16 @@ impl Incoming {
     }
 
     /// Syncs the file and gives it its place.
-    pub(super) fn settle(&mut self, to: &Path) -> Result<(), StoreError> {
-        self.file.sync_all().map_err(StoreError::io(&self.path))?;
-        fs::rename(&self.path, to).map_err(StoreError::io(to))?;
-        self.kept = true;
-        Ok(())
+    pub(super) fn settle(&mut self, to: &Path, steps: &Steps) -> Result<(), StoreError> {
+        steps.sync_file(&self.file, &self.path)?;
+        steps.place(&self.path, to)
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.kept {
-            // What remains is removed at the next start.
-            let _ = fs::remove_file(&self.path);
-        }
+        // Its place is another name of the file. What remains is looked at at the next start.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -223,6 +218,31 @@ impl ShardReader {
             return Err(damaged("it is too short"));
         }
         Ok(Self { shard, path: path.to_owned(), file, len })
+    }
+
+    /// The name in the header of a file, if that is one.
+    pub(super) fn name_of(path: &Path) -> Option<ShardId> {
+        let mut found = [0; HEADER_LEN];
+        File::open(path).ok()?.read_exact_at(&mut found, 0).ok()?;
+        let shard = ShardId(std::array::from_fn(|i| found[16 + i]));
+        let len = u32::from_le_bytes(std::array::from_fn(|i| found[12 + i]));
+        (found == header(shard, len)).then_some(shard)
+    }
+
+    /// Whether all bytes are those that the name stands for.
+    pub(super) fn check_bytes(self) -> Result<(), StoreError> {
+        let (shard, len) = (self.shard, self.len);
+        let mut hasher = blake3::Hasher::new();
+        let mut bytes = self.bytes(0, len)?;
+        loop {
+            bytes.advance()?;
+            if bytes.piece().is_empty() {
+                break;
+            }
+            hasher.update(bytes.piece());
+        }
+        let right = *hasher.finalize().as_bytes() == shard.0;
+        right.then_some(()).ok_or(StoreError::Damaged { shard, what: "its bytes were altered" })
     }
 
     /// Length of the data in bytes.

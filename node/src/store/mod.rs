@@ -7,15 +7,24 @@
 //! ```text
 //! DIR/lock           held by the running node
 //! DIR/state.redb     rows: table number ‖ key → value
+//! DIR/journal        second copy of the rows that shards' files do not tell, see `journal`
 //! DIR/mark           high-water mark: what state.redb must at least have seen
+//! DIR/doubt          there while the rows are not to be trusted, see `doubt`
 //! DIR/shards/ab/…    one file a shard, see `file`
-//! DIR/incoming/…     shards that are arriving
+//! DIR/incoming/…     shards that are arriving, see `arrivals`
+//! DIR/*.damaged.N    what was set aside
 //! ```
 
+mod arrivals;
 mod committer;
+mod doubt;
 mod file;
+mod journal;
 mod mark;
+mod open;
 mod rebuild;
+mod state;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -24,16 +33,14 @@ pub use file::{Incoming, ShardBytes, ShardReader};
 use committer::Committer;
 use protocol::id::ShardId;
 use protocol::peer::{Facts, FactsError, Rows, Table, Write};
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase};
+use state::{STATE, row_key};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
-/// The number of commits, in a row of its own (table number 0).
-const COMMITS_KEY: &[u8] = &[0];
+use steps::Steps;
 
 /// Why the store cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +128,7 @@ pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 struct Shared {
     dir: PathBuf,
     state: Database,
+    steps: Steps,
     reserve: u64,
     incoming: AtomicU64,
     doubt: Option<String>,
@@ -148,58 +156,38 @@ impl Store {
     /// Opens the store in `dir`, which is made if it is not there.
     ///
     /// When the tables have seen less than the high-water mark says, or cannot be opened, the rows are
-    /// made again from the shards' files, and [`Store::doubt`] says so: nothing may be dropped then.
+    /// made again from the shards' files and the journal, and [`Store::doubt`] says so: nothing may be
+    /// dropped then.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let incoming = dir.join("incoming");
-        for folder in [dir, &dir.join("shards"), &incoming] {
+        Self::open_with(dir, options, Steps::default())
+    }
+
+    fn open_with(dir: &Path, options: StoreOptions, steps: Steps) -> Result<Self, StoreError> {
+        let shards = dir.join("shards");
+        for folder in [dir, &shards, &dir.join("incoming")] {
             fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
+        }
+        // Folders made by an earlier start that ended before they were durable count as new ones.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        for folder in [&shards, dir, parent.unwrap_or(Path::new("."))] {
+            steps.sync_folder(folder)?;
         }
         let lock_path = dir.join("lock");
         let lock = File::create(&lock_path).map_err(StoreError::io(&lock_path))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| StoreError::Locked(dir.to_owned()))?;
-        for entry in fs::read_dir(&incoming).map_err(StoreError::io(&incoming))? {
-            let path = entry.map_err(StoreError::io(&incoming))?.path();
-            fs::remove_file(&path).map_err(StoreError::io(&path))?;
-        }
-        let path = dir.join("state.redb");
-        let existed = path.exists();
-        let mark = mark::read(dir);
-        let (state, mut doubt) = match open_state(&path, options.cache) {
-            Ok(state) => (state, None),
-            Err(error) if existed => {
-                // Kept for whoever wants to look; the files of the shards hold what is needed.
-                let aside = dir.join("state.redb.damaged");
-                fs::rename(&path, &aside).map_err(StoreError::io(&aside))?;
-                let state = open_state(&path, options.cache)?;
-                (state, Some(format!("the state database was damaged ({error})")))
-            }
-            Err(error) => return Err(error),
-        };
-        let mut commits = commits(&state)?;
-        if doubt.is_none() && mark.is_some_and(|mark| commits < mark) {
-            doubt = Some(format!(
-                "the state database has seen {commits} commits, fewer than the {} on record: it was rolled back",
-                mark.unwrap_or_default()
-            ));
-        }
-        if doubt.is_none() && commits == 0 && rebuild::has_shards(dir)? {
-            doubt = Some("the state database is empty, and there are shards".into());
-        }
-        let shared = Shared {
+        let opened = open::open(dir, options.cache, &steps)?;
+        let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            state,
+            state: opened.state,
+            steps,
             reserve: options.reserve,
             incoming: AtomicU64::new(0),
-            doubt,
+            doubt: opened.doubt,
             _lock: lock,
-        };
-        if shared.doubt.is_some() {
-            commits = rebuild::run(&shared, commits, mark.unwrap_or_default())?;
-        }
-        let shared = Arc::new(shared);
-        let committer = Arc::new(Committer::start(Arc::clone(&shared), commits)?);
-        Ok(Self { shared, committer })
+        });
+        let committer = Committer::start(Arc::clone(&shared), opened.journal, opened.commits)?;
+        Ok(Self { shared, committer: Arc::new(committer) })
     }
 
     /// Why the tables are not to be trusted for dropping anything.
@@ -231,7 +219,14 @@ impl Store {
 
     /// Opens a shard for reading.
     pub fn shard(&self, shard: ShardId) -> Result<ShardReader, StoreError> {
-        ShardReader::open(&self.shared.path_of(shard), shard)
+        ShardReader::open(&path_of(&self.shared.dir, shard), shard)
+    }
+
+    /// Whether the file of a shard is there, with header, length and note as they should be. Its bytes are
+    /// not read.
+    #[must_use]
+    pub fn is_whole(&self, shard: ShardId, len: u32) -> bool {
+        self.shard(shard).is_ok_and(|reader| reader.len() == len && reader.note().is_ok())
     }
 
     #[cfg(test)]
@@ -242,45 +237,18 @@ impl Store {
     }
 }
 
-impl Shared {
-    fn path_of(&self, shard: ShardId) -> PathBuf {
-        let name = shard.to_string();
-        self.dir.join("shards").join(&name[..2]).join(name)
-    }
+fn path_of(dir: &Path, shard: ShardId) -> PathBuf {
+    let name = shard.to_string();
+    dir.join("shards").join(&name[..2]).join(name)
+}
 
+impl Shared {
     fn space(&self) -> Result<u64, StoreError> {
         let stat = rustix::fs::statvfs(&self.dir)
             .map_err(|e| StoreError::Io { path: self.dir.clone(), source: e.into() })?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         Ok(free.saturating_sub(self.reserve))
     }
-}
-
-fn open_state(path: &Path, cache: usize) -> Result<Database, StoreError> {
-    // redb checks the file as it opens it; whatever it finds must be an error here and no panic.
-    let opened = std::panic::catch_unwind(|| {
-        let state = Database::builder().set_cache_size(cache).create(path).map_err(state_error)?;
-        let write = state.begin_write().map_err(state_error)?;
-        write.open_table(STATE).map_err(state_error)?;
-        write.commit().map_err(state_error)?;
-        Ok(state)
-    });
-    opened.unwrap_or_else(|_| Err(StoreError::State("it cannot be read".into())))
-}
-
-fn commits(state: &Database) -> Result<u64, StoreError> {
-    let read = state.begin_read().map_err(state_error)?;
-    let table = read.open_table(STATE).map_err(state_error)?;
-    let value = table.get(COMMITS_KEY).map_err(state_error)?;
-    let count = value.and_then(|value| value.value().try_into().ok().map(u64::from_le_bytes));
-    Ok(count.unwrap_or(0))
-}
-
-fn row_key(table: Table, key: &[u8]) -> Vec<u8> {
-    let mut row = Vec::with_capacity(1 + key.len());
-    row.push(table as u8);
-    row.extend_from_slice(key);
-    row
 }
 
 impl Facts for Store {

@@ -1,74 +1,171 @@
-//! Making the tables again from the shards' files: what is held, with record and receipt.
-//!
-//! Until that is complete the number of commits stays below the high-water mark, so that one that is interrupted begins
-//! again at the next start.
+//! Rows made again from the shards' files and the journal. Doing it twice, or over what is left of older rows,
+//! comes to the same.
 
-use super::committer::write_rows;
-use super::{Batch, ShardReader, Shared, StoreError, mark};
-use protocol::id::ShardId;
+use super::doubt::Doubt;
+use super::file::ShardReader;
+use super::journal::Journal;
+use super::open::{begin_journal, set_aside};
+use super::state::{self, row_of};
+use super::steps::Steps;
+use super::{StoreError, path_of};
+use protocol::codec;
+use protocol::id::{ShardId, VaultId};
 use protocol::message::HeldRecord;
-use protocol::peer::Usage;
+use protocol::peer::{Table, Usage, Write, rows_of, usage_row};
+use redb::Database;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rows written in one transaction, about.
-const ROWS_MAX: usize = 2048;
+/// Bytes of rows that become durable at once: a transaction costs the same for one and for many.
+const TRANSACTION_LEN: usize = 4 << 20;
 
-/// Whether there is a file of a shard, or what looks like one.
-pub(super) fn has_shards(dir: &Path) -> Result<bool, StoreError> {
-    let mut is_any = false;
-    for folder in folders(dir)? {
-        is_any |= entries(&folder)?.next().is_some();
-    }
-    Ok(is_any)
+/// The rows and length that a shard's file vouches for.
+pub(super) fn read_rows(
+    path: &Path,
+    shard: ShardId,
+) -> Result<Option<(VaultId, u32, Vec<Write>)>, StoreError> {
+    let note = ShardReader::open(path, shard)?.note()?;
+    let held = codec::decode::<HeldRecord>(&note, codec::VALUE_LEN_MAX);
+    Ok(held.ok().and_then(|held| rows_of(shard, &held)))
 }
 
-/// Writes the rows, and gives the number of commits that counts from now on.
-pub(super) fn run(shared: &Shared, commits: u64, mark: u64) -> Result<u64, StoreError> {
-    let mark = mark.max(commits + 1);
-    mark::write(&shared.dir, mark).map_err(StoreError::io(&shared.dir))?;
-    let mut usage: BTreeMap<_, Usage> = BTreeMap::new();
-    let mut batch = Batch::default();
-    for folder in folders(&shared.dir)? {
-        for path in entries(&folder)? {
-            let path = path?;
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let Ok(shard) = name.parse::<ShardId>() else { continue };
-            let held = ShardReader::open(&path, shard).and_then(|reader| reader.note());
-            let rows = held.ok().and_then(|note| {
-                let limit = protocol::codec::VALUE_LEN_MAX;
-                let held = protocol::codec::decode::<HeldRecord>(&note, limit).ok()?;
-                protocol::peer::rows_of(shard, &held)
-            });
-            let Some((vault, len, writes)) = rows else {
-                tracing::warn!(path = %path.display(), "this file is no shard and was left alone");
+/// Rows on their way into the tables.
+struct Rows<'a> {
+    state: &'a Database,
+    steps: &'a Steps,
+    commits: &'a mut u64,
+    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    len: usize,
+}
+
+impl Rows<'_> {
+    fn add(&mut self, key: Vec<u8>, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.len += key.len() + value.map_or(0, <[u8]>::len);
+        self.rows.push((key, value.map(<[u8]>::to_vec)));
+        if self.len >= TRANSACTION_LEN { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        *self.commits += 1;
+        let rows = self.rows.iter().map(|(key, value)| (key.clone(), value.as_deref()));
+        state::write(self.state, self.steps, rows, *self.commits, None)?;
+        self.rows.clear();
+        self.len = 0;
+        Ok(())
+    }
+}
+
+/// Makes the rows again; gives the journal that goes with them and adds to the doubt what was found.
+pub(super) fn rebuild(
+    dir: &Path,
+    state: &Database,
+    journal: Option<Journal>,
+    steps: &Steps,
+    commits: &mut u64,
+    doubt: &mut Doubt,
+) -> Result<Journal, StoreError> {
+    let mut rows = Rows { state, steps, commits: &mut *commits, rows: Vec::new(), len: 0 };
+    let (shards, strays) = add_shards(dir, &mut rows)?;
+    let mut whole = false;
+    if let Some(journal) = &journal {
+        let mut end = journal.begin();
+        whole = true;
+        for frame in journal.frames_after(None) {
+            let Some(frame) = frame else {
+                whole = false;
                 continue;
             };
-            let usage = usage.entry(vault).or_default();
-            usage.bytes += u64::from(len);
-            usage.shards += 1;
-            batch.writes.extend(writes);
-            if batch.writes.len() >= ROWS_MAX {
-                write_rows(shared, std::iter::once(&batch), commits)?;
-                batch.writes.clear();
+            for (key, value) in frame.rows() {
+                rows.add(key, value)?;
+            }
+            end = frame.end;
+        }
+        whole &= end == journal.journaled().len;
+    }
+    rows.flush()?;
+    let journal = match journal {
+        Some(journal) if whole => {
+            *commits += 1;
+            let journaled = Some(journal.journaled());
+            state::write(state, steps, std::iter::empty(), *commits, journaled)?;
+            journal
+        }
+        _ => {
+            // Whoever wants to look may find more in it than was found here.
+            if dir.join("journal").exists() {
+                set_aside(dir, "journal", steps)?;
+            }
+            begin_journal(dir, state, steps, commits)?
+        }
+    };
+    let logs = if whole {
+        "logs and papers came from the journal"
+    } else {
+        "logs and papers may be missing, because the journal is gone or damaged"
+    };
+    // An interrupted rebuild says all of this once.
+    let reason = doubt.reason.split("; ").next().unwrap_or_default();
+    doubt.reason = format!(
+        "{reason}; {shards} shards were found again, {strays} files that are none were left alone; {logs}"
+    );
+    Ok(journal)
+}
+
+/// Adds what the files in shards/ tell. How many shards there are, and how many other things.
+fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError> {
+    let root = dir.join("shards");
+    let mut usage: BTreeMap<VaultId, Usage> = BTreeMap::new();
+    let (mut shards, mut strays) = (0, 0);
+    let mut stray = |path: PathBuf, reason: String| {
+        tracing::warn!(path = %path.display(), reason, "this is no shard and is left alone");
+        strays += 1;
+    };
+    for folder in fs::read_dir(&root).map_err(StoreError::io(&root))? {
+        let folder = folder.map_err(StoreError::io(&root))?.path();
+        if !folder.is_dir() {
+            stray(folder, "not a folder".into());
+            continue;
+        }
+        for entry in fs::read_dir(&folder).map_err(StoreError::io(&folder))? {
+            let path = entry.map_err(StoreError::io(&folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let shard = name.parse::<ShardId>().ok().filter(|&shard| path_of(dir, shard) == path);
+            let Some(shard) = shard else {
+                stray(path, "its name is not that of a shard".into());
+                continue;
+            };
+            match read_rows(&path, shard) {
+                Ok(Some((vault, len, writes))) => {
+                    shards += 1;
+                    let usage = usage.entry(vault).or_default();
+                    usage.bytes += u64::from(len);
+                    usage.shards += 1;
+                    for write in &writes {
+                        let (key, value) = row_of(write);
+                        // A record that is there is as new as the one in the file, or newer.
+                        let known =
+                            write.table == Table::Record && state::get(rows.state, &key)?.is_some();
+                        if !known {
+                            rows.add(key, value)?;
+                        }
+                    }
+                }
+                Ok(None) => stray(path, "nothing vouches for it".into()),
+                Err(error) => stray(path, error.to_string()),
             }
         }
     }
-    let rows = usage.into_iter().map(|(vault, usage)| protocol::peer::usage_row(vault, usage));
-    batch.writes.extend(rows);
-    write_rows(shared, std::iter::once(&batch), mark)?;
-    Ok(mark)
-}
-
-fn folders(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    entries(&dir.join("shards"))?.collect()
-}
-
-fn entries(
-    folder: &Path,
-) -> Result<impl Iterator<Item = Result<PathBuf, StoreError>> + use<>, StoreError> {
-    let folder = folder.to_owned();
-    let entries = fs::read_dir(&folder).map_err(StoreError::io(&folder))?;
-    Ok(entries.map(move |entry| Ok(entry.map_err(StoreError::io(&folder))?.path())))
+    // Of a vault that nothing is held of any more, nothing is counted.
+    for key in state::keys(rows.state, Table::Usage)? {
+        if let Ok(vault) = <[u8; 32]>::try_from(&key[1..]) {
+            usage.entry(VaultId(vault)).or_default();
+        }
+    }
+    for (vault, usage) in usage {
+        let write = usage_row(vault, usage);
+        let (key, value) = row_of(&write);
+        rows.add(key, value)?;
+    }
+    Ok((shards, strays))
 }

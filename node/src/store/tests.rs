@@ -1,7 +1,10 @@
 //! Real files in temporary folders; crashes are those of a real process.
 
+mod kept;
+mod order;
+mod recovery;
+
 use super::*;
-use protocol::peer::Usage;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
@@ -106,7 +109,8 @@ fn a_shard_that_becomes_shorter_is_said_to_be_damaged() {
     let shard = put(&store, 1, 600_000).unwrap();
     let mut bytes = store.shard(shard).unwrap().bytes(0, 600_000).unwrap();
     bytes.advance().unwrap();
-    let file = std::fs::File::options().write(true).open(store.shared.path_of(shard)).unwrap();
+    let file =
+        std::fs::File::options().write(true).open(path_of(&store.shared.dir, shard)).unwrap();
     file.set_len(400_000).unwrap();
     let rest = std::iter::from_fn(|| Some(bytes.advance())).take(3).find_map(Result::err);
     assert!(matches!(rest, Some(StoreError::Damaged { .. })), "{rest:?}");
@@ -134,7 +138,7 @@ fn shards_of_every_length_are_files_as_they_were_drawn() {
     for (seed, len) in edges.into_iter().flat_map(|edge| edge - 2..edge + 3).enumerate() {
         let shard = put(&store, seed as u64, len).unwrap();
         check(&store, seed as u64, len, shard);
-        let file = fs::read(store.shared.path_of(shard)).unwrap();
+        let file = fs::read(path_of(&store.shared.dir, shard)).unwrap();
         assert_eq!(file.len(), 64 + len + 20 + 4);
         assert_eq!(&file[..8], b"STRWSHRD");
         assert!(file[64..64 + len] == data(seed as u64, len));
@@ -162,7 +166,7 @@ fn damage_is_told_from_absence() {
     assert!(matches!(store.shard(ShardId([9; 32])), Err(StoreError::Missing(_))));
     for (at, cut) in [(3, None), (20, None), (0, Some(500)), (0, Some(10))] {
         let shard = put(&store, 7 + at + cut.unwrap_or(0), 1000).unwrap();
-        let path = store.shared.path_of(shard);
+        let path = path_of(&store.shared.dir, shard);
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         match cut {
             Some(len) => file.set_len(len).unwrap(),
@@ -262,41 +266,4 @@ fn what_was_acknowledged_survives_kill_9() {
         }
     }
     assert!(acknowledged.len() > 20, "{} puts were acknowledged", acknowledged.len());
-}
-
-#[test]
-fn a_rebuild_that_was_interrupted_begins_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), options()).unwrap();
-    for seed in 0..20 {
-        put(&store, seed, 1000).unwrap();
-    }
-    drop(store);
-    for remove in [&["state.redb"][..], &["state.redb", "mark"]] {
-        for name in remove {
-            fs::remove_file(dir.path().join(name)).unwrap();
-        }
-        // No folder can be read below this: the rebuild ends there.
-        let obstacle = dir.path().join("shards/zz");
-        fs::write(&obstacle, "").unwrap();
-        assert!(Store::open(dir.path(), options()).is_err());
-        fs::remove_file(&obstacle).unwrap();
-        let store = Store::open(dir.path(), options()).unwrap();
-        assert!(store.doubt().is_some(), "what is not rebuilt is not to be trusted");
-        drop(store);
-        assert_eq!(Store::open(dir.path(), options()).unwrap().doubt(), None);
-    }
-}
-
-#[test]
-fn usage_rows_are_made_again_from_files() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), options()).unwrap();
-    put(&store, 1, 1000).unwrap();
-    drop(store);
-    fs::remove_file(dir.path().join("state.redb")).unwrap();
-    // The note of this test is no record, so nothing is counted, and nothing breaks.
-    let store = Store::open(dir.path(), options()).unwrap();
-    let usage = store.scan(Table::Usage, &[], None, 10).unwrap();
-    assert_eq!(usage, Vec::new(), "{:?}", Usage::default());
 }

@@ -46,6 +46,14 @@ pub enum Table {
     Usage = 12,
 }
 
+impl Table {
+    /// Whether the shards' files tell these rows, so that they need no other copy to be made again from.
+    #[must_use]
+    pub fn is_told_by_shards(self) -> bool {
+        matches!(self, Self::Held | Self::Usage)
+    }
+}
+
 /// A change to one row. `None` removes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
@@ -308,7 +316,7 @@ impl Write {
         put(Table::Record, key(&[&vault.0, &stripe.0]), record)
     }
     pub(crate) fn held(shard: ShardId, held: &Held) -> Self {
-        put(Table::Held, shard.0.to_vec(), held)
+        put(Table::Held, held_key(shard), held)
     }
     pub(crate) fn entry(vault: VaultId, device: DeviceId, seq: u64, entry: &LoggedEntry) -> Self {
         put(Table::Entry, key(&[&vault.0, &device.0, &seq.to_be_bytes()]), entry)
@@ -344,6 +352,19 @@ pub fn rows_of(shard: ShardId, note: &HeldRecord) -> Option<(VaultId, u32, Vec<W
         let writes = vec![Write::held(shard, &held), Write::record(vault, stripe, &note.record)];
         (vault, len, writes)
     })
+}
+
+/// Whether a stored record is the first of its stripe: the file of the shard, which came with it, has it too.
+#[must_use]
+pub fn is_first_record(row: &[u8]) -> bool {
+    decode::<Signed<Record>>(Table::Record, row)
+        .is_ok_and(|signed| signed.verify().is_ok_and(|record| record.version <= 1))
+}
+
+/// The key of the row in which a shard is held.
+#[must_use]
+pub fn held_key(shard: ShardId) -> Vec<u8> {
+    shard.0.to_vec()
 }
 
 /// The row of a vault's usage.

@@ -22,6 +22,8 @@ pub(super) struct Receiving {
     index: u16,
     /// Who sends it; another device may have signed the record.
     sender: DeviceId,
+    /// The promise that stands already, when the shard was held before.
+    held: Option<Held>,
 }
 
 impl Receiving {
@@ -105,7 +107,14 @@ impl Peer {
         }
         if let Some(held) = view.held(shard)? {
             check_same(&held, vault, id, index)?;
-            return self.put_again(lane, &held, len);
+            // The row is no proof that the bytes are still there. Should they come anew, the note in
+            // their file has the record as it is known, however old or weak the one put now is.
+            let signed = view.record(vault, id)?.unwrap_or(signed);
+            let held = Some(held);
+            self.receiving
+                .insert(lane, Receiving { signed, record, stripe: id, index, sender, held });
+            self.outputs.push_back(Output::Look { lane, shard, len });
+            return Ok(());
         }
         if let Some(other) = view.record(vault, id)? {
             let other =
@@ -117,13 +126,16 @@ impl Peer {
                 return Err(not_allowed("this node holds another shard of the stripe"));
             }
         }
-        let inflight: u64 =
-            self.receiving.values().map(|r| u64::from(r.record.stripe.shard_len)).sum();
-        if inflight + u64::from(len) > self.config.inflight_max && inflight > 0 {
+        let inflight = self.inflight();
+        if self.is_too_much(inflight, len) {
             self.discard_busy(lane, len);
             return Ok(());
         }
-        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum::<u64>() + inflight;
+        // What heals is counted in the usage already.
+        let healing: u64 =
+            self.receiving.values().filter_map(|r| r.held.as_ref()).map(|h| u64::from(h.len)).sum();
+        let used: u64 =
+            self.usage.values().map(|usage| usage.bytes).sum::<u64>() + inflight - healing;
         let room = self.config.quota.saturating_sub(used);
         if u64::from(len) > room {
             return Err(refusal(
@@ -134,14 +146,29 @@ impl Peer {
                 ),
             ));
         }
+        self.check_space(len)?;
+        let held = None;
+        self.receiving.insert(lane, Receiving { signed, record, stripe: id, index, sender, held });
+        self.outputs.push_back(Output::Receive { lane, shard, len });
+        Ok(())
+    }
+
+    /// Bytes of the shards that are arriving.
+    fn inflight(&self) -> u64 {
+        self.receiving.values().map(|r| u64::from(r.record.stripe.shard_len)).sum()
+    }
+
+    fn is_too_much(&self, inflight: u64, len: u32) -> bool {
+        inflight + u64::from(len) > self.config.inflight_max && inflight > 0
+    }
+
+    fn check_space(&self, len: u32) -> Decision {
         if u64::from(len) > self.space {
             return Err(refusal(
                 RefusalCode::Full,
                 format!("{} bytes of disk are left for shards, {len} needed", self.space),
             ));
         }
-        self.receiving.insert(lane, Receiving { signed, record, stripe: id, index, sender });
-        self.outputs.push_back(Output::Receive { lane, shard, len });
         Ok(())
     }
 
@@ -150,11 +177,26 @@ impl Peer {
         self.outputs.push_back(Output::Discard { lane, len, response });
     }
 
-    /// The shard is here already: the promise made for it stands.
-    fn put_again(&mut self, lane: LaneId, held: &Held, len: u32) -> Decision {
-        let response = Box::new(Response::Receipt(held.receipt.clone()));
-        self.outputs.push_back(Output::Discard { lane, len, response });
-        Ok(())
+    /// A shard that is held was put again. Where its file is whole, the promise made for it stands and the
+    /// bytes are not needed; where it is not, they are taken anew and heal it.
+    pub(super) fn handle_looked(&mut self, lane: LaneId, whole: bool) {
+        let Some(receiving) = self.receiving.remove(&lane) else { return };
+        let Some(held) = &receiving.held else { return };
+        let (shard, len) = (receiving.shard(), held.len);
+        if whole {
+            let response = Box::new(Response::Receipt(held.receipt.clone()));
+            self.outputs.push_back(Output::Discard { lane, len, response });
+        } else if self.is_too_much(self.inflight(), len) {
+            self.discard_busy(lane, len);
+        } else if let Err(refusal) = self.check_space(len) {
+            self.count_refusal(receiving.sender.key(), &refusal);
+            let response = Box::new(Response::Refused(refusal));
+            self.outputs.push_back(Output::Discard { lane, len, response });
+        } else {
+            // It is counted already: the quota has room for it.
+            self.receiving.insert(lane, receiving);
+            self.outputs.push_back(Output::Receive { lane, shard, len });
+        }
     }
 
     pub(super) fn handle_received(&mut self, now: Now, lane: LaneId, shard: ShardId) {
@@ -170,7 +212,11 @@ impl Peer {
             self.outputs.push_back(Output::Discard { lane, len: 0, response });
             return;
         }
-        let Receiving { signed, record, stripe, index, .. } = receiving;
+        let Receiving { signed, record, stripe, index, held, .. } = receiving;
+        if let Some(held) = held {
+            self.heal(lane, shard, &signed, &held);
+            return;
+        }
         let (vault, len) = (record.stripe.vault, record.stripe.shard_len);
         let receipt = Receipt {
             holder: self.node(),
@@ -196,6 +242,16 @@ impl Peer {
         let response = Box::new(Response::Receipt(receipt));
         let then = Then::Held { lane, response, vault, len: u64::from(len) };
         self.persist(writes, Some((lane, shard, note)), then);
+    }
+
+    /// Keeps the bytes of a shard whose file was lost or damaged, under the promise made before.
+    fn heal(&mut self, lane: LaneId, shard: ShardId, signed: &Signed<Record>, held: &Held) {
+        let receipt = held.receipt.clone();
+        let note =
+            codec::encode(&HeldRecord { record: signed.clone(), receipt: Some(receipt.clone()) });
+        let response = Box::new(Response::Receipt(receipt));
+        let then = Then::Reply { lane, response, close: false };
+        self.persist(vec![Write::held(shard, held)], Some((lane, shard, note)), then);
     }
 
     pub(super) fn handle_replace(

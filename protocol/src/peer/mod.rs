@@ -11,7 +11,8 @@
 //! - Bulk bytes do not pass through here. [`Output::Receive`] tells the driver to take the raw bytes that
 //!   follow a `Put` into temporary storage, hashing them; it reports [`Input::Received`] with what it
 //!   found, and the peer decides whether they are kept ([`Output::Persist`] names the lane) or not
-//!   ([`Output::Discard`]).
+//!   ([`Output::Discard`]). Before the bytes of a shard that is held already are waved through,
+//!   [`Output::Look`] asks whether its file is still whole.
 //! - A *link* is one authenticated connection: the driver vouches that the other side has the secret
 //!   half of its key. A *lane* is a stream on which requests arrive one at a time; the driver sends
 //!   the next one only after the reply to the last.
@@ -25,7 +26,8 @@ mod membership;
 mod tests;
 
 pub use facts::{
-    Facts, FactsError, Held, MemoryFacts, Rows, Table, Usage, Write, rows_of, usage_row,
+    Facts, FactsError, Held, MemoryFacts, Rows, Table, Usage, Write, held_key, is_first_record,
+    rows_of, usage_row,
 };
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
@@ -91,6 +93,13 @@ pub enum Input {
         /// What is wrong with it.
         reason: String,
     },
+    /// What [`Output::Look`] found.
+    Looked {
+        /// On this stream.
+        lane: LaneId,
+        /// Whether the shard's file is there, with its header and its length as they should be.
+        whole: bool,
+    },
     /// The raw bytes asked for by [`Output::Receive`] are in temporary storage.
     Received {
         /// On this stream.
@@ -140,6 +149,15 @@ pub enum Output {
         response: Box<Response>,
         /// Whether the connection ends with it.
         close: bool,
+    },
+    /// See whether a shard that is held, and was put again, is still there.
+    Look {
+        /// On this stream.
+        lane: LaneId,
+        /// The shard.
+        shard: ShardId,
+        /// Its length.
+        len: u32,
     },
     /// Take `len` raw bytes into temporary storage.
     Receive {
@@ -445,6 +463,7 @@ impl Peer {
                 }
                 self.outputs.push_back(Output::Close { link });
             }
+            Input::Looked { lane, whole } => self.handle_looked(lane, whole),
             Input::Received { lane, shard } => self.handle_received(now, lane, shard),
             Input::ReceiveFailed { lane, refusal } => {
                 if self.receiving.remove(&lane).is_some() {

@@ -158,7 +158,9 @@ fn a_log_that_was_set_back_is_noticed() {
     let states: Vec<(std::path::PathBuf, Vec<u8>)> = mesh
         .nodes
         .iter()
-        .map(|node| node.home.join("node/state.redb"))
+        .flat_map(|node| {
+            ["state.redb", "journal", "mark"].map(|name| node.home.join("node").join(name))
+        })
         .map(|file| (file.clone(), fs::read(file).unwrap()))
         .collect();
     mesh.nodes.iter_mut().for_each(harness::Node::start);

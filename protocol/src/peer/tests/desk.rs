@@ -12,7 +12,7 @@ use crate::peer::{
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What was asked on a lane.
 #[derive(Debug, Clone)]
@@ -25,6 +25,7 @@ pub(super) enum Asked {
 struct Pending {
     token: u64,
     writes: Vec<Write>,
+    shard: Option<ShardId>,
 }
 
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Desk {
     undurable: VecDeque<Pending>,
     /// Lanes whose raw bytes the peer wants, and what they should be.
     pub(super) arriving: BTreeMap<LaneId, ShardId>,
+    /// Shards that the disk lost, unknown to the peer.
+    pub(super) lost: BTreeSet<ShardId>,
     replies: BTreeMap<LaneId, (Response, bool)>,
     asked: BTreeMap<LaneId, Asked>,
     pub(super) discarded: u64,
@@ -69,6 +72,7 @@ impl Desk {
             now,
             undurable: VecDeque::new(),
             arriving: BTreeMap::new(),
+            lost: BTreeSet::new(),
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
             discarded: 0,
@@ -195,8 +199,13 @@ impl Desk {
 
     /// Makes the oldest thing durable that is not.
     pub(super) fn settle_one(&mut self) -> bool {
-        let Some(Pending { token, writes }) = self.undurable.pop_front() else { return false };
+        let Some(Pending { token, writes, shard }) = self.undurable.pop_front() else {
+            return false;
+        };
         self.facts.apply(writes);
+        if let Some(shard) = shard {
+            self.lost.remove(&shard);
+        }
         self.handle(Input::Persisted(token));
         true
     }
@@ -242,6 +251,11 @@ impl Desk {
         while let Some(output) = self.peer.poll_output() {
             match output {
                 Output::Reply { lane, response, close } => self.answer(lane, *response, close),
+                Output::Look { lane, shard, len } => {
+                    assert_eq!(len, cast::SHARD_LEN);
+                    let whole = !self.lost.contains(&shard);
+                    self.peer.handle(self.now, &self.facts, Input::Looked { lane, whole });
+                }
                 Output::Receive { lane, shard, len } => {
                     assert_eq!(len, cast::SHARD_LEN);
                     self.arriving.insert(lane, shard);
@@ -255,8 +269,9 @@ impl Desk {
                     self.transmitted.push((shard, offset, len));
                     self.answer(lane, Response::Bytes { len }, false);
                 }
-                Output::Persist { token, writes, .. } => {
-                    self.undurable.push_back(Pending { token, writes });
+                Output::Persist { token, writes, shard } => {
+                    let shard = shard.map(|(_, shard, _)| shard);
+                    self.undurable.push_back(Pending { token, writes, shard });
                 }
                 Output::Dial { node, .. } => self.dialed.push(node),
                 Output::Greet { call, link, greeting } => {

@@ -281,6 +281,45 @@ fn the_same_put_again_gets_the_same_receipt() {
 }
 
 #[test]
+fn a_shard_that_the_disk_lost_is_received_anew_when_it_is_put_again() {
+    let (mut desk, link) = desk();
+    let record = record(VAULT, DEVICE, 1);
+    let first = desk.put(link, &record, 0, &shard_bytes(1, 0));
+    desk.lost.insert(record.stripe.shards[0]);
+    desk.pass(Period::seconds(1));
+    let lane = desk.send_put(link, &record, 0);
+    assert_eq!(desk.reply(lane), None, "no receipt for bytes that are not there");
+    assert_eq!(desk.arriving.get(&lane), Some(&record.stripe.shards[0]));
+    let second = desk.send_put(link, &record, 0);
+    assert!(is_busy(desk.reply(second)), "one lane heals it");
+    desk.arrive(lane, &shard_bytes(1, 0));
+    assert_eq!(desk.reply(lane), None, "no receipt before it is durable");
+    desk.settle();
+    assert_eq!(desk.reply(lane), Some((first, false)), "the promise is the one made first");
+    assert!(desk.lost.is_empty());
+    assert_eq!(desk.usage(VAULT), Usage { bytes: 64, shards: 1 });
+}
+
+#[test]
+fn healing_that_fails_is_not_promised_and_changes_no_figure() {
+    let (mut desk, link) = desk();
+    let record = record(VAULT, DEVICE, 1);
+    desk.put(link, &record, 0, &shard_bytes(1, 0));
+    desk.lost.insert(record.stripe.shards[0]);
+    let lane = desk.send_put(link, &record, 0);
+    desk.arrive(lane, &shard_bytes(1, 1));
+    assert_eq!(code(&desk.reply(lane).unwrap().0), RefusalCode::WrongShard);
+    let lane = desk.send_put(link, &record, 0);
+    desk.arrive(lane, &shard_bytes(1, 0));
+    assert!(desk.fail_one());
+    assert_eq!(code(&desk.reply(lane).unwrap().0), RefusalCode::Internal);
+    desk.handle(Input::Space(u64::from(SHARD_LEN) - 1));
+    let response = desk.put(link, &record, 0, &shard_bytes(1, 0));
+    assert_eq!(code(&response), RefusalCode::Full);
+    assert_eq!(desk.usage(VAULT), Usage { bytes: 64, shards: 1 });
+}
+
+#[test]
 fn the_same_bytes_as_a_shard_of_another_stripe_are_refused() {
     let (mut desk, link) = desk();
     desk.put(link, &record(VAULT, DEVICE, 1), 0, &shard_bytes(1, 0));
