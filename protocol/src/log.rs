@@ -2,12 +2,17 @@
 //!
 //! Entry `seq` 0 has no predecessor; every other names the [`EntryId`] of the one before. A holder
 //! appends what continues the chain, and keeps the other side of a fork as evidence.
+//!
+//! Who reads the logs of several holders believes none of them alone: an entry arrived when the middle one of its
+//! holders says ([`witnessed`]), no entry arrived after the one that follows it ([`settle_arrivals`]), both sides of a fork
+//! are kept ([`contradicts`]), and whether it is held widely enough is asked of all ([`Holding`]).
 
 use crate::codec::Blob;
 use crate::id::{DeviceId, EntryId, NodeId, PublicKey, SessionId, StripeId, VaultId};
 use crate::label::Site;
 use crate::placement::{Violation, check_placement};
 use crate::policy::{Clauses, Policy};
+use crate::seal::{SealError, SealKey};
 use crate::sign::{Signed, Statement};
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
@@ -48,6 +53,60 @@ pub enum Body {
         /// All its tags: [`crate::tag::Tags`], sealed so that the vault's devices can list them.
         tags: Blob,
     },
+}
+
+/// What of a snapshot is sealed, each under a context that binds it to who wrote it: under the entry of another device, or
+/// of another session, it does not open. What was sealed under contexts of version 1, which bind to nothing, is still read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotPart {
+    /// Its summary, under the vault's catalog key.
+    Summary,
+    /// Its root, under the session's root key.
+    Root,
+}
+
+impl SnapshotPart {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Summary => "summary",
+            Self::Root => "root",
+        }
+    }
+
+    fn context(self, device: DeviceId, session: SessionId) -> String {
+        format!("strewn {} v2 {device} {session}", self.name())
+    }
+
+    /// Seals it. A nonce is used once per key.
+    #[must_use]
+    pub fn seal(
+        self,
+        key: &SealKey,
+        nonce: [u8; 24],
+        (device, session): (DeviceId, SessionId),
+        plain: &[u8],
+    ) -> Blob {
+        Blob(key.seal_blob(&self.context(device, session), nonce, plain))
+    }
+
+    /// The inverse of [`SnapshotPart::seal`]: opens what a snapshot's entry has.
+    ///
+    /// # Errors
+    /// When the entry is no snapshot, the key is another one, or the part was sealed for another entry.
+    pub fn open(self, key: &SealKey, entry: &Entry) -> Result<Vec<u8>, SealError> {
+        let Body::Snapshot { session, summary, root } = &entry.body else {
+            return Err(SealError::TooShort(0));
+        };
+        let sealed = match self {
+            Self::Summary => summary,
+            Self::Root => root,
+        };
+        key.open_blob(&self.context(entry.device, *session), &sealed.0).or_else(|error| match error
+        {
+            SealError::Altered => key.open_blob(&format!("strewn {} v1", self.name()), &sealed.0),
+            error => Err(error),
+        })
+    }
 }
 
 /// One entry of a device's log.
@@ -153,10 +212,136 @@ pub fn check_held(policy: &Policy, countersigned: &[&Site]) -> Result<(), Violat
     check_placement(&policy, 1, countersigned)
 }
 
+/// How widely an entry is held, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holding {
+    /// Nodes that do not answer would have to have it, and some such set of them would be enough.
+    Unknown,
+    /// Not widely enough, also if every node had it that does not answer.
+    Narrow,
+    /// Widely enough, by the countersignatures seen.
+    Wide,
+}
+
+impl Holding {
+    /// Of an entry that these nodes countersigned, when those do not answer.
+    #[must_use]
+    pub fn of(policy: &Policy, countersigned: &[&Site], silent: &[&Site]) -> Self {
+        if check_held(policy, countersigned).is_ok() {
+            return Self::Wide;
+        }
+        let all: Vec<&Site> = countersigned.iter().chain(silent).copied().collect();
+        if check_held(policy, &all).is_ok() { Self::Unknown } else { Self::Narrow }
+    }
+}
+
+/// When an entry arrived, by what its holders claim: the middle one, of two the earlier. As long as fewer than half of
+/// them lie, honest holders saw it both no later and no earlier than that.
+#[must_use]
+pub fn witnessed(claims: impl IntoIterator<Item = Wall>) -> Option<Wall> {
+    let mut claims: Vec<Wall> = claims.into_iter().collect();
+    let middle = claims.len().checked_sub(1)? / 2;
+    Some(*claims.select_nth_unstable(middle).1)
+}
+
+/// Makes one order of what holders witnessed and what the chain says: of one device's entries, by their numbers, none
+/// arrived after one that follows it. A time that is too early moves only what came before it, never the newest.
+pub fn settle_arrivals(times: &mut [Wall]) {
+    let mut next = Wall(u64::MAX);
+    for time in times.iter_mut().rev() {
+        next = next.min(*time);
+        *time = next;
+    }
+}
+
+/// Whether a device that signed both of these has forked its log: two entries of one number, or an entry that names another
+/// predecessor than the one with the number before it.
+#[must_use]
+pub fn contradicts(one: (EntryId, &Entry), other: (EntryId, &Entry)) -> bool {
+    let (one, other) = if one.1.seq <= other.1.seq { (one, other) } else { (other, one) };
+    let ((id, before), (other_id, after)) = (one, other);
+    if (before.vault, before.device) != (after.vault, after.device) {
+        return false;
+    }
+    match after.seq - before.seq {
+        0 => id != other_id,
+        1 => after.previous != Some(id),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::OperatorId;
+    use crate::label::Labels;
     use proptest::prelude::*;
+
+    fn site(node: u8, provider: &str) -> Site {
+        let labels = Labels::new([format!("provider={provider}").parse().unwrap()]).unwrap();
+        Site { node: NodeId([node; 32]), operator: OperatorId([9; 32]), labels }
+    }
+
+    #[test]
+    fn a_root_opens_under_its_own_entry_only_and_version_1_still_opens() {
+        let (key, session) = (SealKey([3; 32]), SessionId([4; 32]));
+        let sealed = |part: SnapshotPart| {
+            part.seal(&key, [5; 24], (DeviceId([2; 32]), session), part.name().as_bytes())
+        };
+        let (summary, root) = (sealed(SnapshotPart::Summary), sealed(SnapshotPart::Root));
+        let body = Body::Snapshot { session, summary: summary.clone(), root: root.clone() };
+        let own = Entry { body, ..entry(3, Some(1)) };
+        let open = |entry: &Entry| {
+            [SnapshotPart::Summary, SnapshotPart::Root].map(|part| part.open(&key, entry).ok())
+        };
+        assert_eq!(open(&own), [Some(b"summary".to_vec()), Some(b"root".to_vec())]);
+        assert_eq!(open(&Entry { device: DeviceId([9; 32]), ..own.clone() }), [None, None]);
+        let session = SessionId([8; 32]);
+        let body = Body::Snapshot { session, summary: summary.clone(), root: root.clone() };
+        assert_eq!(open(&Entry { body, ..own.clone() }), [None, None]);
+        let body = Body::Snapshot { session: SessionId([4; 32]), summary: root, root: summary };
+        assert_eq!(open(&Entry { body, ..own.clone() }), [None, None]);
+        let [summary, root] = ["strewn summary v1", "strewn root v1"]
+            .map(|context| Blob(key.seal_blob(context, [6; 24], b"old")));
+        let body = Body::Snapshot { session, summary, root };
+        assert_eq!(open(&Entry { body, ..own }), [Some(b"old".to_vec()), Some(b"old".to_vec())]);
+    }
+
+    #[test]
+    fn an_entry_is_held_unknown_or_not_held() {
+        let policy = Policy::survive_one("provider");
+        let (a, a2, b, c) = (site(1, "a"), site(2, "a"), site(3, "b"), site(4, "c"));
+        let of = |has: &[&Site], silent: &[&Site]| Holding::of(&policy, has, silent);
+        assert_eq!(of(&[&a, &b], &[]), Holding::Wide);
+        assert_eq!(of(&[&a, &a2], &[]), Holding::Narrow);
+        assert_eq!(of(&[&a], &[&a2]), Holding::Narrow);
+        assert_eq!(of(&[&a], &[&c]), Holding::Unknown);
+        assert_eq!(of(&[&a, &c], &[&b]), Holding::Wide);
+        assert_eq!(of(&[], &[]), Holding::Narrow);
+    }
+
+    #[test]
+    fn one_lying_holder_of_three_moves_nothing() {
+        let at = |times: [u64; 3]| witnessed(times.map(Wall)).unwrap();
+        assert_eq!(at([0, 500, 510]), Wall(500));
+        assert_eq!(at([u64::MAX, 510, 500]), Wall(510));
+        assert_eq!(witnessed([Wall(7), Wall(5)]), Some(Wall(5)));
+        assert_eq!(witnessed([]), None);
+    }
+
+    #[test]
+    fn two_entries_of_a_number_or_two_predecessors_are_a_fork() {
+        let (id, first) = (EntryId([1; 32]), entry(4, Some(9)));
+        let (other, second) = (EntryId([2; 32]), entry(5, Some(1)));
+        assert!(!contradicts((id, &first), (id, &first)));
+        assert!(contradicts((id, &first), (other, &first)));
+        assert!(!contradicts((id, &first), (other, &second)));
+        assert!(contradicts((EntryId([3; 32]), &first), (other, &second)));
+        assert!(contradicts((other, &second), (EntryId([3; 32]), &first)));
+        assert!(!contradicts((id, &first), (other, &entry(7, None))));
+        let elsewhere = Entry { device: DeviceId([8; 32]), ..first.clone() };
+        assert!(!contradicts((id, &first), (other, &elsewhere)));
+    }
 
     fn entry(seq: u64, previous: Option<u8>) -> Entry {
         Entry {
@@ -182,6 +367,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn fewer_than_half_of_the_holders_move_no_entry_out_of_the_others_range(
+            honest in prop::collection::vec(any::<u64>(), 1..8),
+            lies in prop::collection::vec(any::<u64>(), 0..8),
+        ) {
+            let lies = &lies[..lies.len().min(honest.len() - 1)];
+            let found = witnessed(lies.iter().chain(&honest).copied().map(Wall)).unwrap().0;
+            prop_assert!(honest.iter().any(|&time| time <= found));
+            prop_assert!(honest.iter().any(|&time| time >= found));
+        }
+
+        #[test]
+        fn arrivals_never_go_backwards_and_the_newest_stays(
+            times in prop::collection::vec(any::<u64>(), 1..20),
+        ) {
+            let mut settled: Vec<Wall> = times.iter().copied().map(Wall).collect();
+            settle_arrivals(&mut settled);
+            prop_assert!(settled.is_sorted());
+            prop_assert_eq!(settled.last().map(|time| time.0), times.last().copied());
+            prop_assert!(settled.iter().zip(&times).all(|(settled, time)| settled.0 <= *time));
+        }
+
         #[test]
         fn nothing_but_head_plus_one_ever_continues(head: u64, seq: u64, byte: u8, previous: Option<u8>) {
             prop_assume!(head < u64::MAX);

@@ -10,6 +10,10 @@ use std::path::PathBuf;
 
 /// Arguments of `snapshots`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A snapshot counts when its log entry is held widely enough for the policy. One whose entry is not is marked (\"held\": false in \
+                  JSON), and is never `latest` while there is one that is; where silent nodes may have it, nobody knows (\"held\": null)."
+)]
 pub struct SnapshotsArgs {
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -34,7 +34,7 @@ use place::Placer;
 use protocol::codec::Blob;
 use protocol::id::{EntryId, NodeId, SessionId};
 use protocol::item::SourceKind;
-use protocol::log::Body;
+use protocol::log::{Body, SnapshotPart};
 use protocol::message::{RefusalCode, Request, Response};
 use protocol::seal::SessionKey;
 use serde::{Deserialize, Serialize};
@@ -107,11 +107,6 @@ pub struct SnapshotInfo {
     /// Whether it was written although the policy could not be met.
     pub degraded: bool,
 }
-
-/// Context of sealed summaries.
-pub const SUMMARY_CONTEXT: &str = "strewn summary v1";
-/// Context of sealed roots.
-pub const ROOT_CONTEXT: &str = "strewn root v1";
 
 /// What was done.
 #[derive(Debug, Clone, Serialize)]
@@ -321,14 +316,13 @@ impl Writer {
             let random = random()?;
             Ok(std::array::from_fn(|i| random[i]))
         };
-        let summary = self.vault.secret.catalog_key().seal_blob(
-            SUMMARY_CONTEXT,
-            nonce()?,
-            &protocol::codec::encode(&info),
-        );
-        let root =
-            session.key.root_key().seal_blob(ROOT_CONTEXT, nonce()?, &finished.root.encode());
-        let body = Body::Snapshot { session: session.id, summary: Blob(summary), root: Blob(root) };
+        let writer = (self.vault.device_id(), session.id);
+        let key = self.vault.secret.catalog_key();
+        let info = protocol::codec::encode(&info);
+        let summary = SnapshotPart::Summary.seal(&key, nonce()?, writer, &info);
+        let (key, root) = (session.key.root_key(), finished.root.encode());
+        let root = SnapshotPart::Root.seal(&key, nonce()?, writer, &root);
+        let body = Body::Snapshot { session: session.id, summary, root };
         let logged = self.log(body).await?;
         // Only now is what was seen of the source worth comparing with.
         finished.keep(&previous)?;

@@ -221,7 +221,7 @@ impl Check {
     /// Every index pack that the log names, and that there is a record of every stripe that it names in turn.
     async fn check_index(&mut self, ledger: &Ledger) -> Result<u64> {
         let mut read = 0;
-        for logged in ledger.entries.values() {
+        for logged in ledger.all() {
             let Body::Index { stripes, session } = &logged.entry.body else { continue };
             let mut blocks = Vec::new();
             for &stripe in stripes {
@@ -474,7 +474,7 @@ impl Check {
             verdict,
             nodes: self.mesh.nodes.len(),
             silent: self.mesh.silent.iter().map(|(id, s)| (*id, s.reason.clone())).collect(),
-            entries: ledger.entries.len(),
+            entries: ledger.all().count(),
             stripes,
             index_packs,
             snapshots,

@@ -220,6 +220,16 @@ impl Index {
         let row = packs.get(number).map_err(failed)?.ok_or_else(|| failed("a pack is missing"))?;
         codec::decode(row.value(), 256).map_err(failed)
     }
+
+    /// Shows every pack.
+    pub fn each_pack(&self, mut each: impl FnMut(PackInfo)) -> Result<()> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let packs = read.open_table(PACKS).map_err(failed)?;
+        for row in packs.iter().map_err(failed)? {
+            each(codec::decode(row.map_err(failed)?.1.value(), 256).map_err(failed)?);
+        }
+        Ok(())
+    }
 }
 
 /// Which packs of the journal belong to which stripe.

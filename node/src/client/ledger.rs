@@ -1,5 +1,11 @@
 //! The logs of a vault as its holders have them, merged; and appending to this device's.
+//!
+//! Only entries of devices that the vault certified are taken in, and no holder is believed alone: the rules are in
+//! [`protocol::log`]. A fork is kept, both sides. A snapshot whose entry is not held widely enough is listed with a mark and
+//! is never `latest` while there is one that is; nodes that do not answer may have it, and count for it.
+//! An entry takes about twice its length in memory: as it was signed, and as it was read.
 
+use super::inventory::devices;
 use super::mesh::Mesh;
 use super::vault::Vault;
 use super::{ClientError, Result};
@@ -7,11 +13,14 @@ use crate::service::wall;
 use protocol::certificate::CertificateError;
 use protocol::id::{DeviceId, EntryId, NodeId, VaultId};
 use protocol::label::Site;
-use protocol::log::{Body, Entry, check_held, entry_id};
-use protocol::message::{Request, Response};
+use protocol::log::{
+    Body, Entry, Holding, check_held, contradicts, entry_id, settle_arrivals, witnessed,
+};
+use protocol::message::{LoggedEntry, Request, Response};
 use protocol::sign::Signed;
 use protocol::time::Wall;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// An entry and who has it.
@@ -28,32 +37,139 @@ pub struct Logged {
 }
 
 impl Logged {
-    /// When it was first seen by a holder.
+    /// When it arrived, by the middle one of its holders.
     #[must_use]
     pub fn witnessed(&self) -> Wall {
-        self.holders.values().copied().min().unwrap_or(self.entry.claimed)
+        witnessed(self.holders.values().copied()).unwrap_or(self.entry.claimed)
+    }
+}
+
+/// An entry as a node lists it, and when that node saw it, if both signatures hold and a device of the vault wrote it; what
+/// is wrong with it otherwise.
+pub(super) fn check_listed(
+    listed: LoggedEntry,
+    vault: VaultId,
+    node: NodeId,
+    devices: &BTreeSet<DeviceId>,
+) -> std::result::Result<(Logged, Wall), &'static str> {
+    let entry = listed.entry.verify().map_err(|_| "a log entry with a wrong signature")?;
+    if entry.vault != vault || !devices.contains(&entry.device) {
+        return Err("a log entry of no device of this vault");
+    }
+    let id = entry_id(&listed.entry);
+    match listed.ack.verify() {
+        Ok(ack) if ack.entry == id && ack.holder == node && ack.vault == vault => {
+            let logged = Logged { id, signed: listed.entry, entry, holders: BTreeMap::new() };
+            Ok((logged, ack.witnessed))
+        }
+        _ => Err("a log entry without its own countersignature"),
     }
 }
 
 /// The entries of a vault, by device and number.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// The entries.
+    /// The entries; where a device forked its log, those of the side that more holders have.
     pub entries: BTreeMap<(DeviceId, u64), Logged>,
+    /// The entries of other sides of forks.
+    pub others: BTreeMap<EntryId, Logged>,
+    /// Snapshots that are not known to be held widely enough.
+    doubtful: BTreeMap<EntryId, Holding>,
+    /// Entries of these devices are taken in.
+    devices: BTreeSet<DeviceId>,
 }
 
 impl Ledger {
-    /// Asks all nodes for their entries and merges them. Entries with a wrong signature or
-    /// countersignature are left out.
+    /// Asks all nodes for their entries and merges them. Entries of no device of the vault, and those with a wrong
+    /// signature or countersignature, are left out.
     pub async fn read(mesh: &Mesh, vault: &Vault) -> Result<Self> {
-        let mut ledger = Self::default();
+        let devices = devices(mesh, vault).await;
+        let mut ledger = Self { devices, ..Self::default() };
         ledger.read_after(mesh, vault.id, None).await;
+        ledger.judge(mesh, vault);
         Ok(ledger)
+    }
+
+    /// Takes in an entry that a node has. False when another one of its number is known.
+    pub(super) fn take(&mut self, node: NodeId, witnessed: Wall, mut logged: Logged) -> bool {
+        let slot = (logged.entry.device, logged.entry.seq);
+        let known = match self.entries.get_mut(&slot) {
+            Some(known) if known.id != logged.id => self.others.get_mut(&logged.id),
+            known => known,
+        };
+        if let Some(known) = known {
+            known.holders.insert(node, witnessed);
+            return self.entries.get(&slot).is_some_and(|first| first.id == logged.id);
+        }
+        logged.holders.insert(node, witnessed);
+        let is_first = !self.entries.contains_key(&slot);
+        if is_first {
+            self.entries.insert(slot, logged);
+        } else {
+            self.others.insert(logged.id, logged);
+        }
+        is_first
+    }
+
+    /// Decides which side of a fork comes first, and finds the snapshots that are not held widely enough.
+    pub(super) fn judge(&mut self, mesh: &Mesh, vault: &Vault) {
+        self.settle_forks();
+        let silent: Vec<&Site> = mesh.silent.values().map(|silent| &silent.site).collect();
+        let mut doubtful = BTreeMap::new();
+        // Entries with the same holders have the same answer.
+        let mut known: BTreeMap<Vec<NodeId>, Holding> = BTreeMap::new();
+        for logged in self.all().filter(|logged| is_snapshot(logged)) {
+            let holders: Vec<NodeId> = logged.holders.keys().copied().collect();
+            let holding = *known.entry(holders).or_insert_with_key(|holders| {
+                let sites = holders.iter().filter_map(|id| mesh.nodes.get(id));
+                let sites: Vec<&Site> = sites.map(|node| &node.site).collect();
+                Holding::of(&vault.policy, &sites, &silent)
+            });
+            if holding != Holding::Wide {
+                doubtful.insert(logged.id, holding);
+            }
+        }
+        self.doubtful = doubtful;
+    }
+
+    /// The side that more holders have comes first, or else that with the lower name: who answered first must not show.
+    fn settle_forks(&mut self) {
+        let weight = |logged: &Logged| (logged.holders.len(), Reverse(logged.id));
+        for mut other in std::mem::take(&mut self.others).into_values() {
+            let first = self.entries.get_mut(&(other.entry.device, other.entry.seq));
+            if let Some(first) = first.filter(|first| weight(first) < weight(&other)) {
+                std::mem::swap(first, &mut other);
+            }
+            self.others.insert(other.id, other);
+        }
+    }
+
+    /// All entries, those of both sides of forks.
+    pub fn all(&self) -> impl Iterator<Item = &Logged> {
+        self.entries.values().chain(self.others.values())
+    }
+
+    /// How widely a snapshot's entry is held.
+    #[must_use]
+    pub fn holding(&self, snapshot: &Logged) -> Holding {
+        self.doubtful.get(&snapshot.id).copied().unwrap_or(Holding::Wide)
+    }
+
+    /// The devices that forked their logs: somebody else has the device's key, or its host was set back to an older state.
+    #[must_use]
+    pub fn forked(&self) -> BTreeSet<DeviceId> {
+        let entries: Vec<&Logged> = self.entries.values().collect();
+        let breaks = entries
+            .windows(2)
+            .filter(|pair| contradicts((pair[0].id, &pair[0].entry), (pair[1].id, &pair[1].entry)));
+        let others = self.others.values().map(|logged| logged.entry.device);
+        breaks.map(|pair| pair[0].entry.device).chain(others).collect()
     }
 
     /// Merges what the nodes have behind an entry, page by page from all of them at once.
     async fn read_after(&mut self, mesh: &Mesh, vault: VaultId, after: Option<(DeviceId, u64)>) {
-        let merged = Mutex::new(std::mem::take(&mut self.entries));
+        let devices = self.devices.clone();
+        let merged = Mutex::new(std::mem::take(self));
         let reads = mesh.nodes.values().map(|node| async {
             let mut after = after;
             loop {
@@ -61,25 +177,12 @@ impl Ledger {
                 // A node that does not know the vault yet, or just went away, has nothing to say.
                 let Ok(Response::Log { entries, more }) = answer else { break };
                 let before = after;
-                for logged in entries {
-                    let (Ok(entry), Ok(ack)) = (logged.entry.verify(), logged.ack.verify()) else {
-                        continue;
-                    };
-                    let id = entry_id(&logged.entry);
-                    if entry.vault != vault || ack.entry != id || ack.holder != node.id {
-                        continue;
-                    }
-                    after = Some((entry.device, entry.seq));
+                for listed in entries {
+                    let checked = check_listed(listed, vault, node.id, &devices);
+                    let Ok((logged, witnessed)) = checked else { continue };
+                    after = Some((logged.entry.device, logged.entry.seq));
                     let mut merged = merged.lock().unwrap_or_else(PoisonError::into_inner);
-                    let slot = merged.entry((entry.device, entry.seq)).or_insert_with(|| Logged {
-                        id,
-                        signed: logged.entry.clone(),
-                        entry,
-                        holders: BTreeMap::new(),
-                    });
-                    if slot.id == id {
-                        slot.holders.insert(node.id, ack.witnessed);
-                    }
+                    merged.take(node.id, witnessed, logged);
                 }
                 if !more || after <= before {
                     break;
@@ -87,7 +190,7 @@ impl Ledger {
             }
         });
         futures::future::join_all(reads).await;
-        self.entries = merged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self = merged.into_inner().unwrap_or_else(PoisonError::into_inner);
     }
 
     fn last_of(&self, device: DeviceId) -> Option<&Logged> {
@@ -196,24 +299,44 @@ impl Ledger {
         })
     }
 
-    /// The snapshots, oldest first by when they were first witnessed.
+    /// The snapshots, oldest first: those of a device in the order of its log, those of several devices by when they
+    /// arrived.
     #[must_use]
     pub fn snapshots(&self) -> Vec<&Logged> {
-        let is_snapshot = |logged: &&Logged| matches!(logged.entry.body, Body::Snapshot { .. });
-        let mut snapshots: Vec<&Logged> = self.entries.values().filter(is_snapshot).collect();
-        snapshots.sort_by_key(|logged| (logged.witnessed(), logged.entry.seq));
+        let mut times: BTreeMap<DeviceId, Vec<(u64, Wall)>> = BTreeMap::new();
+        for ((device, seq), logged) in &self.entries {
+            times.entry(*device).or_default().push((*seq, logged.witnessed()));
+        }
+        let mut arrivals: BTreeMap<(DeviceId, u64), Wall> = BTreeMap::new();
+        for (device, entries) in times {
+            let (numbers, mut times): (Vec<u64>, Vec<Wall>) = entries.into_iter().unzip();
+            settle_arrivals(&mut times);
+            arrivals.extend(numbers.into_iter().map(|seq| (device, seq)).zip(times));
+        }
+        let mut snapshots: Vec<&Logged> = self.all().filter(|logged| is_snapshot(logged)).collect();
+        snapshots.sort_by_key(|logged| {
+            let (device, seq) = (logged.entry.device, logged.entry.seq);
+            (arrivals.get(&(device, seq)), device, seq, logged.id)
+        });
         snapshots
+    }
+
+    /// The newest snapshot that is held widely enough, or may be as far as silent nodes go; where there is none, the newest.
+    #[must_use]
+    pub fn latest(&self) -> Option<&Logged> {
+        let snapshots = self.snapshots();
+        let is_held = |logged: &&&Logged| self.holding(logged) != Holding::Narrow;
+        snapshots.iter().rev().find(is_held).or(snapshots.last()).copied()
     }
 
     /// The snapshot that a person means: `latest`, or the first digits of its id.
     pub fn find_snapshot(&self, name: &str) -> Result<&Logged> {
-        let snapshots = self.snapshots();
         let unknown = || ClientError::NoSnapshot(name.into());
         if name == "latest" {
-            return snapshots.last().copied().ok_or_else(unknown);
+            return self.latest().ok_or_else(unknown);
         }
-        let mut matching =
-            snapshots.into_iter().filter(|logged| logged.id.to_string().starts_with(name));
+        let snapshots = self.snapshots().into_iter();
+        let mut matching = snapshots.filter(|logged| logged.id.to_string().starts_with(name));
         match (matching.next(), matching.next()) {
             (Some(logged), None) if !name.is_empty() => Ok(logged),
             (Some(_), Some(_)) => {
@@ -223,3 +346,10 @@ impl Ledger {
         }
     }
 }
+
+fn is_snapshot(logged: &Logged) -> bool {
+    matches!(logged.entry.body, Body::Snapshot { .. })
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod ledger;
 pub mod mesh;
 pub mod mount;
+mod named;
 pub mod packs;
 pub mod recipients;
 pub mod restore;

@@ -86,7 +86,7 @@ impl Packs {
     /// Opens the session keys of the log. Sessions that this identity does not open stay closed.
     pub fn open_sessions(&mut self, ledger: &Ledger, identities: &Identities) -> Result<()> {
         let mut last = None;
-        for logged in ledger.entries.values() {
+        for logged in ledger.all() {
             let Body::Session { session, sealed_key } = &logged.entry.body else { continue };
             match identities.open(&sealed_key.0) {
                 Ok(key) => {

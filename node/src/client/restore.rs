@@ -26,7 +26,7 @@ mod verify;
 
 pub use plan::{Action, Step};
 
-use super::backup::{ROOT_CONTEXT, SUMMARY_CONTEXT, SnapshotInfo};
+use super::backup::SnapshotInfo;
 use super::index::Index;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
@@ -41,7 +41,7 @@ use crate::restore::tree::{Marker, Overwrite, TreeOptions, TreeWriter};
 use fill::Filling;
 use items::Items;
 use protocol::item::{ChunkRef, Meta, Root, SourceKind, decode_refs};
-use protocol::log::Body;
+use protocol::log::{Body, SnapshotPart};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::Path;
@@ -104,8 +104,7 @@ pub struct Reader {
 
 /// What a snapshot says of itself, as far as this device can open it.
 pub fn info_of(vault: &Vault, logged: &Logged) -> Option<SnapshotInfo> {
-    let Body::Snapshot { summary, .. } = &logged.entry.body else { return None };
-    let plain = vault.secret.catalog_key().open_blob(SUMMARY_CONTEXT, &summary.0).ok()?;
+    let plain = SnapshotPart::Summary.open(&vault.secret.catalog_key(), &logged.entry).ok()?;
     protocol::codec::decode(&plain, 64 << 10).ok()
 }
 
@@ -200,12 +199,12 @@ impl Reader {
     }
 
     fn root_of(&self, snapshot: &Logged) -> Result<Root> {
-        let Body::Snapshot { session, root, .. } = &snapshot.entry.body else {
+        let Body::Snapshot { session, .. } = &snapshot.entry.body else {
             return Err(ClientError::NoSnapshot(snapshot.id.to_string()));
         };
         let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
         let key = self.packs.session(*session)?.root_key();
-        let plain = key.open_blob(ROOT_CONTEXT, &root.0).map_err(|e| content(&e))?;
+        let plain = SnapshotPart::Root.open(&key, &snapshot.entry).map_err(|e| content(&e))?;
         Root::decode(&plain).map_err(|e| content(&e))
     }
 

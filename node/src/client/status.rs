@@ -1,17 +1,23 @@
-//! Looking: nodes by domain, stripes by health, what an attacker would have to seize.
+//! Looking: nodes by domain, stripes by health, what an attacker would have to seize. What the log and the index name counts
+//! as well as what nodes list: a stripe that nobody has a record of is lost.
 
 use super::Result;
 use super::inventory::{Inventory, devices};
+use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
+use super::named::named;
+use super::packs::Packs;
 use super::vault::Vault;
 use crate::home::Home;
 use crate::size::counted;
-use protocol::id::NodeId;
+use protocol::id::{DeviceId, NodeId};
 use protocol::label::{Level, Site};
+use protocol::log::Holding;
 use protocol::message::{NodeStatus, Request, Response};
 use protocol::placement::{Exposure, check_placement};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A node, as a status shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +49,8 @@ pub struct Health {
     pub degraded: u64,
     /// Those that cannot be read with the nodes that answer.
     pub unreadable: u64,
+    /// Of these, the ones that the log or the index names and of which no node that answers has even a record.
+    pub unrecorded: u64,
 }
 
 /// How many domains of a level must fall together.
@@ -69,8 +77,14 @@ pub struct VaultStatus {
     pub exposure: Vec<ExposureLine>,
     /// Snapshots listed.
     pub snapshots: usize,
-    /// When the newest was first witnessed, milliseconds since 1970.
+    /// Those whose log entry is not held widely enough, also if all silent nodes had it.
+    pub snapshots_not_held: usize,
+    /// When the newest was witnessed, milliseconds since 1970.
     pub last: Option<u64>,
+    /// Devices that signed two logs that contradict each other.
+    pub forked: BTreeSet<DeviceId>,
+    /// Whether this device has written a log, and no node that answers has any.
+    pub log_lost: bool,
 }
 
 /// All of it.
@@ -129,25 +143,57 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         Some(vault) => Caller::device(vault),
         None => Caller::console(home)?,
     };
-    let mesh = Mesh::connect(home, caller).await?;
+    let mesh = Arc::new(Mesh::connect(home, caller).await?);
     let nodes = nodes(&mesh).await;
     let down = nodes.iter().filter(|node| !node.up).count();
     let Some(vault) = vault else {
         let verdict = format!("{} nodes, {down} of them silent; no vault here", nodes.len());
         return Ok(Status { good: down == 0, nodes, vault: None, verdict });
     };
-    let ledger = super::ledger::Ledger::read(&mesh, &vault).await?;
-    let devices = devices(&mesh, &vault).await;
-    let mut inventory = Inventory::new(&mesh, vault.id, devices);
-    let mut health = Health::default();
-    let mut exposure: Option<Exposure> = None;
+    let ledger = Ledger::read(&mesh, &vault).await?;
+    let (health, exposure) = health(&mesh, &vault, &ledger).await?;
+    let snapshots = ledger.snapshots();
+    let is_narrow = |logged: &&&Logged| ledger.holding(logged) == Holding::Narrow;
+    let state = VaultStatus {
+        name: vault.name.clone(),
+        health,
+        exposure,
+        snapshots: snapshots.len(),
+        snapshots_not_held: snapshots.iter().filter(is_narrow).count(),
+        last: snapshots.last().map(|logged| logged.witnessed().0),
+        forked: ledger.forked(),
+        log_lost: ledger.all().next().is_none() && vault.log_head()?.is_some(),
+    };
+    let verdict = verdict(&state, down);
+    let good = state.health.unreadable == 0
+        && state.health.degraded == 0
+        && state.snapshots_not_held == 0
+        && state.forked.is_empty()
+        && !state.log_lost;
+    Ok(Status { nodes, vault: Some(state), verdict, good })
+}
+
+/// All stripes, those that are listed and those that are only named, and what would have to fall for one to be destroyed.
+async fn health(
+    mesh: &Arc<Mesh>,
+    vault: &Vault,
+    ledger: &Ledger,
+) -> Result<(Health, Vec<ExposureLine>)> {
+    let mut missing = named(vault, &Packs::new(Arc::clone(mesh), vault), ledger).await?;
+    let mut inventory = Inventory::new(mesh, vault.id, devices(mesh, vault).await);
     let levels = levels_of(mesh.nodes.values().map(|node| &node.site));
     // Stripes with the same holders have the same fate: each pattern is computed once.
     let mut patterns: BTreeMap<(u16, Vec<NodeId>), u64> = BTreeMap::new();
     while let Some(held) = inventory.next().await {
-        let holders = held.sites(&mesh).into_iter().map(|site| site.node).collect();
+        missing.remove(&held.stripe);
+        let holders = held.sites(mesh).into_iter().map(|site| site.node).collect();
         *patterns.entry((held.record.stripe.k, holders)).or_default() += 1;
     }
+    let mut health = Health { unrecorded: missing.len() as u64, ..Health::default() };
+    if health.unrecorded > 0 {
+        *patterns.entry((1, Vec::new())).or_default() += health.unrecorded;
+    }
+    let mut exposure: Option<Exposure> = None;
     for ((k, holders), count) in patterns {
         let sites: Vec<&Site> =
             holders.iter().filter_map(|id| mesh.nodes.get(id)).map(|n| &n.site).collect();
@@ -166,27 +212,14 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
             None => one,
         });
     }
-    let exposure: Vec<ExposureLine> = exposure
-        .into_iter()
-        .flat_map(|exposure| exposure.levels)
-        .map(|(level, found)| ExposureLine {
-            level: level.to_string(),
-            destroy: found.destroy.len(),
-            destroy_example: found.destroy.iter().map(ToString::to_string).collect(),
-            assemble: found.assemble.map(|set| set.len()),
-        })
-        .collect();
-    let snapshots = ledger.snapshots();
-    let verdict = verdict(&health, &exposure, down);
-    let good = health.unreadable == 0 && health.degraded == 0;
-    let vault = VaultStatus {
-        name: vault.name.clone(),
-        health,
-        exposure,
-        snapshots: snapshots.len(),
-        last: snapshots.last().map(|logged| logged.witnessed().0),
-    };
-    Ok(Status { nodes, vault: Some(vault), verdict, good })
+    let lines = exposure.into_iter().flat_map(|exposure| exposure.levels);
+    let lines = lines.map(|(level, found)| ExposureLine {
+        level: level.to_string(),
+        destroy: found.destroy.len(),
+        destroy_example: found.destroy.iter().map(ToString::to_string).collect(),
+        assemble: found.assemble.map(|set| set.len()),
+    });
+    Ok((health, lines.collect()))
 }
 
 /// The levels that these sites state, and those of keys.
@@ -198,8 +231,28 @@ pub fn levels_of<'a>(sites: impl Iterator<Item = &'a Site>) -> Vec<Level> {
     levels.into_iter().collect()
 }
 
-fn verdict(health: &Health, exposure: &[ExposureLine], down: usize) -> String {
-    if health.stripes == 0 {
+fn verdict(vault: &VaultStatus, down: usize) -> String {
+    let forked = (!vault.forked.is_empty()).then(|| {
+        let devices: Vec<String> = vault.forked.iter().map(DeviceId::short).collect();
+        let devices = devices.join(", ");
+        format!("; FORKED: device {devices} signed two logs: its key is in other hands, or its host was set back")
+    });
+    let narrow = (vault.snapshots_not_held > 0).then(|| {
+        let snapshots = counted(vault.snapshots_not_held, "snapshot");
+        format!("; the log entry of {snapshots} is not held widely enough: back up again")
+    });
+    let parts = [Some(stripes_verdict(vault, down)), forked, narrow];
+    parts.into_iter().flatten().collect()
+}
+
+fn stripes_verdict(vault: &VaultStatus, down: usize) -> String {
+    let (health, exposure) = (&vault.health, &vault.exposure);
+    if vault.log_lost {
+        return format!(
+            "NOT RECOVERABLE NOW: no node that answers has the vault's log; {down} silent"
+        );
+    }
+    if health.stripes == 0 && vault.snapshots == 0 {
         return "nothing is backed up yet".into();
     }
     let falls: Vec<String> = exposure
@@ -214,8 +267,12 @@ fn verdict(health: &Health, exposure: &[ExposureLine], down: usize) -> String {
         _ => format!("; {down} nodes are silent"),
     };
     if health.unreadable > 0 {
+        let unrecorded = match health.unrecorded {
+            0 => String::new(),
+            count => format!(", {count} of them known to no node that answers"),
+        };
         format!(
-            "NOT RECOVERABLE NOW: {} of {} cannot be read{silent}",
+            "NOT RECOVERABLE NOW: {} of {} cannot be read{unrecorded}{silent}",
             health.unreadable,
             counted(health.stripes as usize, "stripe")
         )

@@ -3,7 +3,6 @@
 //! Snapshots of one source share most of their item streams. A stretch that was followed once, from the same state of the
 //! reader, and in which nothing was found to be wrong is not read again.
 
-use super::backup::ROOT_CONTEXT;
 use super::index::Index;
 use super::ledger::Logged;
 use super::packs::Packs;
@@ -11,7 +10,7 @@ use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use protocol::id::ChunkId;
 use protocol::item::{ChunkRef, Item, ItemReader, Root, decode_refs};
-use protocol::log::Body;
+use protocol::log::{Body, SnapshotPart};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -25,11 +24,11 @@ const WAITING_MAX: usize = 4 << 10;
 
 /// Where a snapshot's item stream begins.
 pub(super) fn root_of(packs: &Packs, snapshot: &Logged) -> Result<Root> {
-    let Body::Snapshot { session, root, .. } = &snapshot.entry.body else {
+    let Body::Snapshot { session, .. } = &snapshot.entry.body else {
         return Err(ClientError::NoSnapshot(snapshot.id.to_string()));
     };
     let key = packs.session(*session)?.root_key();
-    let plain = key.open_blob(ROOT_CONTEXT, &root.0).map_err(content)?;
+    let plain = SnapshotPart::Root.open(&key, &snapshot.entry).map_err(content)?;
     Root::decode(&plain).map_err(content)
 }
 

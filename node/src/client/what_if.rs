@@ -3,12 +3,14 @@
 //!
 //! The question is answered as the day after the loss would: an index is made of what the remaining index packs say of
 //! the remaining stripes, and a snapshot survives when every chunk that it needs is found there, its keys and its
-//! own log entry included.
+//! own log entry included. With an identity every snapshot is followed, also when no node lists a stripe that is lost: one
+//! of which every record is gone is listed by nobody. The log and the index name it, and it counts as lost already.
 
 use super::index::Index;
 use super::inventory::{Inventory, devices};
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
+use super::named::{Named, named};
 use super::packs::Packs;
 use super::recipients::Identities;
 use super::tags::Catalog;
@@ -54,6 +56,8 @@ pub struct LostStripe {
     pub needed: usize,
     /// The clause that names this loss and was not kept; `None` when the loss is more than any clause names.
     pub clause: Option<String>,
+    /// Whether it cannot be read now, whatever is lost.
+    pub already: bool,
 }
 
 /// A snapshot and what becomes of it.
@@ -164,6 +168,14 @@ struct Stripes {
     known: BTreeSet<StripeId>,
 }
 
+impl Stripes {
+    fn lose(&mut self, session: SessionId, lost: LostStripe) {
+        self.lost_already += u64::from(lost.already);
+        self.lost_of_session.entry(session).or_default().push(lost.stripe);
+        self.lost.insert(lost.stripe, lost);
+    }
+}
+
 /// A question that is being answered.
 struct Question {
     vault: Vault,
@@ -193,9 +205,11 @@ pub async fn what_if(
     let loss: Loss = lost.iter().cloned().collect();
     let nodes_lost = mesh.nodes.values().filter(|node| loss.takes(&node.site)).count();
     let question = Question { vault, mesh, loss, progress: Arc::clone(progress) };
-    let stripes = question.stripes().await;
+    let packs = Packs::new(Arc::clone(&question.mesh), &question.vault);
+    let named = named(&question.vault, &packs, &ledger).await?;
+    let stripes = question.stripes(named).await;
     let papers_left = question.papers_left().await;
-    let entries_lost = ledger.entries.values().filter(|logged| !question.is_kept(logged)).count();
+    let entries_lost = ledger.all().filter(|logged| !question.is_kept(logged)).count();
 
     let mut notes = Vec::new();
     let mesh = &question.mesh;
@@ -205,10 +219,10 @@ pub async fn what_if(
             count => format!("{count} silent nodes are counted as lost as well"),
         });
     }
-    let fates = if stripes.lost.is_empty() && entries_lost == 0 {
-        ledger.snapshots().into_iter().map(whole).collect()
-    } else if let Some(identities) = identities {
+    let fates = if let Some(identities) = identities {
         question.walk_all(&ledger, identities, &stripes).await?
+    } else if stripes.lost.is_empty() && entries_lost == 0 {
+        ledger.snapshots().into_iter().map(whole).collect()
     } else {
         notes.push(
             "without the recovery identity it is not known which stripes a snapshot needs".into(),
@@ -228,7 +242,8 @@ pub async fn what_if(
         .collect();
     let is = |outcome: Outcome| snapshots.iter().filter(|fate| fate.outcome == outcome).count();
     let (survive, gone, unknown) = (is(Outcome::Survives), is(Outcome::Lost), is(Outcome::Unknown));
-    let good = gone == 0 && unknown == 0 && papers_left > 0;
+    let is_listed = !snapshots.is_empty() || stripes.lost_already == 0;
+    let good = gone == 0 && unknown == 0 && papers_left > 0 && is_listed;
     let nodes_left = mesh.nodes.len() - nodes_lost;
     let verdict = verdict(survive, gone, unknown, papers_left, &stripes);
     Ok(Answer {
@@ -257,6 +272,12 @@ fn verdict(
     stripes: &Stripes,
 ) -> String {
     let all = survive + gone + unknown;
+    if all == 0 && stripes.lost_already > 0 {
+        let stripes = stripes.lost_already;
+        return format!(
+            "LOST: no node that answers lists a snapshot; {stripes} stripes cannot be read"
+        );
+    }
     if all == 0 {
         return "no snapshot is listed".into();
     }
@@ -307,6 +328,10 @@ fn worst<'a>(lost: impl Iterator<Item = &'a LostStripe>) -> Option<&'a LostStrip
 }
 
 fn why(lost: &LostStripe) -> String {
+    if lost.already {
+        let (left, needed) = (lost.left, lost.needed);
+        return format!("it cannot be restored now: {left} of {needed} shards needed answer");
+    }
     match &lost.clause {
         Some(clause) => format!("clause {clause} names this loss and was not kept"),
         None => "no clause of the policy names so large a loss".into(),
@@ -314,7 +339,8 @@ fn why(lost: &LostStripe) -> String {
 }
 
 impl Question {
-    async fn stripes(&self) -> Stripes {
+    /// All that nodes list, and what of the stripes named nobody lists.
+    async fn stripes(&self, named: BTreeMap<StripeId, Named>) -> Stripes {
         let mut stripes = Stripes::default();
         let devices = devices(&self.mesh, &self.vault).await;
         let mut inventory = Inventory::new(&self.mesh, self.vault.id, devices);
@@ -333,17 +359,19 @@ impl Question {
                 Fate::Whole => {}
                 Fate::BelowPolicy { .. } => stripes.below += 1,
                 Fate::Destroyed { left, needed, broken } => {
-                    stripes.lost_already += u64::from(sites.len() < usize::from(k));
+                    let (left, needed) = (*left, *needed);
+                    let already = sites.len() < usize::from(k);
                     let clause = broken.as_ref().map(ToString::to_string);
-                    let lost =
-                        LostStripe { stripe: held.stripe, left: *left, needed: *needed, clause };
-                    stripes.lost.insert(held.stripe, lost);
-                    stripes
-                        .lost_of_session
-                        .entry(held.record.session)
-                        .or_default()
-                        .push(held.stripe);
+                    let lost = LostStripe { stripe: held.stripe, left, needed, clause, already };
+                    stripes.lose(held.record.session, lost);
                 }
+            }
+        }
+        for (stripe, Named { session, needed }) in named {
+            if !stripes.known.contains(&stripe) {
+                stripes.all += 1;
+                let lost = LostStripe { stripe, left: 0, needed, clause: None, already: true };
+                stripes.lose(session, lost);
             }
         }
         stripes
@@ -411,7 +439,7 @@ impl Question {
         let scratch = self.vault.scratch("what-if-")?;
         let (now, then) = (scratch.path().join("now"), scratch.path().join("then"));
         let (now, then) = (Arc::new(Index::open(&now)?), Arc::new(Index::open(&then)?));
-        for logged in ledger.entries.values() {
+        for logged in ledger.all() {
             let Body::Index { stripes: named, .. } = &logged.entry.body else { continue };
             let (mut all, mut left) = (Vec::new(), Vec::new());
             for &stripe in named {
@@ -430,8 +458,7 @@ impl Question {
             then.merge(logged.entry.device, logged.entry.seq, &left)?;
         }
         let keys: BTreeSet<SessionId> = ledger
-            .entries
-            .values()
+            .all()
             .filter(|logged| self.is_kept(logged))
             .filter_map(|logged| match &logged.entry.body {
                 Body::Session { session, .. } => Some(*session),

@@ -8,6 +8,7 @@ use crate::cli::ops::SnapshotsArgs;
 use crate::cli::output::{Column, Output};
 use crate::cli::progress::Progress;
 use crate::client::backup::{BackupOptions, Writer};
+use crate::client::ledger::Ledger;
 use crate::client::recipients::Identities;
 use crate::client::restore::{Action, Reader, RestoreOptions, RestoreSummary, Step};
 use crate::client::tags::Catalog;
@@ -15,6 +16,7 @@ use crate::client::vault;
 use crate::home::Home;
 use crate::size::{ByteSize, format_duration};
 use crate::source::{Input, Rules, Stream};
+use protocol::log::Holding;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -131,6 +133,16 @@ pub(super) fn time(wall: protocol::time::Wall) -> String {
         .map_or_else(|_| "?".into(), |t| t.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
+/// What is to be known of the logs before anything in them is believed.
+fn warn_of_logs(ledger: &Ledger, output: &Output) {
+    for device in ledger.forked() {
+        output.warn(format!(
+            "device {} signed two logs that contradict each other: its key is in other hands, or its host was set back; both are listed, and strewn check says which entries",
+            device.short()
+        ));
+    }
+}
+
 /// Lists snapshots.
 pub async fn snapshots(
     home: &Home,
@@ -140,8 +152,10 @@ pub async fn snapshots(
     let vault = vault::choose(home, args.vault.vault.as_deref())?;
     let reader = Reader::open(home, vault, None).await?;
     let catalog = Catalog::read(&reader.vault, &reader.ledger);
+    warn_of_logs(&reader.ledger, output);
     let mut rows = Vec::new();
     for logged in reader.ledger.snapshots() {
+        let held = reader.ledger.holding(logged);
         let info = catalog.info_of(&reader.vault, logged);
         let has = |word: &String| info.as_ref().is_some_and(|info| info.tags.contains(word));
         if !args.tag.iter().all(has) {
@@ -152,7 +166,13 @@ pub async fn snapshots(
                 "snapshot",
                 &serde_json::json!({
                     "id": logged.id, "device": logged.entry.device, "claimed": logged.entry.claimed,
-                    "witnessed": logged.witnessed(), "holders": logged.holders.len(), "info": info,
+                    "witnessed": logged.witnessed(), "holders": logged.holders.len(),
+                    "held": match held {
+                        Holding::Wide => Some(true),
+                        Holding::Narrow => Some(false),
+                        Holding::Unknown => None,
+                    },
+                    "info": info,
                 }),
             );
         }
@@ -167,6 +187,11 @@ pub async fn snapshots(
             ],
             None => vec![String::new(); 5],
         });
+        row.push(match held {
+            Holding::Wide => String::new(),
+            Holding::Narrow => "NOT HELD WIDELY".into(),
+            Holding::Unknown => "held? nodes are silent".into(),
+        });
         rows.push(row);
     }
     let columns = [
@@ -177,6 +202,7 @@ pub async fn snapshots(
         Column::text("tags"),
         Column::number("items"),
         Column::number("size"),
+        Column::text(""),
     ];
     output.table(&columns, rows);
     Ok(Exit::Done)
@@ -188,7 +214,16 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
     let identities = Identities::find(args.identity.as_deref())?;
     let begin = Instant::now();
     let reader = Reader::open(home, vault, Some(&identities)).await?;
+    warn_of_logs(&reader.ledger, output);
     let snapshot = reader.ledger.find_snapshot(&args.snapshot)?;
+    let newest = reader.ledger.snapshots().last().map_or(snapshot.id, |newest| newest.id);
+    if args.snapshot == "latest" && newest != snapshot.id {
+        output.warn(format!(
+            "snapshot {} is newer and not held widely enough to be believed; this is {}",
+            newest.short(),
+            snapshot.id.short()
+        ));
+    }
     let paths = args.path.iter().map(|path| {
         let bytes = path.as_os_str().as_bytes();
         let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);

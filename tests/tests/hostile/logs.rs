@@ -1,8 +1,11 @@
 //! Entries that do not belong into a log.
 
-use crate::enemy::{assert_sound, code, count, key, status};
+use crate::enemy::{assert_sound, code, count, home, key, status, target};
 use crate::statements::{Owner, damaged};
-use harness::Mesh;
+use harness::{Mesh, bytes, tree_of, write};
+use node::client::ledger::Ledger;
+use node::client::mesh::{Caller, Mesh as Connections};
+use node::client::vault;
 use node::service::wall;
 use protocol::codec::Blob;
 use protocol::id::{EntryId, SessionId, StripeId};
@@ -86,4 +89,62 @@ async fn a_log_is_not_rewritten() {
     let entries: Vec<_> = entries.into_iter().map(|logged| logged.entry).collect();
     assert!(entries == [first, second, sign(&next)]);
     assert_sound(&mut mesh);
+}
+
+const ONE_PROVIDER: &str = "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"90d\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_alone_shows_is_marked_and_is_not_the_latest() {
+    let mesh = Mesh::start(&[("p", "a"), ("q", "b"), ("r", "c")]);
+    mesh.create_vault("v", ONE_PROVIDER);
+    let source = mesh.dir().join("source");
+    write(source.join("file"), bytes("file", 100_000));
+    let sound = mesh.backup(&source).summary();
+    let listed = mesh.strewn(["--json", "snapshots"]).ok().messages("snapshot");
+    assert_eq!(listed[0]["held"], true, "{listed:?}");
+
+    // A backup that failed, or whoever has the device's key, told one node only.
+    let vault = vault::load(&home(&mesh, 0), "v").unwrap();
+    let connections = Connections::connect(&home(&mesh, 0), Caller::device(&vault)).await.unwrap();
+    let ledger = Ledger::read(&connections, &vault).await.unwrap();
+    let last = ledger.entries.values().next_back().unwrap();
+    let entry = |root: u8| {
+        let Body::Snapshot { session, summary, .. } = last.entry.body.clone() else {
+            panic!("the last entry is the snapshot")
+        };
+        let body = Body::Snapshot { session, summary, root: Blob(vec![root]) };
+        let (seq, previous) = (last.entry.seq + 1, Some(last.id));
+        let entry = Entry { seq, previous, claimed: wall(), body, ..last.entry.clone() };
+        Signed::sign(&entry, &vault.device)
+    };
+    let append = async |node: usize, entry: &Signed<Entry>| {
+        let node = &connections.nodes[&target(&mesh, node).node];
+        let answer = node.request(&Request::Append(entry.clone())).await.unwrap();
+        assert!(matches!(answer, Response::Appended(_)), "{answer:?}");
+    };
+    append(1, &entry(1)).await;
+    let listed = mesh.strewn(["--json", "snapshots"]).ok().messages("snapshot");
+    assert_eq!(listed.len(), 2);
+    assert_eq!((&listed[0]["held"], &listed[1]["held"]), (&true.into(), &false.into()));
+    let shown = mesh.strewn(["snapshots"]).ok().out;
+    assert_eq!(shown.matches("NOT HELD WIDELY").count(), 1, "{shown}");
+    let state = mesh.strewn(["--json", "status"]).ended(1).messages("summary").pop().unwrap();
+    assert_eq!(state["vault"]["snapshots_not_held"], 1, "{state}");
+    let back = mesh.dir().join("back");
+    let restored = mesh.restore("latest", &back, &[]).ok();
+    assert_eq!(tree_of(&back), tree_of(&source));
+    let warned = restored.messages("warning").pop().unwrap()["message"].to_string();
+    assert!(warned.contains(&sound["snapshot"].as_str().unwrap()[..8]), "{warned}");
+
+    // And told another node something else.
+    append(2, &entry(2)).await;
+    let listed = mesh.strewn(["--json", "snapshots"]).ok();
+    assert_eq!(listed.messages("snapshot").len(), 3);
+    let warned = listed.messages("warning").pop().unwrap()["message"].to_string();
+    assert!(warned.contains("two logs"), "{warned}");
+    let state = mesh.strewn(["--json", "status"]).ended(1).messages("summary").pop().unwrap();
+    assert_eq!(state["vault"]["forked"][0], serde_json::json!(vault.device_id()), "{state}");
+    assert!(state["verdict"].as_str().unwrap().contains("FORKED"), "{state}");
+    let found = mesh.strewn(["--json", "check"]).ended(1).messages("summary").pop().unwrap();
+    assert!(found["problems"]["log_broken"].as_u64() > Some(0), "{found}");
 }

@@ -1,7 +1,7 @@
 //! `strewn what-if`: what it says comes true.
 
 use super::{ONE_PROVIDER, folder, node_of, run, six, summary};
-use harness::{tree_of, within};
+use harness::{Mesh, tree_of, within};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -103,4 +103,48 @@ fn a_vault_without_snapshots_has_nothing_to_lose() {
     let answer = answer.ended(1).messages("summary").pop().unwrap();
     assert_eq!(answer["snapshots"].as_array().unwrap().len(), 0);
     assert_eq!(answer["verdict"], "no snapshot is listed");
+}
+
+#[test]
+fn a_stripe_that_nobody_has_a_record_of_is_lost_and_not_forgotten() {
+    let mut mesh = Mesh::start(&[("hetzner", "h"), ("aws", "a")]);
+    mesh.create_vault("v", ONE_PROVIDER);
+    let (first, second) = (mesh.dir().join("first"), mesh.dir().join("second"));
+    folder(&first, "first", 2, 1_000_000);
+    folder(&second, "second", 2, 1_000_000);
+    mesh.nodes[0].kill();
+    let arguments = ["--json", "backup", "--allow-degraded", first.to_str().unwrap()];
+    let gone = mesh.strewn(arguments).summary();
+    assert_eq!(gone["n"], 1, "{gone}");
+    mesh.nodes[0].start();
+    mesh.add("gcp", "g", &[]);
+    mesh.settle();
+    let kept = mesh.backup(&second).summary();
+    assert_eq!((&kept["k"], &kept["n"]), (&2.into(), &3.into()));
+    let before = summary(run(&mesh, &["status"], false), 1);
+    assert_eq!(before["vault"]["health"]["unreadable"], 0, "{before}");
+
+    mesh.destroy("aws");
+    let id = |summary: &Value| summary["snapshot"].as_str().unwrap().to_owned();
+    let (gone, kept) = (id(&gone), id(&kept));
+    // What this host remembers, and what the log alone says.
+    for is_fresh in [false, true] {
+        if is_fresh {
+            std::fs::remove_dir_all(mesh.owner().join("vaults/v/cache")).unwrap();
+        }
+        let status = summary(run(&mesh, &["status"], false), 1);
+        let health = &status["vault"]["health"];
+        assert!(health["unrecorded"].as_u64().unwrap() > 0, "{status}");
+        assert_eq!(health["unrecorded"], health["unreadable"], "{status}");
+        assert!(status["verdict"].as_str().unwrap().starts_with("NOT RECOVERABLE"), "{status}");
+
+        let lose = ["what-if", "--lose", "provider=aws"];
+        let answer = summary(run(&mesh, &lose, true), 1);
+        assert_eq!(outcome(&answer, &gone), "lost", "{answer}");
+        assert_eq!(outcome(&answer, &kept), "survives", "{answer}");
+        assert_eq!(answer["stripes_lost_already"], health["unrecorded"], "{answer}");
+        let guess = summary(run(&mesh, &lose, false), 1);
+        assert_eq!(outcome(&guess, &gone), "unknown", "{guess}");
+    }
+    let _ = mesh.restore(&gone, &mesh.dir().join("gone"), &[]).ended(1);
 }

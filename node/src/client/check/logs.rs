@@ -4,14 +4,15 @@
 use super::findings::{Findings, Kind};
 use crate::client::Result;
 use crate::client::inventory::devices;
-use crate::client::ledger::{Ledger, Logged};
+use crate::client::ledger::{Ledger, Logged, check_listed};
 use crate::client::mesh::{Mesh, Node};
 use crate::client::vault::Vault;
 use protocol::certificate::CertificateError;
 use protocol::id::{DeviceId, EntryId, NodeId, VaultId};
 use protocol::label::Site;
-use protocol::log::{Body, Entry, check_held, entry_id};
+use protocol::log::{Body, check_held, entry_id};
 use protocol::message::{LoggedEntry, Request, Response};
+use protocol::time::Wall;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the logs come to.
@@ -30,16 +31,11 @@ pub(super) async fn check(mesh: &Mesh, vault: &Vault, findings: &mut Findings) -
     for node in mesh.nodes.values() {
         logs.read(node, vault, findings).await;
     }
+    logs.ledger.judge(mesh, vault);
     check_own_head(vault, &logs.ledger, findings)?;
     check_policy(mesh, vault, &logs.ledger, findings);
     check_names(&logs.ledger, findings);
     Ok(logs)
-}
-
-/// A listed entry whose signatures hold.
-struct Sound {
-    entry: protocol::sign::Signed<Entry>,
-    witnessed: protocol::time::Wall,
 }
 
 impl Logs {
@@ -51,12 +47,12 @@ impl Logs {
             let Ok(Response::Log { entries, more }) = node.request(&request).await else { break };
             let before = after;
             tokio::task::block_in_place(|| {
-                for logged in entries {
-                    if let Some((sound, entry, id)) =
-                        self.sound(vault.id, node.id, logged, findings)
+                for listed in entries {
+                    if let Some((logged, witnessed)) =
+                        self.sound(vault.id, node.id, listed, findings)
                     {
-                        after = Some((entry.device, entry.seq));
-                        self.take(node.id, sound, entry, id, &mut last, findings);
+                        after = Some((logged.entry.device, logged.entry.seq));
+                        self.take(node.id, witnessed, logged, &mut last, findings);
                     }
                 }
             });
@@ -66,43 +62,32 @@ impl Logs {
         }
     }
 
-    /// A listed entry whose signatures hold.
+    /// A listed entry whose signatures hold, and when the node saw it.
     fn sound(
         &self,
         vault: VaultId,
         node: NodeId,
-        logged: LoggedEntry,
+        listed: LoggedEntry,
         findings: &mut Findings,
-    ) -> Option<(Sound, Entry, EntryId)> {
-        let mut forged = |what: &str| {
-            findings.add(Kind::Forged, format!("node {} shows {what}", node.short()));
-            None
-        };
-        let Ok(entry) = logged.entry.verify() else {
-            return forged("a log entry with a wrong signature");
-        };
-        if entry.vault != vault || !self.devices.contains(&entry.device) {
-            return forged("a log entry of no device of this vault");
-        }
-        let id = entry_id(&logged.entry);
-        match logged.ack.verify() {
-            Ok(ack) if ack.entry == id && ack.holder == node && ack.vault == vault => {
-                Some((Sound { entry: logged.entry, witnessed: ack.witnessed }, entry, id))
-            }
-            _ => forged("a log entry without its own countersignature"),
-        }
+    ) -> Option<(Logged, Wall)> {
+        let checked = check_listed(listed, vault, node, &self.devices);
+        checked
+            .map_err(|what| {
+                findings.add(Kind::Forged, format!("node {} shows {what}", node.short()));
+            })
+            .ok()
     }
 
     /// Takes in one entry; `last` is the one that the node listed before it.
     fn take(
         &mut self,
         node: NodeId,
-        sound: Sound,
-        entry: Entry,
-        id: EntryId,
+        witnessed: Wall,
+        logged: Logged,
         last: &mut Option<(DeviceId, u64, EntryId)>,
         findings: &mut Findings,
     ) {
+        let (id, entry) = (logged.id, &logged.entry);
         let (device, seq) = (entry.device, entry.seq);
         let continues = match last.filter(|(other, ..)| *other == device) {
             None => seq == 0 && entry.previous.is_none(),
@@ -121,15 +106,7 @@ impl Logs {
             );
         }
         *last = Some((device, seq, id));
-        let slot = self.ledger.entries.entry((device, seq)).or_insert_with(|| Logged {
-            id,
-            signed: sound.entry,
-            entry,
-            holders: BTreeMap::new(),
-        });
-        if slot.id == id {
-            slot.holders.insert(node, sound.witnessed);
-        } else {
+        if !self.ledger.take(node, witnessed, logged) {
             findings.add(
                 Kind::LogBroken,
                 format!(
@@ -162,7 +139,7 @@ fn check_own_head(vault: &Vault, ledger: &Ledger, findings: &mut Findings) -> Re
 /// The one predicate for every entry; entries with the same holders have the same answer.
 fn check_policy(mesh: &Mesh, vault: &Vault, ledger: &Ledger, findings: &mut Findings) {
     let mut known: BTreeMap<Vec<NodeId>, Option<String>> = BTreeMap::new();
-    for logged in ledger.entries.values() {
+    for logged in ledger.all() {
         let holders: Vec<NodeId> = logged.holders.keys().copied().collect();
         let answer = known.entry(holders).or_insert_with_key(|holders| {
             let sites = holders.iter().filter_map(|id| mesh.nodes.get(id)).map(|node| &node.site);
@@ -184,14 +161,14 @@ fn check_policy(mesh: &Mesh, vault: &Vault, ledger: &Ledger, findings: &mut Find
 
 /// Every session that is named began somewhere.
 fn check_names(ledger: &Ledger, findings: &mut Findings) {
-    let bodies = || ledger.entries.values().map(|logged| &logged.entry.body);
+    let bodies = || ledger.all().map(|logged| &logged.entry.body);
     let begun: BTreeSet<_> = bodies()
         .filter_map(|body| match body {
             Body::Session { session, .. } => Some(*session),
             _ => None,
         })
         .collect();
-    for logged in ledger.entries.values() {
+    for logged in ledger.all() {
         if let Body::Snapshot { session, .. } | Body::Index { session, .. } = &logged.entry.body
             && !begun.contains(session)
         {
@@ -211,9 +188,8 @@ fn check_names(ledger: &Ledger, findings: &mut Findings) {
 mod tests {
     use super::*;
     use protocol::id::SessionId;
-    use protocol::log::EntryAck;
+    use protocol::log::{Entry, EntryAck};
     use protocol::sign::{SecretKey, Signed};
-    use protocol::time::Wall;
 
     const VAULT: VaultId = VaultId([1; 32]);
 
@@ -257,8 +233,8 @@ mod tests {
         for (node, listing) in listings {
             let (node, mut last) = (NodeId::from(key(node).public()), None);
             for logged in listing {
-                if let Some((sound, entry, id)) = logs.sound(VAULT, node, logged, &mut findings) {
-                    logs.take(node, sound, entry, id, &mut last, &mut findings);
+                if let Some((logged, seen)) = logs.sound(VAULT, node, logged, &mut findings) {
+                    logs.take(node, seen, logged, &mut last, &mut findings);
                 }
             }
         }

@@ -1,0 +1,59 @@
+//! The stripes that a vault's log and index name. Whoever looks at its health counts these: a stripe of which every record is
+//! gone is listed by no node, and would not be missed otherwise. Needs no identity: every device reads the index.
+
+use super::Result;
+use super::index::Index;
+use super::ledger::Ledger;
+use super::packs::Packs;
+use super::vault::Vault;
+use protocol::id::{SessionId, StripeId};
+use protocol::log::Body;
+use std::collections::BTreeMap;
+
+/// What is known of a stripe by what names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named {
+    /// The session that wrote it.
+    pub(super) session: SessionId,
+    /// Shards that reading it needs, as far as that is known; at least one.
+    pub(super) needed: usize,
+}
+
+/// All stripes that are named: index stripes by the log, the others by index packs and by this host's cache of them. To be
+/// asked before nodes list what they have: what is named now was stored before.
+pub(super) async fn named(
+    vault: &Vault,
+    packs: &Packs,
+    ledger: &Ledger,
+) -> Result<BTreeMap<StripeId, Named>> {
+    let index = Index::open(&vault.caches())?;
+    let mut named = BTreeMap::new();
+    for logged in ledger.all() {
+        let Body::Index { session, stripes } = &logged.entry.body else { continue };
+        let once = |stripe: &StripeId| (*stripe, Named { session: *session, needed: 1 });
+        named.extend(stripes.iter().map(once));
+        let (device, seq) = (logged.entry.device, logged.entry.seq);
+        if index.is_merged(device, seq)? {
+            continue;
+        }
+        let mut blocks = Vec::new();
+        for &stripe in stripes {
+            // One that cannot be read is named all the same, and counted for what it is.
+            if let Ok(block) = packs.read_index(stripe).await {
+                blocks.push(block);
+            }
+        }
+        for pack in blocks.iter().flat_map(|block| &block.packs) {
+            let known = Named { session: pack.session, needed: usize::from(pack.k).max(1) };
+            named.insert(pack.stripe, known);
+        }
+        if blocks.len() == stripes.len() {
+            index.merge(device, seq, &blocks)?;
+        }
+    }
+    index.each_pack(|pack| {
+        let known = Named { session: pack.session, needed: usize::from(pack.k).max(1) };
+        named.insert(pack.stripe, known);
+    })?;
+    Ok(named)
+}
