@@ -7,8 +7,9 @@
 //! ```
 //! Memory is bounded by the queues: chunks waiting, one pack filling, a few packs sealed and on their
 //! way. A stripe counts when every holder's receipt is here and the predicate holds for those holders: from
-//! then on its chunks are known, whatever becomes of this process. The snapshot is announced after its last stripe,
-//! and listed only when its log entry is held widely enough.
+//! then on its chunks are known, whatever becomes of this process. Chunks of earlier backups are known only while their
+//! stripes satisfy the policy of today (`standing`). The snapshot is announced after its last stripe, when everything that
+//! was sent has arrived, and listed only when its log entry is held widely enough.
 
 mod body;
 mod known;

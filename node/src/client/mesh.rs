@@ -1,10 +1,10 @@
 //! Connections of a command to the nodes of a mesh.
 
-use super::{ClientError, Result};
+use super::{ClientError, Result, met};
 use crate::config::Config;
 use crate::home::{Home, read_file, read_key, read_signed};
 use crate::net::{Gate, Lane, LaneError, LinkId, Net, NetConfig, NetError, NetEvent, NetLimits};
-use crate::service::{full_address, split_address, wall};
+use crate::service::{split_address, wall};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use protocol::certificate::{ConsolePass, NodeCertificate, NodeRecord, Trust};
@@ -34,13 +34,6 @@ const BUSY_TRIES: u32 = 100;
 const REDIAL: Duration = Duration::from_secs(5);
 /// How long a node that failed or was slow is used only where nobody else will do.
 const REST: Duration = Duration::from_secs(60);
-
-/// Addresses of nodes met before, one a line, those that answered last first.
-const MET: &str = "run/met";
-/// Nodes remembered as met: more than a mesh has.
-const MET_MAX: usize = 1024;
-/// Addresses remembered of each.
-const MET_ADDRESSES_MAX: usize = 4;
 
 /// A node that answers.
 #[derive(Debug)]
@@ -143,7 +136,7 @@ impl Caller {
 /// Where to begin: settings, the node of this host, and nodes met before.
 pub fn first_addresses(home: &Home, config: &Config) -> Result<Vec<Multiaddr>> {
     let mut addresses = Vec::new();
-    for file in ["run/listen", MET] {
+    for file in ["run/listen", met::FILE] {
         let text = read_file(&home.path(file))?.unwrap_or_default();
         let lines = String::from_utf8_lossy(&text).into_owned();
         addresses.extend(lines.lines().filter_map(|line| line.parse::<Multiaddr>().ok()));
@@ -168,9 +161,7 @@ impl Mesh {
         let addresses = first_addresses(home, &config)?;
         let limits = config.client.limits();
         let mesh = Self::connect_to(caller, &addresses, limits, is_reading).await?;
-        let known = read_file(&home.path(MET))?.unwrap_or_default();
-        let met = met(&mesh.records, &String::from_utf8_lossy(&known));
-        crate::home::write_file(&home.path(MET), met.as_bytes(), 0o644)?;
+        met::remember(home, &mesh.records)?;
         Ok(mesh)
     }
 
@@ -521,28 +512,6 @@ impl Work<'_> {
     }
 }
 
-/// What to remember of nodes: these records, and behind them who was met before and is not among them.
-fn met(records: &[Signed<NodeRecord>], before: &str) -> String {
-    let mut nodes: Vec<(NodeId, Vec<Multiaddr>)> = Vec::new();
-    for record in records.iter().filter_map(|signed| signed.verify().ok()) {
-        let addresses = record.addresses.iter().filter_map(|address| address.parse().ok());
-        nodes.push((record.node, addresses.collect()));
-    }
-    let now: BTreeSet<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
-    let before = before.lines().filter_map(|line| split_address(&line.parse().ok()?));
-    for (node, address) in before.filter(|(node, _)| !now.contains(node)) {
-        match nodes.iter_mut().find(|(known, _)| *known == node) {
-            Some((_, addresses)) => addresses.push(address),
-            None => nodes.push((node, vec![address])),
-        }
-    }
-    let lines = nodes.into_iter().take(MET_MAX).flat_map(|(node, addresses)| {
-        let addresses = addresses.into_iter().take(MET_ADDRESSES_MAX);
-        addresses.map(move |address| format!("{}\n", full_address(&address, node)))
-    });
-    lines.collect()
-}
-
 /// Whether those who answered are so many that what is held widely is among them.
 pub(super) fn is_most(answered: usize, asked: usize) -> bool {
     answered * MOST.1 >= asked * MOST.0
@@ -632,59 +601,4 @@ async fn response(lane: &mut Lane) -> std::result::Result<Response, LaneError> {
         .recv_frame(|kind| if kind == KIND_RESPONSE { frame_len_max(kind) } else { None })
         .await?;
     Response::decode(&frame.body).map_err(|e| LaneError::Io(std::io::Error::other(e)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::certificate::Authority;
-    use protocol::id::OperatorId;
-    use protocol::label::Labels;
-    use protocol::time::Wall;
-
-    fn record(key: &SecretKey, addresses: &[&str]) -> Signed<NodeRecord> {
-        let certificate = NodeCertificate {
-            operator: OperatorId::from(key.public()),
-            node: key.public().into(),
-            labels: Labels::new([]).expect("no labels"),
-            issued: Wall(0),
-            expires: Wall(1),
-            authority: Authority::Operator,
-        };
-        let record = NodeRecord {
-            node: key.public().into(),
-            certificate: Signed::sign(&certificate, key),
-            addresses: addresses.iter().map(ToString::to_string).collect(),
-            version: 1,
-        };
-        Signed::sign(&record, key)
-    }
-
-    #[test]
-    fn who_was_met_before_is_remembered_behind_those_who_answer() {
-        let [one, two] = [1, 2].map(|seed| SecretKey::from_seed(&[seed; 32]));
-        let before = met(
-            &[record(&one, &["/ip4/10.0.0.1/tcp/1"]), record(&two, &["/ip4/10.0.0.2/tcp/2"])],
-            "",
-        );
-        assert_eq!(before.lines().count(), 2);
-        // The second one alone answers, and has moved.
-        let after = met(&[record(&two, &["/ip4/10.0.0.3/tcp/3", "nonsense"])], &before);
-        let lines: Vec<&str> = after.lines().collect();
-        assert_eq!(lines.len(), 2, "{after}");
-        assert!(lines[0].starts_with("/ip4/10.0.0.3/tcp/3/p2p/"), "{after}");
-        assert!(lines[1].starts_with("/ip4/10.0.0.1/tcp/1/p2p/"), "{after}");
-        assert_eq!(met(&[], "nonsense\n/ip4/10.0.0.1/tcp/1\n"), "");
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let key = SecretKey::from_seed(&[1; 32]);
-        let addresses: Vec<String> =
-            (1..100).map(|port| format!("/ip4/10.0.0.1/tcp/{port}")).collect();
-        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-        let known = met(&[record(&key, &addresses)], "");
-        assert_eq!(known.lines().count(), MET_ADDRESSES_MAX);
-        assert_eq!(met(&[], &known), known);
-    }
 }

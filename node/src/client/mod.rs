@@ -9,6 +9,7 @@ pub mod index;
 pub mod inventory;
 pub mod ledger;
 pub mod mesh;
+mod met;
 pub mod packs;
 pub mod recipients;
 pub mod restore;
