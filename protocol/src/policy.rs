@@ -98,6 +98,16 @@ impl Default for Lock {
     }
 }
 
+impl Lock {
+    /// Whether what is kept under this lock is kept at least as another one asks.
+    #[must_use]
+    pub fn covers(&self, asked: &Self) -> bool {
+        self.period >= asked.period
+            && self.release_cooldown >= asked.release_cooldown
+            && (asked.guardians.is_none() || self.guardians == asked.guardians)
+    }
+}
+
 /// What must be survived, what must be concealed, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policy {
@@ -221,6 +231,19 @@ mod tests {
         assert_eq!(policy.lock.period, Period::days(90));
         let bytes = crate::codec::encode(&policy);
         assert_eq!(crate::codec::decode_canonical::<Policy>(&bytes, 1000).unwrap(), policy);
+    }
+
+    #[test]
+    fn a_lock_covers_what_is_no_stronger() {
+        let lock = Lock::default();
+        assert!(lock.covers(&lock));
+        let longer = Lock { period: Period::days(91), ..lock.clone() };
+        assert!(longer.covers(&lock) && !lock.covers(&longer));
+        let slower = Lock { release_cooldown: Period::days(8), ..lock.clone() };
+        assert!(slower.covers(&lock) && !lock.covers(&slower));
+        let of = vec![OperatorId([1; 32])];
+        let guarded = Lock { guardians: Some(Guardians { need: 1, of }), ..lock.clone() };
+        assert!(guarded.covers(&lock) && !lock.covers(&guarded));
     }
 
     #[test]

@@ -164,6 +164,53 @@ pub struct Receipt {
     pub received: Wall,
 }
 
+/// A receipt that promises something else than what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiptError {
+    /// The record has no such shard.
+    #[error("the stripe has no shard {0}")]
+    NoShard(u16),
+    /// It is another node's, or for another vault, stripe or shard.
+    #[error("it is for another {0}")]
+    Other(&'static str),
+    /// It keeps the shard for too short a time.
+    #[error("it promises to keep the shard for {promised}, and {asked} are asked")]
+    Keep {
+        /// What it promises.
+        promised: Period,
+        /// What the record asks.
+        asked: Period,
+    },
+}
+
+impl Receipt {
+    /// Checks that it promises all that the record asks of the holder of this shard.
+    pub fn check_for(&self, record: &Record, index: u16) -> Result<(), ReceiptError> {
+        let (stripe, place) = (&record.stripe, usize::from(index));
+        let (Some(shard), Some(holder)) = (stripe.shards.get(place), record.holders.get(place))
+        else {
+            return Err(ReceiptError::NoShard(index));
+        };
+        let fits = [
+            ("holder", self.holder == *holder),
+            ("vault", self.vault == stripe.vault),
+            ("stripe", self.stripe == stripe.id()),
+            ("place in the stripe", self.index == index),
+            ("shard", self.shard == *shard),
+            ("length", self.len == stripe.shard_len),
+        ];
+        if let Some((what, _)) = fits.into_iter().find(|(_, fits)| !fits) {
+            return Err(ReceiptError::Other(what));
+        }
+        let asked = record.policy.lock.period;
+        if self.keep < asked {
+            return Err(ReceiptError::Keep { promised: self.keep, asked });
+        }
+        Ok(())
+    }
+}
+
 impl Statement for Receipt {
     const CONTEXT: &'static str = "strewn receipt";
     const LEN_MAX: usize = 1 << 10;
@@ -219,6 +266,42 @@ mod tests {
         let mut short = record();
         short.holders.pop();
         assert!(matches!(short.check(), Err(RecordError::Count { .. })));
+    }
+
+    #[test]
+    fn a_receipt_promises_all_that_was_asked() {
+        let record = record();
+        let receipt = |index: u16| Receipt {
+            holder: record.holders[usize::from(index)],
+            vault: record.stripe.vault,
+            stripe: record.stripe.id(),
+            index,
+            shard: record.stripe.shards[usize::from(index)],
+            len: record.stripe.shard_len,
+            keep: record.policy.lock.period,
+            received: Wall(0),
+        };
+        for index in 0..3 {
+            assert_eq!(receipt(index).check_for(&record, index), Ok(()));
+        }
+        let longer = Receipt { keep: Period::days(400), ..receipt(1) };
+        assert_eq!(longer.check_for(&record, 1), Ok(()));
+        let wrong: [fn(&mut Receipt); 7] = [
+            |r| r.holder = NodeId([1; 32]),
+            |r| r.vault = VaultId([2; 32]),
+            |r| r.stripe = StripeId([0; 32]),
+            |r| r.index = 2,
+            |r| r.shard = ShardId([1; 32]),
+            |r| r.len = 64,
+            |r| r.keep = Period(0),
+        ];
+        for change in wrong {
+            let mut receipt = receipt(1);
+            change(&mut receipt);
+            assert!(receipt.check_for(&record, 1).is_err(), "{receipt:?}");
+        }
+        assert_eq!(receipt(1).check_for(&record, 3), Err(ReceiptError::NoShard(3)));
+        assert_eq!(receipt(1).check_for(&record, 2), Err(ReceiptError::Other("holder")));
     }
 
     #[test]

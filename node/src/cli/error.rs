@@ -143,6 +143,9 @@ impl From<ClientError> for CliError {
             ClientError::Locked => what.next("wait until it has ended").exit(Exit::Locked),
             ClientError::Identity(_) => what.exit(Exit::WrongIdentity),
             ClientError::NoSnapshot(_) => what.next("`strewn snapshots` lists them").exit(Exit::NotThere),
+            ClientError::Unsent(_) => {
+                what.next("back up again: what holders have is not sent a second time")
+            }
             ClientError::Destroyed { .. }
             | ClientError::NoRecord(_)
             | ClientError::LogGap { .. } => {

@@ -7,16 +7,19 @@
 //! ```
 //! Memory is bounded by the queues: chunks waiting, one pack filling, a few packs sealed and on their
 //! way. A stripe counts when every holder's receipt is here and the predicate holds for those holders: from
-//! then on its chunks are known, whatever becomes of this process. The snapshot is announced after its last stripe,
-//! and listed only when its log entry is held widely enough.
+//! then on its chunks are known, whatever becomes of this process. Chunks of earlier backups are known only while their
+//! stripes satisfy the policy of today (`standing`). The snapshot is announced after its last stripe, when everything that
+//! was sent has arrived, and listed only when its log entry is held widely enough.
 
 mod body;
 mod known;
 mod list;
 mod names;
 mod place;
+mod previous;
 mod sink;
 mod stages;
+mod standing;
 
 use super::buffers::Buffers;
 use super::index::Index;
@@ -38,7 +41,8 @@ use protocol::log::{Body, SnapshotPart};
 use protocol::message::{RefusalCode, Request, Response};
 use protocol::seal::SessionKey;
 use serde::{Deserialize, Serialize};
-use stages::{Failure, PACKS_INFLIGHT, Run};
+use stages::{Failure, PACKS_INFLIGHT, Run, stage_failed};
+use standing::Standings;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -146,6 +150,7 @@ pub struct Writer {
     mesh: Arc<Mesh>,
     ledger: Arc<Mutex<Ledger>>,
     index: Arc<Index>,
+    standings: Arc<Standings>,
     buffers: Arc<Buffers>,
     allow_degraded: bool,
 }
@@ -168,7 +173,9 @@ impl Writer {
         let index = Arc::new(Index::open(&vault.caches())?);
         Packs::new(Arc::clone(&mesh), &vault).sync_index(&ledger, &index).await?;
         let ledger = Arc::new(Mutex::new(ledger));
-        Ok(Self { vault, mesh, ledger, index, buffers: Arc::default(), allow_degraded })
+        let standings = Arc::new(Standings::new(&vault, &mesh, &index)?);
+        let buffers = Arc::default();
+        Ok(Self { vault, mesh, ledger, index, standings, buffers, allow_degraded })
     }
 
     async fn log(&self, body: Body) -> Result<Logged> {
@@ -261,7 +268,8 @@ impl Writer {
         let previous = format!("previous/{}", blake3::hash(name.as_bytes()).to_hex());
         let previous = self.vault.cache(&previous);
         let failure = Arc::new(Failure::default());
-        let known = Arc::new(Known::new(Arc::clone(&self.index)));
+        let (index, standings) = (Arc::clone(&self.index), Arc::clone(&self.standings));
+        let known = Arc::new(Known::new(index, standings, placer.is_degraded()));
         let (placed, placements) = tokio::sync::mpsc::channel(PACKS_INFLIGHT);
         let lister = Lister {
             vault: Arc::clone(&self.vault),
@@ -278,7 +286,7 @@ impl Writer {
         let lister = tokio::spawn(lister.run(placements));
         let run = Run {
             vault: Arc::clone(&self.vault),
-            known,
+            known: Arc::clone(&known),
             placer: Arc::clone(placer),
             progress: Arc::clone(progress),
             session: session.clone(),
@@ -292,16 +300,15 @@ impl Writer {
         let done =
             tokio::task::spawn_blocking(move || run.run(&mut *source, &runtime, &placed)).await;
         watching.abort();
-        let ended =
-            |e: tokio::task::JoinError| ClientError::Content(format!("a stage failed: {e}"));
-        *stripes = lister.await.map_err(ended)?;
-        let finished = done.map_err(ended)?;
+        *stripes = lister.await.map_err(stage_failed)?;
+        let finished = done.map_err(stage_failed)?;
         if let Some(error) = failure.take() {
             return Err(error);
         }
         let finished = finished?;
+        known.check_all_arrived()?;
 
-        let degraded = placer.is_degraded();
+        let degraded = placer.is_degraded() || known.has_less();
         let info = SnapshotInfo {
             source: name.clone(),
             kind,
@@ -340,7 +347,7 @@ impl Writer {
             log_holders: logged.holders.len(),
             degraded,
             failed: finished.report.failed,
-            notes: finished.report.notes,
+            notes: finished.report.notes.into_iter().chain(self.standings.note()).collect(),
         })
     }
 }

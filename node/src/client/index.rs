@@ -4,20 +4,32 @@
 //! The cache can be lost at any time: the log and the index packs hold everything but the journal, and what that
 //! loses is sent again. One process has a cache at a time; a second one that runs beside it has its own
 //! (`index-1.redb` and so on), which the next process that is alone takes in.
+//!
+//! A chunk can lie in several packs: it was sent again when a pack did not satisfy the policy any more. The newest place
+//! is the one to read it from, and the others are kept for when that is lost.
+
+mod holdings;
+#[cfg(test)]
+mod tests;
+
+pub use holdings::Holding;
 
 use super::{ClientError, Result};
+use holdings::{HELD, HOLDINGS, LISTED, set_holdings, set_listed};
 use protocol::codec;
 use protocol::id::{ChunkId, DeviceId, SessionId, StripeId};
 use protocol::index::{BLOCK_LEN_MAX, IndexBlock, IndexedPack};
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
+    TableHandle, UntypedTableHandle, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 const PACKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("packs");
 const CHUNKS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("chunks");
+/// Older places of chunks: chunk ‖ pack.
+const OLDER: TableDefinition<'_, &[u8; 40], &[u8]> = TableDefinition::new("older");
 /// Log entries whose index packs are in here: device ‖ number.
 const MERGED: TableDefinition<'_, &[u8], ()> = TableDefinition::new("merged");
 /// The journal: packs that holders have, and no log entry names the index of.
@@ -97,7 +109,12 @@ impl Index {
             for other in names[slot + 1..].iter().filter(|other| other.exists()) {
                 if let Some(left) = Self::open_file(other)? {
                     while let Some(pending) = left.pending()? {
-                        index.add_pending(&pending.block.packs)?;
+                        let mut holdings = Vec::new();
+                        for pack in &pending.block.packs {
+                            let holding = left.holding(pack.stripe)?;
+                            holdings.extend(holding.map(|holding| (pack.stripe, holding)));
+                        }
+                        index.add_pending(&pending.block.packs, &holdings)?;
                         left.forget(&pending.numbers)?;
                     }
                     std::fs::remove_file(other)?;
@@ -121,10 +138,18 @@ impl Index {
         };
         let index = Self { db };
         index.write(|write| {
+            let is_new = |table: UntypedTableHandle| table.name() == LISTED.name();
+            if !write.list_tables().map_err(failed)?.any(is_new) {
+                keep_journal_only(write)?;
+            }
             write.open_table(PACKS).map_err(failed)?;
             write.open_table(CHUNKS).map_err(failed)?;
+            write.open_table(OLDER).map_err(failed)?;
             write.open_table(MERGED).map_err(failed)?;
             write.open_table(PENDING).map_err(failed)?;
+            write.open_table(HELD).map_err(failed)?;
+            write.open_table(HOLDINGS).map_err(failed)?;
+            write.open_table(LISTED).map_err(failed)?;
             Ok(())
         })?;
         Ok(Some(index))
@@ -146,14 +171,40 @@ impl Index {
         Ok(merged.get(merged_key(device, seq).as_slice()).map_err(failed)?.is_some())
     }
 
-    /// Takes in the blocks of a log entry. A chunk that is known keeps its first place.
+    /// Takes in the blocks of a log entry.
     pub fn merge(&self, device: DeviceId, seq: u64, blocks: &[IndexBlock]) -> Result<()> {
+        self.take_in(device, seq, blocks.iter().map(|block| (None, block)))
+    }
+
+    /// The same, for who wants to know as well which index stripe lists a pack.
+    pub fn merge_stripes(
+        &self,
+        device: DeviceId,
+        seq: u64,
+        blocks: &[(StripeId, IndexBlock)],
+    ) -> Result<()> {
+        self.take_in(device, seq, blocks.iter().map(|(stripe, block)| (Some(*stripe), block)))
+    }
+
+    fn take_in<'a>(
+        &self,
+        device: DeviceId,
+        seq: u64,
+        blocks: impl Iterator<Item = (Option<StripeId>, &'a IndexBlock)>,
+    ) -> Result<()> {
         self.write(|write| {
-            let mut listed = PendingStripes::read(write)?;
-            for pack in blocks.iter().flat_map(|block| &block.packs) {
-                // What a process listed before it was killed need not be listed again.
-                if !listed.settle(write, pack.stripe)? {
-                    insert(write, pack)?;
+            let mut pending = PendingStripes::read(write)?;
+            for (stripe, block) in blocks {
+                let mut numbers = Vec::with_capacity(block.packs.len());
+                for pack in &block.packs {
+                    // What a process listed before it was killed need not be listed again.
+                    numbers.push(match pending.settle(write, pack.stripe)? {
+                        Some(number) => number,
+                        None => insert(write, pack)?,
+                    });
+                }
+                if let Some(stripe) = stripe {
+                    set_listed(write, &numbers, stripe)?;
                 }
             }
             let mut merged = write.open_table(MERGED).map_err(failed)?;
@@ -163,14 +214,16 @@ impl Index {
     }
 
     /// Takes in packs whose holders' receipts are here. When this returns they outlive the process.
-    pub fn add_pending(&self, packs: &[IndexedPack]) -> Result<()> {
+    pub fn add_pending(
+        &self,
+        packs: &[IndexedPack],
+        holdings: &[(StripeId, Holding)],
+    ) -> Result<()> {
         self.write(|write| {
             for pack in packs {
-                let number = insert(write, pack)?;
-                let mut pending = write.open_table(PENDING).map_err(failed)?;
-                pending.insert(number, codec::encode(pack).as_slice()).map_err(failed)?;
+                insert_pending(write, pack)?;
             }
-            Ok(())
+            set_holdings(write, holdings)
         })
     }
 
@@ -191,10 +244,18 @@ impl Index {
         Ok(if found.numbers.is_empty() { None } else { Some(found) })
     }
 
-    /// A log entry names these packs' index now.
-    pub fn settle(&self, device: DeviceId, seq: u64, settled: &PendingBlock) -> Result<()> {
+    /// A log entry names these packs' index now, which is in this stripe.
+    pub fn settle(
+        &self,
+        device: DeviceId,
+        seq: u64,
+        settled: &PendingBlock,
+        (stripe, holding): (StripeId, Holding),
+    ) -> Result<()> {
         self.write(|write| {
             forget(write, &settled.numbers)?;
+            set_listed(write, &settled.numbers, stripe)?;
+            set_holdings(write, &[(stripe, holding)])?;
             let mut merged = write.open_table(MERGED).map_err(failed)?;
             merged.insert(merged_key(device, seq).as_slice(), ()).map_err(failed)?;
             Ok(())
@@ -205,12 +266,39 @@ impl Index {
         self.write(|write| forget(write, numbers))
     }
 
+    /// Whether a pack waits for a place in the index.
+    pub fn is_pending(&self, pack: u64) -> Result<bool> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let pending = read.open_table(PENDING).map_err(failed)?;
+        Ok(pending.get(pack).map_err(failed)?.is_some())
+    }
+
+    /// Where else a chunk lies than where [`Index::find`] says, the newest place first.
+    pub fn find_older(&self, chunk: ChunkId) -> Result<Vec<Location>> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let older = read.open_table(OLDER).map_err(failed)?;
+        let (first, last) = (older_key(chunk, 0), older_key(chunk, u64::MAX));
+        let rows = older.range::<&[u8; 40]>(&first..=&last).map_err(failed)?.rev().map(|row| {
+            let (_, row) = row.map_err(failed)?;
+            codec::decode(row.value(), 64).map_err(failed)
+        });
+        rows.collect()
+    }
+
     /// Where a chunk lies.
     pub fn find(&self, chunk: ChunkId) -> Result<Option<Location>> {
         let read = self.db.begin_read().map_err(failed)?;
         let chunks = read.open_table(CHUNKS).map_err(failed)?;
         let row = chunks.get(&chunk.0).map_err(failed)?;
         row.map(|row| codec::decode(row.value(), 64).map_err(failed)).transpose()
+    }
+
+    /// The numbers of packs from this one on.
+    pub fn packs_from(&self, first: u64, count: usize) -> Result<Vec<u64>> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let packs = read.open_table(PACKS).map_err(failed)?;
+        let range = packs.range(first..).map_err(failed)?.take(count);
+        range.map(|row| row.map(|(number, _)| number.value()).map_err(failed)).collect()
     }
 
     /// A pack by its number.
@@ -247,13 +335,14 @@ impl PendingStripes {
         Ok(Self(stripes))
     }
 
-    /// Takes a stripe's pack off the journal. False when it is not there.
-    fn settle(&mut self, write: &WriteTransaction, stripe: StripeId) -> Result<bool> {
+    /// Takes a stripe's pack off the journal. `None` when it is not there.
+    fn settle(&mut self, write: &WriteTransaction, stripe: StripeId) -> Result<Option<u64>> {
         let Some(at) = self.0.iter().position(|(pending, _)| *pending == stripe) else {
-            return Ok(false);
+            return Ok(None);
         };
-        forget(write, &[self.0.swap_remove(at).1])?;
-        Ok(true)
+        let (_, number) = self.0.swap_remove(at);
+        forget(write, &[number])?;
+        Ok(Some(number))
     }
 }
 
@@ -265,16 +354,36 @@ fn forget(write: &WriteTransaction, numbers: &[u64]) -> Result<()> {
     Ok(())
 }
 
+/// The first format does not say which index stripe lists a pack: of such a cache only the journal stays, and the rest
+/// is read again.
+fn keep_journal_only(write: &WriteTransaction) -> Result<()> {
+    let mut packs: Vec<IndexedPack> = Vec::new();
+    for row in write.open_table(PENDING).map_err(failed)?.iter().map_err(failed)? {
+        let (_, bytes) = row.map_err(failed)?;
+        packs.push(codec::decode(bytes.value(), BLOCK_LEN_MAX).map_err(failed)?);
+    }
+    write.delete_table(PACKS).map_err(failed)?;
+    write.delete_table(CHUNKS).map_err(failed)?;
+    write.delete_table(MERGED).map_err(failed)?;
+    write.delete_table(PENDING).map_err(failed)?;
+    packs.iter().try_for_each(|pack| insert_pending(write, pack))
+}
+
+fn insert_pending(write: &WriteTransaction, pack: &IndexedPack) -> Result<()> {
+    let number = insert(write, pack)?;
+    let mut pending = write.open_table(PENDING).map_err(failed)?;
+    pending.insert(number, codec::encode(pack).as_slice()).map_err(failed)?;
+    Ok(())
+}
+
 /// Enters a pack and its chunks, and says which number it got.
 fn insert(write: &WriteTransaction, pack: &IndexedPack) -> Result<u64> {
     let mut packs: Table<'_, u64, &[u8]> = write.open_table(PACKS).map_err(failed)?;
     let number = packs.last().map_err(failed)?.map_or(0, |(key, _)| key.value() + 1);
     packs.insert(number, codec::encode(&info_of(pack)).as_slice()).map_err(failed)?;
     let mut chunks = write.open_table(CHUNKS).map_err(failed)?;
+    let mut older = write.open_table(OLDER).map_err(failed)?;
     for (place, entry) in pack.chunks.iter().enumerate() {
-        if chunks.get(&entry.id.0).map_err(failed)?.is_some() {
-            continue;
-        }
         let location = Location {
             pack: number,
             number: place as u32,
@@ -282,7 +391,13 @@ fn insert(write: &WriteTransaction, pack: &IndexedPack) -> Result<u64> {
             len: entry.len,
             plain_len: entry.plain_len,
         };
-        chunks.insert(&entry.id.0, codec::encode(&location).as_slice()).map_err(failed)?;
+        let bytes = codec::encode(&location);
+        let before = chunks.insert(&entry.id.0, bytes.as_slice()).map_err(failed)?;
+        if let Some(before) = before {
+            let place: Location = codec::decode(before.value(), 64).map_err(failed)?;
+            let key = older_key(entry.id, place.pack);
+            older.insert(&key, before.value()).map_err(failed)?;
+        }
     }
     Ok(number)
 }
@@ -297,101 +412,11 @@ fn info_of(pack: &IndexedPack) -> PackInfo {
     }
 }
 
-fn merged_key(device: DeviceId, seq: u64) -> Vec<u8> {
-    [&device.0[..], &seq.to_be_bytes()].concat()
+fn older_key(chunk: ChunkId, pack: u64) -> [u8; 40] {
+    let (chunk, pack) = (chunk.0, pack.to_be_bytes());
+    std::array::from_fn(|i| if i < 32 { chunk[i] } else { pack[i - 32] })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::pack::PackEntry;
-
-    const DEVICE: DeviceId = DeviceId([9; 32]);
-
-    /// A pack with one chunk; both are named by `name`.
-    fn pack(name: u8) -> IndexedPack {
-        let entry = PackEntry { id: ChunkId([name; 32]), offset: 128, len: 50, plain_len: 33 };
-        IndexedPack {
-            stripe: StripeId([name; 32]),
-            session: SessionId([3; 32]),
-            nonce: [4; 32],
-            k: 2,
-            shard_len: 128,
-            chunks: vec![entry],
-        }
-    }
-
-    fn pending(index: &Index) -> Vec<StripeId> {
-        let pending = index.pending().unwrap();
-        pending.map_or(Vec::new(), |found| found.block.packs.iter().map(|p| p.stripe).collect())
-    }
-
-    #[test]
-    fn what_was_merged_is_found_and_a_damaged_cache_is_made_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(dir.path()).unwrap();
-        index.merge(DEVICE, 3, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
-        let location = index.find(ChunkId([1; 32])).unwrap().unwrap();
-        assert_eq!((location.number, location.offset, location.plain_len), (0, 128, 33));
-        assert_eq!(index.pack(location.pack).unwrap().stripe, StripeId([1; 32]));
-        assert!(index.is_merged(DEVICE, 3).unwrap() && !index.is_merged(DEVICE, 4).unwrap());
-        assert_eq!(index.find(ChunkId([7; 32])).unwrap(), None);
-        drop(index);
-        std::fs::write(dir.path().join("index.redb"), b"not a database").unwrap();
-        assert_eq!(Index::open(dir.path()).unwrap().find(ChunkId([1; 32])).unwrap(), None);
-    }
-
-    #[test]
-    fn what_holders_have_is_known_at_once_and_listed_later() {
-        let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(dir.path()).unwrap();
-        index.add_pending(&[pack(1), pack(2)]).unwrap();
-        drop(index);
-        let index = Index::open(dir.path()).unwrap();
-        assert!(index.find(ChunkId([2; 32])).unwrap().is_some());
-        assert_eq!(pending(&index), [StripeId([1; 32]), StripeId([2; 32])]);
-        let block = index.pending().unwrap().unwrap();
-        index.add_pending(&[pack(3)]).unwrap();
-        index.settle(DEVICE, 0, &block).unwrap();
-        assert_eq!(pending(&index), [StripeId([3; 32])]);
-        assert!(index.is_merged(DEVICE, 0).unwrap());
-    }
-
-    #[test]
-    fn what_a_log_entry_names_already_is_not_listed_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(dir.path()).unwrap();
-        index.add_pending(&[pack(1), pack(2)]).unwrap();
-        // The process was killed between the entry and settling; the next one reads the entry.
-        index.merge(DEVICE, 0, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
-        assert_eq!(pending(&index), [StripeId([2; 32])]);
-        assert_eq!(index.find(ChunkId([1; 32])).unwrap().unwrap().pack, 0);
-    }
-
-    #[test]
-    fn a_second_process_has_its_own_cache_and_the_next_one_takes_it_in() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Index::open(dir.path()).unwrap();
-        let second = Index::open(dir.path()).unwrap();
-        first.add_pending(&[pack(1)]).unwrap();
-        second.add_pending(&[pack(2)]).unwrap();
-        assert_eq!(second.find(ChunkId([1; 32])).unwrap(), None);
-        drop((first, second));
-        let next = Index::open(dir.path()).unwrap();
-        assert_eq!(pending(&next), [StripeId([1; 32]), StripeId([2; 32])]);
-        assert!(!dir.path().join("index-1.redb").exists());
-    }
-
-    #[test]
-    fn a_block_takes_only_what_fits() {
-        let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(dir.path()).unwrap();
-        let packs: Vec<IndexedPack> = (0..70).map(pack).collect();
-        index.add_pending(&packs).unwrap();
-        let block = index.pending().unwrap().unwrap();
-        assert_eq!(block.block.packs.len(), 64);
-        index.settle(DEVICE, 0, &block).unwrap();
-        let block = index.pending().unwrap().unwrap();
-        assert_eq!(block.block.packs.len(), 6);
-    }
+fn merged_key(device: DeviceId, seq: u64) -> Vec<u8> {
+    [&device.0[..], &seq.to_be_bytes()].concat()
 }

@@ -1,6 +1,6 @@
 //! Connections of a command to the nodes of a mesh.
 
-use super::{ClientError, Result};
+use super::{ClientError, Result, met};
 use crate::config::Config;
 use crate::home::{Home, read_file, read_key, read_signed};
 use crate::net::{Gate, Lane, LaneError, LinkId, Net, NetConfig, NetError, NetEvent, NetLimits};
@@ -83,6 +83,8 @@ pub struct Mesh {
     pub late: BTreeMap<NodeId, Arc<Node>>,
     /// Those that do not.
     pub silent: BTreeMap<NodeId, Silent>,
+    /// What all of them say of themselves, those that answer first.
+    records: Vec<Signed<NodeRecord>>,
 }
 
 /// As whom a command comes.
@@ -134,7 +136,7 @@ impl Caller {
 /// Where to begin: settings, the node of this host, and nodes met before.
 pub fn first_addresses(home: &Home, config: &Config) -> Result<Vec<Multiaddr>> {
     let mut addresses = Vec::new();
-    for file in ["run/listen", "run/met"] {
+    for file in ["run/listen", met::FILE] {
         let text = read_file(&home.path(file))?.unwrap_or_default();
         let lines = String::from_utf8_lossy(&text).into_owned();
         addresses.extend(lines.lines().filter_map(|line| line.parse::<Multiaddr>().ok()));
@@ -159,21 +161,7 @@ impl Mesh {
         let addresses = first_addresses(home, &config)?;
         let limits = config.client.limits();
         let mesh = Self::connect_to(caller, &addresses, limits, is_reading).await?;
-        let met: String = mesh
-            .nodes
-            .values()
-            .filter_map(|node| node.record.verify().ok())
-            .flat_map(|record| {
-                let node = record.node;
-                record.addresses.into_iter().filter_map(move |address| {
-                    Some(format!(
-                        "{}\n",
-                        crate::service::full_address(&address.parse().ok()?, node)
-                    ))
-                })
-            })
-            .collect();
-        crate::home::write_file(&home.path("run/met"), met.as_bytes(), 0o644)?;
+        met::remember(home, &mesh.records)?;
         Ok(mesh)
     }
 
@@ -195,8 +183,12 @@ impl Mesh {
             first.entry(node).or_default().push(address);
         }
         let caller = Arc::new(caller);
-        let mut mesh =
-            Self { nodes: BTreeMap::new(), late: BTreeMap::new(), silent: BTreeMap::new() };
+        let mut mesh = Self {
+            nodes: BTreeMap::new(),
+            late: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            records: Vec::new(),
+        };
         let mut asked: BTreeSet<NodeId> = BTreeSet::new();
         let mut members: BTreeMap<NodeId, (Site, Signed<NodeRecord>)> = BTreeMap::new();
         let mut reasons: BTreeMap<NodeId, String> = BTreeMap::new();
@@ -254,10 +246,12 @@ impl Mesh {
             return Err(ClientError::NoNode(last));
         }
         tasks.abort_all();
+        mesh.records.extend(mesh.nodes.values().map(|node| node.record.clone()));
         for (id, (site, record)) in members {
             if mesh.nodes.contains_key(&id) {
                 continue;
             }
+            mesh.records.push(record.clone());
             if let Some(reason) = reasons.remove(&id) {
                 mesh.silent.insert(id, Silent { site, reason });
                 continue;
@@ -442,7 +436,6 @@ impl Node {
         &self,
         record: &Signed<Record>,
         index: u16,
-        expected: ShardId,
         bytes: &[u8],
     ) -> Result<Signed<Receipt>> {
         let len = bytes.len() as u32;
@@ -452,9 +445,12 @@ impl Node {
             return Err(node_error(self.id, &"an unexpected answer to a shard"));
         };
         let receipt = signed.verify().map_err(|e| node_error(self.id, &e))?;
-        if receipt.holder != self.id || receipt.shard != expected || receipt.len != len {
-            return Err(node_error(self.id, &"its receipt is for something else"));
+        let asked = record.verify().map_err(|e| node_error(self.id, &e))?;
+        if receipt.holder != self.id {
+            return Err(node_error(self.id, &"its receipt is another node's"));
         }
+        let wrong = |e| node_error(self.id, &format!("its receipt is not what was asked: {e}"));
+        receipt.check_for(&asked, index).map_err(wrong)?;
         Ok(signed)
     }
 
@@ -517,7 +513,7 @@ impl Work<'_> {
 }
 
 /// Whether those who answered are so many that what is held widely is among them.
-fn is_most(answered: usize, asked: usize) -> bool {
+pub(super) fn is_most(answered: usize, asked: usize) -> bool {
     answered * MOST.1 >= asked * MOST.0
 }
 

@@ -10,6 +10,7 @@ pub mod index;
 pub mod inventory;
 pub mod ledger;
 pub mod mesh;
+mod met;
 pub mod mount;
 mod named;
 pub mod packs;
@@ -86,6 +87,9 @@ pub enum ClientError {
         /// Shards needed.
         needed: usize,
     },
+    /// Chunks were lost on their way to the holders.
+    #[error("{0} chunks were lost between the source and the holders, so no snapshot was made")]
+    Unsent(usize),
     /// Nobody knows where a stripe lies.
     #[error("stripe {0}: no reachable node has its record")]
     NoRecord(StripeId),

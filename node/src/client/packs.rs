@@ -4,6 +4,7 @@
 //! range of the data shards that hold it, and where that does not work, from the whole pack.
 
 mod chunks;
+mod records;
 mod shards;
 
 pub use chunks::Need;
@@ -16,19 +17,18 @@ use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::client::recipients::Identities;
 use protocol::chunk::{Chunker, decode_chunk};
-use protocol::id::{NodeId, SessionId, StripeId};
+use protocol::id::{DeviceId, NodeId, SessionId, StripeId, VaultId};
 use protocol::index::{BLOCK_LEN_MAX, IndexBlock};
 use protocol::log::Body;
-use protocol::message::{Request, Response};
 use protocol::pack::{PackHeader, PackKind, PackOpener};
-use protocol::record::Record;
 use protocol::seal::SessionKey;
+use records::Whereabouts;
 use shards::Lately;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 /// What the first pack is thought to take: nobody is late before three times that.
 const FIRST_PACK: Duration = Duration::from_secs(3);
@@ -36,11 +36,16 @@ const FIRST_PACK: Duration = Duration::from_secs(3);
 /// Reads packs of one vault.
 pub struct Packs {
     mesh: Arc<Mesh>,
-    vault_id: protocol::id::VaultId,
+    vault_id: VaultId,
     chunker: Chunker,
     index_key: SessionKey,
     sessions: BTreeMap<SessionId, SessionKey>,
-    records: Mutex<BTreeMap<StripeId, Arc<Record>>>,
+    /// This host, whose word counts without a certificate that nodes know.
+    device: DeviceId,
+    devices: OnceCell<BTreeSet<DeviceId>>,
+    whereabouts: Mutex<BTreeMap<StripeId, Arc<Whereabouts>>>,
+    /// Who did not answer when everybody was asked: of the late ones, nobody is waited for twice.
+    deaf: Mutex<BTreeSet<NodeId>>,
     buffers: Arc<Buffers>,
     lately: Mutex<Lately>,
     lately_ms: AtomicU64,
@@ -76,7 +81,10 @@ impl Packs {
             chunker: Chunker::new(&vault.secret),
             index_key: vault.secret.index_key(),
             sessions: BTreeMap::new(),
-            records: Mutex::default(),
+            device: vault.device_id(),
+            devices: OnceCell::new(),
+            whereabouts: Mutex::default(),
+            deaf: Mutex::default(),
             buffers: Arc::default(),
             lately: Mutex::default(),
             lately_ms: AtomicU64::new(FIRST_PACK.as_millis() as u64),
@@ -123,7 +131,8 @@ impl Packs {
         &self.chunker
     }
 
-    /// Brings the local index up to what the log says.
+    /// Brings the local index up to what the log says, as far as it can be read: what an entry names whose index is lost
+    /// is missing here, and the next time that entry is tried again.
     pub async fn sync_index(&self, ledger: &Ledger, index: &Index) -> Result<()> {
         for logged in ledger.entries.values() {
             let Body::Index { stripes, .. } = &logged.entry.body else { continue };
@@ -131,13 +140,25 @@ impl Packs {
             if index.is_merged(device, seq)? {
                 continue;
             }
-            let mut blocks = Vec::new();
-            for &stripe in stripes {
-                blocks.push(self.read_index(stripe).await?);
+            match self.read_blocks(stripes).await {
+                Ok(blocks) => index.merge_stripes(device, seq, &blocks)?,
+                Err(error) => tracing::warn!(
+                    %error,
+                    device = device.short(),
+                    entry = seq,
+                    "a part of the index cannot be read, and its chunks are not known here"
+                ),
             }
-            index.merge(device, seq, &blocks)?;
         }
         Ok(())
+    }
+
+    async fn read_blocks(&self, stripes: &[StripeId]) -> Result<Vec<(StripeId, IndexBlock)>> {
+        let mut blocks = Vec::with_capacity(stripes.len());
+        for &stripe in stripes {
+            blocks.push((stripe, self.read_index(stripe).await?));
+        }
+        Ok(blocks)
     }
 
     /// What an index pack says.
@@ -160,50 +181,6 @@ impl Packs {
             block.extend_from_slice(plain);
         }
         IndexBlock::decode(&block).map_err(|e| content(&e))
-    }
-
-    /// The records of these stripes, as far as anybody who answers has them. What is kept is verified.
-    pub async fn find_records(&self, stripes: &[StripeId]) -> Result<()> {
-        let mut missing: Vec<StripeId> = {
-            let known = self.records.lock().await;
-            stripes.iter().copied().filter(|stripe| !known.contains_key(stripe)).collect()
-        };
-        for node in self.mesh.nodes.values() {
-            let mut at = 0;
-            while at < missing.len() {
-                let asked: Vec<StripeId> = missing[at..].iter().copied().take(512).collect();
-                let request = Request::Records { vault: self.vault_id, stripes: asked.clone() };
-                let Ok(Response::Records(found)) = node.request(&request).await else { break };
-                if found.is_empty() {
-                    break;
-                }
-                at += found.len().min(asked.len());
-                let mut known = self.records.lock().await;
-                for (stripe, held) in asked.iter().zip(found) {
-                    let Some(record) = held.and_then(|held| held.record.verify().ok()) else {
-                        continue;
-                    };
-                    let newer = known.get(stripe).is_none_or(|old| old.version < record.version);
-                    if record.check().is_ok() && record.stripe.id() == *stripe && newer {
-                        known.insert(*stripe, Arc::new(record));
-                    }
-                }
-            }
-            let known = self.records.lock().await;
-            missing.retain(|stripe| !known.contains_key(stripe));
-            if missing.is_empty() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn record(&self, stripe: StripeId) -> Result<Arc<Record>> {
-        if let Some(record) = self.records.lock().await.get(&stripe) {
-            return Ok(Arc::clone(record));
-        }
-        self.find_records(&[stripe]).await?;
-        self.records.lock().await.get(&stripe).cloned().ok_or(ClientError::NoRecord(stripe))
     }
 
     fn holder(&self, node: NodeId) -> Option<&Arc<Node>> {

@@ -1,23 +1,32 @@
-//! Which chunks need not be sent: those that the index has, and those on their way.
+//! Which chunks need not be sent: those that lie where the policy asks, and those on their way.
 
-use crate::client::Result;
+use super::place::Placed;
+use super::standing::{Standing, Standings};
 use crate::client::index::Index;
+use crate::client::{ClientError, Result};
 use protocol::id::ChunkId;
 use protocol::index::IndexedPack;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is known of chunks, for the source's side and for whoever lists what was placed.
 #[derive(Debug)]
 pub(super) struct Known {
     index: Arc<Index>,
+    standings: Arc<Standings>,
+    /// Whether what falls short of the policy would be no better when it is sent again.
+    takes_less: bool,
+    /// Whether the snapshot needs something that falls short.
+    has_less: AtomicBool,
     /// Sent in this run, and in no index yet: bounded by the packs on their way.
     sent: Mutex<HashSet<ChunkId>>,
 }
 
 impl Known {
-    pub(super) fn new(index: Arc<Index>) -> Self {
-        Self { index, sent: Mutex::default() }
+    pub(super) fn new(index: Arc<Index>, standings: Arc<Standings>, takes_less: bool) -> Self {
+        let (has_less, sent) = (AtomicBool::new(false), Mutex::default());
+        Self { index, standings, takes_less, has_less, sent }
     }
 
     fn sent(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
@@ -27,7 +36,22 @@ impl Known {
     /// Whether the chunk need not be sent.
     pub(super) fn has(&self, chunk: ChunkId) -> Result<bool> {
         // In this order: what leaves `sent` is in the index before that.
-        Ok(self.sent().contains(&chunk) || self.index.find(chunk)?.is_some())
+        if self.sent().contains(&chunk) {
+            return Ok(true);
+        }
+        match self.standings.of(chunk)? {
+            Some(Standing::Good) => Ok(true),
+            Some(Standing::Below) if self.takes_less => {
+                self.has_less.store(true, Ordering::Relaxed);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether something was called known that falls short of the policy.
+    pub(super) fn has_less(&self) -> bool {
+        self.has_less.load(Ordering::Relaxed)
     }
 
     /// The chunk is on its way.
@@ -36,12 +60,22 @@ impl Known {
     }
 
     /// Holders have these packs: from now on they are known, whatever becomes of this process.
-    pub(super) fn keep(&self, packs: &[IndexedPack]) -> Result<()> {
-        self.index.add_pending(packs)?;
+    pub(super) fn keep(&self, placed: &[Placed]) -> Result<()> {
+        let packs: Vec<IndexedPack> = placed.iter().map(|placed| placed.pack.clone()).collect();
+        let holdings = placed.iter().map(|placed| (placed.pack.stripe, placed.holding.clone()));
+        self.index.add_pending(&packs, &holdings.collect::<Vec<_>>())?;
         let mut sent = self.sent();
         for entry in packs.iter().flat_map(|pack| &pack.chunks) {
             sent.remove(&entry.id);
         }
         Ok(())
+    }
+
+    /// Checks that everything that was sent has arrived: only then may a snapshot say so.
+    pub(super) fn check_all_arrived(&self) -> Result<()> {
+        match self.sent().len() {
+            0 => Ok(()),
+            lost => Err(ClientError::Unsent(lost)),
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! backup the log is brought up to date now and then.
 
 use super::known::Known;
-use super::place::Placer;
+use super::place::{Placed, Placer};
 use super::stages::{Failure, seal};
 use crate::client::Result;
 use crate::client::buffers::Buffers;
@@ -14,8 +14,8 @@ use crate::client::mesh::Mesh;
 use crate::client::vault::Vault;
 use crate::home::random;
 use protocol::chunk::{CHUNK_MAX, Chunker, Compressor};
-use protocol::id::{SessionId, StripeId};
-use protocol::index::{BLOCK_PACKS_MAX, IndexBlock, IndexedPack};
+use protocol::id::SessionId;
+use protocol::index::{BLOCK_PACKS_MAX, IndexBlock};
 use protocol::log::Body;
 use protocol::pack::{PACK_CHUNKS_MAX, PACK_LEN_MAX, PackBuilder, PackKind};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(super) struct Lister {
 impl Lister {
     /// Takes packs until there are no more, and says how many stripes were written, those of the index included.
     /// At the end everything that is known is listed, unless the backup failed.
-    pub(super) async fn run(self, mut placed: Receiver<IndexedPack>) -> u64 {
+    pub(super) async fn run(self, mut placed: Receiver<Placed>) -> u64 {
         let mut stripes = 0;
         let result = self.take(&mut placed, &mut stripes).await;
         if let Err(error) = result {
@@ -56,13 +56,13 @@ impl Lister {
         stripes
     }
 
-    async fn take(&self, placed: &mut Receiver<IndexedPack>, stripes: &mut u64) -> Result<()> {
+    async fn take(&self, placed: &mut Receiver<Placed>, stripes: &mut u64) -> Result<()> {
         let (mut packs, mut chunks, mut listed) = (0, 0, Instant::now());
         let mut together = Vec::new();
         while placed.recv_many(&mut together, TOGETHER).await > 0 {
             tokio::task::block_in_place(|| self.known.keep(&together))?;
             packs += together.len();
-            chunks += together.iter().map(|pack| pack.chunks.len()).sum::<usize>();
+            chunks += together.iter().map(|placed| placed.pack.chunks.len()).sum::<usize>();
             *stripes += together.len() as u64;
             together.clear();
             if packs >= LIST_PACKS || chunks >= LIST_CHUNKS || listed.elapsed() >= LIST_AFTER {
@@ -80,17 +80,19 @@ impl Lister {
     async fn list(&self) -> Result<u64> {
         let mut stripes = 0;
         while let Some(pending) = self.index.pending()? {
-            let stripe = self.write(&pending.block).await?;
+            let placed = self.write(&pending.block).await?;
+            let stripe = placed.pack.stripe;
             let body = Body::Index { session: self.session, stripes: vec![stripe] };
             let mut ledger = self.ledger.lock().await;
             let logged = ledger.append(&self.mesh, &self.vault, body, self.allow_degraded).await?;
-            self.index.settle(logged.entry.device, logged.entry.seq, &pending)?;
+            let (device, seq) = (logged.entry.device, logged.entry.seq);
+            self.index.settle(device, seq, &pending, (stripe, placed.holding))?;
             stripes += 1;
         }
         Ok(stripes)
     }
 
-    async fn write(&self, block: &IndexBlock) -> Result<StripeId> {
+    async fn write(&self, block: &IndexBlock) -> Result<Placed> {
         let plan = self.placer.plan();
         let sealed = tokio::task::block_in_place(|| {
             let key = self.vault.secret.index_key();
@@ -105,6 +107,6 @@ impl Lister {
             }
             seal(builder.finish(plan.k), plan.k, plan.n, self.session, &self.buffers)
         })?;
-        Ok(self.placer.place(sealed).await?.stripe)
+        self.placer.place(sealed).await
     }
 }

@@ -2,6 +2,7 @@
 //! one predicate over those whose receipts are here.
 
 use crate::client::buffers::Buffers;
+use crate::client::index::Holding;
 use crate::client::mesh::{Mesh, Node};
 use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// A holder that takes so many times as long as the slowest of most others,
 const SLOW_FACTOR: u32 = 4;
@@ -35,6 +36,12 @@ pub(super) struct Sealed {
     pub(super) shards: Vec<ShardId>,
     pub(super) k: usize,
     pub(super) n: usize,
+}
+
+/// A pack that its holders have, and who they are.
+pub(super) struct Placed {
+    pub(super) pack: IndexedPack,
+    pub(super) holding: Holding,
 }
 
 impl Sealed {
@@ -167,8 +174,8 @@ impl Placer {
         }
     }
 
-    /// Puts all shards of a pack, and says where its chunks are.
-    pub(super) async fn place(&self, sealed: Sealed) -> Result<IndexedPack> {
+    /// Puts all shards of a pack, and says where its chunks are and who has them.
+    pub(super) async fn place(&self, sealed: Sealed) -> Result<Placed> {
         let sealed = Arc::new(sealed);
         let stripe = Stripe {
             vault: self.vault.id,
@@ -216,6 +223,11 @@ impl Placer {
         // In pairs: what was chosen to satisfy the policy is checked again as it came to be.
         let sites: Vec<&Site> = holders.iter().flatten().collect();
         check_placement(&self.required, sealed.k, &sites)?;
+        let holding = Holding {
+            k: stripe.k,
+            lock: self.vault.policy.lock.clone(),
+            holders: sites.iter().map(|site| site.node).collect(),
+        };
         let pack = IndexedPack {
             stripe: stripe_id,
             session: sealed.session,
@@ -229,7 +241,7 @@ impl Placer {
             self.buffers.give(data);
             self.buffers.give(parity);
         }
-        Ok(pack)
+        Ok(Placed { pack, holding })
     }
 
     /// Gives every holder its shard, or the new record where it has it already. Who fails is taken off
@@ -276,8 +288,9 @@ impl Placer {
                 }
             };
             tokio::select! {
-                finished = puts.join_next() => match finished {
-                    Some(Ok((i, result))) => {
+                finished = puts.join_next_with_id() => match finished {
+                    Some(finished) => {
+                        let Some((i, result)) = outcome(finished, &waiting) else { continue };
                         let Some((node, _)) = waiting.remove(&i) else { continue };
                         took.push(begin.elapsed());
                         done[i] = result.is_ok();
@@ -286,8 +299,6 @@ impl Placer {
                             failures.push((node, error));
                         }
                     }
-                    // One that was given up.
-                    Some(Err(_)) => {}
                     None => break,
                 },
                 () = late => {
@@ -315,6 +326,21 @@ impl Placer {
     }
 }
 
+/// Which shard's put ended and how; `None` when it was given up before. One that panicked has failed, and its holder
+/// is replaced like others that do.
+fn outcome(
+    finished: std::result::Result<(Id, (usize, Result<()>)), JoinError>,
+    waiting: &BTreeMap<usize, (NodeId, AbortHandle)>,
+) -> Option<(usize, Result<()>)> {
+    let error = match finished {
+        Ok((_, ended)) => return Some(ended),
+        Err(error) => error,
+    };
+    let (i, (node, _)) = waiting.iter().find(|(_, (_, task))| task.id() == error.id())?;
+    let what = format!("giving it a shard went wrong here: {error}");
+    Some((*i, Err(ClientError::Node { node: node.short(), what })))
+}
+
 /// How long after the beginning of a round those that still put are given up, if that can be said yet: when more
 /// than half have ended, a few times what the slower of these took.
 fn patience(took: &[Duration], waiting: usize) -> Option<Duration> {
@@ -329,5 +355,30 @@ async fn put(node: &Node, record: &Signed<Record>, sealed: &Sealed, i: usize) ->
     } else {
         &sealed.parity[(i - sealed.k) * len..(i - sealed.k + 1) * len]
     };
-    node.put(record, i as u16, sealed.shards[i], bytes).await.map(drop)
+    node.put(record, i as u16, bytes).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_put_that_panics_has_failed_and_one_that_was_given_up_is_nobodys() {
+        let mut puts: JoinSet<(usize, Result<()>)> = JoinSet::new();
+        let mut waiting = BTreeMap::new();
+        let well = puts.spawn(async { (0, Ok(())) });
+        waiting.insert(0, (NodeId([0; 32]), well));
+        let panicking = puts.spawn(async { panic!("a mistake") });
+        waiting.insert(1, (NodeId([1; 32]), panicking));
+        puts.spawn(std::future::pending()).abort();
+        let mut ended = BTreeMap::new();
+        while let Some(finished) = puts.join_next_with_id().await {
+            if let Some((i, result)) = outcome(finished, &waiting) {
+                ended.insert(i, result.map_err(|error| error.to_string()));
+            }
+        }
+        assert_eq!(ended.len(), 2, "{ended:?}");
+        assert_eq!(ended[&0], Ok(()));
+        assert!(ended[&1].as_ref().unwrap_err().contains("a mistake"), "{ended:?}");
+    }
 }

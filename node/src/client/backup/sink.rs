@@ -4,6 +4,7 @@
 use super::body::{Body, Piece};
 use super::known::Known;
 use super::names::Names;
+use super::previous::{self, Writing, Written};
 use super::stages::{ChunkJob, Failure};
 use crate::cli::progress::Counters;
 use crate::client::buffers::Buffers;
@@ -21,8 +22,8 @@ use protocol::item::{
 };
 use std::cmp::Ordering;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufReader, Read, Take};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -35,15 +36,13 @@ pub(super) struct Finished {
     pub(super) items: u64,
     pub(super) bytes: u64,
     pub(super) report: Report,
-    new_previous: PathBuf,
+    seen: Written,
 }
 
 impl Finished {
     /// Makes what was seen the state to compare the next backup with.
     pub(super) fn keep(&self, previous: &Path) -> Result<()> {
-        std::fs::write(previous.with_extension("state.new"), &self.report.state)?;
-        std::fs::rename(previous.with_extension("state.new"), previous.with_extension("state"))?;
-        Ok(std::fs::rename(&self.new_previous, previous)?)
+        self.seen.keep(previous)
     }
 }
 
@@ -58,8 +57,7 @@ pub(super) struct ChunkSink<'a> {
     writer: ItemWriter,
     stream: Vec<u8>,
     stream_refs: Vec<ChunkRef>,
-    new_previous: PathBuf,
-    previous_out: BufWriter<File>,
+    seen: Writing,
     items: u64,
     bytes: u64,
     /// What was said of the item that comes next.
@@ -68,7 +66,7 @@ pub(super) struct ChunkSink<'a> {
     names: Names,
 }
 
-fn stopped(error: impl std::fmt::Display) -> SinkError {
+pub(super) fn stopped(error: impl std::fmt::Display) -> SinkError {
     SinkError::Stopped(error.to_string())
 }
 
@@ -82,11 +80,7 @@ impl<'a> ChunkSink<'a> {
         failure: &'a Failure,
         previous: &Path,
     ) -> Result<Self> {
-        let new_previous = previous.with_extension(format!("{}.new", std::process::id()));
-        if let Some(dir) = previous.parent() {
-            std::fs::create_dir_all(dir)?;
-        }
-        let previous_out = BufWriter::new(File::create(&new_previous)?);
+        let seen = Writing::begin(previous)?;
         Ok(Self {
             chunker: Chunker::new(&vault.secret),
             known,
@@ -98,8 +92,7 @@ impl<'a> ChunkSink<'a> {
             writer: ItemWriter::default(),
             stream: Vec::new(),
             stream_refs: Vec::new(),
-            new_previous,
-            previous_out,
+            seen,
             items: 0,
             bytes: 0,
             attributes: Vec::new(),
@@ -123,15 +116,9 @@ impl<'a> ChunkSink<'a> {
             Item::End { items: self.items, bytes: self.bytes, failed: report.failed.len() as u64 };
         self.emit(&end).map_err(|e| content(&e))?;
         self.cut_stream(true).map_err(|e| content(&e))?;
-        self.previous_out.flush()?;
         let root = self.root().map_err(|e| content(&e))?;
-        Ok(Finished {
-            root,
-            items: self.items,
-            bytes: self.bytes,
-            report,
-            new_previous: self.new_previous,
-        })
+        let seen = self.seen.finish(&report.state)?;
+        Ok(Finished { root, items: self.items, bytes: self.bytes, report, seen })
     }
 
     /// A list of more chunks than a root may have is itself stored as chunks.
@@ -175,7 +162,7 @@ impl<'a> ChunkSink<'a> {
     fn emit(&mut self, item: &Item) -> std::result::Result<(), SinkError> {
         let from = self.stream.len();
         self.writer.write(item, &mut self.stream).map_err(stopped)?;
-        self.previous_out.write_all(&self.stream[from..]).map_err(stopped)?;
+        self.seen.items(&self.stream[from..])?;
         if item.meta().is_some() {
             self.items += 1;
         }
@@ -395,7 +382,7 @@ impl Sink for ChunkSink<'_> {
 /// The last snapshot's item stream, read along with the source. Whatever is wrong with it, the files
 /// are read again.
 struct LastSnapshot {
-    stream: Option<BufReader<File>>,
+    stream: Option<Take<BufReader<File>>>,
     reader: ItemReader,
     ahead: Option<PreviousFile>,
     state: Option<Vec<u8>>,
@@ -403,8 +390,7 @@ struct LastSnapshot {
 
 impl LastSnapshot {
     fn open(path: Option<&Path>) -> Self {
-        let stream = path.and_then(|path| File::open(path).ok()).map(BufReader::new);
-        let state = path.and_then(|path| std::fs::read(path.with_extension("state")).ok());
+        let (stream, state) = path.and_then(previous::open).unzip();
         Self { stream, reader: ItemReader::default(), ahead: None, state }
     }
 

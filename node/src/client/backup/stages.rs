@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::known::Known;
-use super::place::{Placer, Sealed};
+use super::place::{Placed, Placer, Sealed};
 use super::sink::{ChunkSink, Finished};
 use crate::cli::progress::Counters;
 use crate::client::buffers::Buffers;
@@ -13,7 +13,6 @@ use crate::source::Source;
 use protocol::chunk::Compressor;
 use protocol::erasure::Codec;
 use protocol::id::{ChunkId, SessionId, ShardId};
-use protocol::index::IndexedPack;
 use protocol::pack::{PACK_LEN_MAX, PackBuilder, PackKind, UnsealedPack};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +61,11 @@ impl Failure {
     pub(super) fn take(&self) -> Option<ClientError> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// A stage ended before its work did: whatever it had in hand is lost, and so is the backup.
+pub(super) fn stage_failed(error: tokio::task::JoinError) -> ClientError {
+    ClientError::Content(format!("a stage failed: {error}"))
 }
 
 /// Seals a pack, computes its parity, and names its shards: the work of a core for some ten milliseconds.
@@ -113,7 +117,7 @@ impl Run {
         self,
         source: &mut dyn Source,
         runtime: &Handle,
-        placed: &Sender<IndexedPack>,
+        placed: &Sender<Placed>,
     ) -> Result<Finished> {
         let failure = Arc::clone(&self.failure);
         let cores = std::thread::available_parallelism().map_or(2, usize::from).min(8);
@@ -163,13 +167,14 @@ impl Run {
                         let (failure, placed) = (Arc::clone(&failure), placed.clone());
                         runtime.spawn(async move {
                             let bytes = (sealed.data.len() + sealed.parity.len()) as u64;
-                            match placer.place(sealed).await {
-                                Ok(pack) => {
+                            let placing = tokio::spawn(async move { placer.place(sealed).await });
+                            match placing.await.map_err(stage_failed) {
+                                Ok(Ok(pack)) => {
                                     progress.sent_bytes(bytes);
                                     // Whoever lists packs ends early only on failure.
                                     let _ = placed.send(pack).await;
                                 }
-                                Err(error) => failure.set(error),
+                                Ok(Err(error)) | Err(error) => failure.set(error),
                             }
                             drop(permit);
                         });

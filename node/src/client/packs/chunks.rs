@@ -114,7 +114,10 @@ impl Packs {
         if missing.is_empty() {
             return Ok(());
         }
-        let whole = self.pack(info.stripe).await?;
+        let whole = match self.pack(info.stripe).await {
+            Ok(whole) => whole,
+            Err(error) => return self.read_older(index, needs, missing, take, error).await,
+        };
         tokio::task::block_in_place(|| {
             for need in missing.into_iter().map(|i| &needs[i]) {
                 let short = || ClientError::Content("a short pack".into());
@@ -123,6 +126,41 @@ impl Packs {
             }
             Ok(())
         })
+    }
+
+    /// Reads chunks from older packs that have them as well, where the newest one cannot be read.
+    async fn read_older<T: Sync>(
+        &self,
+        index: &Index,
+        needs: &[Need<T>],
+        missing: Vec<usize>,
+        mut take: impl FnMut(&Need<T>, &[u8]) -> Result<()>,
+        mut error: ClientError,
+    ) -> Result<()> {
+        let mut rooms = Rooms::default();
+        'needs: for i in missing {
+            let need = &needs[i];
+            for location in index.find_older(need.chunk)? {
+                let info = index.pack(location.pack)?;
+                let whole = match self.pack(info.stripe).await {
+                    Ok(whole) if location.plain_len == need.location.plain_len => whole,
+                    Ok(_) => continue,
+                    Err(other) => {
+                        error = other;
+                        continue;
+                    }
+                };
+                let older = Need { chunk: need.chunk, location, what: () };
+                let Some(sealed) = whole.bytes.get(older.from()..older.to()) else { continue };
+                let opener = self.opener(&info)?;
+                if let Ok(plain) = self.open_chunk(&opener, &older, sealed, &mut rooms) {
+                    take(need, plain)?;
+                    continue 'needs;
+                }
+            }
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Opens a chunk, and checks that it is the one named.

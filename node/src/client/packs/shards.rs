@@ -1,5 +1,6 @@
 //! Shards: whole packs from any k of them, and ranges of them where no more is needed.
 
+use super::records::Whereabouts;
 use super::{Pack, Packs};
 use crate::client::mesh::Node;
 use crate::client::{ClientError, Result};
@@ -7,7 +8,6 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use protocol::erasure::{Codec, Slot};
 use protocol::id::{ShardId, StripeId};
-use protocol::record::Record;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -55,28 +55,46 @@ impl Packs {
         self.lately.lock().await.has(stripe)
     }
 
+    /// A whole pack, from wherever it can be had.
+    async fn fetch(&self, stripe: StripeId) -> Result<Pack> {
+        let first = match self.whereabouts(stripe).await {
+            Ok(whereabouts) => self.fetch_from(&whereabouts).await,
+            Err(error) => Err(error),
+        };
+        match first {
+            Err(error @ (ClientError::NoRecord(_) | ClientError::Destroyed { .. })) => {
+                match self.look_everywhere(stripe).await {
+                    Some(whereabouts) => self.fetch_from(&whereabouts).await,
+                    None => Err(error),
+                }
+            }
+            first => first,
+        }
+    }
+
     /// A whole pack from any k shards: data shards where they can be had, each read to its place. Every
     /// shard is verified by its name. Where a holder is slow, a shard from another one is asked for as well.
-    async fn fetch(&self, stripe: StripeId) -> Result<Pack> {
-        let record = self.record(stripe).await?;
-        let (k, n) = (usize::from(record.stripe.k), usize::from(record.stripe.n));
-        let len = record.stripe.shard_len as usize;
+    async fn fetch_from(&self, whereabouts: &Whereabouts) -> Result<Pack> {
+        let (coded, stripe) = (&whereabouts.stripe, whereabouts.stripe.id());
+        let (k, n) = (usize::from(coded.k), usize::from(coded.n));
+        let len = coded.shard_len as usize;
         let mut pack =
             Pack { bytes: self.buffers.take_filled(k * len), buffers: Arc::clone(&self.buffers) };
-        let holder = |i: usize| self.holder(record.holders[i]);
-        let is_ready = |i: usize| holder(i).is_some_and(|node| !node.is_resting());
+        let holders = |i: usize| self.holders(whereabouts, i);
+        let is_ready = |i: usize| holders(i).first().is_some_and(|node| !node.is_resting());
         // Those at rest come last, data shards as well: each is read to its place after all.
         let mut spares: VecDeque<usize> = (k..n).filter(|&i| is_ready(i)).collect();
-        let resting = (0..n).filter(|&i| holder(i).is_some() && !is_ready(i));
+        let resting = (0..n).filter(|&i| !holders(i).is_empty() && !is_ready(i));
         spares.extend(resting);
         let mut places: Vec<Option<&mut [u8]>> =
             pack.bytes.chunks_exact_mut(len).map(Some).collect();
         let mut start = |i: usize| {
+            let nodes = Some(holders(i)).filter(|nodes| !nodes.is_empty())?;
             let room = match places.get_mut(i).and_then(Option::take) {
                 Some(place) => Room::Data(place),
                 None => Room::Parity(self.buffers.take_filled(len)),
             };
-            Some(fetch_shard(holder(i)?, i, record.stripe.shards[i], room))
+            Some(fetch_shard(nodes, i, coded.shards[i], room))
         };
         let mut reads = FuturesUnordered::new();
         let mut present = vec![false; n];
@@ -114,11 +132,6 @@ impl Packs {
                 }
                 Err(error) => {
                     tracing::warn!(%error, stripe = stripe.short(), shard = i, "a shard cannot be read");
-                    if let Some(node) = holder(i)
-                        && !matches!(error, ClientError::Refused { .. })
-                    {
-                        node.rest();
-                    }
                     reads.extend(spares.pop_front().and_then(&mut start));
                 }
             }
@@ -127,7 +140,7 @@ impl Packs {
         self.took(begin.elapsed());
         if hedged {
             let late = (0..n).filter(|&i| is_ready(i) && !present[i] && !spares.contains(&i));
-            late.filter_map(holder).for_each(|node| node.rest());
+            late.flat_map(holders).for_each(|node| node.rest());
         }
         if found < k {
             return Err(ClientError::Destroyed { stripe, found, needed: k });
@@ -137,6 +150,14 @@ impl Packs {
             self.buffers.give(bytes);
         }
         Ok(pack)
+    }
+
+    /// The nodes that may have a shard and can be asked, those at rest last.
+    fn holders(&self, whereabouts: &Whereabouts, i: usize) -> Vec<&Arc<Node>> {
+        let mut nodes: Vec<&Arc<Node>> =
+            whereabouts.holders[i].iter().filter_map(|&id| self.holder(id)).collect();
+        nodes.sort_by_key(|node| node.is_resting());
+        nodes
     }
 
     /// What packs took lately.
@@ -157,18 +178,18 @@ impl Packs {
         offset: usize,
         len: usize,
     ) -> Result<Vec<u8>> {
-        let record = self.record(stripe).await?;
-        let shard_len = record.stripe.shard_len as usize;
+        let whereabouts = self.whereabouts(stripe).await?;
+        let shard_len = whereabouts.stripe.shard_len as usize;
         let mut bytes = vec![0; len];
         let (mut at, mut rest) = (offset, &mut bytes[..]);
         while !rest.is_empty() {
             let (i, from) = (at / shard_len, at % shard_len);
             let (piece, further) = rest.split_at_mut((shard_len - from).min(rest.len()));
-            if i >= usize::from(record.stripe.k) {
+            if i >= usize::from(whereabouts.stripe.k) {
                 return Err(ClientError::Content("a chunk beyond the end of its pack".into()));
             }
-            if self.read_piece(&record, i, from, piece).await.is_err() {
-                self.rebuild_piece(&record, i, from, piece).await?;
+            if self.read_piece(&whereabouts, i, from, piece).await.is_err() {
+                self.rebuild_piece(&whereabouts, i, from, piece).await?;
             }
             at += piece.len();
             rest = further;
@@ -178,34 +199,33 @@ impl Packs {
 
     async fn read_piece(
         &self,
-        record: &Record,
+        whereabouts: &Whereabouts,
         i: usize,
         from: usize,
         piece: &mut [u8],
     ) -> Result<()> {
-        let stripe = record.stripe.id();
-        let node = self.holder(record.holders[i]).ok_or(ClientError::NoRecord(stripe))?;
-        if node.is_resting() {
-            return Err(ClientError::NoRecord(stripe));
-        }
-        let read = node.get(record.stripe.shards[i], from as u32, piece);
         let patience = (self.lately() * PATIENCE).max(PATIENCE_MIN);
-        let Ok(read) = tokio::time::timeout(patience, read).await else {
-            node.rest();
-            return Err(ClientError::NoRecord(stripe));
-        };
-        read
+        let mut last = ClientError::NoRecord(whereabouts.stripe.id());
+        for node in self.holders(whereabouts, i).into_iter().filter(|node| !node.is_resting()) {
+            let read = node.get(whereabouts.stripe.shards[i], from as u32, piece);
+            match tokio::time::timeout(patience, read).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => last = error,
+                Err(_) => node.rest(),
+            }
+        }
+        Err(last)
     }
 
     /// The code works byte by byte: a range of one shard follows from the same range of any k others.
     async fn rebuild_piece(
         &self,
-        record: &Record,
+        whereabouts: &Whereabouts,
         missing: usize,
         from: usize,
         piece: &mut [u8],
     ) -> Result<()> {
-        let (k, n) = (usize::from(record.stripe.k), usize::from(record.stripe.n));
+        let (k, n) = (usize::from(whereabouts.stripe.k), usize::from(whereabouts.stripe.n));
         let mut columns = vec![Vec::new(); n];
         columns[..k].fill(vec![0; piece.len()]);
         let mut present = vec![false; n];
@@ -214,7 +234,7 @@ impl Packs {
         let len = piece.len();
         let read = |i: usize| async move {
             let mut column = vec![0; len];
-            (i, self.read_piece(record, i, from, &mut column).await.map(|()| column))
+            (i, self.read_piece(whereabouts, i, from, &mut column).await.map(|()| column))
         };
         reads.extend(others.by_ref().take(k).map(read));
         while let Some((i, read_column)) = reads.next().await {
@@ -232,7 +252,7 @@ impl Packs {
         let slots = slots.map(|(bytes, &present)| Slot { bytes, present });
         Codec::new(k, n).map_err(content)?.reconstruct(&mut slots.collect::<Vec<_>>()).map_err(
             |_| ClientError::Destroyed {
-                stripe: record.stripe.id(),
+                stripe: whereabouts.stripe.id(),
                 found: present.iter().filter(|&&present| present).count(),
                 needed: k,
             },
@@ -248,8 +268,9 @@ enum Room<'a> {
     Parity(Vec<u8>),
 }
 
+/// A shard from the first of these nodes that has it.
 async fn fetch_shard<'a>(
-    node: &Node,
+    nodes: Vec<&Arc<Node>>,
     i: usize,
     shard: ShardId,
     mut room: Room<'a>,
@@ -258,13 +279,21 @@ async fn fetch_shard<'a>(
         Room::Data(bytes) => &mut **bytes,
         Room::Parity(bytes) => bytes,
     };
-    let mut fetched = node.get(shard, 0, bytes).await;
-    if fetched.is_ok() && tokio::task::block_in_place(|| *blake3::hash(bytes).as_bytes()) != shard.0
-    {
-        fetched = Err(ClientError::Node {
-            node: node.id.short(),
-            what: format!("it serves other bytes as shard {shard}"),
-        });
+    let mut fetched = Ok(());
+    for node in nodes {
+        fetched = node.get(shard, 0, bytes).await;
+        let is_right = |bytes: &[u8]| *blake3::hash(bytes).as_bytes() == shard.0;
+        if fetched.is_ok() && !tokio::task::block_in_place(|| is_right(bytes)) {
+            fetched = Err(ClientError::Node {
+                node: node.id.short(),
+                what: format!("it serves other bytes as shard {shard}"),
+            });
+        }
+        match &fetched {
+            Ok(()) => break,
+            Err(ClientError::Refused { .. }) => {}
+            Err(_) => node.rest(),
+        }
     }
     (i, room, fetched)
 }
