@@ -328,13 +328,13 @@ impl Output {
 
     fn write_out(&self, text: &str) {
         self.0.bars.suspend(|| {
-            self.0.out.lock().unwrap_or_else(PoisonError::into_inner).write(text.as_bytes())
+            self.0.out.lock().unwrap_or_else(PoisonError::into_inner).write(text.as_bytes());
         });
     }
 
     fn write_err(&self, text: &str) {
         self.0.bars.suspend(|| {
-            self.0.err.lock().unwrap_or_else(PoisonError::into_inner).write(text.as_bytes())
+            self.0.err.lock().unwrap_or_else(PoisonError::into_inner).write(text.as_bytes());
         });
     }
 }

@@ -56,13 +56,12 @@ impl Opened {
     pub(crate) async fn get(self: &Arc<Self>, chunk: ChunkRef) -> Result<Arc<Vec<u8>>> {
         self.expect([chunk]);
         let cell = self.lately().find(chunk).0;
-        let bytes = match cell.wait().await {
-            Some(bytes) => Arc::clone(bytes),
-            None => {
-                // Alone it may be read, or the reason is its own.
-                self.lately().forget(chunk.id, &cell);
-                Arc::new(self.packs.read_chunk(&self.index, chunk).await?)
-            }
+        let bytes = if let Some(bytes) = cell.wait().await {
+            Arc::clone(bytes)
+        } else {
+            // Alone it may be read, or the reason is its own.
+            self.lately().forget(chunk.id, &cell);
+            Arc::new(self.packs.read_chunk(&self.index, chunk).await?)
         };
         if bytes.len() != chunk.len as usize {
             return Err(ClientError::Content(format!("chunk {} has another length", chunk.id)));

@@ -27,10 +27,7 @@ impl Selection {
     pub fn takes(&mut self, path: &[u8], is_directory: bool) -> bool {
         let mut takes = false;
         for (named, is_there) in &mut self.paths {
-            let rest = match below(named, path) {
-                Some(rest) => rest,
-                None => continue,
-            };
+            let Some(rest) = below(named, path) else { continue };
             *is_there = true;
             takes |= if rest.is_empty() {
                 // Of a folder what is in it.

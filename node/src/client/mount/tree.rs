@@ -73,6 +73,32 @@ impl Tree {
         Ok(builder.finish())
     }
 
+    /// What is known of the top, from the first item alone.
+    pub(super) async fn top(
+        opened: &Arc<Opened>,
+        stream: Arc<Stream>,
+        time: Timestamp,
+        ino: INodeNo,
+    ) -> Result<FileAttr> {
+        let mut entries = Entries::new(Items::new(Arc::clone(opened), Arc::clone(&stream)));
+        let first = entries.next().await?;
+        Self::top_of(first.as_ref(), stream, time, ino)
+    }
+
+    fn top_of(
+        first: Option<&Entry>,
+        stream: Arc<Stream>,
+        time: Timestamp,
+        ino: INodeNo,
+    ) -> Result<FileAttr> {
+        let mut builder = Builder::new(stream, time);
+        if let Some(entry) = first.filter(|entry| entry.path().is_empty()) {
+            builder.add(entry)?;
+        }
+        // How many folders are in it is not known yet: 1 says so.
+        Ok(FileAttr { nlink: 1, ..builder.finish().attr(TOP, ino) })
+    }
+
     /// Items in it.
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
@@ -383,7 +409,9 @@ mod tests {
     fn tree(entries: &[Entry]) -> Tree {
         let stream = Arc::new(Stream::default());
         let mut builder = Builder::new(stream, Timestamp { secs: 9, nanos: 0 });
-        entries.iter().for_each(|entry| builder.add(entry).unwrap());
+        for entry in entries {
+            builder.add(entry).unwrap();
+        }
         builder.finish()
     }
 
@@ -397,6 +425,11 @@ mod tests {
             found.push(path.clone());
             paths(tree, child, &path, found);
         }
+    }
+
+    #[test]
+    fn an_item_takes_as_little_as_is_said() {
+        assert_eq!(size_of::<Node>() + size_of::<u32>(), 60);
     }
 
     #[test]
@@ -424,6 +457,22 @@ mod tests {
         assert_eq!(attr(b"s").mtime, UNIX_EPOCH + Duration::new(5, 6));
         assert_eq!(tree.child(TOP, b"none"), None);
         assert_eq!(tree.child(tree.child(TOP, b"s").unwrap(), b"x"), None);
+    }
+
+    #[test]
+    fn the_top_is_known_from_its_item_or_the_snapshots_time() {
+        let top = |first: &Entry| {
+            let time = Timestamp { secs: 9, nanos: 0 };
+            Tree::top_of(Some(first), Arc::default(), time, INodeNo(4)).unwrap()
+        };
+        let found = top(&entry("", What::Directory));
+        assert_eq!((found.perm, found.mtime), (0o640, UNIX_EPOCH + Duration::new(5, 6)));
+        let implied = top(&entry("db.sql", file(1, 0)));
+        assert_eq!((implied.perm, implied.mtime), (0o755, UNIX_EPOCH + Duration::from_secs(9)));
+        assert_eq!(
+            (implied.nlink, implied.ino, implied.kind),
+            (1, INodeNo(4), FileType::Directory)
+        );
     }
 
     #[test]

@@ -171,7 +171,7 @@ mod tests {
                 }
             }
             What::Link(target) => {
-                found.push(format!("{} -> {target}", within.trim_end_matches('/')))
+                found.push(format!("{} -> {target}", within.trim_end_matches('/')));
             }
         }
     }

@@ -79,6 +79,8 @@ pub(super) struct View {
     shown: Vec<Shown>,
     upper: Upper,
     trees: Mutex<VecDeque<(usize, TreeCell)>>,
+    /// What is known of each snapshot's top: who lists the snapshots looks into none.
+    tops: Vec<OnceCell<FileAttr>>,
     owner: (u32, u32),
     warn: Box<dyn Fn(&str) + Send + Sync>,
     told: Mutex<BTreeSet<String>>,
@@ -107,7 +109,8 @@ impl View {
         let upper = Upper::new(&shown);
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let (trees, told) = (Mutex::default(), Mutex::default());
-        Self { browser, snapshots, shown, upper, trees, owner, warn, told }
+        let tops = shown.iter().map(|_| OnceCell::new()).collect();
+        Self { browser, snapshots, shown, upper, trees, tops, owner, warn, told }
     }
 
     /// Snapshots in it.
@@ -176,6 +179,16 @@ impl View {
         change(&mut self.trees.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    async fn top(&self, snapshot: usize) -> Result<FileAttr> {
+        let cell = self.tops.get(snapshot).ok_or(NOT_THERE)?;
+        let top = cell.get_or_try_init(|| async {
+            let stream = Arc::new(self.browser.stream(&self.snapshots[snapshot]).await?);
+            let ino = Number::Item(snapshot, tree::TOP).ino();
+            Tree::top(self.opened(), stream, self.shown[snapshot].time, ino).await
+        });
+        Ok(*top.await?)
+    }
+
     /// The tree that a number is in, and the node in it.
     async fn item(&self, ino: INodeNo) -> Result<(Arc<Tree>, u32)> {
         match Number::of(ino) {
@@ -191,6 +204,7 @@ impl View {
     pub(super) async fn attr(&self, ino: INodeNo) -> Result<FileAttr> {
         match Number::of(ino) {
             Number::Upper(node) => self.upper_attr(node),
+            Number::Item(snapshot, tree::TOP) => self.top(snapshot).await,
             Number::Item(..) => {
                 let (tree, node) = self.item(ino).await?;
                 Ok(tree.attr(node, ino))
@@ -234,9 +248,7 @@ impl View {
                 let name = std::str::from_utf8(name).map_err(|_| NOT_THERE)?;
                 match *within.get(name).ok_or(NOT_THERE)? {
                     Place::Upper(node) => self.upper_attr(node),
-                    Place::Snapshot(number) => {
-                        self.attr(Number::Item(number, tree::TOP).ino()).await
-                    }
+                    Place::Snapshot(number) => self.top(number).await,
                 }
             }
             Number::Item(snapshot, _) => {

@@ -152,7 +152,9 @@ async fn repositories(
         }
     }
     let settings = changes(old.others, new.others);
-    settings.iter().for_each(|change| say(change, output));
+    for change in &settings {
+        say(change, output);
+    }
     let fresh = new.bundles.iter().filter(|bundle| !old.bundles.contains(bundle));
     let (bundles, bytes) = fresh.fold((0usize, 0u64), |(n, all), (_, size)| (n + 1, all + size));
     if output.style().json {

@@ -17,6 +17,10 @@ use crate::service::wall;
 use crate::size::counted;
 use protocol::id::EntryId;
 use serde::Serialize;
+use std::fmt::Write as _;
+
+/// Of snapshots that are the same in all so many are named to people.
+const NAMED: usize = 3;
 
 /// Snapshots that are the same in all.
 struct Same<'a> {
@@ -116,7 +120,7 @@ async fn search_in(
     let mut matches = 0;
     let mut head = || {
         if matches == 0 && !output.style().json {
-            group.snapshots.iter().for_each(|snapshot| output.heading(heading(browser, snapshot)));
+            say_heads(browser, &group.snapshots, output);
         }
         matches += 1;
     };
@@ -143,10 +147,21 @@ async fn search_in(
     Ok(matches)
 }
 
+/// Says in which snapshots something is found; programs hear of all of them.
+fn say_heads(browser: &Browser, snapshots: &[&Logged], output: &Output) {
+    for snapshot in snapshots.iter().take(NAMED) {
+        output.heading(heading(browser, snapshot));
+    }
+    if snapshots.len() > NAMED {
+        let further = counted(snapshots.len() - NAMED, "snapshot");
+        output.heading(format!("and {further} more that are the same in all"));
+    }
+}
+
 fn heading(browser: &Browser, snapshot: &Logged) -> String {
     let mut text = format!("snapshot {} of {}", snapshot.id.short(), time(snapshot.witnessed()));
     if let Some(info) = browser.info_of(snapshot) {
-        text.push_str(&format!(", {} {}", info.host, info.source));
+        let _ = write!(text, ", {} {}", info.host, info.source);
     }
     text.replace('\n', " ")
 }
