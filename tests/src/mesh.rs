@@ -293,7 +293,9 @@ impl Mesh {
             node.launch();
             started.push(node);
         }
-        started.iter().for_each(|node| node.wait_until_up());
+        for node in started {
+            node.wait_until_up();
+        }
     }
 
     /// What can be said while no node of a provider runs; then they run again.

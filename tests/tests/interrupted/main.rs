@@ -45,7 +45,9 @@ fn on_disk(folder: &Path) -> u64 {
         let Ok(meta) = fs::symlink_metadata(&path) else { continue };
         bytes += meta.blocks() * 512;
         if meta.is_dir() {
-            left.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()));
+            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+                left.push(entry.path());
+            }
         }
     }
     bytes

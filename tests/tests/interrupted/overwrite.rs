@@ -68,7 +68,7 @@ fn restored(rule: &str) -> (Vec<String>, BTreeMap<String, String>, serde_json::V
     let found = tree_of(&target);
     let is_same = |name: &&str| found.get(Path::new(name)) == source.get(Path::new(name));
     let names = ["altered", "gone", "large", "link", "newer", "older", "same", "touched"];
-    let same = names.iter().copied().filter(|name| is_same(&name)).map(str::to_owned).collect();
+    let same = names.iter().copied().filter(is_same).map(str::to_owned).collect();
     (same, plan(&dry), done)
 }
 

@@ -93,12 +93,12 @@ fn a_restore_of_a_repository_that_was_interrupted_fetches_the_rest() {
     let fetched = rest["fetched_bytes"].as_u64().unwrap();
     assert_eq!(rest["resumed"], true);
     assert!(fetched < rest["bytes"].as_u64().unwrap() - 20 * MIB, "{} MiB", fetched / MIB);
-    assert_eq!(left_overs(&place), [PathBuf::new(); 0]);
+    assert!(left_overs(&place).is_empty(), "nothing is left behind");
     let head = |at: &Path| git(at, ["rev-parse", "HEAD"]);
     assert_eq!(head(&target), head(&source));
     let status = Command::new("git").arg("-C").arg(&target).args(["fsck", "--strict"]).status();
     assert!(status.unwrap().success());
     // Where something is already, nothing is fetched first.
     let _ = mesh.restore("latest", &target, &[]).ended(1);
-    assert_eq!(left_overs(&place), [PathBuf::new(); 0]);
+    assert!(left_overs(&place).is_empty(), "nothing is left behind");
 }
