@@ -180,6 +180,25 @@ fn tags_of_trees_and_blobs_stash_and_notes_come_back() {
 }
 
 #[test]
+fn a_tag_keeps_what_no_branch_reaches() {
+    let repo = Repo::new();
+    repo.commit("a", "one");
+    let mut vault = Vault::default();
+    let one = back_up(&mut vault, &repo.path, None);
+    repo.git(&["checkout", "-q", "--orphan", "release"]);
+    let released = repo.commit("b", "of another history");
+    repo.git(&["tag", "-a", "-m", "v1", "v1"]);
+    repo.git(&["checkout", "-q", "-f", "main"]);
+    repo.git(&["branch", "-q", "-D", "release"]);
+    repo.git(&["reflog", "expire", "--expire=now", "--all"]);
+    let two = back_up(&mut vault, &repo.path, Some(&one));
+    assert_eq!(two.bundles(), 2);
+    let (_dir, target, _) = restore(&vault, &two);
+    assert_eq!(picture(&target), picture(&repo.path));
+    assert_eq!(run_git(&target, &["rev-parse", "v1^{commit}"]), released);
+}
+
+#[test]
 fn a_detached_head_that_no_branch_reaches_comes_back() {
     let repo = Repo::new();
     repo.commit("a", "one");
@@ -490,6 +509,10 @@ fn a_repository_that_borrows_objects_comes_back_whole() {
     let mut vault = Vault::default();
     let snapshot = back_up(&mut vault, &origin.beside("odd\nname\""), None);
     assert_comes_back(&vault, &snapshot, &picture(&origin.beside("odd\nname\"")));
+    let (_dir, target, _) = restore(&vault, &snapshot);
+    assert!(!target.join("objects/info/alternates").exists());
+    fs::remove_dir_all(&origin.path).unwrap();
+    run_git(&target, &["fsck", "--full", "--strict"]);
 }
 
 #[test]
