@@ -264,6 +264,11 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
         let (id, target) = (snapshot.id.short(), args.target.display());
         if summary.dry_run {
             output.good(format!("nothing was written; snapshot {id} to {target} would be"));
+        } else if !summary.failed.is_empty() {
+            output.bad(format!(
+                "snapshot {id} is restored to {target}, but for {} items that cannot be read now: the same command goes on",
+                summary.failed.len()
+            ));
         } else {
             output.good(format!("snapshot {id} is restored to {target}"));
         }

@@ -260,7 +260,8 @@ impl TreeWriter {
     }
 
     /// Sets the metadata of the directories, deepest first, and flushes everything to the disk.
-    pub fn finish(mut self) -> Result<TreeReport, TreeError> {
+    /// One that is not complete can go on.
+    pub fn finish(mut self, is_complete: bool) -> Result<TreeReport, TreeError> {
         let mut report = TreeReport::default();
         // In path order what lies below comes after, so the reverse never closes a directory (or
         // changes its time) that is still needed.
@@ -273,7 +274,7 @@ impl TreeWriter {
         let failed = |error: Errno| TreeError::Io { path: String::new(), error: error.into() };
         rustix::fs::syncfs(self.places.root()).map_err(failed)?;
         // Removing the marker changes the time of the top.
-        if let Some(held) = self.held.take() {
+        if let Some(held) = self.held.take().filter(|_| is_complete) {
             held.remove().map_err(|error| TreeError::Io { path: String::new(), error })?;
         }
         if let Some((meta, attributes)) = top {

@@ -290,7 +290,7 @@ impl Vault {
                 }
             }
         }
-        writer.finish().unwrap()
+        writer.finish(true).unwrap()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Restores that are interrupted: the same command goes on, and fetches what is missing.
 
 use super::{mesh, noise, on_disk, spawn_restore};
-use harness::{Mesh, Ran, Signal, git, signal, tree_of, within, write};
+use harness::{Mesh, Ran, Signal, bytes, git, signal, tree_of, within, write};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,6 +54,42 @@ fn a_restore_that_was_interrupted_fetches_the_rest() {
     let whole = mesh.restore("latest", &mesh.dir().join("whole"), &["--verify"]).summary();
     assert_eq!((&whole["resumed"], whole["fetched_bytes"].as_u64()), (&false.into(), Some(total)));
     assert_eq!(whole["verified"], whole["items"]);
+}
+
+#[test]
+fn what_cannot_be_read_costs_the_files_that_need_it_and_the_same_command_fetches_them_later() {
+    let mesh = mesh(3);
+    let source = mesh.dir().join("source");
+    write(source.join("a"), bytes("there", 20 << 20));
+    let _ = mesh.backup(&source).ok();
+    let shards = |mesh: &Mesh| -> BTreeSet<PathBuf> {
+        mesh.nodes.iter().flat_map(harness::Node::shard_files).collect()
+    };
+    let before = shards(&mesh);
+    write(source.join("folder/b"), bytes("lost", 20 << 20));
+    fs::hard_link(source.join("folder/b"), source.join("folder/c")).unwrap();
+    let _ = mesh.backup(&source).ok();
+    // The shards of what is large and new are nowhere.
+    let large = |file: &&PathBuf| fs::metadata(file).unwrap().len() > MIB;
+    let all = shards(&mesh);
+    let lost: Vec<&PathBuf> = all.difference(&before).filter(large).collect();
+    let away = |file: &Path| file.with_extension("away");
+    lost.iter().for_each(|file| fs::rename(file, away(file)).unwrap());
+    let target = mesh.dir().join("back");
+    let ran = mesh.restore("latest", &target, &[]).ended(1);
+    let summary = ran.messages("summary").pop().unwrap();
+    let failed: Vec<&str> =
+        summary["failed"].as_array().unwrap().iter().map(|one| one[0].as_str().unwrap()).collect();
+    assert_eq!(failed, ["folder/b", "folder/c"]);
+    let (ours, found) = (tree_of(&source), tree_of(&target));
+    for path in ["a", "folder"] {
+        assert_eq!(found[Path::new(path)], ours[Path::new(path)], "{path}");
+    }
+    assert!(!target.join("folder/b").exists() && !target.join("folder/c").exists());
+    lost.iter().for_each(|file| fs::rename(away(file), file).unwrap());
+    let rest = mesh.restore("latest", &target, &[]).summary();
+    assert_eq!((&rest["resumed"], rest["fetched_bytes"].as_u64()), (&true.into(), Some(20 * MIB)));
+    assert!(tree_of(&target) == ours);
 }
 
 #[test]

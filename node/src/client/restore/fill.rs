@@ -2,7 +2,8 @@
 //!
 //! A window ends after so many files or chunks. Its chunks are grouped by pack; packs of which much is
 //! needed are read whole, of others only the ranges. Every chunk is verified by its name before it is
-//! written to its file, which has a temporary name until it is complete.
+//! written to its file, which has a temporary name until it is complete. What cannot be read costs the files that
+//! need it, and only those: they keep their temporary names, so that the same command fetches the rest when it can.
 
 use super::{Reader, RestoreSummary};
 use crate::cli::progress::Counters;
@@ -14,8 +15,8 @@ use crate::restore::tree::{Begun, OpenFile, TreeWriter};
 use crate::source::Node;
 use protocol::item::{ChunkRef, Item, Meta};
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::task::JoinSet;
 
 /// Files that are open at once.
@@ -26,13 +27,24 @@ const WINDOW_CHUNKS: usize = 4096;
 const PACKS_AT_ONCE: usize = 4;
 
 struct Target {
+    path: Vec<u8>,
     file: Mutex<Option<Box<OpenFile>>>,
+    /// Why it cannot be whole.
+    lost: OnceLock<String>,
+}
+
+impl Target {
+    fn lose(&self, why: &ClientError) {
+        // The first reason is told.
+        let _ = self.lost.set(why.to_string());
+    }
 }
 
 /// Where a chunk goes.
 struct Place {
     file: Arc<Target>,
     at: u64,
+    is_written: AtomicBool,
 }
 
 #[derive(Default)]
@@ -56,6 +68,8 @@ pub(super) struct Filling<'a> {
     /// The file whose chunks are being listed, and how far it is.
     open: Option<(Arc<Target>, u64)>,
     kept: HashSet<Vec<u8>>,
+    /// Files that something was missing for.
+    lost: HashSet<Vec<u8>>,
     room: Vec<u8>,
 }
 
@@ -72,6 +86,7 @@ impl<'a> Filling<'a> {
             window: Window::default(),
             open: None,
             kept: HashSet::new(),
+            lost: HashSet::new(),
             room: Vec::new(),
         }
     }
@@ -137,7 +152,7 @@ impl<'a> Filling<'a> {
     /// Writes what is left, and gives what was done and the paths of the items in whose place something else was kept.
     pub(super) async fn finish(mut self) -> Result<(RestoreSummary, HashSet<Vec<u8>>)> {
         self.settle(None).await?;
-        let report = self.tree.finish()?;
+        let report = self.tree.finish(self.lost.is_empty())?;
         self.summary.notes.extend(report.notes);
         self.summary.failed.extend(report.failed);
         self.summary.fetched_bytes = self.fetched.load(Ordering::Relaxed);
@@ -154,7 +169,9 @@ impl<'a> Filling<'a> {
     fn begin(&mut self, meta: &Meta, size: u64) -> Result<()> {
         match self.tree.begin_file(meta, size)? {
             Begun::Write(file) => {
-                let file = Arc::new(Target { file: Mutex::new(Some(file)) });
+                let path = meta.path.0.clone();
+                let file = Mutex::new(Some(file));
+                let file = Arc::new(Target { path, file, lost: OnceLock::new() });
                 self.window.files.push(Arc::clone(&file));
                 self.open = Some((file, 0));
             }
@@ -193,16 +210,20 @@ impl<'a> Filling<'a> {
             if is_taken {
                 self.progress.bytes(u64::from(chunk.len));
             } else {
-                let index = &self.reader.index;
-                let location = index.find(chunk.id)?.ok_or(ClientError::NoChunk(chunk.id))?;
-                if location.plain_len != chunk.len {
-                    let what = format!("chunk {} has another length", chunk.id);
-                    return Err(ClientError::Content(what));
+                match self.reader.index.find(chunk.id)? {
+                    Some(location) if location.plain_len == chunk.len => {
+                        let file = Arc::clone(target);
+                        let what = Place { file, at: *at, is_written: AtomicBool::new(false) };
+                        let need = Need { chunk: chunk.id, location, what };
+                        self.window.needs.entry(location.pack).or_default().push(need);
+                        self.window.chunks += 1;
+                    }
+                    Some(_) => {
+                        let what = format!("chunk {} has another length", chunk.id);
+                        target.lose(&ClientError::Content(what));
+                    }
+                    None => target.lose(&ClientError::NoChunk(chunk.id)),
                 }
-                let what = Place { file: Arc::clone(target), at: *at };
-                let need = Need { chunk: chunk.id, location, what };
-                self.window.needs.entry(location.pack).or_default().push(need);
-                self.window.chunks += 1;
             }
             *at += u64::from(chunk.len);
         }
@@ -240,13 +261,23 @@ impl<'a> Filling<'a> {
                 continue;
             }
             let file = lock(&target).take();
-            if let Some(file) = file
+            if let Some(why) = target.lost.get() {
+                let path = String::from_utf8_lossy(&target.path).into_owned();
+                self.summary.failed.push((path, why.clone()));
+                self.lost.insert(target.path.clone());
+            } else if let Some(file) = file
                 && !self.tree.finish_file(*file)?
             {
                 self.summary.unchanged += 1;
             }
         }
         for (meta, first) in std::mem::take(&mut self.window.links) {
+            if self.lost.contains(&first) {
+                let path = String::from_utf8_lossy(&meta.path.0).into_owned();
+                let first = String::from_utf8_lossy(&first);
+                self.summary.failed.push((path, format!("a further name of {first}")));
+                continue;
+            }
             let made = self.tree.link(&meta, &first)?;
             self.count_kept(!made, &meta);
         }
@@ -267,11 +298,32 @@ async fn fill_pack(
             Some(file) => file.write_at(need.what.at, plain)?,
             None => return Err(too_early()),
         }
+        need.what.is_written.store(true, Ordering::Relaxed);
         progress.bytes(plain.len() as u64);
         fetched.fetch_add(plain.len() as u64, Ordering::Relaxed);
         Ok(())
     };
-    packs.read_chunks(index, pack, &needs, take).await
+    match packs.read_chunks(index, pack, &needs, take).await {
+        Err(error) if is_of_content(&error) => {
+            let missing = needs.iter().filter(|need| !need.what.is_written.load(Ordering::Relaxed));
+            missing.for_each(|need| need.what.file.lose(&error));
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Whether what was to be read is not there or altered, rather than that nothing can be written here.
+fn is_of_content(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::Destroyed { .. }
+            | ClientError::NoRecord(_)
+            | ClientError::NoChunk(_)
+            | ClientError::Content(_)
+            | ClientError::Node { .. }
+            | ClientError::Refused { .. }
+    )
 }
 
 fn lock(target: &Target) -> std::sync::MutexGuard<'_, Option<Box<OpenFile>>> {

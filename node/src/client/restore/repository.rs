@@ -88,6 +88,10 @@ impl Reader {
         let items = staging.path.join(ITEMS);
         let tree = tree_options(snapshot);
         let (mut summary, _) = self.restore_tree(snapshot, &items, &tree, &[], progress).await?;
+        if let Some((item, why)) = summary.failed.first() {
+            // What is here stays, for another try.
+            return Err(ClientError::Content(format!("item {item} of the repository: {why}")));
+        }
         let assembled = tokio::task::block_in_place(|| {
             if options.as_bundle {
                 export(&items, target)

@@ -62,7 +62,7 @@ fn nothing_escapes_through_a_link_from_the_stream() {
         ));
         assert!(matches!(write(&mut writer, "../f", b"1"), Err(TreeError::Path { .. })));
         assert!(matches!(write(&mut writer, "/f", b"1"), Err(TreeError::Path { .. })));
-        writer.finish().unwrap();
+        writer.finish(true).unwrap();
     }
     assert_eq!(names(&outside), [""; 0]);
 }
@@ -78,7 +78,7 @@ fn nothing_escapes_through_a_directory_that_becomes_a_link() {
     fs::remove_dir(target.join("d")).unwrap();
     symlink(&outside, target.join("d")).unwrap();
     assert!(write(&mut writer, "d/f", b"1").is_err());
-    let report = writer.finish().unwrap();
+    let report = writer.finish(true).unwrap();
     assert_eq!(report.failed[0].0, "d");
     assert_eq!(fs::metadata(&outside).unwrap().mode() & 0o777, 0o700);
     assert_eq!(names(&outside), [""; 0]);
@@ -99,7 +99,7 @@ fn an_existing_link_is_replaced_and_not_written_through() {
     write(&mut writer, "f", b"new").unwrap();
     writer.symlink(&meta("l", 0o777), b"one").unwrap();
     writer.symlink(&meta("l", 0o777), b"two").unwrap();
-    writer.finish().unwrap();
+    writer.finish(true).unwrap();
     assert_eq!(fs::read(dir.path().join("precious")).unwrap(), b"precious");
     assert!(target.join("f").symlink_metadata().unwrap().is_file());
     assert_eq!(fs::read_link(target.join("l")).unwrap(), Path::new("two"));
@@ -155,7 +155,7 @@ fn a_read_only_directory_gets_its_content_first() {
     write(&mut writer, "a/b/c", b"1").unwrap();
     // An item whose directory has none of its own, as in a restore of one file.
     write(&mut writer, "x/y/z", b"1").unwrap();
-    writer.finish().unwrap();
+    writer.finish(true).unwrap();
     for path in ["a", "a/b"] {
         let found = fs::metadata(dir.path().join(path)).unwrap();
         assert_eq!((found.mode() & 0o7777, found.mtime()), (0o500, 1_000_000), "{path}");
@@ -172,7 +172,7 @@ fn set_user_id_needs_the_right_owner() {
         let foreign = Meta { uid: 0, ..meta("f", 0o4755) };
         let open = begin(&mut writer, &foreign, 0).unwrap();
         writer.finish_file(open).unwrap();
-        writer.finish().unwrap()
+        writer.finish(true).unwrap()
     });
     assert_eq!(fs::metadata(dir.path().join("f")).unwrap().mode() & 0o7777, 0o755);
     assert_eq!(report.notes.len(), 1);
@@ -274,7 +274,7 @@ fn a_target_is_closed_to_others_until_the_snapshot_opens_it() {
     writer.directory(meta("", 0o751)).unwrap();
     write(&mut writer, "file", b"1").unwrap();
     assert_eq!(mode(), 0o700);
-    assert_eq!(writer.finish().unwrap().failed, []);
+    assert_eq!(writer.finish(true).unwrap().failed, []);
     assert_eq!(mode(), 0o751);
     assert_eq!(fs::metadata(&target).unwrap().mtime_nsec(), 999_999_999);
 }
