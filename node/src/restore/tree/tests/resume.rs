@@ -30,7 +30,7 @@ fn what_was_whole_is_not_written_again_and_what_was_not_is_continued() {
     half.write_at(5, b"world").unwrap();
     assert!(writer.finish_file(half).unwrap());
     writer.directory(meta("", 0o751)).unwrap();
-    writer.finish().unwrap();
+    writer.finish(true).unwrap();
     assert_eq!(names(dir.path()), ["half", "whole"]);
     assert_eq!(fs::read(dir.path().join("half")).unwrap(), b"helloworld");
     assert_eq!(fs::metadata(dir.path()).unwrap().mtime(), 1_000_000, "the marker left no trace");
@@ -77,7 +77,7 @@ fn a_snapshot_of_an_interrupted_restore_is_restored_as_it_was() {
         writer.finish_file(open).unwrap();
     }
     write(&mut writer, "f", b"file").unwrap();
-    writer.finish().unwrap();
+    writer.finish(true).unwrap();
     assert_eq!(names(&two).len(), 1 + left.len());
     assert!(left.iter().all(|name| fs::read(two.join(name)).unwrap() == b"left"));
 }
