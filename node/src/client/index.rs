@@ -24,6 +24,7 @@ use redb::{
     TableHandle, UntypedTableHandle, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 const PACKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("packs");
@@ -307,6 +308,37 @@ impl Index {
         let packs = read.open_table(PACKS).map_err(failed)?;
         let row = packs.get(number).map_err(failed)?.ok_or_else(|| failed("a pack is missing"))?;
         codec::decode(row.value(), 256).map_err(failed)
+    }
+
+    /// Stripes that nothing is read from any more: of packs whose every chunk was sent again, and of the index packs that list
+    /// only such.
+    pub fn replaced(&self) -> Result<BTreeSet<StripeId>> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let mut packs = BTreeSet::new();
+        for row in read.open_table(OLDER).map_err(failed)?.iter().map_err(failed)? {
+            let place: Location =
+                codec::decode(row.map_err(failed)?.1.value(), 64).map_err(failed)?;
+            packs.insert(place.pack);
+        }
+        if packs.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        for row in read.open_table(CHUNKS).map_err(failed)?.iter().map_err(failed)? {
+            let place: Location =
+                codec::decode(row.map_err(failed)?.1.value(), 64).map_err(failed)?;
+            packs.remove(&place.pack);
+        }
+        let (mut replaced, mut needed) = (BTreeSet::new(), BTreeSet::new());
+        for row in read.open_table(LISTED).map_err(failed)?.iter().map_err(failed)? {
+            let (pack, stripe) = row.map_err(failed)?;
+            let lists = if packs.contains(&pack.value()) { &mut replaced } else { &mut needed };
+            lists.insert(StripeId(*stripe.value()));
+        }
+        replaced.retain(|stripe| !needed.contains(stripe));
+        for pack in packs {
+            replaced.insert(self.pack(pack)?.stripe);
+        }
+        Ok(replaced)
     }
 
     /// Shows every pack.

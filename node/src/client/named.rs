@@ -40,20 +40,24 @@ pub(super) async fn named(
         for &stripe in stripes {
             // One that cannot be read is named all the same, and counted for what it is.
             if let Ok(block) = packs.read_index(stripe).await {
-                blocks.push(block);
+                blocks.push((stripe, block));
             }
         }
-        for pack in blocks.iter().flat_map(|block| &block.packs) {
+        for pack in blocks.iter().flat_map(|(_, block)| &block.packs) {
             let known = Named { session: pack.session, needed: usize::from(pack.k).max(1) };
             named.insert(pack.stripe, known);
         }
         if blocks.len() == stripes.len() {
-            index.merge(device, seq, &blocks)?;
+            index.merge_stripes(device, seq, &blocks)?;
         }
     }
     index.each_pack(|pack| {
         let known = Named { session: pack.session, needed: usize::from(pack.k).max(1) };
         named.insert(pack.stripe, known);
     })?;
+    // Whoever was sent again because of them need not be missed.
+    for stripe in index.replaced()? {
+        named.remove(&stripe);
+    }
     Ok(named)
 }

@@ -103,6 +103,9 @@ fn a_chunk_that_was_sent_again_is_read_from_its_new_place_and_its_old_one_is_kep
     assert_eq!(old.len(), 1);
     assert_eq!(index.pack(old[0].pack).unwrap().stripe, StripeId([1; 32]));
     assert_eq!(index.listed_in(old[0].pack).unwrap(), Some(StripeId([8; 32])));
+    // Nothing is read from the old stripe any more, nor from the one that lists only it.
+    let replaced = index.replaced().unwrap();
+    assert_eq!(replaced, [StripeId([1; 32]), StripeId([8; 32])].into());
     assert!(index.is_pending(new.pack).unwrap() && index.listed_in(new.pack).unwrap().is_none());
     let block = index.pending().unwrap().unwrap();
     index.settle(DEVICE, 1, &block, held(9)).unwrap();
