@@ -153,10 +153,12 @@ pub struct Writer {
     standings: Arc<Standings>,
     buffers: Arc<Buffers>,
     allow_degraded: bool,
+    /// Once something was backed up: all sources of a run share it.
+    session: Option<Session>,
 }
 
-/// Under what a source's chunks are sealed, whatever happens on the way.
-#[derive(Clone)]
+/// Under what chunks are sealed, whatever happens on the way.
+#[derive(Debug, Clone)]
 struct Session {
     id: SessionId,
     key: SessionKey,
@@ -175,12 +177,24 @@ impl Writer {
         let ledger = Arc::new(Mutex::new(ledger));
         let standings = Arc::new(Standings::new(&vault, &mesh, &index)?);
         let buffers = Arc::default();
-        Ok(Self { vault, mesh, ledger, index, standings, buffers, allow_degraded })
+        let session = None;
+        Ok(Self { vault, mesh, ledger, index, standings, buffers, allow_degraded, session })
     }
 
     async fn log(&self, body: Body) -> Result<Logged> {
         let mut ledger = self.ledger.lock().await;
         ledger.append(&self.mesh, &self.vault, body, self.allow_degraded).await
+    }
+
+    /// The session of this run. Its key is in the log before anything is sealed with it.
+    async fn session(&mut self) -> Result<Session> {
+        if let Some(session) = &self.session {
+            return Ok(session.clone());
+        }
+        let (id, key) = (SessionId(random()?), SessionKey(random()?));
+        let sealed_key = Blob(recipients::seal(&self.vault.recipients, &key.0)?);
+        let _ = self.log(Body::Session { session: id, sealed_key }).await?;
+        Ok(self.session.insert(Session { id, key }).clone())
     }
 
     /// What can be planned with the nodes that answer now. Those in `full` have said that they have no room, whatever
@@ -216,10 +230,7 @@ impl Writer {
         let before = progress.status(Duration::ZERO);
         let mut full = BTreeSet::new();
         let mut placer = self.placer(&full).await?;
-        let (id, key) = (SessionId(random()?), SessionKey(random()?));
-        let sealed_key = Blob(recipients::seal(&self.vault.recipients, &key.0)?);
-        let _ = self.log(Body::Session { session: id, sealed_key }).await?;
-        let session = Session { id, key };
+        let session = self.session().await?;
         let mut notes = Vec::new();
         let mut written = 0;
         for wait in RETRIES {

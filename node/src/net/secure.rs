@@ -143,7 +143,9 @@ where
     fn upgrade_inbound(self, socket: C, _: Self::Info) -> Self::Future {
         async move {
             let stream = TlsAcceptor::from(self.server)
-                .accept_with(buffered(socket), |session| session.set_buffer_limit(Some(BATCH)))
+                .accept_with(buffered(socket), |session| {
+                    session.set_buffer_limit(Some(BATCH));
+                })
                 .await?;
             let peer = peer_of(stream.get_ref().1)?;
             Ok((peer, stream.into()))
@@ -166,7 +168,7 @@ where
             let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0; 4])));
             let stream = TlsConnector::from(self.client)
                 .connect_with(name, buffered(socket), |session| {
-                    session.set_buffer_limit(Some(BATCH))
+                    session.set_buffer_limit(Some(BATCH));
                 })
                 .await?;
             let peer = peer_of(stream.get_ref().1)?;

@@ -35,22 +35,22 @@ struct Rows<'a> {
     state: &'a Database,
     steps: &'a Steps,
     commits: &'a mut u64,
-    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    waiting: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     len: usize,
 }
 
 impl Rows<'_> {
     fn add(&mut self, key: Vec<u8>, value: Option<&[u8]>) -> Result<(), StoreError> {
         self.len += key.len() + value.map_or(0, <[u8]>::len);
-        self.rows.push((key, value.map(<[u8]>::to_vec)));
+        self.waiting.push((key, value.map(<[u8]>::to_vec)));
         if self.len >= TRANSACTION_LEN { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
         *self.commits += 1;
-        let rows = self.rows.iter().map(|(key, value)| (key.clone(), value.as_deref()));
+        let rows = self.waiting.iter().map(|(key, value)| (key.clone(), value.as_deref()));
         state::write(self.state, self.steps, rows, *self.commits, None)?;
-        self.rows.clear();
+        self.waiting.clear();
         self.len = 0;
         Ok(())
     }
@@ -65,7 +65,7 @@ pub(super) fn rebuild(
     commits: &mut u64,
     doubt: &mut Doubt,
 ) -> Result<Journal, StoreError> {
-    let mut rows = Rows { state, steps, commits: &mut *commits, rows: Vec::new(), len: 0 };
+    let mut rows = Rows { state, steps, commits: &mut *commits, waiting: Vec::new(), len: 0 };
     let (shards, strays) = add_shards(dir, &mut rows)?;
     let mut whole = false;
     if let Some(journal) = &journal {

@@ -102,7 +102,7 @@ impl Standings {
     /// What there is to say of holders of earlier packs; nothing when all of them answer.
     pub(super) fn note(&self) -> Option<String> {
         let seen = self.seen();
-        let silent: Vec<String> = seen.silent.iter().map(|node| node.short()).collect();
+        let silent: Vec<String> = seen.silent.iter().map(NodeId::short).collect();
         (!silent.is_empty()).then(|| {
             let silent = silent.join(", ");
             format!("holders of what was written earlier do not answer now ({silent}): `strewn status` shows what that means")

@@ -149,9 +149,9 @@ fn a_database_that_is_gone_is_missed() {
         fs::remove_file(dir.path().join("journal")).unwrap();
         let state = dir.path().join("state.redb");
         if emptied {
-            fs::write(state, b"").unwrap()
+            fs::write(state, b"").unwrap();
         } else {
-            fs::remove_file(state).unwrap()
+            fs::remove_file(state).unwrap();
         }
         let store = open(dir.path());
         check_kept(&store, &shards);
