@@ -1,4 +1,4 @@
-//! Tickets: one line ([`crate::line`]) that can be pasted, with which one node can join.
+//! Tickets: one line (`line`) that can be pasted, with which one node can join.
 
 use crate::line::{LineError, from_line, to_line};
 use protocol::certificate::Invitation;

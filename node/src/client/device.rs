@@ -1,6 +1,6 @@
 //! Further devices of a vault: a host asks, a host with the vault's key answers, and the first one takes the vault.
 //!
-//! Both ways it is one line that people carry ([`crate::line`]). The request is signed by the new device and names an
+//! Both ways it is one line that people carry (`line`). The request is signed by the new device and names an
 //! age recipient that was made for it alone; the answer has the vault's papers (with a roster that lists nobody: the
 //! holders have the real one), the device's certificate, and the vault's dedup secret sealed to that recipient.
 

@@ -285,7 +285,14 @@ async fn restore(
     let summary =
         reader.restore(snapshot, target, &RestoreOptions::default(), &progress.counters()).await;
     drop(progress);
-    Ok(summary?.items)
+    let summary = summary?;
+    match summary.failed.first() {
+        None => Ok(summary.items),
+        Some((path, why)) => {
+            let (lost, all) = (summary.failed.len(), summary.items);
+            Err(ClientError::Content(format!("{lost} of {all} items are lost, {path}: {why}")))
+        }
+    }
 }
 
 fn keep(

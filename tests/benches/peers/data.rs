@@ -156,7 +156,7 @@ fn tree(dir: &Path, _: usize) -> Set {
         }
         copy(&dir.join("before"), &dir.join("after"));
         let mut left = vec![dir.join("after")];
-        let mut number = 0;
+        let mut number = 0_u32;
         while let Some(path) = left.pop() {
             if path.is_dir() {
                 left.extend(
@@ -165,7 +165,7 @@ fn tree(dir: &Path, _: usize) -> Set {
                 continue;
             }
             number += 1;
-            if number % 30 == 0 {
+            if u32::is_multiple_of(number, 30) {
                 let mut text = fs::read(&path).expect("a file");
                 text.extend_from_slice(format!("\n// changed {number}\n").as_bytes());
                 fs::write(path, text).expect("it can be written");
@@ -269,7 +269,9 @@ impl History {
                 writeln!(out, "from refs/heads/main^0").expect("fast-import reads");
             }
             if number == 0 {
-                names.iter().for_each(|name| modify(&mut out, name, &self.files[name].concat()));
+                for name in &names {
+                    modify(&mut out, name, &self.files[name].concat());
+                }
             }
             for edit in 0..=drawn(&format!("{} {number}", self.seed), 6) {
                 let seed = format!("{} {number} {edit}", self.seed);
@@ -287,7 +289,7 @@ impl History {
                 modify(&mut out, &format!("assets/{number}.bin"), &bytes(&seed, len));
                 left -= len;
             }
-            if number % 50 == 0 {
+            if number.is_multiple_of(50) {
                 write!(out, "reset refs/tags/v{number}\nfrom refs/heads/main\n\n")
                     .expect("fast-import reads");
             }

@@ -42,7 +42,8 @@ pub(crate) fn run(mut command: Command, nodes: &[Node]) -> (Measured, String) {
     let output = child.wait_with_output().expect("it ends");
     let wall = begin.elapsed();
     assert!(output.status.success(), "{command:?} failed");
-    let (cpu, cpu_nodes) = (children_cpu() - own, nodes_cpu() - theirs);
+    let cpu = children_cpu().saturating_sub(own);
+    let cpu_nodes = nodes_cpu().saturating_sub(theirs);
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     (Measured { wall, cpu, cpu_nodes, peak_mib, stored: 0 }, out)
 }

@@ -46,8 +46,8 @@ impl Report {
 
     pub(crate) fn print(&self) {
         println!(
-            "{:<5}{:<32}{:<8}{:>8}{:>8}{:>8}{:>7}{:>12}  {:<20}{}",
-            "", "", "", "wall s", "CPU s", "nodes s", "MiB", "stored", "wall ratio", "stored ratio"
+            "{:<5}{:<32}{:<8}{:>8}{:>8}{:>8}{:>7}{:>12}  {:<20}stored ratio",
+            "", "", "", "wall s", "CPU s", "nodes s", "MiB", "stored", "wall ratio"
         );
         for (set, what) in &self.steps {
             let of = |tool: &str| self.measured.get(&(set.clone(), what.clone(), tool.into()));
