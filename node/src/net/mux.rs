@@ -17,9 +17,9 @@ use yamux::{Connection, ConnectionError, Mode, Stream};
 
 /// Bytes of a frame at most; the other side takes up to 1 MiB.
 const FRAME: usize = 256 << 10;
-/// Streams of a connection: lanes of both sides, 16 each at most, and libp2p's own. Each lets the other side, a stranger too,
-/// leave 256 KiB here that nobody reads.
-const STREAMS: usize = 48;
+/// Streams of a connection: lanes of both sides, 16 each at most, libp2p's own, and what was just refused. Each lets the
+/// other side, a stranger too, leave 256 KiB here that nobody reads.
+const STREAMS: usize = 96;
 /// Bytes that the other side may send before they are read, of all streams together: what yamux gives each
 /// stream to begin with, and what it adds to those that are read quickly. 1 Gbit/s at 80 ms needs 10 to 20 MiB.
 const WINDOW: usize = STREAMS * (256 << 10) + (32 << 20);

@@ -69,7 +69,8 @@ async fn a_thousand_lanes_at_once_are_as_good_as_a_few() {
     for wave in 1..25 {
         let _ended = join_all((0..40).map(|number| push(40 * wave + number))).await;
     }
-    assert!(count(&status(&mesh, 0).await, "lanes") > 900);
+    let refused = count(&status(&mesh, 0).await, "lanes");
+    assert!(refused > 900, "{refused} were refused");
     write(mesh.dir().join("source/file"), bytes("file", 100_000));
     let _ = mesh.backup(&mesh.dir().join("source")).ok();
     drop(lanes);
