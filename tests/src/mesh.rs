@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -167,12 +168,21 @@ pub struct Mesh {
     pub nodes: Vec<Node>,
 }
 
-/// A port that nobody listens on here, neither over TCP nor over UDP.
+/// A port that nobody listens on here, neither over TCP nor over UDP, and that no other node of these tests was given. None
+/// from which the system takes those of outgoing connections (32,768 and up on Linux): a node that starts again would find
+/// its own taken.
 fn free_port() -> u16 {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests that run at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(397);
     loop {
-        let tcp = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = tcp.local_addr().expect("an address").port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + number).expect("below 32,768");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        {
             return port;
         }
     }
@@ -274,11 +284,14 @@ impl Mesh {
     /// When it does not.
     pub fn settle(&mut self) {
         let running = self.nodes.iter_mut().filter_map(|node| node.is_up().then_some(())).count();
-        let up = |mesh: &Self| {
-            let peers = mesh.strewn(["--json", "peers"]);
+        let mut said = String::new();
+        let mut up = || {
+            let peers = self.strewn(["--json", "peers"]);
+            said.clone_from(&peers.out);
             peers.messages("node").iter().filter(|node| node["up"] == true).count()
         };
-        assert!(within(START, || up(self) == running), "the nodes do not find each other");
+        let is_settled = within(START, || up() == running);
+        assert!(is_settled, "the nodes do not find each other:\n{said}");
     }
 
     /// Starts the nodes that were killed, all at once.

@@ -173,16 +173,13 @@ fn a_loss_beyond_the_policy_is_called_one() {
     let target = mesh.dir().join("back");
     let failed = mesh.restore("latest", &target, &[]).ended(1);
     // Small things may lie whole in one shard that is left: then it is the large file that is lost, else everything.
-    let why = match failed.messages("summary").pop() {
-        Some(summary) => {
-            let all = summary["failed"].as_array().unwrap();
-            all.iter().find(|one| one[0] == "large").unwrap()[1].clone()
-        }
-        None => {
-            let error = failed.messages("exit_error").pop().unwrap();
-            assert!(error["next"].as_str().unwrap().contains("strewn status"), "{error}");
-            error["message"].clone()
-        }
+    let why = if let Some(summary) = failed.messages("summary").pop() {
+        let all = summary["failed"].as_array().unwrap();
+        all.iter().find(|one| one[0] == "large").unwrap()[1].clone()
+    } else {
+        let error = failed.messages("exit_error").pop().unwrap();
+        assert!(error["next"].as_str().unwrap().contains("strewn status"), "{error}");
+        error["message"].clone()
     };
     let why = why.as_str().unwrap();
     assert!(why.contains("of the") && why.contains("needed"), "{why}");

@@ -75,7 +75,9 @@ fn what_cannot_be_read_costs_the_files_that_need_it_and_the_same_command_fetches
     let full = all.difference(&before).map(|file| len(file)).max().unwrap();
     let lost: Vec<&PathBuf> = all.difference(&before).filter(|file| len(file) == full).collect();
     let away = |file: &Path| file.with_extension("away");
-    lost.iter().for_each(|file| fs::rename(file, away(file)).unwrap());
+    for file in &lost {
+        fs::rename(file, away(file)).unwrap();
+    }
     let target = mesh.dir().join("back");
     let ran = mesh.restore("latest", &target, &[]).ended(1);
     let summary = ran.messages("summary").pop().unwrap();
@@ -87,7 +89,9 @@ fn what_cannot_be_read_costs_the_files_that_need_it_and_the_same_command_fetches
         assert_eq!(found[Path::new(path)], ours[Path::new(path)], "{path}");
     }
     assert!(!target.join("folder/b").exists() && !target.join("folder/c").exists());
-    lost.iter().for_each(|file| fs::rename(away(file), file).unwrap());
+    for file in &lost {
+        fs::rename(away(file), file).unwrap();
+    }
     let rest = mesh.restore("latest", &target, &[]).summary();
     let fetched = rest["fetched_bytes"].as_u64().unwrap();
     assert_eq!(rest["resumed"], true);
