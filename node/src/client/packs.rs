@@ -1,7 +1,8 @@
 //! Reading: from a chunk's name to its bytes, over any k shards of its stripe.
 //!
 //! A whole pack comes from the first k shards that answer and fit their names; a single chunk comes from the
-//! range of the data shards that hold it, and where that does not work, from the whole pack.
+//! range of the data shards that hold it, and where that does not work, from the whole pack. Chunks are opened and
+//! compared with their names in any case: for them shards are looked at one by one only once something did not open.
 
 mod chunks;
 mod records;
@@ -26,7 +27,7 @@ use records::Whereabouts;
 use shards::Lately;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -49,6 +50,8 @@ pub struct Packs {
     buffers: Arc<Buffers>,
     lately: Mutex<Lately>,
     lately_ms: AtomicU64,
+    /// Some pack was not what its shards' names say: from now on each shard is looked at.
+    is_wary: AtomicBool,
 }
 
 impl std::fmt::Debug for Packs {
@@ -57,11 +60,13 @@ impl std::fmt::Debug for Packs {
     }
 }
 
-/// A whole pack, verified shard by shard.
+/// A whole pack.
 #[derive(Debug)]
 pub struct Pack {
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Whether each shard of it had the bytes that its name says.
+    is_proved: bool,
     buffers: Arc<Buffers>,
 }
 
@@ -88,6 +93,7 @@ impl Packs {
             buffers: Arc::default(),
             lately: Mutex::default(),
             lately_ms: AtomicU64::new(FIRST_PACK.as_millis() as u64),
+            is_wary: AtomicBool::new(false),
         }
     }
 

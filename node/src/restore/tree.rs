@@ -9,7 +9,7 @@
 //! not is filled further.
 
 mod attributes;
-mod bulk;
+mod body;
 mod existing;
 mod file;
 mod link;
@@ -19,6 +19,7 @@ mod missed;
 mod node;
 mod place;
 
+pub use body::{Body, Gather};
 pub use existing::Overwrite;
 pub use file::{Begun, OpenFile};
 pub use look::{Content, Planned, TreeReader};

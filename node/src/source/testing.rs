@@ -284,7 +284,7 @@ impl Vault {
                         panic!("something is in its place")
                     };
                     for (at, chunk) in self.placed(file).into_iter().rev() {
-                        open.write_at(at, chunk).unwrap();
+                        open.body().write_at(at, chunk).unwrap();
                     }
                     assert!(writer.finish_file(*open).unwrap());
                 }

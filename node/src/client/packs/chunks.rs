@@ -114,18 +114,32 @@ impl Packs {
         if missing.is_empty() {
             return Ok(());
         }
-        let whole = match self.pack(info.stripe).await {
-            Ok(whole) => whole,
-            Err(error) => return self.read_older(index, needs, missing, take, error).await,
-        };
-        tokio::task::block_in_place(|| {
-            for need in missing.into_iter().map(|i| &needs[i]) {
-                let short = || ClientError::Content("a short pack".into());
-                let sealed = whole.bytes.get(need.from()..need.to()).ok_or_else(short)?;
-                take(need, self.open_chunk(&opener, need, sealed, &mut rooms)?)?;
-            }
-            Ok(())
-        })
+        let mut found = self.pack_to_open(info.stripe).await;
+        loop {
+            let whole = match found {
+                Ok(whole) => whole,
+                Err(error) => return self.read_older(index, needs, missing, take, error).await,
+            };
+            let mut bad = None;
+            tokio::task::block_in_place(|| {
+                for i in std::mem::take(&mut missing) {
+                    let need = &needs[i];
+                    match self.open_from(&opener, need, &whole.bytes, &mut rooms) {
+                        Ok(plain) => take(need, plain)?,
+                        Err(error) => {
+                            bad = Some(error);
+                            missing.push(i);
+                        }
+                    }
+                }
+                Result::Ok(())
+            })?;
+            let Some(error) = bad else { return Ok(()) };
+            found = match self.pack_again(info.stripe, &whole).await {
+                Some(again) => again,
+                None => Err(error),
+            };
+        }
     }
 
     /// Reads chunks from older packs that have them as well, where the newest one cannot be read.
@@ -151,9 +165,8 @@ impl Packs {
                     }
                 };
                 let older = Need { chunk: need.chunk, location, what: () };
-                let Some(sealed) = whole.bytes.get(older.from()..older.to()) else { continue };
                 let opener = self.opener(&info)?;
-                if let Ok(plain) = self.open_chunk(&opener, &older, sealed, &mut rooms) {
+                if let Ok(plain) = self.open_from(&opener, &older, &whole.bytes, &mut rooms) {
                     take(need, plain)?;
                     continue 'needs;
                 }
@@ -161,6 +174,19 @@ impl Packs {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Opens a chunk of a whole pack.
+    fn open_from<'a, T>(
+        &self,
+        opener: &PackOpener,
+        need: &Need<T>,
+        pack: &[u8],
+        rooms: &'a mut Rooms,
+    ) -> Result<&'a [u8]> {
+        let short = || ClientError::Content("a short pack".into());
+        let sealed = pack.get(need.from()..need.to()).ok_or_else(short)?;
+        self.open_chunk(opener, need, sealed, rooms)
     }
 
     /// Opens a chunk, and checks that it is the one named.

@@ -37,6 +37,10 @@ impl Lately {
         cell
     }
 
+    fn forget(&mut self, stripe: StripeId, cell: &Arc<OnceCell<Arc<Pack>>>) {
+        self.0.retain(|(kept, other)| *kept != stripe || !Arc::ptr_eq(cell, other));
+    }
+
     fn has(&self, stripe: StripeId) -> bool {
         self.0.iter().any(|(kept, _)| *kept == stripe)
     }
@@ -45,9 +49,43 @@ impl Lately {
 impl Packs {
     /// A whole pack, verified shard by shard.
     pub async fn pack(&self, stripe: StripeId) -> Result<Arc<Pack>> {
+        loop {
+            let (cell, pack) = self.find_pack(stripe, true).await?;
+            if pack.is_proved {
+                return Ok(pack);
+            }
+            self.lately.lock().await.forget(stripe, &cell);
+        }
+    }
+
+    /// A whole pack, for those who verify what they take from it: its shards were looked at only if there was reason
+    /// to.
+    pub(super) async fn pack_to_open(&self, stripe: StripeId) -> Result<Arc<Pack>> {
+        Ok(self.find_pack(stripe, self.is_wary.load(Ordering::Relaxed)).await?.1)
+    }
+
+    /// A whole pack, after something in it did not open. None when each shard was looked at before.
+    pub(super) async fn pack_again(
+        &self,
+        stripe: StripeId,
+        bad: &Pack,
+    ) -> Option<Result<Arc<Pack>>> {
+        if bad.is_proved {
+            return None;
+        }
+        self.is_wary.store(true, Ordering::Relaxed);
+        Some(self.pack(stripe).await)
+    }
+
+    async fn find_pack(
+        &self,
+        stripe: StripeId,
+        is_proved: bool,
+    ) -> Result<(Arc<OnceCell<Arc<Pack>>>, Arc<Pack>)> {
         let cell = self.lately.lock().await.find(stripe);
-        let pack = cell.get_or_try_init(|| async { Ok(Arc::new(self.fetch(stripe).await?)) });
-        pack.await.map(Arc::clone)
+        let fetch = || async { self.fetch(stripe, is_proved).await.map(Arc::new) };
+        let pack = Arc::clone(cell.get_or_try_init(fetch).await?);
+        Ok((cell, pack))
     }
 
     /// Whether the pack is here, or on its way.
@@ -56,15 +94,15 @@ impl Packs {
     }
 
     /// A whole pack, from wherever it can be had.
-    async fn fetch(&self, stripe: StripeId) -> Result<Pack> {
+    async fn fetch(&self, stripe: StripeId, is_proved: bool) -> Result<Pack> {
         let first = match self.whereabouts(stripe).await {
-            Ok(whereabouts) => self.fetch_from(&whereabouts).await,
+            Ok(whereabouts) => self.fetch_from(&whereabouts, is_proved).await,
             Err(error) => Err(error),
         };
         match first {
             Err(error @ (ClientError::NoRecord(_) | ClientError::Destroyed { .. })) => {
                 match self.look_everywhere(stripe).await {
-                    Some(whereabouts) => self.fetch_from(&whereabouts).await,
+                    Some(whereabouts) => self.fetch_from(&whereabouts, is_proved).await,
                     None => Err(error),
                 }
             }
@@ -72,14 +110,14 @@ impl Packs {
         }
     }
 
-    /// A whole pack from any k shards: data shards where they can be had, each read to its place. Every
+    /// A whole pack from any k shards: data shards where they can be had, each read to its place. If asked to, every
     /// shard is verified by its name. Where a holder is slow, a shard from another one is asked for as well.
-    async fn fetch_from(&self, whereabouts: &Whereabouts) -> Result<Pack> {
+    async fn fetch_from(&self, whereabouts: &Whereabouts, is_proved: bool) -> Result<Pack> {
         let (coded, stripe) = (&whereabouts.stripe, whereabouts.stripe.id());
         let (k, n) = (usize::from(coded.k), usize::from(coded.n));
         let len = coded.shard_len as usize;
-        let mut pack =
-            Pack { bytes: self.buffers.take_filled(k * len), buffers: Arc::clone(&self.buffers) };
+        let (bytes, buffers) = (self.buffers.take_filled(k * len), Arc::clone(&self.buffers));
+        let mut pack = Pack { bytes, is_proved, buffers };
         let holders = |i: usize| self.holders(whereabouts, i);
         let is_ready = |i: usize| holders(i).first().is_some_and(|node| !node.is_resting());
         // Those at rest come last, data shards as well: each is read to its place after all.
@@ -94,7 +132,7 @@ impl Packs {
                 Some(place) => Room::Data(place),
                 None => Room::Parity(self.buffers.take_filled(len)),
             };
-            Some(fetch_shard(nodes, i, coded.shards[i], room))
+            Some(fetch_shard(nodes, i, coded.shards[i], room, is_proved))
         };
         let mut reads = FuturesUnordered::new();
         let mut present = vec![false; n];
@@ -268,12 +306,13 @@ enum Room<'a> {
     Parity(Vec<u8>),
 }
 
-/// A shard from the first of these nodes that has it.
+/// A shard from the first of these nodes that has it; if it is to be proved, from the first that has its bytes.
 async fn fetch_shard<'a>(
     nodes: Vec<&Arc<Node>>,
     i: usize,
     shard: ShardId,
     mut room: Room<'a>,
+    is_proved: bool,
 ) -> (usize, Room<'a>, Result<()>) {
     let bytes = match &mut room {
         Room::Data(bytes) => &mut **bytes,
@@ -282,7 +321,7 @@ async fn fetch_shard<'a>(
     let mut fetched = Ok(());
     for node in nodes {
         fetched = node.get(shard, 0, bytes).await;
-        let is_right = |bytes: &[u8]| *blake3::hash(bytes).as_bytes() == shard.0;
+        let is_right = |bytes: &[u8]| !is_proved || *blake3::hash(bytes).as_bytes() == shard.0;
         if fetched.is_ok() && !tokio::task::block_in_place(|| is_right(bytes)) {
             fetched = Err(ClientError::Node {
                 node: node.id.short(),

@@ -11,7 +11,7 @@ use crate::client::index::Index;
 use crate::client::packs::{Need, Packs};
 use crate::client::{ClientError, Result};
 use crate::restore::names::Names;
-use crate::restore::tree::{Begun, OpenFile, TreeWriter};
+use crate::restore::tree::{Begun, Body, Gather, OpenFile, TreeWriter};
 use crate::source::Node;
 use protocol::item::{ChunkRef, Item, Meta};
 use std::collections::{BTreeMap, HashSet};
@@ -43,6 +43,7 @@ impl Target {
 /// Where a chunk goes.
 struct Place {
     file: Arc<Target>,
+    body: Arc<Body>,
     at: u64,
     is_written: AtomicBool,
 }
@@ -193,10 +194,10 @@ impl<'a> Filling<'a> {
     fn list(&mut self, chunks: &[ChunkRef]) -> Result<()> {
         let Some((target, at)) = &mut self.open else { return Ok(()) };
         let chunker = self.reader.packs.chunker();
-        let taken = tokio::task::block_in_place(|| -> Result<Vec<bool>> {
+        let (body, taken) = tokio::task::block_in_place(|| -> Result<(Arc<Body>, Vec<bool>)> {
             let mut file = lock(target);
             let file = file.as_mut().ok_or_else(too_early)?;
-            let mut at = *at;
+            let (body, mut at) = (Arc::clone(file.body()), *at);
             let mut take = |chunk: &ChunkRef| -> Result<bool> {
                 self.room.resize(chunk.len as usize, 0);
                 let is_right = |bytes: &[u8]| chunker.check(chunk.id, bytes).is_ok();
@@ -204,7 +205,7 @@ impl<'a> Filling<'a> {
                 at += u64::from(chunk.len);
                 Ok(taken)
             };
-            chunks.iter().map(&mut take).collect()
+            Ok((body, chunks.iter().map(&mut take).collect::<Result<_>>()?))
         })?;
         for (&chunk, is_taken) in chunks.iter().zip(taken) {
             if is_taken {
@@ -212,8 +213,9 @@ impl<'a> Filling<'a> {
             } else {
                 match self.reader.index.find(chunk.id)? {
                     Some(location) if location.plain_len == chunk.len => {
-                        let file = Arc::clone(target);
-                        let what = Place { file, at: *at, is_written: AtomicBool::new(false) };
+                        let (file, body) = (Arc::clone(target), Arc::clone(&body));
+                        let is_written = AtomicBool::new(false);
+                        let what = Place { file, body, at: *at, is_written };
                         let need = Need { chunk: chunk.id, location, what };
                         self.window.needs.entry(location.pack).or_default().push(need);
                         self.window.chunks += 1;
@@ -293,17 +295,17 @@ async fn fill_pack(
     progress: &Counters,
     fetched: &AtomicU64,
 ) -> Result<()> {
+    let mut gather = Gather::default();
     let take = |need: &Need<Place>, plain: &[u8]| {
-        match &*lock(&need.what.file) {
-            Some(file) => file.write_at(need.what.at, plain)?,
-            None => return Err(too_early()),
-        }
+        gather.write_at(&need.what.body, need.what.at, plain)?;
         need.what.is_written.store(true, Ordering::Relaxed);
         progress.bytes(plain.len() as u64);
         fetched.fetch_add(plain.len() as u64, Ordering::Relaxed);
         Ok(())
     };
-    match packs.read_chunks(index, pack, &needs, take).await {
+    let read = packs.read_chunks(index, pack, &needs, take).await;
+    tokio::task::block_in_place(|| gather.flush())?;
+    match read {
         Err(error) if is_of_content(&error) => {
             let missing = needs.iter().filter(|need| !need.what.is_written.load(Ordering::Relaxed));
             missing.for_each(|need| need.what.file.lose(&error));

@@ -4,7 +4,7 @@
 //! is used; neither counts before the caller has looked at it, chunk by chunk. A file that turns out to be
 //! the same is not written at all.
 
-use super::bulk::Bulk;
+use super::body::Body;
 use super::existing::{Overwrite, Place, mtime};
 use super::{TreeError, TreeWriter, io_error, rename_new, shown};
 use crate::source::Content;
@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -39,9 +39,7 @@ pub enum Begun {
 /// continued.
 #[derive(Debug)]
 pub struct OpenFile {
-    file: File,
-    bulk: Option<Bulk>,
-    size: u64,
+    body: Arc<Body>,
     meta: Meta,
     attributes: Vec<Attribute>,
     dir: Arc<OwnedFd>,
@@ -103,11 +101,9 @@ impl TreeWriter {
             Some(file) => file,
             None => create(&dir, &temporary).map_err(|error| io_error(meta, error))?,
         };
-        let bulk = Bulk::open(&*dir, &temporary, size);
+        let body = Arc::new(Body::new(file, &*dir, &temporary, size, shown(meta)));
         let mut open = OpenFile {
-            file,
-            bulk,
-            size,
+            body,
             meta: meta.clone(),
             attributes,
             dir,
@@ -117,7 +113,7 @@ impl TreeWriter {
             is_continued,
             old,
         };
-        ftruncate(&open.file, size).map_err(|error| io_error(meta, error))?;
+        ftruncate(&open.body.file, size).map_err(|error| io_error(meta, error))?;
         open.is_doomed = self.held.is_none();
         Ok(Begun::Write(Box::new(open)))
     }
@@ -134,7 +130,7 @@ impl TreeWriter {
         }
         open.part_from_old()?;
         let fail = |error: Errno| io_error(&open.meta, error);
-        self.apply(&open.file, &open.meta, &open.attributes).map_err(fail)?;
+        self.apply(&open.body.file, &open.meta, &open.attributes).map_err(fail)?;
         self.name(&open.dir, &open.temporary, &open.name, &open.meta)?;
         open.is_doomed = false;
         Ok(true)
@@ -187,14 +183,10 @@ fn create(dir: &OwnedFd, temporary: &CStr) -> rustix::io::Result<File> {
 }
 
 impl OpenFile {
-    /// Writes `bytes` at `offset`. May be called from many threads at once.
-    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), TreeError> {
-        self.check(offset, bytes.len() as u64)?;
-        let written = match &self.bulk {
-            Some(bulk) => bulk.write_at(&self.file, bytes, offset),
-            None => self.file.write_all_at(bytes, offset),
-        };
-        written.map_err(|error| self.failed(error))
+    /// What it is filled through, from any thread.
+    #[must_use]
+    pub fn body(&self) -> &Arc<Body> {
+        &self.body
     }
 
     /// Whether the bytes at `offset` are here already: those of which `is_right` says so. `room` is as long as they
@@ -205,14 +197,15 @@ impl OpenFile {
         room: &mut [u8],
         is_right: impl Fn(&[u8]) -> bool,
     ) -> Result<bool, TreeError> {
-        self.check(offset, room.len() as u64)?;
-        if self.is_continued && self.file.read_exact_at(room, offset).is_ok() && is_right(room) {
+        self.body.check(offset, room.len() as u64)?;
+        if self.is_continued && self.body.file.read_exact_at(room, offset).is_ok() && is_right(room)
+        {
             return Ok(true);
         }
         let Some(old) = &mut self.old else { return Ok(false) };
         if old.file.read_exact_at(room, offset).is_ok() && is_right(room) {
             if old.differs {
-                self.write_at(offset, room)?;
+                self.body.write_at(offset, room)?;
             } else {
                 old.same_to = offset + room.len() as u64;
             }
@@ -224,7 +217,7 @@ impl OpenFile {
 
     /// Zeros that take no space.
     pub fn hole(&mut self, offset: u64, len: u64) -> Result<(), TreeError> {
-        self.check(offset, len)?;
+        self.body.check(offset, len)?;
         let Some(old) = self.old.as_mut().filter(|old| !old.differs) else { return Ok(()) };
         match seek(&old.file, SeekFrom::Data(offset)) {
             Err(Errno::NXIO) => {}
@@ -248,27 +241,18 @@ impl OpenFile {
         let mut content = SparseFile::new(from, to, blocks);
         let (mut buffer, mut at) = (vec![0; COPY], 0);
         loop {
-            let read = content.read(&mut buffer).map_err(|error| self.failed(error))?;
-            self.write_at(at, &buffer[..read])?;
-            let hole =
-                if read == 0 { content.hole().map_err(|error| self.failed(error))? } else { 0 };
+            let read = content.read(&mut buffer).map_err(|error| self.body.failed(error))?;
+            self.body.write_at(at, &buffer[..read])?;
+            let hole = if read == 0 {
+                content.hole().map_err(|error| self.body.failed(error))?
+            } else {
+                0
+            };
             if read == 0 && hole == 0 {
                 return Ok(());
             }
             at += read as u64 + hole;
         }
-    }
-
-    fn check(&self, offset: u64, len: u64) -> Result<(), TreeError> {
-        if offset.checked_add(len).is_none_or(|end| end > self.size) {
-            let path = shown(&self.meta);
-            return Err(TreeError::Beyond { path, offset, len, size: self.size });
-        }
-        Ok(())
-    }
-
-    fn failed(&self, error: io::Error) -> TreeError {
-        TreeError::Io { path: shown(&self.meta), error }
     }
 }
 

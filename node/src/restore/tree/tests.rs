@@ -19,7 +19,7 @@ fn meta(path: &str, mode: u32) -> Meta {
 
 fn write(writer: &mut TreeWriter, path: &str, content: &[u8]) -> Result<(), TreeError> {
     let open = begin(writer, &meta(path, 0o644), content.len() as u64)?;
-    open.write_at(0, content)?;
+    open.body().write_at(0, content)?;
     assert!(writer.finish_file(open)?);
     Ok(())
 }
@@ -116,11 +116,11 @@ fn a_file_has_its_name_only_when_it_is_whole() {
     let mode = fs::metadata(dir.path().join(&partial[0])).unwrap().mode();
     assert_eq!(mode & 0o7777, 0o600);
     std::thread::scope(|scope| {
-        scope.spawn(|| open.write_at(5, b"world").unwrap());
-        scope.spawn(|| open.write_at(0, b"hello").unwrap());
+        scope.spawn(|| open.body().write_at(5, b"world").unwrap());
+        scope.spawn(|| open.body().write_at(0, b"hello").unwrap());
     });
-    assert!(matches!(open.write_at(6, b"world"), Err(TreeError::Beyond { .. })));
-    assert!(matches!(open.write_at(u64::MAX, b"world"), Err(TreeError::Beyond { .. })));
+    assert!(matches!(open.body().write_at(6, b"world"), Err(TreeError::Beyond { .. })));
+    assert!(matches!(open.body().write_at(u64::MAX, b"world"), Err(TreeError::Beyond { .. })));
     writer.finish_file(open).unwrap();
     let given_up = begin(&mut writer, &meta("g", 0o640), 10).unwrap();
     drop(given_up);
@@ -222,7 +222,7 @@ fn where_no_link_can_be_made_there_is_a_copy() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = TreeWriter::new(dir.path(), &TreeOptions::default()).unwrap();
     let open = begin(&mut writer, &meta("f", 0o640), 1 << 20).unwrap();
-    open.write_at(700_000, b"in the middle").unwrap();
+    open.body().write_at(700_000, b"in the middle").unwrap();
     writer.finish_file(open).unwrap();
     let (from, name) = writer.find(&meta("g", 0o640), b"f").unwrap();
     writer.copy(&meta("g", 0o640), &from, &name).unwrap();

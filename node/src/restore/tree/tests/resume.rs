@@ -17,7 +17,7 @@ fn what_was_whole_is_not_written_again_and_what_was_not_is_continued() {
     assert!(!writer.is_resumed());
     write(&mut writer, "whole", b"whole").unwrap();
     let half = begin(&mut writer, &meta("half", 0o644), 10).unwrap();
-    half.write_at(0, b"hello").unwrap();
+    half.body().write_at(0, b"hello").unwrap();
     drop((half, writer));
     assert_eq!(names(dir.path()).len(), 3, "the marker, a file, and half of one");
 
@@ -27,7 +27,7 @@ fn what_was_whole_is_not_written_again_and_what_was_not_is_continued() {
     let mut half = begin(&mut writer, &meta("half", 0o644), 10).unwrap();
     assert!(half.take_over(0, &mut [0; 5], right(b"hello")).unwrap());
     assert!(!half.take_over(5, &mut [0; 5], right(b"world")).unwrap());
-    half.write_at(5, b"world").unwrap();
+    half.body().write_at(5, b"world").unwrap();
     assert!(writer.finish_file(half).unwrap());
     writer.directory(meta("", 0o751)).unwrap();
     writer.finish(true).unwrap();
@@ -56,7 +56,7 @@ fn what_others_put_under_a_temporary_name_is_not_written_to() {
         }
         let mut open = begin(&mut writer, &meta("f", 0o644), 4).unwrap();
         assert!(!open.take_over(0, &mut [0; 4], right(b"1234")).unwrap());
-        open.write_at(0, b"evil").unwrap();
+        open.body().write_at(0, b"evil").unwrap();
         drop(open);
         assert_eq!(fs::read(&precious).unwrap(), b"1234");
     }
@@ -73,7 +73,7 @@ fn a_snapshot_of_an_interrupted_restore_is_restored_as_it_was() {
     let left = names(&one);
     for name in &left {
         let open = begin(&mut writer, &meta(name, 0o600), 4).unwrap();
-        open.write_at(0, b"left").unwrap();
+        open.body().write_at(0, b"left").unwrap();
         writer.finish_file(open).unwrap();
     }
     write(&mut writer, "f", b"file").unwrap();
@@ -94,7 +94,7 @@ fn replaced(old: &[u8], new: &'static [u8]) -> (Vec<u8>, bool) {
     let (mut fetched, mut at) = (Vec::new(), 0);
     for piece in new.chunks(4) {
         if !open.take_over(at, &mut vec![0; piece.len()], |found| found == piece).unwrap() {
-            open.write_at(at, piece).unwrap();
+            open.body().write_at(at, piece).unwrap();
             fetched.extend_from_slice(piece);
         }
         at += piece.len() as u64;
