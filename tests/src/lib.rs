@@ -9,7 +9,7 @@ mod program;
 mod sample;
 
 pub use link::{End, Link, LinkKind};
-pub use mesh::{Mesh, Node, signal};
+pub use mesh::{Mesh, Node, cpu_time, free_port, signal};
 pub use program::{Ran, program, strewn, within};
 pub use rustix::process::Signal;
 pub use sample::{Found, bytes, git, repository, tree_of, write};

@@ -119,15 +119,10 @@ impl Node {
         kib / 1024
     }
 
-    /// The CPU time that its process used: fields 14 and 15 of `/proc/PID/stat`, proc(5). Nothing when it does not run.
+    /// The CPU time that its process used. Nothing when it does not run.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
-        let Some(process) = &self.process else { return Duration::ZERO };
-        let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
-        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-        let ticks = after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
-        let per_second = rustix::param::clock_ticks_per_second();
-        Duration::from_secs_f64(ticks.sum::<u64>() as f64 / per_second as f64)
+        self.process.as_ref().map_or(Duration::ZERO, |process| cpu_time(process.id()))
     }
 
     /// The files of the shards that it holds.
@@ -152,6 +147,16 @@ impl Drop for Node {
     }
 }
 
+/// The CPU time of a process: fields 14 and 15 of `/proc/PID/stat`, proc(5). Nothing when there is none.
+#[must_use]
+pub fn cpu_time(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let ticks = after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
+    let per_second = rustix::param::clock_ticks_per_second();
+    Duration::from_secs_f64(ticks.sum::<u64>() as f64 / per_second as f64)
+}
+
 /// Sends a process a signal.
 ///
 /// # Panics
@@ -171,7 +176,8 @@ pub struct Mesh {
 /// A port that nobody listens on here, neither over TCP nor over UDP, and that no other node of these tests was given. None
 /// from which the system takes those of outgoing connections (32,768 and up on Linux): a node that starts again would find
 /// its own taken.
-fn free_port() -> u16 {
+#[must_use]
+pub fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 22_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);

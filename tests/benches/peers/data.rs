@@ -28,7 +28,10 @@ pub(crate) enum State {
 }
 
 type Make = fn(&Path, usize) -> Set;
-pub(crate) const SETS: [(&str, Make); 3] = [("big", big), ("git", repositories), ("src", tree)];
+pub(crate) const BIG: &str = "big";
+pub(crate) const MANY: &str = "many";
+pub(crate) const SETS: [(&str, Make); 4] =
+    [(BIG, big), ("git", repositories), ("src", tree), (MANY, many)];
 
 impl Set {
     pub(crate) fn live(&self) -> PathBuf {
@@ -114,7 +117,7 @@ fn big(dir: &Path, mib: usize) -> Set {
         }
     });
     Set {
-        name: "big",
+        name: BIG,
         dir,
         one: "b".into(),
         new_bytes: Some((regions * REGION) as u64),
@@ -182,6 +185,22 @@ fn tree(dir: &Path, _: usize) -> Set {
         new_bytes: None,
         are_repositories: false,
     }
+}
+
+/// A million files of up to 2 KiB that do not compress, a thousand a folder.
+fn many(dir: &Path, _: usize) -> Set {
+    let dir = once(dir, MANY, |dir| {
+        for folder in 0..1000 {
+            let at = dir.join(format!("before/{folder:03}"));
+            fs::create_dir_all(&at).expect("a folder");
+            let content = bytes(&format!("many {folder}"), 1000 * 2048);
+            for (number, room) in content.chunks_exact(2048).enumerate() {
+                let len = 1 + usize::from(u16::from_le_bytes([room[0], room[1]])) % 2048;
+                fs::write(at.join(format!("{number:03}")), &room[..len]).expect("a file");
+            }
+        }
+    });
+    Set { name: MANY, dir, one: "000/000".into(), new_bytes: None, are_repositories: false }
 }
 
 const REPOSITORIES: usize = 5;

@@ -1,6 +1,5 @@
 //! What a command costs: time, CPU of its processes and of those that serve it, and memory.
 
-use harness::Node;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,10 +31,10 @@ impl Measured {
     }
 }
 
-/// Runs a command to its good end; what it wrote on standard output.
-pub(crate) fn run(mut command: Command, nodes: &[Node]) -> (Measured, String) {
-    let nodes_cpu = || nodes.iter().map(Node::cpu_time).sum::<Duration>();
-    let (own, theirs) = (children_cpu(), nodes_cpu());
+/// Runs a command to its good end; what it wrote on standard output. `servers` gives the CPU time that those who serve it
+/// have used.
+pub(crate) fn run(mut command: Command, servers: impl Fn() -> Duration) -> (Measured, String) {
+    let (own, theirs) = (children_cpu(), servers());
     let begin = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
     let peak_mib = watch(&mut child);
@@ -43,7 +42,7 @@ pub(crate) fn run(mut command: Command, nodes: &[Node]) -> (Measured, String) {
     let wall = begin.elapsed();
     assert!(output.status.success(), "{command:?} failed");
     let cpu = children_cpu().saturating_sub(own);
-    let cpu_nodes = nodes_cpu().saturating_sub(theirs);
+    let cpu_nodes = servers().saturating_sub(theirs);
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     (Measured { wall, cpu, cpu_nodes, peak_mib, stored: 0 }, out)
 }

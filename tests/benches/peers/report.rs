@@ -51,14 +51,15 @@ impl Report {
         );
         for (set, what) in &self.steps {
             let of = |tool: &str| self.measured.get(&(set.clone(), what.clone(), tool.into()));
-            for tool in ["restic", "strewn"] {
+            for tool in ["restic", "tahoe", "strewn"] {
                 let Some(all) = of(tool) else { continue };
                 let seconds = |of: fn(&Measured) -> Duration| {
                     median(all.iter().map(|one| of(one).as_secs_f64()).collect())
                 };
                 let stored = median(all.iter().map(|one| one.stored).collect());
                 let (mut ratio, mut stored_ratio) = (String::new(), String::new());
-                if let Some(theirs) = of("restic").filter(|_| tool == "strewn") {
+                let peer = of("restic").or_else(|| of("tahoe"));
+                if let Some(theirs) = peer.filter(|_| tool == "strewn") {
                     let wall = |one: &Measured| one.wall.as_secs_f64();
                     let mut each: Vec<f64> =
                         all.iter().zip(theirs).map(|(a, b)| wall(a) / wall(b)).collect();

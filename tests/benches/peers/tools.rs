@@ -5,6 +5,7 @@ use harness::{Mesh, tree_of};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Where restored things go when they were compared. They are deleted at the very end: ext4 looks long for a free inode
 /// while thousands were freed within the last half minute.
@@ -36,7 +37,7 @@ impl Restic {
     pub(crate) fn new(dir: &Path) -> Self {
         let dir = tempfile::Builder::new().prefix("restic-").tempdir_in(dir).expect("a folder");
         let restic = Self { dir };
-        run(restic.command(&["init", "--quiet"]), &[]);
+        run(restic.command(&["init", "--quiet"]), || Duration::ZERO);
         restic
     }
 
@@ -53,8 +54,13 @@ impl Restic {
         let before = size_of(&repository);
         let mut command = self.command(&["backup", "--quiet"]);
         command.arg(source);
-        let (measured, _) = run(command, &[]);
+        let (measured, _) = run(command, || Duration::ZERO);
         Measured { stored: size_of(&repository) - before, ..measured }
+    }
+
+    /// Bytes of the index, as stored.
+    pub(crate) fn index_size(&self) -> u64 {
+        size_of(&self.dir.path().join("repository/index"))
     }
 
     /// Restores the latest snapshot, or what of it lies at one path.
@@ -65,7 +71,7 @@ impl Restic {
         if let Some(only) = only {
             command.arg("--include").arg(source.join(only));
         }
-        let (measured, _) = run(command, &[]);
+        let (measured, _) = run(command, || Duration::ZERO);
         let back = target.join(source.strip_prefix("/").expect("an absolute path"));
         let only = only.unwrap_or(Path::new(""));
         assert!(tree_of(&back.join(only)) == tree_of(&source.join(only)), "restic altered it");
@@ -96,12 +102,21 @@ impl Strewn {
         files.map(|file| fs::metadata(file).expect("a shard").len()).sum::<u64>() * 4 / 6
     }
 
+    fn cpu_of_nodes(&self) -> Duration {
+        self.mesh.nodes.iter().map(harness::Node::cpu_time).sum()
+    }
+
+    /// Bytes of the index on the host that backs up.
+    pub(crate) fn index_size(&self) -> u64 {
+        size_of(&self.mesh.owner().join("vaults/v/cache"))
+    }
+
     /// Backs up, and says which snapshots came of it.
     pub(crate) fn backup(&self, sources: &[PathBuf]) -> (Measured, Vec<String>) {
         let before = self.stored();
         let mut command = self.mesh.command(["--json", "backup"]);
         command.args(sources);
-        let (measured, out) = run(command, &self.mesh.nodes);
+        let (measured, out) = run(command, || self.cpu_of_nodes());
         let snapshots = out.lines().filter_map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
             Some(line["snapshot"].as_str()?.to_owned())
@@ -130,7 +145,7 @@ impl Strewn {
             command.arg(&target).arg("--identity").arg(self.mesh.identity("v"));
             let path = only.filter(|_| !is_git);
             command.args(path.iter().flat_map(|path| ["--path".as_ref(), path.as_os_str()]));
-            measured = measured.then(run(command, &self.mesh.nodes).0);
+            measured = measured.then(run(command, || self.cpu_of_nodes()).0);
             if is_git {
                 // Packs are made anew; what is in them is the same.
                 let refs = |at: &Path| harness::git(at, ["for-each-ref"]);
