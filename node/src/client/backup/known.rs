@@ -1,11 +1,12 @@
 //! Which chunks need not be sent: those that lie where the policy asks, and those on their way.
 
 use super::place::Placed;
-use super::standing::{Standing, Standings};
+use super::standing::Standings;
 use crate::client::index::Index;
 use crate::client::{ClientError, Result};
 use protocol::id::ChunkId;
 use protocol::index::IndexedPack;
+use protocol::placement::Standing;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,14 +40,12 @@ impl Known {
         if self.sent().contains(&chunk) {
             return Ok(true);
         }
-        match self.standings.of(chunk)? {
-            Some(Standing::Good) => Ok(true),
-            Some(Standing::Below) if self.takes_less => {
-                self.has_less.store(true, Ordering::Relaxed);
-                Ok(true)
-            }
-            _ => Ok(false),
+        let Some(standing) = self.standings.of(chunk)? else { return Ok(false) };
+        let is_enough = standing.is_enough(self.takes_less);
+        if is_enough && standing != Standing::Good {
+            self.has_less.store(true, Ordering::Relaxed);
         }
+        Ok(is_enough)
     }
 
     /// Whether something was called known that falls short of the policy.
@@ -62,8 +61,8 @@ impl Known {
     /// Holders have these packs: from now on they are known, whatever becomes of this process.
     pub(super) fn keep(&self, placed: &[Placed]) -> Result<()> {
         let packs: Vec<IndexedPack> = placed.iter().map(|placed| placed.pack.clone()).collect();
-        let holdings = placed.iter().map(|placed| (placed.pack.stripe, placed.holding.clone()));
-        self.index.add_pending(&packs, &holdings.collect::<Vec<_>>())?;
+        let holders = placed.iter().map(|placed| (placed.pack.stripe, placed.holders.clone()));
+        self.index.add_pending(&packs, &holders.collect::<Vec<_>>())?;
         let mut sent = self.sent();
         for entry in packs.iter().flat_map(|pack| &pack.chunks) {
             sent.remove(&entry.id);

@@ -1,6 +1,7 @@
 use super::*;
 use protocol::id::NodeId;
 use protocol::pack::PackEntry;
+use protocol::placement::Listing;
 use protocol::policy::Lock;
 
 const DEVICE: DeviceId = DeviceId([9; 32]);
@@ -18,9 +19,9 @@ fn pack(name: u8) -> IndexedPack {
     }
 }
 
-fn held(name: u8) -> (StripeId, Holding) {
-    let holders = vec![NodeId([name; 32]), NodeId([7; 32])];
-    (StripeId([name; 32]), Holding { k: 1, lock: Lock::default(), holders })
+fn held(name: u8) -> (StripeId, Holders) {
+    let nodes = vec![NodeId([name; 32]), NodeId([7; 32])];
+    (StripeId([name; 32]), Holders { k: 1, lock: Lock::default(), nodes })
 }
 
 fn pending(index: &Index) -> Vec<StripeId> {
@@ -82,8 +83,8 @@ fn a_second_process_has_its_own_cache_and_the_next_one_takes_it_in() {
     let next = Index::open(dir.path()).unwrap();
     assert_eq!(pending(&next), [StripeId([1; 32]), StripeId([2; 32])]);
     assert!(!dir.path().join("index-1.redb").exists());
-    assert_eq!(next.holding(StripeId([2; 32])).unwrap(), Some(held(2).1));
-    assert_eq!(next.holding(StripeId([1; 32])).unwrap(), None);
+    assert_eq!(next.holders(StripeId([2; 32])).unwrap(), Some(held(2).1));
+    assert_eq!(next.holders(StripeId([1; 32])).unwrap(), None);
 }
 
 #[test]
@@ -102,15 +103,15 @@ fn a_chunk_that_was_sent_again_is_read_from_its_new_place_and_its_old_one_is_kep
     assert_eq!(index.pack(new.pack).unwrap().stripe, StripeId([2; 32]));
     assert_eq!(old.len(), 1);
     assert_eq!(index.pack(old[0].pack).unwrap().stripe, StripeId([1; 32]));
-    assert_eq!(index.listed_in(old[0].pack).unwrap(), Some(StripeId([8; 32])));
+    assert_eq!(index.listing(old[0].pack).unwrap(), Listing::In(StripeId([8; 32])));
     // Nothing is read from the old stripe any more, nor from the one that lists only it.
     let replaced = index.replaced().unwrap();
     assert_eq!(replaced, [StripeId([1; 32]), StripeId([8; 32])].into());
-    assert!(index.is_pending(new.pack).unwrap() && index.listed_in(new.pack).unwrap().is_none());
+    assert_eq!(index.listing(new.pack).unwrap(), Listing::Pending);
     let block = index.pending().unwrap().unwrap();
     index.settle(DEVICE, 1, &block, held(9)).unwrap();
-    assert_eq!(index.listed_in(new.pack).unwrap(), Some(StripeId([9; 32])));
-    assert_eq!(index.holding(StripeId([9; 32])).unwrap(), Some(held(9).1));
+    assert_eq!(index.listing(new.pack).unwrap(), Listing::In(StripeId([9; 32])));
+    assert_eq!(index.holders(StripeId([9; 32])).unwrap(), Some(held(9).1));
 }
 
 #[test]
