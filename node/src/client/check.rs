@@ -17,13 +17,14 @@ pub use subset::Subset;
 
 use super::index::Index;
 use super::inventory::{Held, Inventory};
+use super::items::root_of;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
 use super::packs::Packs;
 use super::recipients::Identities;
 use super::restore::info_of;
 use super::vault::Vault;
-use super::walk::{Walker, root_of};
+use super::walk::Walker;
 use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use crate::home::Home;

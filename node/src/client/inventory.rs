@@ -87,9 +87,10 @@ impl Inventory {
         let stripe = self.cursors.iter().filter_map(|c| Some(c.page.front()?.stripe)).min()?;
         let mut heard = Heard::default();
         for cursor in &mut self.cursors {
-            if cursor.page.front().is_some_and(|told| told.stripe == stripe) {
-                let told = cursor.page.pop_front();
-                told.into_iter().for_each(|told| heard.hear(cursor.node.id, told));
+            if cursor.page.front().is_some_and(|told| told.stripe == stripe)
+                && let Some(told) = cursor.page.pop_front()
+            {
+                heard.hear(cursor.node.id, told);
             }
         }
         let (record, promised) = heard.into_newest()?;

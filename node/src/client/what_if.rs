@@ -8,6 +8,7 @@
 
 use super::index::Index;
 use super::inventory::{Inventory, devices};
+use super::items::root_of;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
 use super::named::{Named, named};
@@ -15,7 +16,7 @@ use super::packs::Packs;
 use super::recipients::Identities;
 use super::tags::Catalog;
 use super::vault::{Vault, states};
-use super::walk::{Walker, root_of};
+use super::walk::Walker;
 use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use crate::home::Home;

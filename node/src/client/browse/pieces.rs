@@ -1,9 +1,8 @@
 //! The content of a file: which chunks and holes it consists of, and its bytes at any place.
 
-use super::ahead::Ahead;
-use super::items::content;
-use super::opened::Opened;
 use crate::client::Result;
+use crate::client::items::content;
+use crate::client::opened::{Ahead, Opened};
 use protocol::item::ChunkRef;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -110,7 +109,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    pub(crate) fn new(opened: Arc<Opened>, pieces: Arc<Pieces>) -> Self {
+    pub(in crate::client) fn new(opened: Arc<Opened>, pieces: Arc<Pieces>) -> Self {
         Self { opened, pieces, ahead: Mutex::new(Ahead::new(0)) }
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Filling<'a> {
     window: Window,
     /// The file whose chunks are being listed, and how far it is.
     open: Option<(Arc<Target>, u64)>,
+    /// Whether more of it is to come.
+    goes_on: bool,
     kept: HashSet<Vec<u8>>,
     /// Files that something was missing for.
     lost: HashSet<Vec<u8>>,
@@ -85,6 +87,7 @@ impl<'a> Filling<'a> {
             names: Names::default(),
             window: Window::default(),
             open: None,
+            goes_on: false,
             kept: HashSet::new(),
             lost: HashSet::new(),
             room: Vec::new(),
@@ -104,6 +107,12 @@ impl<'a> Filling<'a> {
             self.summary.items += 1;
             self.open = None;
         }
+        self.goes_on = matches!(
+            item,
+            Item::File { more: true, .. }
+                | Item::Extent { more: true, .. }
+                | Item::Hole { more: true, .. }
+        );
         match item {
             Item::Header { .. } | Item::End { .. } => {}
             Item::Directory { meta } => self.tree.directory(meta)?,
@@ -149,10 +158,19 @@ impl<'a> Filling<'a> {
         Ok(())
     }
 
+    /// The list of items cannot be read on: of those behind the last one nothing is known.
+    pub(super) fn lose_rest(&mut self, why: &ClientError) {
+        if let Some((file, _)) = self.open.as_ref().filter(|_| self.goes_on) {
+            file.lose(why);
+        }
+        let what = "all that comes after what was restored".to_owned();
+        self.summary.failed.push((what, format!("the list of items cannot be read on: {why}")));
+    }
+
     /// Writes what is left, and gives what was done and the paths of the items in whose place something else was kept.
     pub(super) async fn finish(mut self) -> Result<(RestoreSummary, HashSet<Vec<u8>>)> {
         self.settle(None).await?;
-        let report = self.tree.finish(self.lost.is_empty())?;
+        let report = self.tree.finish(self.summary.failed.is_empty())?;
         self.summary.notes.extend(report.notes);
         self.summary.failed.extend(report.failed);
         self.summary.fetched_bytes = self.fetched.load(Ordering::Relaxed);
@@ -314,7 +332,7 @@ async fn fill_pack(
 }
 
 /// Whether what was to be read is not there or altered, rather than that nothing can be written here.
-fn is_of_content(error: &ClientError) -> bool {
+pub(super) fn is_of_content(error: &ClientError) -> bool {
     matches!(
         error,
         ClientError::Destroyed { .. }

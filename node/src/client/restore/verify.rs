@@ -1,6 +1,6 @@
 //! Whether what was restored is what the snapshot has: read from the disk, chunk by chunk, by the chunks' names.
 
-use super::{Reader, is_wanted};
+use super::{Reader, is_wanted, next_readable};
 use crate::client::Result;
 use crate::client::ledger::Logged;
 use crate::restore::tree::{Content, Overwrite, TreeError, TreeOptions, TreeReader};
@@ -40,7 +40,8 @@ impl Reader {
         let mut found = Verified::default();
         let mut open: Option<Open> = None;
         let mut room = Vec::new();
-        while let Some(item) = items.next().await? {
+        let mut lost = None;
+        while let Some(item) = next_readable(&mut items, &mut lost).await? {
             if let Some(meta) = item.meta() {
                 found.close(open.take());
                 if !is_wanted(meta, paths) || kept.contains(&meta.path.0) {
@@ -97,6 +98,10 @@ impl Reader {
             }
         }
         found.close(open);
+        if let Some(why) = lost {
+            let what = format!("it cannot be compared: {why}");
+            found.differs.push(("all that comes after what was compared".into(), what));
+        }
         Ok(found)
     }
 
