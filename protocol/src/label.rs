@@ -227,6 +227,19 @@ pub struct Domain {
     pub name: Option<String>,
 }
 
+impl Domain {
+    /// As people read it: keys are shortened.
+    #[must_use]
+    pub fn short(&self) -> String {
+        match &self.name {
+            Some(name) if self.level.is_reserved() => {
+                format!("{}={}", self.level, name.get(..8).unwrap_or(name))
+            }
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.level, self.name.as_deref().unwrap_or("unknown"))

@@ -242,7 +242,7 @@ impl Check {
                 match self.packs.read_index(stripe).await {
                     Ok(block) => {
                         read += 1;
-                        blocks.push(block);
+                        blocks.push((stripe, block));
                     }
                     Err(error) => {
                         let what = format!("index stripe {}: {error}", stripe.short());
@@ -250,7 +250,7 @@ impl Check {
                     }
                 }
             }
-            for pack in blocks.iter().flat_map(|block| &block.packs) {
+            for pack in blocks.iter().flat_map(|(_, block)| &block.packs) {
                 let listed = digest(&pack.chunks);
                 match self.stripes.get_mut(&pack.stripe) {
                     None => self.findings.add(

@@ -171,26 +171,12 @@ impl Index {
         Ok(merged.get(merged_key(device, seq).as_slice()).map_err(failed)?.is_some())
     }
 
-    /// Takes in the blocks of a log entry.
-    pub fn merge(&self, device: DeviceId, seq: u64, blocks: &[IndexBlock]) -> Result<()> {
-        self.take_in(device, seq, blocks.iter().map(|block| (None, block)))
-    }
-
-    /// The same, for who wants to know as well which index stripe lists a pack.
-    pub fn merge_stripes(
+    /// Takes in the blocks that the index stripes of a log entry hold.
+    pub fn merge(
         &self,
         device: DeviceId,
         seq: u64,
         blocks: &[(StripeId, IndexBlock)],
-    ) -> Result<()> {
-        self.take_in(device, seq, blocks.iter().map(|(stripe, block)| (Some(*stripe), block)))
-    }
-
-    fn take_in<'a>(
-        &self,
-        device: DeviceId,
-        seq: u64,
-        blocks: impl Iterator<Item = (Option<StripeId>, &'a IndexBlock)>,
     ) -> Result<()> {
         self.write(|write| {
             let mut pending = PendingStripes::read(write)?;
@@ -203,9 +189,7 @@ impl Index {
                         None => insert(write, pack)?,
                     });
                 }
-                if let Some(stripe) = stripe {
-                    set_listed(write, &numbers, stripe)?;
-                }
+                set_listed(write, &numbers, *stripe)?;
             }
             let mut merged = write.open_table(MERGED).map_err(failed)?;
             merged.insert(merged_key(device, seq).as_slice(), ()).map_err(failed)?;

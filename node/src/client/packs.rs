@@ -141,7 +141,7 @@ impl Packs {
                 continue;
             }
             match self.read_blocks(stripes).await {
-                Ok(blocks) => index.merge_stripes(device, seq, &blocks)?,
+                Ok(blocks) => index.merge(device, seq, &blocks)?,
                 Err(error) => tracing::warn!(
                     %error,
                     device = device.short(),

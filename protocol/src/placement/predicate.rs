@@ -41,7 +41,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let domains: Vec<String> = self.domains.iter().map(short_domain).collect();
+        let domains: Vec<String> = self.domains.iter().map(Domain::short).collect();
         let domains = domains.join(", ");
         match self.kind {
             ViolationKind::Survive if self.domains.is_empty() => write!(
@@ -77,16 +77,6 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
-
-/// A domain as people read it: keys are shortened.
-pub(super) fn short_domain(domain: &Domain) -> String {
-    match &domain.name {
-        Some(name) if domain.level.is_reserved() => {
-            format!("{}={}", domain.level, name.get(..8).unwrap_or(name))
-        }
-        _ => domain.to_string(),
-    }
-}
 
 /// Whether the holders, one shard each, satisfy every clause of the policy for a code that needs `k`
 /// shards. `holders` are the sites of the live shards of one stripe.

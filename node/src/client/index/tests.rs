@@ -24,6 +24,11 @@ fn held(name: u8) -> (StripeId, Holders) {
     (StripeId([name; 32]), Holders { k: 1, lock: Lock::default(), nodes })
 }
 
+/// The first pack, as index stripe 8 lists it.
+fn listed() -> (StripeId, IndexBlock) {
+    (StripeId([8; 32]), IndexBlock { packs: vec![pack(1)] })
+}
+
 fn pending(index: &Index) -> Vec<StripeId> {
     let pending = index.pending().unwrap();
     pending.map_or(Vec::new(), |found| found.block.packs.iter().map(|p| p.stripe).collect())
@@ -33,7 +38,7 @@ fn pending(index: &Index) -> Vec<StripeId> {
 fn what_was_merged_is_found_and_a_damaged_cache_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
-    index.merge(DEVICE, 3, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
+    index.merge(DEVICE, 3, &[listed()]).unwrap();
     let location = index.find(ChunkId([1; 32])).unwrap().unwrap();
     assert_eq!((location.number, location.offset, location.plain_len), (0, 128, 33));
     assert_eq!(index.pack(location.pack).unwrap().stripe, StripeId([1; 32]));
@@ -66,7 +71,7 @@ fn what_a_log_entry_names_already_is_not_listed_again() {
     let index = Index::open(dir.path()).unwrap();
     index.add_pending(&[pack(1), pack(2)], &[]).unwrap();
     // The process was killed between the entry and settling; the next one reads the entry.
-    index.merge(DEVICE, 0, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
+    index.merge(DEVICE, 0, &[listed()]).unwrap();
     assert_eq!(pending(&index), [StripeId([2; 32])]);
     assert_eq!(index.find(ChunkId([1; 32])).unwrap().unwrap().pack, 0);
 }
@@ -92,9 +97,7 @@ fn a_chunk_that_was_sent_again_is_read_from_its_new_place_and_its_old_one_is_kep
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
     let again = IndexedPack { stripe: StripeId([2; 32]), ..pack(1) };
-    index
-        .merge_stripes(DEVICE, 0, &[(StripeId([8; 32]), IndexBlock { packs: vec![pack(1)] })])
-        .unwrap();
+    index.merge(DEVICE, 0, &[listed()]).unwrap();
     index.add_pending(&[again], &[held(2)]).unwrap();
     let (new, old) = (
         index.find(ChunkId([1; 32])).unwrap().unwrap(),
@@ -118,7 +121,7 @@ fn a_chunk_that_was_sent_again_is_read_from_its_new_place_and_its_old_one_is_kep
 fn of_a_cache_of_the_first_format_the_journal_stays() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
-    index.merge(DEVICE, 0, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
+    index.merge(DEVICE, 0, &[listed()]).unwrap();
     index.add_pending(&[pack(2)], &[]).unwrap();
     index.write(|write| write.delete_table(LISTED).map(drop).map_err(failed)).unwrap();
     drop(index);
