@@ -19,6 +19,7 @@
 //! the disk at the end (`verify`).
 
 mod fill;
+mod paths;
 mod plan;
 mod repository;
 mod verify;
@@ -35,15 +36,16 @@ use super::packs::Packs;
 use super::recipients::Identities;
 use super::vault::Vault;
 use super::{ClientError, Result};
+use crate::capped::Faults;
 use crate::cli::progress::Counters;
 use crate::home::Home;
 use crate::restore::git::GitRestoreError;
 use crate::restore::tree::{Marker, Overwrite, TreeOptions, TreeWriter};
 use fill::{Filling, is_of_content};
+use paths::Paths;
 use protocol::item::{Item, Meta, SourceKind};
 use protocol::log::SnapshotPart;
 use serde::Serialize;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,11 +84,11 @@ pub struct RestoreSummary {
     /// Items that were read again and compared.
     pub verified: Option<u64>,
     /// Those that are not as they should be, and why.
-    pub differs: Vec<(String, String)>,
+    pub differs: Faults,
     /// What people should know.
     pub notes: Vec<String>,
     /// What could not be done, and why.
-    pub failed: Vec<(String, String)>,
+    pub failed: Faults,
 }
 
 /// A vault, open for reading.
@@ -179,7 +181,7 @@ impl Reader {
         options: &TreeOptions,
         paths: &[Vec<u8>],
         progress: &Arc<Counters>,
-    ) -> Result<(RestoreSummary, HashSet<Vec<u8>>)> {
+    ) -> Result<(RestoreSummary, Paths)> {
         let mut items = self.items(snapshot).await?;
         let mut filling = Filling::new(self, TreeWriter::new(target, options)?, progress);
         let mut lost = None;

@@ -112,8 +112,7 @@ impl<'a> ChunkSink<'a> {
         self.emit(&header).map_err(|e| content(&e))?;
         let mut last = LastSnapshot::open(previous);
         let report = source.run(&mut last, &mut self)?;
-        let end =
-            Item::End { items: self.items, bytes: self.bytes, failed: report.failed.len() as u64 };
+        let end = Item::End { items: self.items, bytes: self.bytes, failed: report.failed.len() };
         self.emit(&end).map_err(|e| content(&e))?;
         self.cut_stream(true).map_err(|e| content(&e))?;
         let root = self.root().map_err(|e| content(&e))?;

@@ -5,6 +5,7 @@
 //! written to its file, which has a temporary name until it is complete. What cannot be read costs the files that
 //! need it, and only those: they keep their temporary names, so that the same command fetches the rest when it can.
 
+use super::paths::Paths;
 use super::{Reader, RestoreSummary};
 use crate::cli::progress::Counters;
 use crate::client::index::Index;
@@ -14,7 +15,7 @@ use crate::restore::names::Names;
 use crate::restore::tree::{Begun, OpenFile, TreeWriter};
 use crate::source::Node;
 use protocol::item::{ChunkRef, Item, Meta};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::task::JoinSet;
@@ -69,9 +70,9 @@ pub(super) struct Filling<'a> {
     open: Option<(Arc<Target>, u64)>,
     /// Whether more of it is to come.
     goes_on: bool,
-    kept: HashSet<Vec<u8>>,
+    kept: Paths,
     /// Files that something was missing for.
-    lost: HashSet<Vec<u8>>,
+    lost: Paths,
     room: Vec<u8>,
 }
 
@@ -88,8 +89,8 @@ impl<'a> Filling<'a> {
             window: Window::default(),
             open: None,
             goes_on: false,
-            kept: HashSet::new(),
-            lost: HashSet::new(),
+            kept: Paths::default(),
+            lost: Paths::default(),
             room: Vec::new(),
         }
     }
@@ -168,11 +169,11 @@ impl<'a> Filling<'a> {
     }
 
     /// Writes what is left, and gives what was done and the paths of the items in whose place something else was kept.
-    pub(super) async fn finish(mut self) -> Result<(RestoreSummary, HashSet<Vec<u8>>)> {
+    pub(super) async fn finish(mut self) -> Result<(RestoreSummary, Paths)> {
         self.settle(None).await?;
         let report = self.tree.finish(self.summary.failed.is_empty())?;
         self.summary.notes.extend(report.notes);
-        self.summary.failed.extend(report.failed);
+        self.summary.failed.append(report.failed);
         self.summary.fetched_bytes = self.fetched.load(Ordering::Relaxed);
         Ok((self.summary, self.kept))
     }
@@ -180,7 +181,7 @@ impl<'a> Filling<'a> {
     fn count_kept(&mut self, is_kept: bool, meta: &Meta) {
         if is_kept {
             self.summary.kept += 1;
-            self.kept.insert(meta.path.0.clone());
+            self.kept.insert(&meta.path.0);
         }
     }
 
@@ -282,7 +283,7 @@ impl<'a> Filling<'a> {
             if let Some(why) = target.lost.get() {
                 let path = String::from_utf8_lossy(&target.path).into_owned();
                 self.summary.failed.push((path, why.clone()));
-                self.lost.insert(target.path.clone());
+                self.lost.insert(&target.path);
             } else if let Some(file) = file
                 && !self.tree.finish_file(*file)?
             {
