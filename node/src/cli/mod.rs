@@ -37,7 +37,8 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
         Overrides { limit_upload: cli.limit_upload, limit_download: cli.limit_download };
     let home = Home::find(cli.home).with_overrides(overrides);
     let goes_on = matches!(cli.command, Command::Backup(_) | Command::Restore(_));
-    let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
+    let level =
+        if matches!(cli.command, Command::Node(NodeCommand::Run)) { "info" } else { "error" };
     logging::start(output, level)?;
     // A mount is unmounted first.
     let ends_by_itself = matches!(cli.command, Command::Mount(_));
@@ -46,6 +47,9 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
         match cli.command {
             Command::Init(args) => commands::node::init(&home, args, output),
             Command::Node(NodeCommand::Run) => commands::node::run(&home).await,
+            Command::Node(NodeCommand::Doubt { clear }) => {
+                commands::node::doubt(&home, clear, output)
+            }
             Command::Invite(args) => commands::node::invite(&home, args, output),
             Command::Join(args) => commands::node::join(&home, args, output).await,
             Command::Peers => commands::look::peers(&home, output).await,

@@ -13,6 +13,7 @@
 //! DIR/shards/ab/…    one file a shard, see `file`
 //! DIR/incoming/…     shards that are arriving, see `arrivals`
 //! DIR/*.damaged.N    what was set aside
+//! DIR/doubt.cleared.N  doubt that the operator has cleared
 //! ```
 
 mod arrivals;
@@ -28,6 +29,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+pub use doubt::Doubt;
 pub use file::{Incoming, ShardBytes, ShardReader};
 
 use committer::Committer;
@@ -60,6 +62,9 @@ pub enum StoreError {
     /// Another process has it open.
     #[error("{0} is in use by another process: stop that one first")]
     Locked(PathBuf),
+    /// The tables are not made again yet, which is done when the node starts.
+    #[error("the tables are not made again yet ({0}): start the node once before this is cleared")]
+    Rebuilding(String),
     /// No space.
     #[error("{free} bytes are free beyond the reserve, {needed} needed")]
     Full {
@@ -152,6 +157,15 @@ fn state_error(error: impl std::fmt::Display) -> StoreError {
     StoreError::State(error.to_string())
 }
 
+/// Keeps other processes out of the store in `dir`, for as long as the file is open.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("lock");
+    let lock = File::create(&path).map_err(StoreError::io(&path))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| StoreError::Locked(dir.to_owned()))?;
+    Ok(lock)
+}
+
 impl Store {
     /// Opens the store in `dir`, which is made if it is not there.
     ///
@@ -172,10 +186,7 @@ impl Store {
         for folder in [&shards, dir, parent.unwrap_or(Path::new("."))] {
             steps.sync_folder(folder)?;
         }
-        let lock_path = dir.join("lock");
-        let lock = File::create(&lock_path).map_err(StoreError::io(&lock_path))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StoreError::Locked(dir.to_owned()))?;
+        let lock = lock(dir)?;
         let opened = open::open(dir, options.cache, &steps)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
