@@ -271,6 +271,16 @@ impl Site {
 }
 
 #[cfg(test)]
+impl Site {
+    /// A node of operator 0 that states these labels, with spaces between.
+    pub(crate) fn stating(node: u8, labels: &str) -> Self {
+        let labels = labels.split_whitespace().map(|label| label.parse().unwrap());
+        let (node, operator) = (NodeId([node; 32]), OperatorId([0; 32]));
+        Self { node, operator, labels: Labels::new(labels).unwrap() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -225,6 +225,23 @@ impl Receipt {
     }
 }
 
+#[cfg(test)]
+impl Receipt {
+    /// What the holder of a shard promises who promises just what the record asks.
+    pub(crate) fn as_asked(record: &Record, index: u16) -> Self {
+        Self {
+            holder: record.holders[usize::from(index)],
+            vault: record.stripe.vault,
+            stripe: record.stripe.id(),
+            index,
+            shard: record.stripe.shards[usize::from(index)],
+            len: record.stripe.shard_len,
+            keep: record.policy.lock.period,
+            received: Wall(0),
+        }
+    }
+}
+
 impl Statement for Receipt {
     const CONTEXT: &'static str = "strewn receipt";
     const LEN_MAX: usize = 1 << 10;
@@ -285,16 +302,7 @@ mod tests {
     #[test]
     fn a_receipt_promises_all_that_was_asked() {
         let record = record();
-        let receipt = |index: u16| Receipt {
-            holder: record.holders[usize::from(index)],
-            vault: record.stripe.vault,
-            stripe: record.stripe.id(),
-            index,
-            shard: record.stripe.shards[usize::from(index)],
-            len: record.stripe.shard_len,
-            keep: record.policy.lock.period,
-            received: Wall(0),
-        };
+        let receipt = |index: u16| Receipt::as_asked(&record, index);
         for index in 0..3 {
             assert_eq!(receipt(index).check_for(&record, index), Ok(()));
         }

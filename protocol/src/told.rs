@@ -145,7 +145,7 @@ mod tests {
     use crate::policy::Policy;
     use crate::record::{CODEC_REED_SOLOMON, Receipt};
     use crate::sign::{SecretKey, Signed};
-    use crate::time::{Period, Wall};
+    use crate::time::Period;
     use proptest::prelude::*;
 
     const VAULT: VaultId = VaultId([1; 32]);
@@ -178,20 +178,6 @@ mod tests {
             holders: holders.map(node).to_vec(),
             version,
             device: device(),
-        }
-    }
-
-    /// What the holder of shard `index` promises.
-    fn receipt(record: &Record, index: u16) -> Receipt {
-        Receipt {
-            holder: record.holders[usize::from(index)],
-            vault: record.stripe.vault,
-            stripe: record.stripe.id(),
-            index,
-            shard: record.stripe.shards[usize::from(index)],
-            len: record.stripe.shard_len,
-            keep: record.policy.lock.period,
-            received: Wall(0),
         }
     }
 
@@ -230,11 +216,11 @@ mod tests {
         let promised = |receipt: &Receipt, signer: u8| {
             check(&record, Some((receipt, signer))).unwrap().promised
         };
-        assert_eq!(promised(&receipt(&record, 0), 1), Some(0));
-        assert_eq!(promised(&receipt(&record, 1), 2), None, "another node's promise");
-        let shorter = Receipt { keep: Period::days(1), ..receipt(&record, 0) };
+        assert_eq!(promised(&Receipt::as_asked(&record, 0), 1), Some(0));
+        assert_eq!(promised(&Receipt::as_asked(&record, 1), 2), None, "another node's promise");
+        let shorter = Receipt { keep: Period::days(1), ..Receipt::as_asked(&record, 0) };
         assert_eq!(promised(&shorter, 1), None);
-        let elsewhere = Receipt { stripe: StripeId([9; 32]), ..receipt(&record, 0) };
+        let elsewhere = Receipt { stripe: StripeId([9; 32]), ..Receipt::as_asked(&record, 0) };
         assert_eq!(promised(&elsewhere, 1), None);
     }
 

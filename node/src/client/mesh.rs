@@ -36,7 +36,7 @@ pub struct Silent {
 }
 
 /// The nodes of a mesh.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mesh {
     /// Those that answer.
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
@@ -144,12 +144,7 @@ impl Mesh {
             first.entry(node).or_default().push(address);
         }
         let caller = Arc::new(caller);
-        let mut mesh = Self {
-            nodes: BTreeMap::new(),
-            late: BTreeMap::new(),
-            silent: BTreeMap::new(),
-            records: Vec::new(),
-        };
+        let mut mesh = Self::default();
         let mut asked: BTreeSet<NodeId> = BTreeSet::new();
         let mut members: BTreeMap<NodeId, (Site, Signed<NodeRecord>)> = BTreeMap::new();
         let mut reasons: BTreeMap<NodeId, String> = BTreeMap::new();

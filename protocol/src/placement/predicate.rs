@@ -294,15 +294,8 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{NodeId, OperatorId};
-    use crate::label::Labels;
     use crate::policy::{Clauses, Lock};
     use proptest::prelude::*;
-
-    fn site(node: u8, labels: &str) -> Site {
-        let labels = Labels::new(labels.split_whitespace().map(|l| l.parse().unwrap())).unwrap();
-        Site { node: NodeId([node; 32]), operator: OperatorId([0; 32]), labels }
-    }
 
     fn policy(clauses: &[&[(&str, u32)]]) -> Policy {
         let clause = |levels: &&[(&str, u32)]| {
@@ -321,8 +314,9 @@ mod tests {
 
     #[test]
     fn nine_nodes_of_three_providers_survive_one_provider_with_six_of_nine() {
-        let sites: Vec<Site> =
-            (0..9).map(|i| site(i, &format!("provider=p{} account=a{i}", i / 3))).collect();
+        let sites: Vec<Site> = (0..9)
+            .map(|i| Site::stating(i, &format!("provider=p{} account=a{i}", i / 3)))
+            .collect();
         let policy = policy(&[&[("provider", 1)]]);
         assert_eq!(check(&policy, 6, &sites), Ok(()));
         let violation = check(&policy, 7, &sites).unwrap_err();
@@ -335,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_states_no_label_is_one_domain() {
-        let sites: Vec<Site> = (0..6).map(|i| site(i, "")).collect();
+        let sites: Vec<Site> = (0..6).map(|i| Site::stating(i, "")).collect();
         assert!(check(&policy(&[&[("provider", 1)]]), 1, &sites).is_err());
         assert_eq!(check(&policy(&[&[("node", 2)]]), 4, &sites), Ok(()));
     }
@@ -343,8 +337,9 @@ mod tests {
     #[test]
     fn domains_are_counted_and_not_shards() {
         // Ten shards, seven of them with one provider: losing it leaves three (Tahoe-LAFS #2106).
-        let sites: Vec<Site> =
-            (0..10).map(|i| site(i, if i < 7 { "provider=a" } else { "provider=b" })).collect();
+        let sites: Vec<Site> = (0..10)
+            .map(|i| Site::stating(i, if i < 7 { "provider=a" } else { "provider=b" }))
+            .collect();
         assert!(check(&policy(&[&[("provider", 1)]]), 4, &sites).is_err());
         assert_eq!(check(&policy(&[&[("provider", 1)]]), 3, &sites), Ok(()));
     }
@@ -352,10 +347,10 @@ mod tests {
     #[test]
     fn levels_together_are_a_union() {
         let sites = [
-            site(1, "provider=a region=x"),
-            site(2, "provider=a region=y"),
-            site(3, "provider=b region=x"),
-            site(4, "provider=b region=y"),
+            Site::stating(1, "provider=a region=x"),
+            Site::stating(2, "provider=a region=y"),
+            Site::stating(3, "provider=b region=x"),
+            Site::stating(4, "provider=b region=y"),
         ];
         // provider a and region x overlap in node 1: three nodes are lost, one is left.
         let both = policy(&[&[("provider", 1), ("region", 1)]]);
@@ -368,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_node_holds_one_shard() {
-        let twice = [site(1, "provider=a"), site(1, "provider=a")];
+        let twice = [Site::stating(1, "provider=a"), Site::stating(1, "provider=a")];
         let violation = check(&policy(&[&[("node", 1)]]), 1, &twice).unwrap_err();
         assert_eq!(violation.kind, ViolationKind::TwoShards);
     }
@@ -413,7 +408,7 @@ mod tests {
                 .enumerate()
                 .map(|(i, (p, a, r))| {
                     let region = if *r == 0 { String::new() } else { format!("region=r{r}") };
-                    site(i as u8, &format!("provider=p{p} account=a{a} {region}"))
+                    Site::stating(i as u8, &format!("provider=p{p} account=a{a} {region}"))
                 })
                 .collect();
             let named = [("provider", counts.0), ("account", counts.1), ("region", counts.2), ("node", counts.3)];

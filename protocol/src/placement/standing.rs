@@ -91,8 +91,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::OperatorId;
-    use crate::label::{Label, Labels, Level};
+    use crate::label::Level;
     use crate::time::Period;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -104,9 +103,8 @@ mod tests {
     /// Nodes 1 and on, each with the provider named.
     fn sites(providers: &[u8]) -> BTreeMap<NodeId, Site> {
         let site = |(i, name): (usize, &u8)| {
-            let provider: Label = format!("provider=p{name}").parse().unwrap();
-            let (node, labels) = (node(i as u8 + 1), Labels::new([provider]).unwrap());
-            (node, Site { node, operator: OperatorId([0; 32]), labels })
+            let site = Site::stating(i as u8 + 1, &format!("provider=p{name}"));
+            (site.node, site)
         };
         providers.iter().enumerate().map(site).collect()
     }

@@ -78,3 +78,59 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::mesh::Mesh;
+    use crate::client::{recipients, vault};
+    use crate::home::{Home, create_key};
+    use protocol::id::{NodeId, SessionId, StripeId};
+    use protocol::pack::PackEntry;
+    use protocol::placement::Holders;
+    use protocol::policy::{Lock, Policy};
+
+    /// A pack with these chunks, which a node has.
+    fn placed(name: u8, chunks: &[u8]) -> Placed {
+        let entry = |&name: &u8| PackEntry { id: chunk(name), offset: 0, len: 50, plain_len: 33 };
+        let pack = IndexedPack {
+            stripe: StripeId([name; 32]),
+            session: SessionId([3; 32]),
+            nonce: [4; 32],
+            k: 1,
+            shard_len: 128,
+            chunks: chunks.iter().map(entry).collect(),
+        };
+        Placed {
+            pack,
+            holders: Holders { k: 1, lock: Lock::default(), nodes: vec![NodeId([1; 32])] },
+        }
+    }
+
+    fn chunk(name: u8) -> ChunkId {
+        ChunkId([name; 32])
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_refused_while_something_that_was_sent_has_not_arrived() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().into());
+        create_key(&home.path("operator.key"), "an operator").unwrap();
+        let (_, recipient) = recipients::generate();
+        let policy = Policy::survive_one("provider");
+        let vault = vault::create(&home, "v", &policy, &[recipient]).unwrap();
+        let index = Arc::new(Index::open(&vault.caches()).unwrap());
+        let standings = Standings::new(&vault, &Arc::new(Mesh::default()), &index).unwrap();
+        let known = Known::new(Arc::clone(&index), Arc::new(standings), false);
+        assert!(known.check_all_arrived().is_ok());
+        for name in 1..=3 {
+            known.send(chunk(name));
+            assert!(known.has(chunk(name)).unwrap(), "it is on its way, and not sent twice");
+        }
+        assert!(matches!(known.check_all_arrived(), Err(ClientError::Unsent(3))));
+        known.keep(&[placed(1, &[1, 3])]).unwrap();
+        assert!(matches!(known.check_all_arrived(), Err(ClientError::Unsent(1))));
+        known.keep(&[placed(2, &[2])]).unwrap();
+        assert!(known.check_all_arrived().is_ok());
+    }
+}
