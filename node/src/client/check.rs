@@ -317,7 +317,7 @@ impl Check {
             while at_once + takes > READ_AT_ONCE
                 && let Some(done) = tasks.join_next().await
             {
-                let (stripe, took, read) = done.map_err(|e| ClientError::Content(e.to_string()))?;
+                let (stripe, took, read) = done.map_err(ClientError::content)?;
                 at_once -= took;
                 self.take_read(stripe, read?, &mut total);
             }

@@ -12,18 +12,14 @@ use std::sync::Arc;
 /// Most chunks of an item stream, about 1 TB of it: 44 bytes each are kept.
 const STREAM_CHUNKS_MAX: usize = 4 << 20;
 
-pub(super) fn content(error: impl std::fmt::Display) -> ClientError {
-    ClientError::Content(error.to_string())
-}
-
 /// Where a snapshot's items begin: snapshots with the same root are the same in all.
 pub(super) fn root_of(packs: &Packs, snapshot: &Logged) -> Result<Root> {
     let Body::Snapshot { session, .. } = &snapshot.entry.body else {
         return Err(ClientError::NoSnapshot(snapshot.id.to_string()));
     };
     let key = packs.session(*session)?.root_key();
-    let plain = SnapshotPart::Root.open(&key, &snapshot.entry).map_err(content)?;
-    Root::decode(&plain).map_err(content)
+    let plain = SnapshotPart::Root.open(&key, &snapshot.entry).map_err(ClientError::content)?;
+    Root::decode(&plain).map_err(ClientError::content)
 }
 
 /// Where the bytes of an item stream are.
@@ -65,11 +61,11 @@ impl Stream {
                 opened.expect(chunks[ahead.step(number, chunks.len())].iter().copied());
                 list.extend(take_refs(&mut waiting, &opened.get(chunk).await?)?);
                 if list.len() > STREAM_CHUNKS_MAX {
-                    return Err(content("a list of items without end"));
+                    return Err(ClientError::content("a list of items without end"));
                 }
             }
             if !waiting.is_empty() {
-                return Err(content("a list of items that is cut short"));
+                return Err(ClientError::content("a list of items that is cut short"));
             }
             chunks = list;
             show(&chunks)?;
@@ -82,7 +78,7 @@ impl Stream {
 fn take_refs(waiting: &mut Vec<u8>, piece: &[u8]) -> Result<Vec<ChunkRef>> {
     waiting.extend_from_slice(piece);
     let whole = waiting.len() - waiting.len() % REF_LEN;
-    let refs = decode_refs(&waiting[..whole]).map_err(content)?;
+    let refs = decode_refs(&waiting[..whole]).map_err(ClientError::content)?;
     waiting.drain(..whole);
     Ok(refs)
 }
@@ -152,7 +148,7 @@ impl Items {
 
     /// The next item of what was read; `None` when it goes on in the next chunk, or nowhere.
     pub(super) fn next_read(&mut self) -> Result<Option<Item>> {
-        self.reader.next_item().map_err(content)
+        self.reader.next_item().map_err(ClientError::content)
     }
 
     /// The chunk that is to be read next; `None` behind the last one.
@@ -165,7 +161,7 @@ impl Items {
     pub(super) async fn read_on(&mut self, is_needed: impl Fn(ChunkRef) -> bool) -> Result<bool> {
         let Some(chunk) = self.coming() else {
             if self.is_whole {
-                self.reader.finish().map_err(content)?;
+                self.reader.finish().map_err(ClientError::content)?;
             }
             return Ok(false);
         };
@@ -174,7 +170,9 @@ impl Items {
         self.opened.expect(further.filter(|&chunk| is_needed(chunk)));
         let bytes = self.opened.get(chunk).await?;
         let skipped = std::mem::take(&mut self.skipped);
-        let piece = bytes.get(skipped..).ok_or_else(|| content("an item beyond its stream"))?;
+        let piece = bytes
+            .get(skipped..)
+            .ok_or_else(|| ClientError::content("an item beyond its stream"))?;
         self.reader.push(piece);
         self.go_on(chunk);
         Ok(true)

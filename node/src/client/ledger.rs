@@ -284,10 +284,8 @@ impl Ledger {
                 Response::Appended(ack) => {
                     let ack = ack.verify().map_err(CertificateError::from)?;
                     if ack.holder != node.id || ack.entry != entry_id(&signed) {
-                        return Err(ClientError::Node {
-                            node: node.id.short(),
-                            what: "it countersigned something else".into(),
-                        });
+                        let what = "it countersigned something else";
+                        return Err(ClientError::node(node.id, what));
                     }
                     if queue.is_empty() {
                         return Ok(ack.witnessed);
@@ -302,10 +300,7 @@ impl Ledger {
                 _ => break,
             }
         }
-        Err(ClientError::Node {
-            node: node.id.short(),
-            what: "it does not take the log entry".into(),
-        })
+        Err(ClientError::node(node.id, "it does not take the log entry"))
     }
 
     /// The snapshots, oldest first: those of a device in the order of its log, those of several devices by when they

@@ -328,3 +328,26 @@ fn counts(summary: &RestoreSummary) -> String {
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capped::NAMED_MAX;
+
+    #[test]
+    fn a_list_that_is_cut_says_so_to_programs() {
+        let mut summary = RestoreSummary::default();
+        let told = |summary: &RestoreSummary| {
+            let counted = Counted::new(summary, &summary.failed, Some(&summary.differs));
+            let value = serde_json::to_value(counted).unwrap();
+            let named = value["failed"].as_array().unwrap().len();
+            (named, value["failed_total"].clone(), value["is_cut"] == true, value["items"].clone())
+        };
+        summary.failed.push(("a".into(), "gone".into()));
+        assert_eq!(told(&summary), (1, 1.into(), false, 0.into()));
+        for _ in 0..NAMED_MAX {
+            summary.failed.push(("b".into(), "gone".into()));
+        }
+        assert_eq!(told(&summary), (NAMED_MAX, (NAMED_MAX as u64 + 1).into(), true, 0.into()));
+    }
+}

@@ -321,3 +321,20 @@ fn settle(
 fn canonical(path: &Path) -> Result<PathBuf, SourceError> {
     path.canonicalize().map_err(|error| SourceError::Open { path: path.into(), error })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_on_paths_end_somewhere_and_those_of_the_whole_do_not() {
+        let mut report = Report::default();
+        for _ in 0..NAMED_MAX + 7 {
+            report.note(b"socket", "skipped");
+        }
+        report.notes.push("about all of it".into());
+        let notes = report.into_notes();
+        assert_eq!(notes.len(), NAMED_MAX + 2);
+        assert_eq!(notes[NAMED_MAX..], ["about all of it", "7 more like these"]);
+    }
+}

@@ -35,7 +35,7 @@ pub use file::{Incoming, ShardBytes, ShardReader};
 use committer::Committer;
 use protocol::id::ShardId;
 use protocol::peer::{Facts, FactsError, Rows, Table, Write};
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
 use state::{STATE, row_key};
 use std::fs::{self, File};
 use std::io;
@@ -262,12 +262,21 @@ impl Shared {
     }
 }
 
+fn unread(error: impl std::fmt::Display) -> FactsError {
+    FactsError::Storage(error.to_string())
+}
+
+impl Store {
+    /// All rows as they are now.
+    fn rows(&self) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, FactsError> {
+        self.shared.state.begin_read().map_err(unread)?.open_table(STATE).map_err(unread)
+    }
+}
+
 impl Facts for Store {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FactsError> {
-        let failed = |e: &dyn std::fmt::Display| FactsError::Storage(e.to_string());
-        let read = self.shared.state.begin_read().map_err(|e| failed(&e))?;
-        let rows = read.open_table(STATE).map_err(|e| failed(&e))?;
-        let value = rows.get(row_key(table, key).as_slice()).map_err(|e| failed(&e))?;
+        let rows = self.rows()?;
+        let value = rows.get(row_key(table, key).as_slice()).map_err(unread)?;
         Ok(value.map(|value| value.value().to_vec()))
     }
 
@@ -278,14 +287,12 @@ impl Facts for Store {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Rows, FactsError> {
-        let failed = |e: &dyn std::fmt::Display| FactsError::Storage(e.to_string());
-        let read = self.shared.state.begin_read().map_err(|e| failed(&e))?;
-        let rows = read.open_table(STATE).map_err(|e| failed(&e))?;
+        let rows = self.rows()?;
         let from = row_key(table, after.map_or(prefix, |after| after.max(prefix)));
         let begin = row_key(table, prefix);
         let mut found = Vec::new();
-        for row in rows.range(from.as_slice()..).map_err(|e| failed(&e))? {
-            let (key, value) = row.map_err(|e| failed(&e))?;
+        for row in rows.range(from.as_slice()..).map_err(unread)? {
+            let (key, value) = row.map_err(unread)?;
             let key = key.value();
             if !key.starts_with(&begin) || found.len() >= limit {
                 break;

@@ -211,7 +211,7 @@ impl Placer {
                 version,
                 device: self.vault.device_id(),
             };
-            record.check().map_err(|e| ClientError::Content(e.to_string()))?;
+            record.check().map_err(ClientError::content)?;
             let record = Signed::sign(&record, &self.vault.device);
             let failures = self.put_round(&sealed, &record, &mut holders, &mut done, &failed).await;
             for (node, error) in failures {
@@ -317,7 +317,7 @@ impl Placer {
                         holders[i] = None;
                         done[i] = false;
                         let what = format!("it was much slower than the others ({:?})", begin.elapsed());
-                        failures.push((node, ClientError::Node { node: node.short(), what }));
+                        failures.push((node, ClientError::node(node, what)));
                     }
                 }
             }
@@ -339,7 +339,7 @@ fn outcome(
     };
     let (i, (node, _)) = waiting.iter().find(|(_, (_, task))| task.id() == error.id())?;
     let what = format!("giving it a shard went wrong here: {error}");
-    Some((*i, Err(ClientError::Node { node: node.short(), what })))
+    Some((*i, Err(ClientError::node(*node, what))))
 }
 
 /// How long after the beginning of a round those that still put are given up, if that can be said yet: when more

@@ -2,8 +2,8 @@
 //! and after.
 
 use super::pieces::Pieces;
-use crate::client::Result;
-use crate::client::items::{Items, content};
+use crate::client::items::Items;
+use crate::client::{ClientError, Result};
 use crate::restore::names::Shared;
 use crate::source::Node;
 use protocol::item::{Attribute, Item, Meta, SourceKind};
@@ -136,7 +136,7 @@ impl Entries {
                     (meta, What::File { size, holes, pieces })
                 }
                 Item::Extent { .. } | Item::Hole { .. } => {
-                    return Err(content("a part of a file where none can be"));
+                    return Err(ClientError::content("a part of a file where none can be"));
                 }
             };
             return Ok(Some(Entry { at, meta, what, attributes, shared }));
@@ -161,7 +161,7 @@ impl Entries {
                     }
                     more
                 }
-                _ => return Err(content("a file that ends too soon")),
+                _ => return Err(ClientError::content("a file that ends too soon")),
             };
             if !more {
                 return Ok(holes);

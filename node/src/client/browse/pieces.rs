@@ -1,8 +1,7 @@
 //! The content of a file: which chunks and holes it consists of, and its bytes at any place.
 
-use crate::client::Result;
-use crate::client::items::content;
 use crate::client::opened::{Ahead, Opened};
+use crate::client::{ClientError, Result};
 use protocol::item::ChunkRef;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,7 +39,11 @@ impl Pieces {
     fn push(&mut self, piece: Piece, len: u64) -> Result<()> {
         let end = self.len().checked_add(len);
         let end = end.filter(|_| self.pieces.len() < PIECES_MAX);
-        self.ends.push(end.ok_or_else(|| content("a file of more parts than this program takes"))?);
+        self.ends.push(
+            end.ok_or_else(|| {
+                ClientError::content("a file of more parts than this program takes")
+            })?,
+        );
         self.pieces.push(piece);
         Ok(())
     }

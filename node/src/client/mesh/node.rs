@@ -82,7 +82,7 @@ impl Node {
         let new: Vec<_> = others.into_iter().filter(|a| !node.addresses.contains(a)).collect();
         node.addresses.extend(new);
         let Response::Members(members) = node.request(&Request::Members(Vec::new())).await? else {
-            return Err(node_error(id, &"an unexpected answer"));
+            return Err(ClientError::node(id, "an unexpected answer"));
         };
         Ok((node, members))
     }
@@ -170,7 +170,7 @@ impl Node {
     /// Does its work on a lane: again on a new one when the connection was lost before it was done.
     /// Everything that a node is asked can be asked twice.
     async fn exchange(&self, work: &mut Work<'_>) -> Result<Response> {
-        let _permit = self.lanes.acquire().await.map_err(|e| node_error(self.id, &e))?;
+        let _permit = self.lanes.acquire().await.map_err(|e| ClientError::node(self.id, e))?;
         let mut is_again = false;
         loop {
             let mut lane = self.lane().await?;
@@ -180,7 +180,7 @@ impl Node {
                     return Ok(response);
                 }
                 Err(error) if error.is_lost() && !is_again => is_again = true,
-                Err(error) => return Err(node_error(self.id, &error)),
+                Err(error) => return Err(ClientError::node(self.id, error)),
             }
         }
     }
@@ -196,7 +196,7 @@ impl Node {
                 response => return Ok(response),
             }
         }
-        Err(node_error(self.id, &"it is busy all the time"))
+        Err(ClientError::node(self.id, "it is busy all the time"))
     }
 
     /// Asks the node. A refusal is an error.
@@ -215,14 +215,15 @@ impl Node {
         let request = Request::Put { record: record.clone(), index, len };
         let work = Work { request: request.encode(), bulk: Bulk::Out(bytes) };
         let Response::Receipt(signed) = self.ask(work).await? else {
-            return Err(node_error(self.id, &"an unexpected answer to a shard"));
+            return Err(ClientError::node(self.id, "an unexpected answer to a shard"));
         };
-        let receipt = signed.verify().map_err(|e| node_error(self.id, &e))?;
-        let asked = record.verify().map_err(|e| node_error(self.id, &e))?;
+        let receipt = signed.verify().map_err(|e| ClientError::node(self.id, e))?;
+        let asked = record.verify().map_err(|e| ClientError::node(self.id, e))?;
         if receipt.holder != self.id {
-            return Err(node_error(self.id, &"its receipt is another node's"));
+            return Err(ClientError::node(self.id, "its receipt is another node's"));
         }
-        let wrong = |e| node_error(self.id, &format!("its receipt is not what was asked: {e}"));
+        let wrong =
+            |e| ClientError::node(self.id, format!("its receipt is not what was asked: {e}"));
         receipt.check_for(&asked, index).map_err(wrong)?;
         Ok(signed)
     }
@@ -233,7 +234,7 @@ impl Node {
         let work = Work { request: request.encode(), bulk: Bulk::In(buffer) };
         match self.ask(work).await? {
             Response::Bytes { .. } => Ok(()),
-            _ => Err(node_error(self.id, &"an unexpected answer to a read")),
+            _ => Err(ClientError::node(self.id, "an unexpected answer to a read")),
         }
     }
 }
@@ -293,19 +294,19 @@ async fn greet(
     link: LinkId,
 ) -> Result<(Lane, Signed<NodeRecord>)> {
     let mut lane = net.open_lane(link).await?;
-    let failed = |what: &dyn std::fmt::Display| node_error(id, what);
     let (kind, body) = caller.greeting.encode();
-    let record = match exchange(&mut lane, kind, &body).await.map_err(|e| failed(&e))? {
-        Response::Welcome { record, .. } => record,
-        Response::Refused(refusal) => {
-            return Err(ClientError::Refused { node: id.short(), refusal });
-        }
-        _ => return Err(failed(&"an unexpected answer to the greeting")),
-    };
+    let record =
+        match exchange(&mut lane, kind, &body).await.map_err(|e| ClientError::node(id, e))? {
+            Response::Welcome { record, .. } => record,
+            Response::Refused(refusal) => {
+                return Err(ClientError::Refused { node: id.short(), refusal });
+            }
+            _ => return Err(ClientError::node(id, "an unexpected answer to the greeting")),
+        };
     let (verified, certificate) = NodeRecord::verify(&record, wall())?;
     caller.trust.check(certificate.operator)?;
     if verified.node != id {
-        return Err(failed(&"it shows another node's certificate"));
+        return Err(ClientError::node(id, "it shows another node's certificate"));
     }
     Ok((lane, record))
 }
@@ -344,11 +345,7 @@ pub async fn join(
     let link = dial(&net, admitter, addresses).await?;
     let mut lane = net.open_lane(link).await?;
     let (kind, body) = greeting.encode();
-    exchange(&mut lane, kind, &body).await.map_err(|e| node_error(admitter, &e))
-}
-
-fn node_error(node: NodeId, what: &dyn std::fmt::Display) -> ClientError {
-    ClientError::Node { node: node.short(), what: what.to_string() }
+    exchange(&mut lane, kind, &body).await.map_err(|e| ClientError::node(admitter, e))
 }
 
 async fn wait(period: Period) {
