@@ -116,7 +116,7 @@ fn clear_doubt(node: &mut Node) {
     let doubt = |node: &Node, clear: &[&str]| {
         strewn(&node.home, ["--json", "node", "doubt"].iter().chain(clear))
     };
-    let told = doubt(node, &[]).summary();
+    let told = doubt(node, &[]).ended(1).messages("summary").pop().unwrap();
     assert!(told["doubt"].as_str().unwrap().contains("damaged"), "{told}");
     let refused = doubt(node, &["--clear"]).ended(11);
     assert!(refused.err.contains("stop the node"), "{}", refused.err);

@@ -37,8 +37,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
         Overrides { limit_upload: cli.limit_upload, limit_download: cli.limit_download };
     let home = Home::find(cli.home).with_overrides(overrides);
     let goes_on = matches!(cli.command, Command::Backup(_) | Command::Restore(_));
-    let level =
-        if matches!(cli.command, Command::Node(NodeCommand::Run)) { "info" } else { "error" };
+    let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
     logging::start(output, level)?;
     // A mount is unmounted first.
     let ends_by_itself = matches!(cli.command, Command::Mount(_));

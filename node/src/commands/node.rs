@@ -145,7 +145,7 @@ struct InDoubt<'a> {
     cleared: bool,
 }
 
-/// Says why what the node stores is in doubt, or takes that away.
+/// Says why what the node stores is in doubt, which is a failure as it is for `status`, or takes that away.
 pub fn doubt(home: &Home, clear: bool, output: &Output) -> Result<Exit, CliError> {
     let dir = home.path("node");
     if !home.path("node.key").exists() {
@@ -157,9 +157,10 @@ pub fn doubt(home: &Home, clear: bool, output: &Output) -> Result<Exit, CliError
         None => (None, false),
     };
     let cleared = clear && found.is_some();
+    let exit = if doubt.is_none() || cleared { Exit::Done } else { Exit::Failed };
     if output.style().json {
         output.json("summary", &InDoubt { doubt, rebuilding, cleared });
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     match doubt {
         None => output.good("what this node stores is not in doubt"),
@@ -176,7 +177,7 @@ pub fn doubt(home: &Home, clear: bool, output: &Output) -> Result<Exit, CliError
             });
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// Makes a ticket.

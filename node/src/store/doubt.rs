@@ -5,9 +5,9 @@
 //! again at the next start. A rebuild takes `rebuilding` away; the doubt itself only the operator does, by
 //! [`Doubt::clear`], because nobody else can know whether what came back is all there was. What was cleared is kept beside it.
 
-use super::StoreError;
 use super::open::set_aside;
 use super::steps::Steps;
+use super::{Lock, StoreError};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -48,7 +48,7 @@ impl Doubt {
         if Self::read(dir)?.is_none() {
             return Ok(None);
         }
-        let _lock = super::lock(dir)?;
+        let _lock = Lock::take(dir)?;
         // Read again: now nobody else changes it.
         let Some(doubt) = Self::read(dir)? else { return Ok(None) };
         if doubt.rebuilding {

@@ -36,6 +36,7 @@ use committer::Committer;
 use protocol::id::ShardId;
 use protocol::peer::{Facts, FactsError, Rows, Table, Write};
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use rustix::fs::{FlockOperation, flock};
 use state::{STATE, row_key};
 use std::fs::{self, File};
 use std::io;
@@ -137,7 +138,7 @@ struct Shared {
     reserve: u64,
     incoming: AtomicU64,
     doubt: Option<String>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The store's handle.
@@ -157,13 +158,24 @@ fn state_error(error: impl std::fmt::Display) -> StoreError {
     StoreError::State(error.to_string())
 }
 
-/// Keeps other processes out of the store in `dir`, for as long as the file is open.
-fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("lock");
-    let lock = File::create(&path).map_err(StoreError::io(&path))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| StoreError::Locked(dir.to_owned()))?;
-    Ok(lock)
+/// Keeps other processes out of a store.
+struct Lock(File);
+
+impl Lock {
+    fn take(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("lock");
+        let file = File::create(&path).map_err(StoreError::io(&path))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StoreError::Locked(dir.to_owned()))?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it is not enough while a process that another thread just started still has it.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl Store {
@@ -186,7 +198,7 @@ impl Store {
         for folder in [&shards, dir, parent.unwrap_or(Path::new("."))] {
             steps.sync_folder(folder)?;
         }
-        let lock = lock(dir)?;
+        let lock = Lock::take(dir)?;
         let opened = open::open(dir, options.cache, &steps)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
