@@ -227,6 +227,19 @@ pub struct Domain {
     pub name: Option<String>,
 }
 
+impl Domain {
+    /// As people read it: keys are shortened.
+    #[must_use]
+    pub fn short(&self) -> String {
+        match &self.name {
+            Some(name) if self.level.is_reserved() => {
+                format!("{}={}", self.level, name.get(..8).unwrap_or(name))
+            }
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.level, self.name.as_deref().unwrap_or("unknown"))
@@ -254,6 +267,16 @@ impl Site {
             _ => self.labels.get(level).map(str::to_owned),
         };
         Domain { level: level.clone(), name }
+    }
+}
+
+#[cfg(test)]
+impl Site {
+    /// A node of operator 0 that states these labels, with spaces between.
+    pub(crate) fn stating(node: u8, labels: &str) -> Self {
+        let labels = labels.split_whitespace().map(|label| label.parse().unwrap());
+        let (node, operator) = (NodeId([node; 32]), OperatorId([0; 32]));
+        Self { node, operator, labels: Labels::new(labels).unwrap() }
     }
 }
 

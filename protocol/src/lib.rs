@@ -4,7 +4,7 @@
 //! From top to bottom: names ([`id`], [`label`], [`time`]), how values become bytes ([`codec`]) and
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
-//! said about them ([`record`], [`log`], [`tag`]), what is sent ([`message`]) and the state machine of one
+//! said about them ([`record`], [`log`], [`tag`]), what is sent ([`message`]) and believed ([`told`]), and the state machine of one
 //! node that holds it together ([`Peer`]).
 
 pub mod certificate;
@@ -26,5 +26,6 @@ pub mod seal;
 pub mod sign;
 pub mod tag;
 pub mod time;
+pub mod told;
 
 pub use peer::Peer;

@@ -5,7 +5,7 @@
 
 use crate::id::{DeviceId, NodeId, PublicKey, SessionId, ShardId, StripeId, VaultId};
 use crate::policy::{Policy, PolicyError};
-use crate::sign::Statement;
+use crate::sign::{SignatureError, Statement};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub const SHARD_LEN_MAX: u32 = 17 << 20;
 /// Codecs known: 1 is the code of `reed-solomon-erasure` 6.
 pub const CODEC_REED_SOLOMON: u8 = 1;
 
-/// A record whose numbers do not fit together.
+/// Why a record counts for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
@@ -50,6 +50,20 @@ pub enum RecordError {
     /// The policy cannot be meant.
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
+    /// Nobody signed it who says so.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// It is of another vault.
+    #[error("it is of vault {0}")]
+    OtherVault(VaultId),
+    /// No device of the vault signed it.
+    #[error("{device}, who signed it, is no device of the vault")]
+    Stranger {
+        /// What it says of which stripe.
+        stripe: StripeId,
+        /// Who signed.
+        device: DeviceId,
+    },
 }
 
 /// A pack, erasure-coded: what it is made of, for ever.
@@ -211,6 +225,23 @@ impl Receipt {
     }
 }
 
+#[cfg(test)]
+impl Receipt {
+    /// What the holder of a shard promises who promises just what the record asks.
+    pub(crate) fn as_asked(record: &Record, index: u16) -> Self {
+        Self {
+            holder: record.holders[usize::from(index)],
+            vault: record.stripe.vault,
+            stripe: record.stripe.id(),
+            index,
+            shard: record.stripe.shards[usize::from(index)],
+            len: record.stripe.shard_len,
+            keep: record.policy.lock.period,
+            received: Wall(0),
+        }
+    }
+}
+
 impl Statement for Receipt {
     const CONTEXT: &'static str = "strewn receipt";
     const LEN_MAX: usize = 1 << 10;
@@ -271,16 +302,7 @@ mod tests {
     #[test]
     fn a_receipt_promises_all_that_was_asked() {
         let record = record();
-        let receipt = |index: u16| Receipt {
-            holder: record.holders[usize::from(index)],
-            vault: record.stripe.vault,
-            stripe: record.stripe.id(),
-            index,
-            shard: record.stripe.shards[usize::from(index)],
-            len: record.stripe.shard_len,
-            keep: record.policy.lock.period,
-            received: Wall(0),
-        };
+        let receipt = |index: u16| Receipt::as_asked(&record, index);
         for index in 0..3 {
             assert_eq!(receipt(index).check_for(&record, index), Ok(()));
         }

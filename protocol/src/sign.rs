@@ -77,6 +77,10 @@ impl fmt::Debug for SecretKey {
     }
 }
 
+/// A signature that was verified, kept beside its statement: together they are the signed statement again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature([u8; 64]);
+
 /// A statement with its signature, not yet verified: only [`Signed::verify`] gives the statement.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
@@ -115,6 +119,12 @@ fn message<T: Statement>(body: &[u8]) -> Vec<u8> {
     message
 }
 
+fn body_of<T: Statement>(statement: &T) -> Vec<u8> {
+    let mut body = vec![T::VERSION];
+    body.extend(codec::encode(statement));
+    body
+}
+
 impl<T: Statement> Signed<T> {
     /// Signs a statement with the key of its [`Statement::signer`].
     ///
@@ -123,10 +133,27 @@ impl<T: Statement> Signed<T> {
     #[must_use]
     pub fn sign(statement: &T, key: &SecretKey) -> Self {
         assert_eq!(statement.signer(), key.public(), "{}: signed with another's key", T::CONTEXT);
-        let mut body = vec![T::VERSION];
-        body.extend(codec::encode(statement));
-        let signature = key.0.sign(&message::<T>(&body)).to_bytes().to_vec();
-        Self { body: Blob(body), signature: Blob(signature), kind: PhantomData }
+        let signature = key.0.sign(&message::<T>(&body_of(statement))).to_bytes();
+        Self::join(statement, &Signature(signature))
+    }
+
+    /// Checks it as [`Signed::verify`] does, and gives its signature too. [`Signed::join`] is the inverse.
+    ///
+    /// # Errors
+    /// As [`Signed::verify`].
+    pub fn split(&self) -> Result<(T, Signature), SignatureError> {
+        let statement = self.verify()?;
+        let signature = self.signature.0.as_slice().try_into();
+        let wrong = |_| SignatureError::Wrong { context: T::CONTEXT, signer: statement.signer() };
+        let signature = Signature(signature.map_err(wrong)?);
+        Ok((statement, signature))
+    }
+
+    /// The signed statement of which these are the parts: there is one encoding of a statement.
+    #[must_use]
+    pub fn join(statement: &T, signature: &Signature) -> Self {
+        let signature = Blob(signature.0.to_vec());
+        Self { body: Blob(body_of(statement)), signature, kind: PhantomData }
     }
 
     /// Checks encoding and signature, and gives the statement. Whether its signer may say so is
@@ -219,6 +246,8 @@ mod tests {
         let again = Signed::<Note>::from_bytes(&signed.to_bytes()).unwrap();
         assert_eq!(again.verify().unwrap().text, "hello");
         assert_eq!(again.digest(), signed.digest());
+        let (statement, signature) = signed.split().unwrap();
+        assert_eq!(Signed::join(&statement, &signature), signed);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Things to back up, and what there is to compare afterwards.
 
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -73,6 +74,78 @@ pub fn tree_of(top: &Path) -> BTreeMap<PathBuf, Found> {
         tree.insert(path.strip_prefix(top).expect("below").to_path_buf(), found);
     }
     tree
+}
+
+/// Beside what [`tree_of`] finds: what a file system has beside files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct More {
+    /// Extended attributes.
+    pub attributes: BTreeMap<String, Vec<u8>>,
+    /// How many names a file has; not every file system counts those of folders.
+    pub names: u64,
+    /// The number of a device.
+    pub device: u64,
+    /// Bytes, of what is no folder.
+    pub size: u64,
+    /// Blocks of 512 bytes that a file takes.
+    pub blocks: u64,
+}
+
+/// What there is at a path beside what [`tree_of`] finds.
+///
+/// # Panics
+/// When something cannot be read.
+#[must_use]
+pub fn more_of(at: &Path) -> More {
+    let mut names = vec![0; 4096];
+    let len = match rustix::fs::llistxattr(at, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        len => len.expect("attributes"),
+    };
+    let value = |name: &[u8]| {
+        let name = String::from_utf8(name.to_vec()).expect("a name");
+        let mut value = vec![0; 4096];
+        let len = rustix::fs::lgetxattr(at, name.as_str(), &mut value[..]).expect("a value");
+        value.truncate(len);
+        (name, value)
+    };
+    let names = names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let meta = fs::symlink_metadata(at).expect("it is there");
+    More {
+        attributes: names.map(value).collect(),
+        names: if meta.is_dir() { 0 } else { meta.nlink() },
+        device: meta.rdev(),
+        size: if meta.is_dir() { 0 } else { meta.len() },
+        blocks: if meta.is_file() { meta.blocks() } else { 0 },
+    }
+}
+
+/// An access control list as an extended attribute has it: owner rwx, user 1234 r--, group r-x, mask r-x.
+#[must_use]
+pub fn acl() -> Vec<u8> {
+    let mut bytes = vec![2, 0, 0, 0];
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, u32::MAX), (2, 4, 1234), (4, 5, u32::MAX), (16, 5, u32::MAX), (32, 0, u32::MAX)];
+    for (tag, rights, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(rights.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+/// Checks that two trees have everything in common, but what `alike` takes away of what is beside the files.
+///
+/// # Panics
+/// When they have not.
+pub fn assert_same(ours: &Path, theirs: &Path, alike: impl Fn(More) -> More) {
+    let (left, right) = (tree_of(ours), tree_of(theirs));
+    for (path, found) in &left {
+        assert_eq!(right.get(path), Some(found), "{}", path.display());
+        let more = |top: &Path| alike(more_of(&top.join(path)));
+        assert_eq!(more(ours), more(theirs), "{}", path.display());
+    }
+    assert_eq!(left.len(), right.len());
 }
 
 /// Runs Git without anybody's settings; its output.

@@ -1,6 +1,6 @@
 //! Disks that lose, alter or have no room for what they hold: what was acknowledged is there afterwards.
 
-use harness::{Found, Mesh, Node, Ran, bytes, tree_of, within, write};
+use harness::{Found, Mesh, Node, Ran, bytes, strewn, tree_of, within, write};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -105,6 +105,26 @@ fn an_index_that_is_lost_is_built_again_from_the_shards() {
     let troubled = peers.iter().filter(|node| !node["trouble"].is_null()).count();
     assert_eq!(troubled, 6, "nodes that lost their index say so: {peers:?}");
     assert_restores(&mesh, "latest", &tree);
+    clear_doubt(&mut mesh.nodes[1]);
+    mesh.settle();
+    let peers = mesh.strewn(["--json", "peers"]).ok().messages("node");
+    assert_eq!(peers.iter().filter(|node| !node["trouble"].is_null()).count(), 5, "{peers:?}");
+}
+
+/// As an operator does it who has looked after everything.
+fn clear_doubt(node: &mut Node) {
+    let doubt = |node: &Node, clear: &[&str]| {
+        strewn(&node.home, ["--json", "node", "doubt"].iter().chain(clear))
+    };
+    let told = doubt(node, &[]).ended(1).messages("summary").pop().unwrap();
+    assert!(told["doubt"].as_str().unwrap().contains("damaged"), "{told}");
+    let refused = doubt(node, &["--clear"]).ended(11);
+    assert!(refused.err.contains("stop the node"), "{}", refused.err);
+    node.kill();
+    assert_eq!(doubt(node, &["--clear"]).summary()["cleared"], true);
+    let after = doubt(node, &["--clear"]).summary();
+    assert_eq!((&after["doubt"], &after["cleared"]), (&serde_json::Value::Null, &false.into()));
+    node.start();
 }
 
 /// Mounts a small disk at a node's store. Nothing when that is not allowed here.

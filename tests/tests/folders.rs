@@ -1,8 +1,7 @@
 //! What a file system has beside files: everything of a folder comes back, and streams and single files do.
 
-use harness::{Mesh, Ran, bytes, tree_of, write};
+use harness::{Mesh, Ran, acl, assert_same, bytes, tree_of, write};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat};
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
@@ -28,19 +27,6 @@ fn done(what: &str, result: rustix::io::Result<()>) {
 
 fn set(path: &Path, name: &str, value: &[u8]) {
     done(name, rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()));
-}
-
-/// An access control list: owner rwx, user 1234 r--, group r-x, mask r-x.
-fn acl() -> Vec<u8> {
-    let mut bytes = vec![2, 0, 0, 0];
-    let entries: [(u16, u16, u32); 5] =
-        [(1, 7, u32::MAX), (2, 4, 1234), (4, 5, u32::MAX), (16, 5, u32::MAX), (32, 0, u32::MAX)];
-    for (tag, rights, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(rights.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
 }
 
 fn everything(at: &Path) {
@@ -79,46 +65,6 @@ fn everything(at: &Path) {
     fs::set_permissions(at.join("e/empty"), fs::Permissions::from_mode(0o1700)).unwrap();
 }
 
-/// Beside what [`tree_of`] finds: attributes, links, device numbers, blocks.
-#[derive(Debug, PartialEq, Eq)]
-struct More {
-    attributes: BTreeMap<String, Vec<u8>>,
-    names: u64,
-    device: u64,
-    blocks: u64,
-}
-
-fn more_of(top: &Path, paths: impl Iterator<Item = PathBuf>) -> BTreeMap<PathBuf, More> {
-    let look = |path: PathBuf| {
-        let at = top.join(&path);
-        let mut names = vec![0; 4096];
-        let len = rustix::fs::llistxattr(&at, &mut names[..]).unwrap_or(0);
-        let value = |name: &str| {
-            let mut value = vec![0; 4096];
-            let len = rustix::fs::lgetxattr(&at, name, &mut value[..]).unwrap();
-            value.truncate(len);
-            (name.to_string(), value)
-        };
-        let names = names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        let attributes = names.map(|name| value(std::str::from_utf8(name).unwrap())).collect();
-        let meta = fs::symlink_metadata(&at).unwrap();
-        let blocks = if meta.is_file() { meta.blocks() } else { 0 };
-        let names = if meta.is_dir() { 0 } else { meta.nlink() };
-        (path, More { attributes, names, device: meta.rdev(), blocks })
-    };
-    paths.map(look).collect()
-}
-
-/// What both trees are to have in common; special files are not opened.
-fn assert_same(ours: &Path, theirs: &Path) {
-    let all = |top: &Path| {
-        let tree = tree_of(top);
-        let more = more_of(top, tree.keys().cloned());
-        (tree, more)
-    };
-    assert_eq!(all(ours), all(theirs));
-}
-
 #[test]
 fn everything_of_a_folder_comes_back() {
     let mesh = mesh();
@@ -133,7 +79,7 @@ fn everything_of_a_folder_comes_back() {
     let restored = mesh.restore("latest", &target, &[]).summary();
     assert_eq!((restored["bytes"].as_u64(), &restored["notes"]), (Some(size), &first["notes"]));
     assert_eq!(restored["items"], first["items"]);
-    assert_same(&target, &source);
+    assert_same(&target, &source, |more| more);
     let inode = |path: &str| fs::metadata(target.join(path)).unwrap().ino();
     assert_eq!((inode("d/one"), inode("d/one")), (inode("d/two"), inode("e/three")));
 
@@ -147,7 +93,7 @@ fn everything_of_a_folder_comes_back() {
     assert_eq!((meta("d/two").ino(), meta("d/two").nlink()), (meta("e/three").ino(), 2));
     // Once more over what is there already.
     let _ = mesh.restore("latest", &target, &["--overwrite"]).summary();
-    assert_same(&target, &source);
+    assert_same(&target, &source, |more| more);
     assert!(fs::metadata(target.join("fifo")).unwrap().file_type().is_fifo());
 }
 

@@ -90,6 +90,17 @@ pub enum Command {
 pub enum NodeCommand {
     /// Run it, in the foreground
     Run,
+    /// Say whether what it stores is in doubt, and why; with --clear, take the doubt away
+    #[command(
+        after_help = "A node whose state database was damaged, gone or rolled back makes it again from its shards, and drops nothing until its\n\
+operator has looked after it: `strewn check` on a host that writes to the vaults says whether shards are missing. Then stop the\n\
+node, clear the doubt, and start it again. What was cleared is kept in node/doubt.cleared.N."
+    )]
+    Doubt {
+        /// Take it away: everything was looked after. The node must be stopped
+        #[arg(long)]
+        clear: bool,
+    },
 }
 
 /// About vaults.

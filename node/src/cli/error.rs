@@ -185,6 +185,17 @@ impl From<ServiceError> for CliError {
     }
 }
 
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let what = Self::new(chain(&error));
+        match &error {
+            StoreError::Locked(_) => what.next("stop the node of this host").exit(Exit::Locked),
+            StoreError::Rebuilding(_) => what.next("`strewn node run`"),
+            _ => what,
+        }
+    }
+}
+
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         Self::new(error.to_string())

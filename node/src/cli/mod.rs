@@ -46,6 +46,9 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
         match cli.command {
             Command::Init(args) => commands::node::init(&home, args, output),
             Command::Node(NodeCommand::Run) => commands::node::run(&home).await,
+            Command::Node(NodeCommand::Doubt { clear }) => {
+                commands::node::doubt(&home, clear, output)
+            }
             Command::Invite(args) => commands::node::invite(&home, args, output),
             Command::Join(args) => commands::node::join(&home, args, output).await,
             Command::Peers => commands::look::peers(&home, output).await,

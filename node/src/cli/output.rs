@@ -5,6 +5,7 @@
 //! `exit_error` or that of a listing. Text from elsewhere (file names, labels) never reaches a terminal raw.
 
 use super::error::CliError;
+use crate::capped::Faults;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use indicatif::MultiProgress;
 use serde::Serialize;
@@ -271,6 +272,16 @@ impl Output {
             let label = paint(self.0.style.color_errors, RED, "error");
             let text = format!("{during} {item}: {message}");
             self.write_err(&format!("{label}: {}\n", printable(&text)));
+        }
+    }
+
+    /// Tells the same of several: the first of them, and how many more there are.
+    pub fn item_errors(&self, during: &str, items: &Faults) {
+        for (item, message) in items {
+            self.item_error(during, item, message);
+        }
+        if items.more() > 0 {
+            self.item_error(during, &format!("{} more items", items.more()), "not named here");
         }
     }
 

@@ -28,6 +28,7 @@ use super::mesh::{Caller, Mesh};
 use super::packs::Packs;
 use super::vault::Vault;
 use super::{ClientError, Result, recipients};
+use crate::capped::Faults;
 use crate::cli::progress::Counters;
 use crate::home::{Home, random};
 use crate::source::{Estimate, Rules, Source, Stream, StreamSource, detect};
@@ -138,7 +139,7 @@ pub struct BackupSummary {
     /// Whether the policy could not be met.
     pub degraded: bool,
     /// What could not be read, and why.
-    pub failed: Vec<(String, String)>,
+    pub failed: Faults,
     /// What else there is to know.
     pub notes: Vec<String>,
 }
@@ -327,7 +328,7 @@ impl Writer {
             tags: options.tags.clone(),
             items: finished.items,
             bytes: finished.bytes,
-            failed: finished.report.failed.len() as u64,
+            failed: finished.report.failed.len(),
             degraded,
         };
         let nonce = || -> Result<[u8; 24]> {
@@ -345,6 +346,7 @@ impl Writer {
         // Only now is what was seen of the source worth comparing with.
         finished.keep(&previous)?;
         let plan = placer.plan();
+        let mut report = finished.report;
         Ok(BackupSummary {
             snapshot: logged.id,
             source: name,
@@ -357,8 +359,8 @@ impl Writer {
             n: plan.n,
             log_holders: logged.holders.len(),
             degraded,
-            failed: finished.report.failed,
-            notes: finished.report.notes.into_iter().chain(self.standings.note()).collect(),
+            failed: std::mem::take(&mut report.failed),
+            notes: report.into_notes().into_iter().chain(self.standings.note()).collect(),
         })
     }
 }

@@ -17,13 +17,14 @@ pub use subset::Subset;
 
 use super::index::Index;
 use super::inventory::{Held, Inventory};
+use super::items::root_of;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
 use super::packs::Packs;
 use super::recipients::Identities;
 use super::restore::info_of;
 use super::vault::Vault;
-use super::walk::{Walker, root_of};
+use super::walk::Walker;
 use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use crate::home::Home;
@@ -241,7 +242,7 @@ impl Check {
                 match self.packs.read_index(stripe).await {
                     Ok(block) => {
                         read += 1;
-                        blocks.push(block);
+                        blocks.push((stripe, block));
                     }
                     Err(error) => {
                         let what = format!("index stripe {}: {error}", stripe.short());
@@ -249,7 +250,7 @@ impl Check {
                     }
                 }
             }
-            for pack in blocks.iter().flat_map(|block| &block.packs) {
+            for pack in blocks.iter().flat_map(|(_, block)| &block.packs) {
                 let listed = digest(&pack.chunks);
                 match self.stripes.get_mut(&pack.stripe) {
                     None => self.findings.add(
@@ -316,7 +317,7 @@ impl Check {
             while at_once + takes > READ_AT_ONCE
                 && let Some(done) = tasks.join_next().await
             {
-                let (stripe, took, read) = done.map_err(|e| ClientError::Content(e.to_string()))?;
+                let (stripe, took, read) = done.map_err(ClientError::content)?;
                 at_once -= took;
                 self.take_read(stripe, read?, &mut total);
             }

@@ -12,13 +12,12 @@ mod holdings;
 #[cfg(test)]
 mod tests;
 
-pub use holdings::Holding;
-
 use super::{ClientError, Result};
-use holdings::{HELD, HOLDINGS, LISTED, set_holdings, set_listed};
+use holdings::{HELD, HOLDINGS, LISTED, set_holders, set_listed};
 use protocol::codec;
 use protocol::id::{ChunkId, DeviceId, SessionId, StripeId};
 use protocol::index::{BLOCK_LEN_MAX, IndexBlock, IndexedPack};
+use protocol::placement::Holders;
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition,
     TableHandle, UntypedTableHandle, WriteTransaction,
@@ -110,12 +109,12 @@ impl Index {
             for other in names[slot + 1..].iter().filter(|other| other.exists()) {
                 if let Some(left) = Self::open_file(other)? {
                     while let Some(pending) = left.pending()? {
-                        let mut holdings = Vec::new();
+                        let mut known = Vec::new();
                         for pack in &pending.block.packs {
-                            let holding = left.holding(pack.stripe)?;
-                            holdings.extend(holding.map(|holding| (pack.stripe, holding)));
+                            let holders = left.holders(pack.stripe)?;
+                            known.extend(holders.map(|holders| (pack.stripe, holders)));
                         }
-                        index.add_pending(&pending.block.packs, &holdings)?;
+                        index.add_pending(&pending.block.packs, &known)?;
                         left.forget(&pending.numbers)?;
                     }
                     std::fs::remove_file(other)?;
@@ -172,26 +171,12 @@ impl Index {
         Ok(merged.get(merged_key(device, seq).as_slice()).map_err(failed)?.is_some())
     }
 
-    /// Takes in the blocks of a log entry.
-    pub fn merge(&self, device: DeviceId, seq: u64, blocks: &[IndexBlock]) -> Result<()> {
-        self.take_in(device, seq, blocks.iter().map(|block| (None, block)))
-    }
-
-    /// The same, for who wants to know as well which index stripe lists a pack.
-    pub fn merge_stripes(
+    /// Takes in the blocks that the index stripes of a log entry hold.
+    pub fn merge(
         &self,
         device: DeviceId,
         seq: u64,
         blocks: &[(StripeId, IndexBlock)],
-    ) -> Result<()> {
-        self.take_in(device, seq, blocks.iter().map(|(stripe, block)| (Some(*stripe), block)))
-    }
-
-    fn take_in<'a>(
-        &self,
-        device: DeviceId,
-        seq: u64,
-        blocks: impl Iterator<Item = (Option<StripeId>, &'a IndexBlock)>,
     ) -> Result<()> {
         self.write(|write| {
             let mut pending = PendingStripes::read(write)?;
@@ -204,9 +189,7 @@ impl Index {
                         None => insert(write, pack)?,
                     });
                 }
-                if let Some(stripe) = stripe {
-                    set_listed(write, &numbers, stripe)?;
-                }
+                set_listed(write, &numbers, *stripe)?;
             }
             let mut merged = write.open_table(MERGED).map_err(failed)?;
             merged.insert(merged_key(device, seq).as_slice(), ()).map_err(failed)?;
@@ -218,13 +201,13 @@ impl Index {
     pub fn add_pending(
         &self,
         packs: &[IndexedPack],
-        holdings: &[(StripeId, Holding)],
+        holders: &[(StripeId, Holders)],
     ) -> Result<()> {
         self.write(|write| {
             for pack in packs {
                 insert_pending(write, pack)?;
             }
-            set_holdings(write, holdings)
+            set_holders(write, holders)
         })
     }
 
@@ -251,12 +234,12 @@ impl Index {
         device: DeviceId,
         seq: u64,
         settled: &PendingBlock,
-        (stripe, holding): (StripeId, Holding),
+        (stripe, holders): (StripeId, Holders),
     ) -> Result<()> {
         self.write(|write| {
             forget(write, &settled.numbers)?;
             set_listed(write, &settled.numbers, stripe)?;
-            set_holdings(write, &[(stripe, holding)])?;
+            set_holders(write, &[(stripe, holders)])?;
             let mut merged = write.open_table(MERGED).map_err(failed)?;
             merged.insert(merged_key(device, seq).as_slice(), ()).map_err(failed)?;
             Ok(())
@@ -265,13 +248,6 @@ impl Index {
 
     fn forget(&self, numbers: &[u64]) -> Result<()> {
         self.write(|write| forget(write, numbers))
-    }
-
-    /// Whether a pack waits for a place in the index.
-    pub fn is_pending(&self, pack: u64) -> Result<bool> {
-        let read = self.db.begin_read().map_err(failed)?;
-        let pending = read.open_table(PENDING).map_err(failed)?;
-        Ok(pending.get(pack).map_err(failed)?.is_some())
     }
 
     /// Where else a chunk lies than where [`Index::find`] says, the newest place first.

@@ -5,8 +5,9 @@ use super::mesh::{Mesh, Node};
 use super::vault::{Vault, states};
 use protocol::id::{DeviceId, NodeId, StripeId, VaultId};
 use protocol::label::Site;
-use protocol::message::{HeldRecord, Request, Response};
-use protocol::record::Record;
+use protocol::message::{Request, Response};
+use protocol::record::{Record, RecordError};
+use protocol::told::{Heard, Told, devices_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ impl Held {
 #[derive(Debug)]
 struct Cursor {
     node: Arc<Node>,
-    page: VecDeque<(StripeId, Record, Option<u16>)>,
+    page: VecDeque<Told>,
     after: Option<StripeId>,
     more: bool,
     strange: u64,
@@ -83,27 +84,17 @@ impl Inventory {
             let strange = self.strange.entry(cursor.node.id).or_default();
             *strange += std::mem::take(&mut cursor.strange);
         }
-        let stripe = self.cursors.iter().filter_map(|c| Some(c.page.front()?.0)).min()?;
-        let mut found: Option<Held> = None;
+        let stripe = self.cursors.iter().filter_map(|c| Some(c.page.front()?.stripe)).min()?;
+        let mut heard = Heard::default();
         for cursor in &mut self.cursors {
-            if cursor.page.front().is_none_or(|(first, ..)| *first != stripe) {
-                continue;
-            }
-            let Some((_, record, index)) = cursor.page.pop_front() else { continue };
-            let promised = index.map(|index| (cursor.node.id, index));
-            match &mut found {
-                Some(held) => {
-                    held.promised.extend(promised);
-                    if held.record.version < record.version {
-                        held.record = record;
-                    }
-                }
-                None => {
-                    found = Some(Held { stripe, record, promised: promised.into_iter().collect() });
-                }
+            if cursor.page.front().is_some_and(|told| told.stripe == stripe)
+                && let Some(told) = cursor.page.pop_front()
+            {
+                heard.hear(cursor.node.id, told);
             }
         }
-        found
+        let (record, promised) = heard.into_newest()?;
+        Some(Held { stripe, record, promised })
     }
 }
 
@@ -130,17 +121,17 @@ impl Cursor {
             let before = self.after;
             tokio::task::block_in_place(|| {
                 for held in records {
-                    let Some((stripe, record, index)) = check(held, vault, self.node.id) else {
-                        continue;
+                    let told = Told::check(&held, self.node.id, vault, devices);
+                    let stripe = match &told {
+                        Ok(told) => told.stripe,
+                        Err(RecordError::Stranger { stripe, .. }) => *stripe,
+                        Err(_) => continue,
                     };
                     // In order, and each once: whoever lists otherwise is not listened to.
                     if self.after.is_none_or(|after| stripe > after) {
                         self.after = Some(stripe);
-                        if devices.contains(&record.device) {
-                            self.page.push_back((stripe, record, index));
-                        } else {
-                            self.strange += 1;
-                        }
+                        self.strange += u64::from(told.is_err());
+                        self.page.extend(told);
                     }
                 }
             });
@@ -154,32 +145,6 @@ impl Cursor {
 /// has expired since.
 pub async fn devices(mesh: &Mesh, vault: &Vault) -> BTreeSet<DeviceId> {
     let mut devices = BTreeSet::from([vault.device_id()]);
-    states(mesh, vault.id, |_, state| {
-        let certificates = state.devices.iter().filter_map(|signed| signed.verify().ok());
-        let ours = certificates.filter(|certificate| certificate.vault == vault.id);
-        devices.extend(ours.map(|certificate| certificate.device));
-    })
-    .await;
+    states(mesh, vault.id, |_, state| devices.extend(devices_of(&state, vault.id))).await;
     devices
-}
-
-/// What a node's word comes to when signatures and numbers are checked.
-fn check(
-    held: HeldRecord,
-    vault: VaultId,
-    node: NodeId,
-) -> Option<(StripeId, Record, Option<u16>)> {
-    let record = held.record.verify().ok()?;
-    record.check().ok()?;
-    if record.stripe.vault != vault {
-        return None;
-    }
-    let stripe = record.stripe.id();
-    let receipt = held.receipt.and_then(|signed| signed.verify().ok()).filter(|receipt| {
-        receipt.holder == node
-            && receipt.stripe == stripe
-            && record.stripe.shards.get(usize::from(receipt.index)) == Some(&receipt.shard)
-    });
-    let index = receipt.map(|receipt| receipt.index);
-    Some((stripe, record, index))
 }

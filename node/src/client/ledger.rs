@@ -3,7 +3,7 @@
 //! Only entries of devices that the vault certified are taken in, and no holder is believed alone: the rules are in
 //! [`protocol::log`]. A fork is kept, both sides. A snapshot whose entry is not held widely enough is listed with a mark and
 //! is never `latest` while there is one that is; nodes that do not answer may have it, and count for it.
-//! An entry takes about twice its length in memory: as it was signed, and as it was read.
+//! All entries are in memory, each once: as it was read, with its signature.
 
 use super::inventory::devices;
 use super::mesh::Mesh;
@@ -17,7 +17,7 @@ use protocol::log::{
     Body, Entry, Holding, check_held, contradicts, entry_id, settle_arrivals, witnessed,
 };
 use protocol::message::{LoggedEntry, Request, Response};
-use protocol::sign::Signed;
+use protocol::sign::{Signature, SignatureError, Signed};
 use protocol::time::Wall;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,15 +28,27 @@ use std::sync::{Mutex, PoisonError};
 pub struct Logged {
     /// Its name.
     pub id: EntryId,
-    /// The signed entry.
-    pub signed: Signed<Entry>,
     /// The entry.
     pub entry: Entry,
+    /// Its device's signature.
+    pub signature: Signature,
     /// Which of the nodes that answer have it, and since when.
     pub holders: BTreeMap<NodeId, Wall>,
 }
 
 impl Logged {
+    /// An entry that was signed, of which nobody is known to have it.
+    pub(super) fn new(signed: &Signed<Entry>) -> std::result::Result<Self, SignatureError> {
+        let (entry, signature) = signed.split()?;
+        Ok(Self { id: entry_id(signed), entry, signature, holders: BTreeMap::new() })
+    }
+
+    /// As it was signed.
+    #[must_use]
+    pub fn signed(&self) -> Signed<Entry> {
+        Signed::join(&self.entry, &self.signature)
+    }
+
     /// When it arrived, by the middle one of its holders.
     #[must_use]
     pub fn witnessed(&self) -> Wall {
@@ -47,19 +59,17 @@ impl Logged {
 /// An entry as a node lists it, and when that node saw it, if both signatures hold and a device of the vault wrote it; what
 /// is wrong with it otherwise.
 pub(super) fn check_listed(
-    listed: LoggedEntry,
+    listed: &LoggedEntry,
     vault: VaultId,
     node: NodeId,
     devices: &BTreeSet<DeviceId>,
 ) -> std::result::Result<(Logged, Wall), &'static str> {
-    let entry = listed.entry.verify().map_err(|_| "a log entry with a wrong signature")?;
-    if entry.vault != vault || !devices.contains(&entry.device) {
+    let logged = Logged::new(&listed.entry).map_err(|_| "a log entry with a wrong signature")?;
+    if logged.entry.vault != vault || !devices.contains(&logged.entry.device) {
         return Err("a log entry of no device of this vault");
     }
-    let id = entry_id(&listed.entry);
     match listed.ack.verify() {
-        Ok(ack) if ack.entry == id && ack.holder == node && ack.vault == vault => {
-            let logged = Logged { id, signed: listed.entry, entry, holders: BTreeMap::new() };
+        Ok(ack) if ack.entry == logged.id && ack.holder == node && ack.vault == vault => {
             Ok((logged, ack.witnessed))
         }
         _ => Err("a log entry without its own countersignature"),
@@ -178,7 +188,7 @@ impl Ledger {
                 let Ok(Response::Log { entries, more }) = answer else { break };
                 let before = after;
                 for listed in entries {
-                    let checked = check_listed(listed, vault, node.id, &devices);
+                    let checked = check_listed(&listed, vault, node.id, &devices);
                     let Ok((logged, witnessed)) = checked else { continue };
                     after = Some((logged.entry.device, logged.entry.seq));
                     let mut merged = merged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,8 +212,8 @@ impl Ledger {
     async fn catch_up(&mut self, mesh: &Mesh, vault: &Vault) -> Result<()> {
         let device = vault.device_id();
         let Some(head) = vault.log_head()? else { return Ok(()) };
-        let id = entry_id(&head);
-        let entry = head.verify().map_err(CertificateError::from)?;
+        let head = Logged::new(&head).map_err(CertificateError::from)?;
+        let (id, entry) = (head.id, &head.entry);
         if entry.device != device || entry.vault != vault.id {
             return Err(ClientError::Content("the end of this device's log is another's".into()));
         }
@@ -218,8 +228,7 @@ impl Ledger {
             if entry.previous != self.last_of(device).map(|last| last.id) {
                 return Err(ClientError::LogGap { known: entry.seq });
             }
-            let logged = Logged { id, signed: head, entry, holders: BTreeMap::new() };
-            self.entries.insert((device, logged.entry.seq), logged);
+            self.entries.insert((device, head.entry.seq), head);
         }
         Ok(())
     }
@@ -241,7 +250,7 @@ impl Ledger {
         let entry = Entry { vault: vault.id, device, seq, previous, claimed: wall(), body };
         let signed = Signed::sign(&entry, &vault.device);
         vault.set_log_head(&signed)?;
-        let mut logged = Logged { id: entry_id(&signed), signed, entry, holders: BTreeMap::new() };
+        let mut logged = Logged::new(&signed).map_err(CertificateError::from)?;
         let mut failures = Vec::new();
         let sent =
             mesh.nodes.values().map(|node| async { (node.id, self.bring(node, &logged).await) });
@@ -268,17 +277,15 @@ impl Ledger {
     /// Brings one node an entry, with those before it that it lacks.
     async fn bring(&self, node: &super::mesh::Node, logged: &Logged) -> Result<Wall> {
         let device = logged.entry.device;
-        let mut queue = vec![logged.signed.clone()];
+        let mut queue = vec![logged.signed()];
         let mut behind = false;
         while let Some(signed) = queue.pop() {
             match node.request(&Request::Append(signed.clone())).await? {
                 Response::Appended(ack) => {
                     let ack = ack.verify().map_err(CertificateError::from)?;
                     if ack.holder != node.id || ack.entry != entry_id(&signed) {
-                        return Err(ClientError::Node {
-                            node: node.id.short(),
-                            what: "it countersigned something else".into(),
-                        });
+                        let what = "it countersigned something else";
+                        return Err(ClientError::node(node.id, what));
                     }
                     if queue.is_empty() {
                         return Ok(ack.witnessed);
@@ -286,17 +293,14 @@ impl Ledger {
                 }
                 Response::Behind { next } if !behind && next < logged.entry.seq => {
                     behind = true;
-                    queue = vec![logged.signed.clone()];
+                    queue = vec![logged.signed()];
                     let missing = self.entries.range((device, next)..(device, logged.entry.seq));
-                    queue.extend(missing.rev().map(|(_, logged)| logged.signed.clone()));
+                    queue.extend(missing.rev().map(|(_, logged)| logged.signed()));
                 }
                 _ => break,
             }
         }
-        Err(ClientError::Node {
-            node: node.id.short(),
-            what: "it does not take the log entry".into(),
-        })
+        Err(ClientError::node(node.id, "it does not take the log entry"))
     }
 
     /// The snapshots, oldest first: those of a device in the order of its log, those of several devices by when they

@@ -8,11 +8,13 @@ pub mod check;
 pub mod device;
 pub mod index;
 pub mod inventory;
+mod items;
 pub mod ledger;
 pub mod mesh;
 mod met;
 pub mod mount;
 mod named;
+mod opened;
 pub mod packs;
 pub mod recipients;
 pub mod restore;
@@ -22,7 +24,7 @@ pub mod vault;
 mod walk;
 pub mod what_if;
 
-use protocol::id::StripeId;
+use protocol::id::{NodeId, StripeId};
 
 /// Why a command cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +141,18 @@ pub enum ClientError {
     /// The system.
     #[error("{0}")]
     System(#[from] std::io::Error),
+}
+
+impl ClientError {
+    /// What was read is not what it should be.
+    pub(crate) fn content(what: impl std::fmt::Display) -> Self {
+        Self::Content(what.to_string())
+    }
+
+    /// A node did not do what it was asked.
+    pub(crate) fn node(node: NodeId, what: impl std::fmt::Display) -> Self {
+        Self::Node { node: node.short(), what: what.to_string() }
+    }
 }
 
 /// Results of commands.

@@ -48,7 +48,7 @@ pub(super) async fn named(
             named.insert(pack.stripe, known);
         }
         if blocks.len() == stripes.len() {
-            index.merge_stripes(device, seq, &blocks)?;
+            index.merge(device, seq, &blocks)?;
         }
     }
     index.each_pack(|pack| {

@@ -147,7 +147,7 @@ impl Packs {
                 continue;
             }
             match self.read_blocks(stripes).await {
-                Ok(blocks) => index.merge_stripes(device, seq, &blocks)?,
+                Ok(blocks) => index.merge(device, seq, &blocks)?,
                 Err(error) => tracing::warn!(
                     %error,
                     device = device.short(),
@@ -170,23 +170,24 @@ impl Packs {
     /// What an index pack says.
     pub(super) async fn read_index(&self, stripe: StripeId) -> Result<IndexBlock> {
         let pack = self.pack(stripe).await?;
-        let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
-        let header = PackHeader::decode(&pack.bytes).map_err(|e| content(&e))?;
-        let opener = PackOpener::for_pack(&header, &self.index_key).map_err(|e| content(&e))?;
-        let entries = opener.open_table(&pack.bytes).map_err(|e| content(&e))?;
+        let header = PackHeader::decode(&pack.bytes).map_err(ClientError::content)?;
+        let opener =
+            PackOpener::for_pack(&header, &self.index_key).map_err(ClientError::content)?;
+        let entries = opener.open_table(&pack.bytes).map_err(ClientError::content)?;
         let (mut block, mut room) = (Vec::new(), Vec::new());
         for (number, entry) in entries.iter().enumerate() {
             let range = entry.offset as usize..(entry.offset + entry.len) as usize;
             let mut sealed = pack.bytes[range].to_vec();
-            let encoded = opener.open_chunk(number as u32, &mut sealed).map_err(|e| content(&e))?;
+            let encoded =
+                opener.open_chunk(number as u32, &mut sealed).map_err(ClientError::content)?;
             let plain =
-                decode_chunk(encoded, entry.plain_len, &mut room).map_err(|e| content(&e))?;
+                decode_chunk(encoded, entry.plain_len, &mut room).map_err(ClientError::content)?;
             if block.len() + plain.len() > BLOCK_LEN_MAX {
-                return Err(content(&"an index block that is too long"));
+                return Err(ClientError::content("an index block that is too long"));
             }
             block.extend_from_slice(plain);
         }
-        IndexBlock::decode(&block).map_err(|e| content(&e))
+        IndexBlock::decode(&block).map_err(ClientError::content)
     }
 
     fn holder(&self, node: NodeId) -> Option<&Arc<Node>> {

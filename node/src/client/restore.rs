@@ -19,7 +19,7 @@
 //! the disk at the end (`verify`).
 
 mod fill;
-mod items;
+mod paths;
 mod plan;
 mod repository;
 mod verify;
@@ -28,22 +28,24 @@ pub use plan::{Action, Step};
 
 use super::backup::SnapshotInfo;
 use super::index::Index;
+use super::items::{Items, Stream, root_of};
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
+use super::opened::{KEPT_FOLLOWING, Opened};
 use super::packs::Packs;
 use super::recipients::Identities;
 use super::vault::Vault;
 use super::{ClientError, Result};
+use crate::capped::Faults;
 use crate::cli::progress::Counters;
 use crate::home::Home;
 use crate::restore::git::GitRestoreError;
 use crate::restore::tree::{Marker, Overwrite, TreeOptions, TreeWriter};
-use fill::Filling;
-use items::Items;
-use protocol::item::{ChunkRef, Meta, Root, SourceKind, decode_refs};
-use protocol::log::{Body, SnapshotPart};
+use fill::{Filling, is_of_content};
+use paths::Paths;
+use protocol::item::{Item, Meta, SourceKind};
+use protocol::log::SnapshotPart;
 use serde::Serialize;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,11 +84,11 @@ pub struct RestoreSummary {
     /// Items that were read again and compared.
     pub verified: Option<u64>,
     /// Those that are not as they should be, and why.
-    pub differs: Vec<(String, String)>,
+    pub differs: Faults,
     /// What people should know.
     pub notes: Vec<String>,
     /// What could not be done, and why.
-    pub failed: Vec<(String, String)>,
+    pub failed: Faults,
 }
 
 /// A vault, open for reading.
@@ -179,46 +181,41 @@ impl Reader {
         options: &TreeOptions,
         paths: &[Vec<u8>],
         progress: &Arc<Counters>,
-    ) -> Result<(RestoreSummary, HashSet<Vec<u8>>)> {
+    ) -> Result<(RestoreSummary, Paths)> {
         let mut items = self.items(snapshot).await?;
         let mut filling = Filling::new(self, TreeWriter::new(target, options)?, progress);
-        while let Some(item) = items.next().await? {
+        let mut lost = None;
+        while let Some(item) = next_readable(&mut items, &mut lost).await? {
             if item.meta().is_some_and(|meta| !is_wanted(meta, paths)) {
                 filling.skip();
             } else {
                 filling.take(item).await?;
             }
         }
+        if let Some(why) = lost {
+            filling.lose_rest(&why);
+        }
         filling.finish().await
     }
 
     /// A snapshot's items, in order.
     async fn items(&self, snapshot: &Logged) -> Result<Items> {
-        let refs = self.stream_refs(self.root_of(snapshot)?).await?;
-        Ok(Items::new(Arc::clone(&self.packs), Arc::clone(&self.index), refs))
+        let (packs, index) = (Arc::clone(&self.packs), Arc::clone(&self.index));
+        let opened = Opened::new(packs, index, KEPT_FOLLOWING);
+        let stream = Stream::open(&opened, root_of(&self.packs, snapshot)?).await?;
+        Ok(Items::new(opened, Arc::new(stream)))
     }
+}
 
-    fn root_of(&self, snapshot: &Logged) -> Result<Root> {
-        let Body::Snapshot { session, .. } = &snapshot.entry.body else {
-            return Err(ClientError::NoSnapshot(snapshot.id.to_string()));
-        };
-        let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
-        let key = self.packs.session(*session)?.root_key();
-        let plain = SnapshotPart::Root.open(&key, &snapshot.entry).map_err(|e| content(&e))?;
-        Root::decode(&plain).map_err(|e| content(&e))
-    }
-
-    /// The chunks of the item stream.
-    async fn stream_refs(&self, root: Root) -> Result<Vec<ChunkRef>> {
-        let mut refs = root.chunks;
-        for _ in 0..root.depth {
-            let mut list = Vec::new();
-            for chunk in refs {
-                list.extend(self.packs.read_chunk(&self.index, chunk).await?);
-            }
-            refs = decode_refs(&list).map_err(|e| ClientError::Content(e.to_string()))?;
+/// The next item. Where the list of items cannot be read on, it ends, and `lost` says why: nobody knows what else there is,
+/// and what was listed before is not lost by that.
+async fn next_readable(items: &mut Items, lost: &mut Option<ClientError>) -> Result<Option<Item>> {
+    match items.next().await {
+        Err(error) if is_of_content(&error) => {
+            *lost = Some(error);
+            Ok(None)
         }
-        Ok(refs)
+        next => next,
     }
 }
 

@@ -65,7 +65,7 @@ mod tests {
     use crate::client::{recipients, vault};
     use crate::home::{Home, create_key};
     use protocol::id::NodeId;
-    use protocol::log::{Entry, entry_id};
+    use protocol::log::Entry;
     use protocol::policy::Policy;
     use protocol::sign::{SecretKey, Signed};
 
@@ -85,7 +85,7 @@ mod tests {
         let entry = Entry { vault: vault.id, device, seq, previous: None, claimed: Wall(0), body };
         let signed = Signed::sign(&entry, &key);
         let holders = BTreeMap::from([(NodeId([1; 32]), Wall(seen))]);
-        let logged = Logged { id: entry_id(&signed), signed, entry, holders };
+        let logged = Logged { holders, ..Logged::new(&signed).unwrap() };
         ledger.entries.insert((device, seq), logged);
     }
 

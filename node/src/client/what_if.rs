@@ -6,32 +6,28 @@
 //! own log entry included. With an identity every snapshot is followed, also when no node lists a stripe that is lost: one
 //! of which every record is gone is listed by nobody. The log and the index name it, and it counts as lost already.
 
-use super::index::Index;
-use super::inventory::{Inventory, devices};
+mod after;
+mod domains;
+mod stripes;
+
+use super::Result;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
-use super::named::{Named, named};
+use super::named::named;
 use super::packs::Packs;
 use super::recipients::Identities;
 use super::tags::Catalog;
 use super::vault::{Vault, states};
-use super::walk::{Walker, root_of};
-use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use crate::home::Home;
 use crate::service::wall;
-use protocol::id::{EntryId, NodeId, SessionId, StripeId};
-use protocol::index::IndexBlock;
-use protocol::item::{ChunkRef, Root};
+use domains::domains;
+use protocol::id::{EntryId, StripeId};
 use protocol::label::{Domain, Label, Site};
-use protocol::log::Body;
-use protocol::placement::{Fate, Loss};
+use protocol::placement::Loss;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Fewest digits of a key that name a node or an operator.
-const PREFIX_MIN: usize = 4;
+use stripes::Stripes;
 
 /// What becomes of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -112,70 +108,6 @@ pub struct Answer {
     pub notes: Vec<String>,
 }
 
-/// The domains that these labels mean; keys may be shortened.
-fn domains(lose: &[Label], sites: &[&Site]) -> Result<Vec<Domain>> {
-    let mut domains = Vec::new();
-    for label in lose {
-        let known: BTreeSet<Domain> = sites.iter().map(|site| site.domain(&label.level)).collect();
-        let meant: Vec<&Domain> = known
-            .iter()
-            .filter(|domain| match &domain.name {
-                Some(name) if label.level.is_reserved() => {
-                    label.name.len() >= PREFIX_MIN && name.starts_with(&label.name)
-                }
-                Some(name) => *name == label.name,
-                None => label.name == "unknown",
-            })
-            .collect();
-        let names: Vec<String> = known.iter().map(short).collect();
-        match meant.as_slice() {
-            [] => {
-                return Err(ClientError::NoDomain {
-                    label: label.to_string(),
-                    known: names.join(", "),
-                });
-            }
-            [one] => domains.push((*one).clone()),
-            several => {
-                let several: Vec<String> = several.iter().map(ToString::to_string).collect();
-                return Err(ClientError::NoDomain {
-                    label: format!("{label} alone"),
-                    known: several.join(", "),
-                });
-            }
-        }
-    }
-    Ok(domains)
-}
-
-fn short(domain: &Domain) -> String {
-    match &domain.name {
-        Some(name) if domain.level.is_reserved() => {
-            format!("{}={}", domain.level, name.get(..8).unwrap_or(name))
-        }
-        _ => domain.to_string(),
-    }
-}
-
-/// What becomes of the stripes.
-#[derive(Default)]
-struct Stripes {
-    all: u64,
-    below: u64,
-    lost_already: u64,
-    lost: BTreeMap<StripeId, LostStripe>,
-    lost_of_session: BTreeMap<SessionId, Vec<StripeId>>,
-    known: BTreeSet<StripeId>,
-}
-
-impl Stripes {
-    fn lose(&mut self, session: SessionId, lost: LostStripe) {
-        self.lost_already += u64::from(lost.already);
-        self.lost_of_session.entry(session).or_default().push(lost.stripe);
-        self.lost.insert(lost.stripe, lost);
-    }
-}
-
 /// A question that is being answered.
 struct Question {
     vault: Vault,
@@ -249,7 +181,7 @@ pub async fn what_if(
     Ok(Answer {
         good,
         verdict,
-        lost: lost.iter().map(short).collect(),
+        lost: lost.iter().map(Domain::short).collect(),
         nodes_lost,
         nodes_left,
         nodes_silent: mesh.silent.len(),
@@ -339,44 +271,6 @@ fn why(lost: &LostStripe) -> String {
 }
 
 impl Question {
-    /// All that nodes list, and what of the stripes named nobody lists.
-    async fn stripes(&self, named: BTreeMap<StripeId, Named>) -> Stripes {
-        let mut stripes = Stripes::default();
-        let devices = devices(&self.mesh, &self.vault).await;
-        let mut inventory = Inventory::new(&self.mesh, self.vault.id, devices);
-        // Stripes with the same holders have the same fate.
-        let mut fates: BTreeMap<(u16, Vec<NodeId>), Fate> = BTreeMap::new();
-        while let Some(held) = inventory.next().await {
-            let sites = held.sites(&self.mesh);
-            let k = held.record.stripe.k;
-            let pattern = (k, sites.iter().map(|site| site.node).collect());
-            let fate = fates
-                .entry(pattern)
-                .or_insert_with(|| self.loss.fate(&self.vault.policy, usize::from(k), &sites));
-            stripes.all += 1;
-            stripes.known.insert(held.stripe);
-            match fate {
-                Fate::Whole => {}
-                Fate::BelowPolicy { .. } => stripes.below += 1,
-                Fate::Destroyed { left, needed, broken } => {
-                    let (left, needed) = (*left, *needed);
-                    let already = sites.len() < usize::from(k);
-                    let clause = broken.as_ref().map(ToString::to_string);
-                    let lost = LostStripe { stripe: held.stripe, left, needed, clause, already };
-                    stripes.lose(held.record.session, lost);
-                }
-            }
-        }
-        for (stripe, Named { session, needed }) in named {
-            if !stripes.known.contains(&stripe) {
-                stripes.all += 1;
-                let lost = LostStripe { stripe, left: 0, needed, clause: None, already: true };
-                stripes.lose(session, lost);
-            }
-        }
-        stripes
-    }
-
     /// Nodes left that can tell a new host of the vault.
     async fn papers_left(&self) -> usize {
         let mut left = 0;
@@ -392,212 +286,5 @@ impl Question {
     fn is_kept(&self, logged: &Logged) -> bool {
         let holders = logged.holders.keys().filter_map(|id| self.mesh.nodes.get(id));
         holders.into_iter().any(|node| !self.loss.takes(&node.site))
-    }
-
-    /// What can be said of a snapshot without knowing what it needs.
-    fn guess(&self, logged: &Logged, stripes: &Stripes) -> SnapshotFate {
-        if !self.is_kept(logged) {
-            return fate(logged, Outcome::Lost, "no node left lists it");
-        }
-        if stripes.lost.is_empty() {
-            return whole(logged);
-        }
-        let Body::Snapshot { session, .. } = &logged.entry.body else {
-            return fate(logged, Outcome::Unknown, "it is no snapshot");
-        };
-        if stripes.lost.len() as u64 == stripes.all {
-            let worst = worst(stripes.lost.values());
-            return SnapshotFate {
-                stripes_lost: stripes.all,
-                worst: worst.cloned(),
-                ..fate(logged, Outcome::Lost, worst.map_or_else(String::new, why))
-            };
-        }
-        let own = stripes.lost_of_session.get(session).map_or(&[][..], Vec::as_slice);
-        let worst = worst(own.iter().filter_map(|stripe| stripes.lost.get(stripe)));
-        let why = match own.len() {
-            0 => "none of the stripes lost was written with it; it may need older ones".into(),
-            count => format!("{count} of the stripes lost were written with it"),
-        };
-        SnapshotFate {
-            stripes_lost: own.len() as u64,
-            worst: worst.cloned(),
-            ..fate(logged, Outcome::Unknown, why)
-        }
-    }
-
-    /// Follows every snapshot to its last chunk.
-    async fn walk_all(
-        &self,
-        ledger: &Ledger,
-        identities: &Identities,
-        stripes: &Stripes,
-    ) -> Result<Vec<SnapshotFate>> {
-        let mut packs = Packs::new(Arc::clone(&self.mesh), &self.vault);
-        packs.open_sessions(ledger, identities)?;
-        let packs = Arc::new(packs);
-        let scratch = self.vault.scratch("what-if-")?;
-        let (now, then) = (scratch.path().join("now"), scratch.path().join("then"));
-        let (now, then) = (Arc::new(Index::open(&now)?), Arc::new(Index::open(&then)?));
-        for logged in ledger.all() {
-            let Body::Index { stripes: named, .. } = &logged.entry.body else { continue };
-            let (mut all, mut left) = (Vec::new(), Vec::new());
-            for &stripe in named {
-                // What cannot be read now is lost already, and listed so.
-                let Ok(block) = packs.read_index(stripe).await else { continue };
-                if self.is_kept(logged) && !stripes.lost.contains_key(&stripe) {
-                    let packs = block.packs.iter().filter(|pack| {
-                        stripes.known.contains(&pack.stripe)
-                            && !stripes.lost.contains_key(&pack.stripe)
-                    });
-                    left.push(IndexBlock { packs: packs.cloned().collect() });
-                }
-                all.push(block);
-            }
-            now.merge(logged.entry.device, logged.entry.seq, &all)?;
-            then.merge(logged.entry.device, logged.entry.seq, &left)?;
-        }
-        let keys: BTreeSet<SessionId> = ledger
-            .all()
-            .filter(|logged| self.is_kept(logged))
-            .filter_map(|logged| match &logged.entry.body {
-                Body::Session { session, .. } => Some(*session),
-                _ => None,
-            })
-            .collect();
-        let (packs_too, now_too) = (Arc::clone(&packs), Arc::clone(&now));
-        let mut walker = Walker::new(packs_too, now_too, Arc::clone(&self.progress));
-        let day_after = DayAfter { packs, now, then, keys, stripes };
-        for info in
-            ledger.snapshots().iter().filter_map(|s| super::restore::info_of(&self.vault, s))
-        {
-            self.progress.expect(info.items, info.bytes);
-        }
-        let mut fates = Vec::new();
-        // Unchanged sources have the same root: one answer for all of them.
-        let mut answers: BTreeMap<Vec<u8>, SnapshotFate> = BTreeMap::new();
-        for logged in ledger.snapshots() {
-            if !self.is_kept(logged) {
-                fates.push(fate(logged, Outcome::Lost, "no node left lists it"));
-                continue;
-            }
-            let root = match root_of(&day_after.packs, logged) {
-                Ok(root) => root,
-                Err(error) => {
-                    fates.push(fate(logged, Outcome::Unknown, error.to_string()));
-                    continue;
-                }
-            };
-            let Body::Snapshot { session, .. } = &logged.entry.body else { continue };
-            if !day_after.keys.contains(session) {
-                fates.push(fate(logged, Outcome::Lost, "no node left has its key"));
-                continue;
-            }
-            let name = root.encode();
-            let found = match answers.get(&name) {
-                Some(known) => known.clone(),
-                None => day_after.follow(&mut walker, logged, root).await?,
-            };
-            answers.insert(name, found.clone());
-            fates.push(SnapshotFate { id: logged.id, witnessed: logged.witnessed().0, ..found });
-        }
-        Ok(fates)
-    }
-}
-
-/// The vault as it is, and as it would be.
-struct DayAfter<'a> {
-    packs: Arc<Packs>,
-    now: Arc<Index>,
-    then: Arc<Index>,
-    /// Sessions whose keys are left.
-    keys: BTreeSet<SessionId>,
-    stripes: &'a Stripes,
-}
-
-impl DayAfter<'_> {
-    /// Follows one snapshot.
-    async fn follow(
-        &self,
-        walker: &mut Walker,
-        logged: &Logged,
-        root: Root,
-    ) -> Result<SnapshotFate> {
-        let mut lost: BTreeSet<StripeId> = BTreeSet::new();
-        let mut unexplained = 0u64;
-        let mut keyless = 0u64;
-        let mut each = |chunk: &ChunkRef| -> Result<bool> {
-            if let Some(location) = self.then.find(chunk.id)? {
-                let has_key = self.keys.contains(&self.then.pack(location.pack)?.session);
-                keyless += u64::from(!has_key);
-                return Ok(has_key);
-            }
-            // It would be found no more: where does it lie now?
-            let stripe = match self.now.find(chunk.id)? {
-                Some(location) => Some(self.now.pack(location.pack)?.stripe),
-                None => None,
-            };
-            match stripe.filter(|stripe| self.stripes.lost.contains_key(stripe)) {
-                Some(stripe) => {
-                    lost.insert(stripe);
-                }
-                // Its stripe is left, and what says where it lies is not; or nobody knew that before.
-                None => unexplained += 1,
-            }
-            Ok(false)
-        };
-        let ended = walker.walk(root, &mut each).await;
-        if let Err(ClientError::System(error)) = ended {
-            return Err(error.into());
-        }
-        let worst = worst(lost.iter().filter_map(|stripe| self.stripes.lost.get(stripe))).cloned();
-        let stripes_lost = lost.len() as u64;
-        if let Some(stripe) = &worst {
-            let why = why(stripe);
-            return Ok(SnapshotFate { stripes_lost, worst, ..fate(logged, Outcome::Lost, why) });
-        }
-        let why = match ended {
-            Err(error) => format!("it cannot be read now: {error}"),
-            Ok(()) if unexplained > 0 => {
-                let lost = self.stripes.lost.values();
-                // Index packs are stripes as well.
-                let why = self::worst(lost).map_or_else(|| "no node left lists it".into(), why);
-                format!("the index of {unexplained} of its chunks would be lost: {why}")
-            }
-            Ok(()) if keyless > 0 => "keys that it needs would be with no node left".into(),
-            Ok(()) => return Ok(whole(logged)),
-        };
-        Ok(fate(logged, Outcome::Lost, why))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::id::OperatorId;
-    use protocol::label::Labels;
-
-    fn site(node: u8, labels: &str) -> Site {
-        let labels = Labels::new(labels.split_whitespace().map(|l| l.parse().unwrap())).unwrap();
-        Site { node: NodeId([node; 32]), operator: OperatorId([0xab; 32]), labels }
-    }
-
-    #[test]
-    fn what_is_lost_is_named_as_people_write_it() {
-        let sites = [site(1, "provider=aws account=1"), site(0x11, "provider=gcp"), site(3, "")];
-        let sites: Vec<&Site> = sites.iter().collect();
-        let meant = |text: &str| -> std::result::Result<String, String> {
-            let lose = [text.parse::<Label>().unwrap()];
-            let found = domains(&lose, &sites).map_err(|e| e.to_string())?;
-            Ok(short(&found[0]))
-        };
-        assert_eq!(meant("provider=aws").unwrap(), "provider=aws");
-        assert_eq!(meant("node=0101").unwrap(), "node=01010101");
-        assert_eq!(meant("operator=abab").unwrap(), "operator=abababab");
-        // What is not stated is one domain.
-        assert_eq!(meant("provider=unknown").unwrap(), "provider=unknown");
-        let wrong = meant("provider=awz").unwrap_err();
-        assert!(wrong.contains("provider=aws, provider=gcp"), "{wrong}");
-        assert!(meant("node=01").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! `backup`, `snapshots`, `restore`.
 
 use super::git_roots::GitRoots;
+use crate::capped::Faults;
 use crate::cli::Exit;
 use crate::cli::args::{BackupArgs, RestoreArgs, RuleArgs};
 use crate::cli::error::CliError;
@@ -17,6 +18,7 @@ use crate::home::Home;
 use crate::size::{ByteSize, format_duration};
 use crate::source::{Input, Rules, Stream};
 use protocol::log::Holding;
+use serde::Serialize;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -61,15 +63,15 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
             }
             Err(error) => return Err(error.into()),
         };
-        for (path, reason) in &summary.failed {
-            output.item_error("backup", path, reason);
+        output.item_errors("backup", &summary.failed);
+        if !summary.failed.is_empty() {
             exit = Exit::SourceUnreadable;
         }
         for note in &summary.notes {
             output.warn(note);
         }
         if output.style().json {
-            output.json("summary", &summary);
+            output.json("summary", &Counted::new(&summary, &summary.failed, None));
             continue;
         }
         output.good(format!("snapshot {} of {}", summary.snapshot.short(), summary.source));
@@ -244,12 +246,8 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
     };
     drop(progress);
     let summary = summary?;
-    for (path, reason) in &summary.failed {
-        output.item_error("restore", path, reason);
-    }
-    for (path, reason) in &summary.differs {
-        output.item_error("verify", path, reason);
-    }
+    output.item_errors("restore", &summary.failed);
+    output.item_errors("verify", &summary.differs);
     for note in &summary.notes {
         output.warn(note);
     }
@@ -259,7 +257,7 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
         );
     }
     if output.style().json {
-        output.json("summary", &summary);
+        output.json("summary", &Counted::new(&summary, &summary.failed, Some(&summary.differs)));
     } else {
         let (id, target) = (snapshot.id.short(), args.target.display());
         if summary.dry_run {
@@ -299,6 +297,26 @@ fn show(step: Step<'_>, output: &Output) {
     output.line(format!("{action:<9} {path}"));
 }
 
+/// A summary for programs. Its lists of paths may be cut: how many there are in all is said beside them.
+#[derive(Serialize)]
+struct Counted<'a, S> {
+    #[serde(flatten)]
+    summary: &'a S,
+    failed_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differs_total: Option<u64>,
+    /// Whether not all of them are named.
+    is_cut: bool,
+}
+
+impl<'a, S> Counted<'a, S> {
+    fn new(summary: &'a S, failed: &Faults, differs: Option<&Faults>) -> Self {
+        let is_cut = failed.more() > 0 || differs.is_some_and(|differs| differs.more() > 0);
+        let (failed_total, differs_total) = (failed.len(), differs.map(Faults::len));
+        Self { summary, failed_total, differs_total, is_cut }
+    }
+}
+
 fn counts(summary: &RestoreSummary) -> String {
     let is_part = summary.resumed || summary.dry_run || summary.fetched_bytes < summary.bytes;
     let parts = [
@@ -309,4 +327,27 @@ fn counts(summary: &RestoreSummary) -> String {
         (summary.kept > 0).then(|| format!("{} kept what was in their place", summary.kept)),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capped::NAMED_MAX;
+
+    #[test]
+    fn a_list_that_is_cut_says_so_to_programs() {
+        let mut summary = RestoreSummary::default();
+        let told = |summary: &RestoreSummary| {
+            let counted = Counted::new(summary, &summary.failed, Some(&summary.differs));
+            let value = serde_json::to_value(counted).unwrap();
+            let named = value["failed"].as_array().unwrap().len();
+            (named, value["failed_total"].clone(), value["is_cut"] == true, value["items"].clone())
+        };
+        summary.failed.push(("a".into(), "gone".into()));
+        assert_eq!(told(&summary), (1, 1.into(), false, 0.into()));
+        for _ in 0..NAMED_MAX {
+            summary.failed.push(("b".into(), "gone".into()));
+        }
+        assert_eq!(told(&summary), (NAMED_MAX, (NAMED_MAX as u64 + 1).into(), true, 0.into()));
+    }
 }

@@ -188,9 +188,7 @@ pub async fn run(args: DemoArgs, output: &Output) -> Result<Exit, CliError> {
             summary.n
         ),
     );
-    for (path, reason) in &summary.failed {
-        output.item_error("backup", path, reason);
-    }
+    output.item_errors("backup", &summary.failed);
 
     let state = status::status(&owner, Some(vault::load(&owner, "demo")?)).await?;
     output.heading("\nWhat an attacker would have to seize, together");

@@ -8,6 +8,7 @@ use crate::client::mesh;
 use crate::config::{Config, NodeConfig};
 use crate::home::{Home, create_key, random, read_file, read_key, write_signed};
 use crate::service::{self, full_address, split_address, wall};
+use crate::store::Doubt;
 use crate::ticket::Ticket;
 use libp2p::Multiaddr;
 use protocol::certificate::{
@@ -130,11 +131,57 @@ pub async fn run(home: &Home) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+fn no_node() -> CliError {
+    CliError::new("there is no node here").next("run `strewn init` first").exit(Exit::NotThere)
+}
+
+#[derive(Serialize)]
+struct InDoubt<'a> {
+    /// Why; nothing when all is well.
+    doubt: Option<&'a str>,
+    /// Whether the tables are still to be made again.
+    rebuilding: bool,
+    /// Whether it was taken away now.
+    cleared: bool,
+}
+
+/// Says why what the node stores is in doubt, which is a failure as it is for `status`, or takes that away.
+pub fn doubt(home: &Home, clear: bool, output: &Output) -> Result<Exit, CliError> {
+    let dir = home.path("node");
+    if !home.path("node.key").exists() {
+        return Err(no_node());
+    }
+    let found = if clear { Doubt::clear(&dir)? } else { Doubt::read(&dir)? };
+    let (doubt, rebuilding) = match &found {
+        Some(doubt) => (Some(doubt.reason.as_str()), doubt.rebuilding),
+        None => (None, false),
+    };
+    let cleared = clear && found.is_some();
+    let exit = if doubt.is_none() || cleared { Exit::Done } else { Exit::Failed };
+    if output.style().json {
+        output.json("summary", &InDoubt { doubt, rebuilding, cleared });
+        return Ok(exit);
+    }
+    match doubt {
+        None => output.good("what this node stores is not in doubt"),
+        Some(reason) if cleared => {
+            output.good(format!("cleared: {reason}"));
+            output.line("Next: `strewn node run`");
+        }
+        Some(reason) => {
+            output.bad(format!("in doubt: {reason}"));
+            output.line(if rebuilding {
+                "The tables are made again when the node starts. Until this is cleared nothing is dropped."
+            } else {
+                "Nothing is dropped until this is cleared.\nNext: `strewn check` on a host that writes to the vaults; then stop the node and say `strewn node doubt --clear`"
+            });
+        }
+    }
+    Ok(exit)
+}
+
 /// Makes a ticket.
 pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, CliError> {
-    let no_node = || {
-        CliError::new("there is no node here").next("run `strewn init` first").exit(Exit::NotThere)
-    };
     let operator = read_key(&home.path("operator.key"))?.ok_or_else(|| {
         CliError::new("the operator's key is needed to invite, and it is not here")
             .next("do it on the host where `strewn init` was run")

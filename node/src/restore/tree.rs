@@ -10,6 +10,7 @@
 
 mod attributes;
 mod body;
+mod directories;
 mod existing;
 mod file;
 mod link;
@@ -25,7 +26,9 @@ pub use file::{Begun, OpenFile};
 pub use look::{Content, Planned, TreeReader};
 pub use marker::Marker;
 
+use crate::capped::Faults;
 use crate::source::attributes::Object;
+use directories::Directories;
 use existing::Place;
 use marker::Held;
 use missed::Missed;
@@ -121,7 +124,7 @@ pub struct TreeOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TreeReport {
     /// Directories whose metadata could not be set, and why.
-    pub failed: Vec<(String, String)>,
+    pub failed: Faults,
     /// What people should know.
     pub notes: Vec<String>,
 }
@@ -136,8 +139,10 @@ pub struct TreeWriter {
     trusts_times: bool,
     /// Of temporary names.
     salt: Vec<u8>,
-    /// Those that an item named, in the order of arrival.
-    directories: Vec<(Meta, Vec<Attribute>)>,
+    /// Those that an item named.
+    directories: Directories,
+    /// What the target itself is to be like.
+    top: Option<(Meta, Vec<Attribute>)>,
     /// Of the item that comes next.
     attributes: Vec<Attribute>,
     missed: Missed,
@@ -180,7 +185,8 @@ impl TreeWriter {
             held,
             trusts_times,
             salt,
-            directories: Vec::new(),
+            directories: Directories::default(),
+            top: None,
             attributes: Vec::new(),
             missed: Missed::default(),
         })
@@ -207,7 +213,7 @@ impl TreeWriter {
     pub fn directory(&mut self, meta: Meta) -> Result<(), TreeError> {
         let attributes = std::mem::take(&mut self.attributes);
         if meta.path.0.is_empty() {
-            self.directories.push((meta, attributes));
+            self.top = Some((meta, attributes));
             return Ok(());
         }
         let (parent, name) = self.place(&meta)?;
@@ -229,7 +235,7 @@ impl TreeWriter {
             }
             other => other.map_err(fail)?,
         }
-        self.directories.push((meta, attributes));
+        self.directories.push(meta, attributes);
         Ok(())
     }
 
@@ -266,11 +272,8 @@ impl TreeWriter {
         let mut report = TreeReport::default();
         // In path order what lies below comes after, so the reverse never closes a directory (or
         // changes its time) that is still needed.
-        let mut directories = std::mem::take(&mut self.directories);
-        directories.sort_by(|(a, _), (b, _)| protocol::item::path_cmp(&b.path.0, &a.path.0));
-        let top = directories.pop_if(|(meta, _)| meta.path.0.is_empty());
-        for (meta, attributes) in &directories {
-            self.dress(meta, attributes, &mut report);
+        while let Some((meta, attributes)) = self.directories.pop() {
+            self.dress(&meta, &attributes, &mut report);
         }
         let failed = |error: Errno| TreeError::Io { path: String::new(), error: error.into() };
         rustix::fs::syncfs(self.places.root()).map_err(failed)?;
@@ -278,7 +281,7 @@ impl TreeWriter {
         if let Some(held) = self.held.take().filter(|_| is_complete) {
             held.remove().map_err(|error| TreeError::Io { path: String::new(), error })?;
         }
-        if let Some((meta, attributes)) = top {
+        if let Some((meta, attributes)) = self.top.take() {
             self.dress(&meta, &attributes, &mut report);
         }
         rustix::fs::fsync(self.places.root()).map_err(failed)?;

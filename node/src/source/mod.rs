@@ -16,6 +16,7 @@ mod walk;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use crate::capped::{Faults, NAMED_MAX};
 use protocol::item::{Attribute, ChunkRef, Meta, NodeKind, SourceKind, Stamp};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -193,11 +194,13 @@ pub enum SinkError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Paths that are not in the snapshot, not wholly, or mixed from old and new, and why.
-    pub failed: Vec<(String, String)>,
+    pub failed: Faults,
     /// For [`Previous::state`] of the next run, once this snapshot is committed.
     pub state: Vec<u8>,
     /// What people should know and nothing failed at.
     pub notes: Vec<String>,
+    /// Of notes on single paths: how many there are.
+    noted: u64,
 }
 
 impl Report {
@@ -206,7 +209,19 @@ impl Report {
     }
 
     fn note(&mut self, path: &[u8], what: &str) {
-        self.notes.push(format!("{}: {what}", String::from_utf8_lossy(path)));
+        self.noted += 1;
+        if self.noted <= NAMED_MAX as u64 {
+            self.notes.push(format!("{}: {what}", String::from_utf8_lossy(path)));
+        }
+    }
+
+    /// All notes; how many paths are not named is the last one.
+    #[must_use]
+    pub fn into_notes(mut self) -> Vec<String> {
+        if let Some(more) = self.noted.checked_sub(NAMED_MAX as u64).filter(|&more| more > 0) {
+            self.notes.push(format!("{more} more like these"));
+        }
+        self.notes
     }
 }
 
@@ -305,4 +320,21 @@ fn settle(
 
 fn canonical(path: &Path) -> Result<PathBuf, SourceError> {
     path.canonicalize().map_err(|error| SourceError::Open { path: path.into(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_on_paths_end_somewhere_and_those_of_the_whole_do_not() {
+        let mut report = Report::default();
+        for _ in 0..NAMED_MAX + 7 {
+            report.note(b"socket", "skipped");
+        }
+        report.notes.push("about all of it".into());
+        let notes = report.into_notes();
+        assert_eq!(notes.len(), NAMED_MAX + 2);
+        assert_eq!(notes[NAMED_MAX..], ["about all of it", "7 more like these"]);
+    }
 }

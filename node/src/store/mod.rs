@@ -13,6 +13,7 @@
 //! DIR/shards/ab/…    one file a shard, see `file`
 //! DIR/incoming/…     shards that are arriving, see `arrivals`
 //! DIR/*.damaged.N    what was set aside
+//! DIR/doubt.cleared.N  doubt that the operator has cleared
 //! ```
 
 mod arrivals;
@@ -28,12 +29,14 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+pub use doubt::Doubt;
 pub use file::{Incoming, ShardBytes, ShardReader};
 
 use committer::Committer;
 use protocol::id::ShardId;
 use protocol::peer::{Facts, FactsError, Rows, Table, Write};
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use rustix::fs::{FlockOperation, flock};
 use state::{STATE, row_key};
 use std::fs::{self, File};
 use std::io;
@@ -60,6 +63,9 @@ pub enum StoreError {
     /// Another process has it open.
     #[error("{0} is in use by another process: stop that one first")]
     Locked(PathBuf),
+    /// The tables are not made again yet, which is done when the node starts.
+    #[error("the tables are not made again yet ({0}): start the node once before this is cleared")]
+    Rebuilding(String),
     /// No space.
     #[error("{free} bytes are free beyond the reserve, {needed} needed")]
     Full {
@@ -132,7 +138,7 @@ struct Shared {
     reserve: u64,
     incoming: AtomicU64,
     doubt: Option<String>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The store's handle.
@@ -150,6 +156,26 @@ impl std::fmt::Debug for Store {
 
 fn state_error(error: impl std::fmt::Display) -> StoreError {
     StoreError::State(error.to_string())
+}
+
+/// Keeps other processes out of a store.
+struct Lock(File);
+
+impl Lock {
+    fn take(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("lock");
+        let file = File::create(&path).map_err(StoreError::io(&path))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StoreError::Locked(dir.to_owned()))?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it is not enough while a process that another thread just started still has it.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl Store {
@@ -172,10 +198,7 @@ impl Store {
         for folder in [&shards, dir, parent.unwrap_or(Path::new("."))] {
             steps.sync_folder(folder)?;
         }
-        let lock_path = dir.join("lock");
-        let lock = File::create(&lock_path).map_err(StoreError::io(&lock_path))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StoreError::Locked(dir.to_owned()))?;
+        let lock = Lock::take(dir)?;
         let opened = open::open(dir, options.cache, &steps)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
@@ -251,12 +274,21 @@ impl Shared {
     }
 }
 
+fn unread(error: impl std::fmt::Display) -> FactsError {
+    FactsError::Storage(error.to_string())
+}
+
+impl Store {
+    /// All rows as they are now.
+    fn rows(&self) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, FactsError> {
+        self.shared.state.begin_read().map_err(unread)?.open_table(STATE).map_err(unread)
+    }
+}
+
 impl Facts for Store {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FactsError> {
-        let failed = |e: &dyn std::fmt::Display| FactsError::Storage(e.to_string());
-        let read = self.shared.state.begin_read().map_err(|e| failed(&e))?;
-        let rows = read.open_table(STATE).map_err(|e| failed(&e))?;
-        let value = rows.get(row_key(table, key).as_slice()).map_err(|e| failed(&e))?;
+        let rows = self.rows()?;
+        let value = rows.get(row_key(table, key).as_slice()).map_err(unread)?;
         Ok(value.map(|value| value.value().to_vec()))
     }
 
@@ -267,14 +299,12 @@ impl Facts for Store {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Rows, FactsError> {
-        let failed = |e: &dyn std::fmt::Display| FactsError::Storage(e.to_string());
-        let read = self.shared.state.begin_read().map_err(|e| failed(&e))?;
-        let rows = read.open_table(STATE).map_err(|e| failed(&e))?;
+        let rows = self.rows()?;
         let from = row_key(table, after.map_or(prefix, |after| after.max(prefix)));
         let begin = row_key(table, prefix);
         let mut found = Vec::new();
-        for row in rows.range(from.as_slice()..).map_err(|e| failed(&e))? {
-            let (key, value) = row.map_err(|e| failed(&e))?;
+        for row in rows.range(from.as_slice()..).map_err(unread)? {
+            let (key, value) = row.map_err(unread)?;
             let key = key.value();
             if !key.starts_with(&begin) || found.len() >= limit {
                 break;

@@ -42,7 +42,7 @@ pub(super) fn open(dir: &Path, cache: usize, steps: &Steps) -> Result<Opened, St
         Err(error) if existed => {
             raise(format!("the state database was damaged ({error})"))?;
             // Kept for whoever wants to look.
-            set_aside(dir, "state.redb", steps)?;
+            set_aside(dir, "state.redb", "damaged", steps)?;
             state::open(&path, cache)?
         }
         Err(error) => return Err(error),
@@ -82,8 +82,8 @@ pub(super) fn open(dir: &Path, cache: usize, steps: &Steps) -> Result<Opened, St
     arrivals::settle(dir, &state, steps, &mut commits, doubt.is_some())?;
     let doubt = doubt.map(|Doubt { reason, .. }| {
         format!(
-            "{reason}; once that is looked after, stop the node, remove the file `doubt` in its store \
-             and start it again"
+            "{reason}; once that is looked after, stop the node, say `strewn node doubt --clear` and start \
+             it again"
         )
     });
     Ok(Opened { state, journal, commits, doubt })
@@ -147,9 +147,14 @@ fn holds(dir: &Path) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-/// Gives a file a name under which nothing looks for it, one of its own each time.
-pub(super) fn set_aside(dir: &Path, name: &str, steps: &Steps) -> Result<(), StoreError> {
-    let aside = (1u32..).map(|number| dir.join(format!("{name}.damaged.{number}")));
+/// Gives a file a name under which nothing looks for it, one of its own each time, that says what it is.
+pub(super) fn set_aside(
+    dir: &Path,
+    name: &str,
+    what: &str,
+    steps: &Steps,
+) -> Result<(), StoreError> {
+    let aside = (1u32..).map(|number| dir.join(format!("{name}.{what}.{number}")));
     let path = dir.join(name);
     for aside in aside {
         if !aside.exists() {

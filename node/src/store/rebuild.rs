@@ -94,7 +94,7 @@ pub(super) fn rebuild(
         _ => {
             // Whoever wants to look may find more in it than was found here.
             if dir.join("journal").exists() {
-                set_aside(dir, "journal", steps)?;
+                set_aside(dir, "journal", "damaged", steps)?;
             }
             begin_journal(dir, state, steps, commits)?
         }

@@ -146,6 +146,17 @@ fn shards_of_every_length_are_files_as_they_were_drawn() {
 }
 
 #[test]
+fn a_store_that_was_closed_is_free_also_while_a_process_that_was_just_started_has_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = Lock::take(dir.path()).unwrap();
+    assert!(matches!(Lock::take(dir.path()), Err(StoreError::Locked(_))));
+    // Between fork and exec a child has all files.
+    let _child = lock.0.try_clone().unwrap();
+    drop(lock);
+    assert!(Lock::take(dir.path()).is_ok());
+}
+
+#[test]
 fn a_second_process_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _store = Store::open(dir.path(), options()).unwrap();

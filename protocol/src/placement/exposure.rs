@@ -135,14 +135,10 @@ pub fn smallest_kill_sets(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{NodeId, OperatorId};
-    use crate::label::Labels;
     use proptest::prelude::*;
 
     fn site(node: u8, provider: u8, account: u8) -> Site {
-        let labels = [format!("provider=p{provider}"), format!("account=a{account}")];
-        let labels = Labels::new(labels.iter().map(|l| l.parse().unwrap())).unwrap();
-        Site { node: NodeId([node; 32]), operator: OperatorId([0; 32]), labels }
+        Site::stating(node, &format!("provider=p{provider} account=a{account}"))
     }
 
     fn levels() -> Vec<Level> {

@@ -100,15 +100,11 @@ fn cover(left: &mut BTreeMap<&Level, u32>, sites: &[&Site], work: &mut u32) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{NodeId, OperatorId};
-    use crate::label::Labels;
     use crate::policy::Clauses;
     use proptest::prelude::*;
 
     fn site(node: u8, provider: u8, account: u8) -> Site {
-        let labels = [format!("provider=p{provider}"), format!("account=a{account}")];
-        let labels = Labels::new(labels.iter().map(|l| l.parse().unwrap())).unwrap();
-        Site { node: NodeId([node; 32]), operator: OperatorId([0; 32]), labels }
+        Site::stating(node, &format!("provider=p{provider} account=a{account}"))
     }
 
     fn domain(text: &str) -> Domain {

@@ -2,16 +2,18 @@
 //!
 //! [`check_placement`] is the one predicate: upload, status, planner, repair and simulator all ask it
 //! and nothing else. [`solve`] finds holders that satisfy it, [`plan`] finds the code, [`Exposure`] asks it
-//! backwards, [`Loss`] for domains that somebody names. Everything is exact; what cannot be computed within its work limit counts as bad.
+//! backwards, [`Loss`] for domains that somebody names, [`Standing`] for what was placed earlier. Everything is exact; what cannot be computed within its work limit counts as bad.
 
 mod exposure;
 mod loss;
 mod planner;
 mod predicate;
 mod solver;
+mod standing;
 
 pub use exposure::{Exposure, KillSets, is_destroyed, smallest_kill_sets};
 pub use loss::{Fate, Loss};
 pub use planner::{Plan, PlanLimits, plan};
 pub use predicate::{Violation, ViolationKind, check_placement, margin};
 pub use solver::{Candidate, Unplaceable, solve};
+pub use standing::{Holders, Listing, Standing};

@@ -41,7 +41,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let domains: Vec<String> = self.domains.iter().map(short_domain).collect();
+        let domains: Vec<String> = self.domains.iter().map(Domain::short).collect();
         let domains = domains.join(", ");
         match self.kind {
             ViolationKind::Survive if self.domains.is_empty() => write!(
@@ -77,16 +77,6 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
-
-/// A domain as people read it: keys are shortened.
-pub(super) fn short_domain(domain: &Domain) -> String {
-    match &domain.name {
-        Some(name) if domain.level.is_reserved() => {
-            format!("{}={}", domain.level, name.get(..8).unwrap_or(name))
-        }
-        _ => domain.to_string(),
-    }
-}
 
 /// Whether the holders, one shard each, satisfy every clause of the policy for a code that needs `k`
 /// shards. `holders` are the sites of the live shards of one stripe.
@@ -304,15 +294,8 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{NodeId, OperatorId};
-    use crate::label::Labels;
     use crate::policy::{Clauses, Lock};
     use proptest::prelude::*;
-
-    fn site(node: u8, labels: &str) -> Site {
-        let labels = Labels::new(labels.split_whitespace().map(|l| l.parse().unwrap())).unwrap();
-        Site { node: NodeId([node; 32]), operator: OperatorId([0; 32]), labels }
-    }
 
     fn policy(clauses: &[&[(&str, u32)]]) -> Policy {
         let clause = |levels: &&[(&str, u32)]| {
@@ -331,8 +314,9 @@ mod tests {
 
     #[test]
     fn nine_nodes_of_three_providers_survive_one_provider_with_six_of_nine() {
-        let sites: Vec<Site> =
-            (0..9).map(|i| site(i, &format!("provider=p{} account=a{i}", i / 3))).collect();
+        let sites: Vec<Site> = (0..9)
+            .map(|i| Site::stating(i, &format!("provider=p{} account=a{i}", i / 3)))
+            .collect();
         let policy = policy(&[&[("provider", 1)]]);
         assert_eq!(check(&policy, 6, &sites), Ok(()));
         let violation = check(&policy, 7, &sites).unwrap_err();
@@ -345,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_states_no_label_is_one_domain() {
-        let sites: Vec<Site> = (0..6).map(|i| site(i, "")).collect();
+        let sites: Vec<Site> = (0..6).map(|i| Site::stating(i, "")).collect();
         assert!(check(&policy(&[&[("provider", 1)]]), 1, &sites).is_err());
         assert_eq!(check(&policy(&[&[("node", 2)]]), 4, &sites), Ok(()));
     }
@@ -353,8 +337,9 @@ mod tests {
     #[test]
     fn domains_are_counted_and_not_shards() {
         // Ten shards, seven of them with one provider: losing it leaves three (Tahoe-LAFS #2106).
-        let sites: Vec<Site> =
-            (0..10).map(|i| site(i, if i < 7 { "provider=a" } else { "provider=b" })).collect();
+        let sites: Vec<Site> = (0..10)
+            .map(|i| Site::stating(i, if i < 7 { "provider=a" } else { "provider=b" }))
+            .collect();
         assert!(check(&policy(&[&[("provider", 1)]]), 4, &sites).is_err());
         assert_eq!(check(&policy(&[&[("provider", 1)]]), 3, &sites), Ok(()));
     }
@@ -362,10 +347,10 @@ mod tests {
     #[test]
     fn levels_together_are_a_union() {
         let sites = [
-            site(1, "provider=a region=x"),
-            site(2, "provider=a region=y"),
-            site(3, "provider=b region=x"),
-            site(4, "provider=b region=y"),
+            Site::stating(1, "provider=a region=x"),
+            Site::stating(2, "provider=a region=y"),
+            Site::stating(3, "provider=b region=x"),
+            Site::stating(4, "provider=b region=y"),
         ];
         // provider a and region x overlap in node 1: three nodes are lost, one is left.
         let both = policy(&[&[("provider", 1), ("region", 1)]]);
@@ -378,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_node_holds_one_shard() {
-        let twice = [site(1, "provider=a"), site(1, "provider=a")];
+        let twice = [Site::stating(1, "provider=a"), Site::stating(1, "provider=a")];
         let violation = check(&policy(&[&[("node", 1)]]), 1, &twice).unwrap_err();
         assert_eq!(violation.kind, ViolationKind::TwoShards);
     }
@@ -423,7 +408,7 @@ mod tests {
                 .enumerate()
                 .map(|(i, (p, a, r))| {
                     let region = if *r == 0 { String::new() } else { format!("region=r{r}") };
-                    site(i as u8, &format!("provider=p{p} account=a{a} {region}"))
+                    Site::stating(i as u8, &format!("provider=p{p} account=a{a} {region}"))
                 })
                 .collect();
             let named = [("provider", counts.0), ("account", counts.1), ("region", counts.2), ("node", counts.3)];

@@ -56,15 +56,30 @@ fn a_restore_that_was_interrupted_fetches_the_rest() {
     assert_eq!(whole["verified"], whole["items"]);
 }
 
+fn shards(mesh: &Mesh) -> BTreeSet<PathBuf> {
+    mesh.nodes.iter().flat_map(harness::Node::shard_files).collect()
+}
+
+/// The holders have these files no more,
+fn hide(files: &BTreeSet<PathBuf>) {
+    for file in files {
+        fs::rename(file, file.with_extension("away")).unwrap();
+    }
+}
+
+/// and have them again.
+fn bring_back(files: &BTreeSet<PathBuf>) {
+    for file in files {
+        fs::rename(file.with_extension("away"), file).unwrap();
+    }
+}
+
 #[test]
 fn what_cannot_be_read_costs_the_files_that_need_it_and_the_same_command_fetches_them_later() {
     let mesh = mesh(3);
     let source = mesh.dir().join("source");
     write(source.join("a"), bytes("there", 20 << 20));
     let _ = mesh.backup(&source).ok();
-    let shards = |mesh: &Mesh| -> BTreeSet<PathBuf> {
-        mesh.nodes.iter().flat_map(harness::Node::shard_files).collect()
-    };
     let before = shards(&mesh);
     write(source.join("folder/b"), bytes("lost", 20 << 20));
     fs::hard_link(source.join("folder/b"), source.join("folder/c")).unwrap();
@@ -73,11 +88,8 @@ fn what_cannot_be_read_costs_the_files_that_need_it_and_the_same_command_fetches
     let len = |file: &Path| fs::metadata(file).unwrap().len();
     let all = shards(&mesh);
     let full = all.difference(&before).map(|file| len(file)).max().unwrap();
-    let lost: Vec<&PathBuf> = all.difference(&before).filter(|file| len(file) == full).collect();
-    let away = |file: &Path| file.with_extension("away");
-    for file in &lost {
-        fs::rename(file, away(file)).unwrap();
-    }
+    let lost = all.difference(&before).filter(|file| len(file) == full).cloned().collect();
+    hide(&lost);
     let target = mesh.dir().join("back");
     let ran = mesh.restore("latest", &target, &[]).ended(1);
     let summary = ran.messages("summary").pop().unwrap();
@@ -89,14 +101,39 @@ fn what_cannot_be_read_costs_the_files_that_need_it_and_the_same_command_fetches
         assert_eq!(found[Path::new(path)], ours[Path::new(path)], "{path}");
     }
     assert!(!target.join("folder/b").exists() && !target.join("folder/c").exists());
-    for file in &lost {
-        fs::rename(away(file), file).unwrap();
-    }
+    bring_back(&lost);
     let rest = mesh.restore("latest", &target, &[]).summary();
     let fetched = rest["fetched_bytes"].as_u64().unwrap();
     assert_eq!(rest["resumed"], true);
     assert!(fetched > 10 * MIB && fetched < 20 * MIB, "of the file itself a part was there");
     assert!(tree_of(&target) == ours);
+}
+
+#[test]
+fn where_the_list_of_files_cannot_be_read_on_what_it_listed_is_restored() {
+    let mesh = mesh(3);
+    let source = mesh.dir().join("source");
+    // Their names alone make a list of several chunks.
+    for i in 0..4000 {
+        write(source.join(format!("folder/{i:0200}")), []);
+    }
+    let _ = mesh.backup(&source).ok();
+    let lost = shards(&mesh);
+    // The list begins with another time of the top, and goes on as before.
+    write(source.join("last"), "file");
+    let _ = mesh.backup(&source).ok();
+    hide(&lost);
+    let target = mesh.dir().join("back");
+    let ran = mesh.restore("latest", &target, &["--verify"]).ended(1);
+    let summary = ran.messages("summary").pop().unwrap();
+    let failed = summary["failed"].as_array().unwrap();
+    assert_eq!((failed.len(), summary["differs"].as_array().unwrap().len()), (1, 1), "{summary}");
+    assert!(failed[0][1].as_str().unwrap().contains("cannot be read on"), "{summary}");
+    let found = fs::read_dir(target.join("folder")).unwrap().count();
+    assert!(found > 0 && found < 4000, "{found} files of those listed first");
+    bring_back(&lost);
+    assert_eq!(mesh.restore("latest", &target, &[]).summary()["resumed"], true);
+    assert!(tree_of(&target) == tree_of(&source));
 }
 
 #[test]

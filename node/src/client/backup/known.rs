@@ -1,11 +1,12 @@
 //! Which chunks need not be sent: those that lie where the policy asks, and those on their way.
 
 use super::place::Placed;
-use super::standing::{Standing, Standings};
+use super::standing::Standings;
 use crate::client::index::Index;
 use crate::client::{ClientError, Result};
 use protocol::id::ChunkId;
 use protocol::index::IndexedPack;
+use protocol::placement::Standing;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,14 +40,12 @@ impl Known {
         if self.sent().contains(&chunk) {
             return Ok(true);
         }
-        match self.standings.of(chunk)? {
-            Some(Standing::Good) => Ok(true),
-            Some(Standing::Below) if self.takes_less => {
-                self.has_less.store(true, Ordering::Relaxed);
-                Ok(true)
-            }
-            _ => Ok(false),
+        let Some(standing) = self.standings.of(chunk)? else { return Ok(false) };
+        let is_enough = standing.is_enough(self.takes_less);
+        if is_enough && standing != Standing::Good {
+            self.has_less.store(true, Ordering::Relaxed);
         }
+        Ok(is_enough)
     }
 
     /// Whether something was called known that falls short of the policy.
@@ -62,8 +61,8 @@ impl Known {
     /// Holders have these packs: from now on they are known, whatever becomes of this process.
     pub(super) fn keep(&self, placed: &[Placed]) -> Result<()> {
         let packs: Vec<IndexedPack> = placed.iter().map(|placed| placed.pack.clone()).collect();
-        let holdings = placed.iter().map(|placed| (placed.pack.stripe, placed.holding.clone()));
-        self.index.add_pending(&packs, &holdings.collect::<Vec<_>>())?;
+        let holders = placed.iter().map(|placed| (placed.pack.stripe, placed.holders.clone()));
+        self.index.add_pending(&packs, &holders.collect::<Vec<_>>())?;
         let mut sent = self.sent();
         for entry in packs.iter().flat_map(|pack| &pack.chunks) {
             sent.remove(&entry.id);
@@ -77,5 +76,61 @@ impl Known {
             0 => Ok(()),
             lost => Err(ClientError::Unsent(lost)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::mesh::Mesh;
+    use crate::client::{recipients, vault};
+    use crate::home::{Home, create_key};
+    use protocol::id::{NodeId, SessionId, StripeId};
+    use protocol::pack::PackEntry;
+    use protocol::placement::Holders;
+    use protocol::policy::{Lock, Policy};
+
+    /// A pack with these chunks, which a node has.
+    fn placed(name: u8, chunks: &[u8]) -> Placed {
+        let entry = |&name: &u8| PackEntry { id: chunk(name), offset: 0, len: 50, plain_len: 33 };
+        let pack = IndexedPack {
+            stripe: StripeId([name; 32]),
+            session: SessionId([3; 32]),
+            nonce: [4; 32],
+            k: 1,
+            shard_len: 128,
+            chunks: chunks.iter().map(entry).collect(),
+        };
+        Placed {
+            pack,
+            holders: Holders { k: 1, lock: Lock::default(), nodes: vec![NodeId([1; 32])] },
+        }
+    }
+
+    fn chunk(name: u8) -> ChunkId {
+        ChunkId([name; 32])
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_refused_while_something_that_was_sent_has_not_arrived() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().into());
+        create_key(&home.path("operator.key"), "an operator").unwrap();
+        let (_, recipient) = recipients::generate();
+        let policy = Policy::survive_one("provider");
+        let vault = vault::create(&home, "v", &policy, &[recipient]).unwrap();
+        let index = Arc::new(Index::open(&vault.caches()).unwrap());
+        let standings = Standings::new(&vault, &Arc::new(Mesh::default()), &index).unwrap();
+        let known = Known::new(Arc::clone(&index), Arc::new(standings), false);
+        assert!(known.check_all_arrived().is_ok());
+        for name in 1..=3 {
+            known.send(chunk(name));
+            assert!(known.has(chunk(name)).unwrap(), "it is on its way, and not sent twice");
+        }
+        assert!(matches!(known.check_all_arrived(), Err(ClientError::Unsent(3))));
+        known.keep(&[placed(1, &[1, 3])]).unwrap();
+        assert!(matches!(known.check_all_arrived(), Err(ClientError::Unsent(1))));
+        known.keep(&[placed(2, &[2])]).unwrap();
+        assert!(known.check_all_arrived().is_ok());
     }
 }

@@ -86,7 +86,7 @@ impl Lister {
             let mut ledger = self.ledger.lock().await;
             let logged = ledger.append(&self.mesh, &self.vault, body, self.allow_degraded).await?;
             let (device, seq) = (logged.entry.device, logged.entry.seq);
-            self.index.settle(device, seq, &pending, (stripe, placed.holding))?;
+            self.index.settle(device, seq, &pending, (stripe, placed.holders))?;
             stripes += 1;
         }
         Ok(stripes)

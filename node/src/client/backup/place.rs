@@ -2,7 +2,6 @@
 //! one predicate over those whose receipts are here.
 
 use crate::client::buffers::Buffers;
-use crate::client::index::Holding;
 use crate::client::mesh::{Mesh, Node};
 use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
@@ -11,7 +10,9 @@ use protocol::index::IndexedPack;
 use protocol::label::Site;
 use protocol::message::{RefusalCode, Request};
 use protocol::pack::PackEntry;
-use protocol::placement::{Candidate, Plan, PlanLimits, Unplaceable, check_placement, plan, solve};
+use protocol::placement::{
+    Candidate, Holders, Plan, PlanLimits, Unplaceable, check_placement, plan, solve,
+};
 use protocol::policy::{Clauses, Policy};
 use protocol::record::{CODEC_REED_SOLOMON, Record, Stripe};
 use protocol::sign::Signed;
@@ -41,7 +42,7 @@ pub(super) struct Sealed {
 /// A pack that its holders have, and who they are.
 pub(super) struct Placed {
     pub(super) pack: IndexedPack,
-    pub(super) holding: Holding,
+    pub(super) holders: Holders,
 }
 
 impl Sealed {
@@ -210,7 +211,7 @@ impl Placer {
                 version,
                 device: self.vault.device_id(),
             };
-            record.check().map_err(|e| ClientError::Content(e.to_string()))?;
+            record.check().map_err(ClientError::content)?;
             let record = Signed::sign(&record, &self.vault.device);
             let failures = self.put_round(&sealed, &record, &mut holders, &mut done, &failed).await;
             for (node, error) in failures {
@@ -223,10 +224,10 @@ impl Placer {
         // In pairs: what was chosen to satisfy the policy is checked again as it came to be.
         let sites: Vec<&Site> = holders.iter().flatten().collect();
         check_placement(&self.required, sealed.k, &sites)?;
-        let holding = Holding {
+        let holders = Holders {
             k: stripe.k,
             lock: self.vault.policy.lock.clone(),
-            holders: sites.iter().map(|site| site.node).collect(),
+            nodes: sites.iter().map(|site| site.node).collect(),
         };
         let pack = IndexedPack {
             stripe: stripe_id,
@@ -241,7 +242,7 @@ impl Placer {
             self.buffers.give(data);
             self.buffers.give(parity);
         }
-        Ok(Placed { pack, holding })
+        Ok(Placed { pack, holders })
     }
 
     /// Gives every holder its shard, or the new record where it has it already. Who fails is taken off
@@ -316,7 +317,7 @@ impl Placer {
                         holders[i] = None;
                         done[i] = false;
                         let what = format!("it was much slower than the others ({:?})", begin.elapsed());
-                        failures.push((node, ClientError::Node { node: node.short(), what }));
+                        failures.push((node, ClientError::node(node, what)));
                     }
                 }
             }
@@ -338,7 +339,7 @@ fn outcome(
     };
     let (i, (node, _)) = waiting.iter().find(|(_, (_, task))| task.id() == error.id())?;
     let what = format!("giving it a shard went wrong here: {error}");
-    Some((*i, Err(ClientError::Node { node: node.short(), what })))
+    Some((*i, Err(ClientError::node(*node, what))))
 }
 
 /// How long after the beginning of a round those that still put are given up, if that can be said yet: when more

@@ -107,16 +107,14 @@ impl<'a> ChunkSink<'a> {
         source: &mut dyn Source,
         previous: Option<&Path>,
     ) -> Result<Finished> {
-        let content = |e: &dyn std::fmt::Display| ClientError::Content(e.to_string());
         let header = Item::Header { format: FORMAT, kind: source.kind() };
-        self.emit(&header).map_err(|e| content(&e))?;
+        self.emit(&header).map_err(ClientError::content)?;
         let mut last = LastSnapshot::open(previous);
         let report = source.run(&mut last, &mut self)?;
-        let end =
-            Item::End { items: self.items, bytes: self.bytes, failed: report.failed.len() as u64 };
-        self.emit(&end).map_err(|e| content(&e))?;
-        self.cut_stream(true).map_err(|e| content(&e))?;
-        let root = self.root().map_err(|e| content(&e))?;
+        let end = Item::End { items: self.items, bytes: self.bytes, failed: report.failed.len() };
+        self.emit(&end).map_err(ClientError::content)?;
+        self.cut_stream(true).map_err(ClientError::content)?;
+        let root = self.root().map_err(ClientError::content)?;
         let seen = self.seen.finish(&report.state)?;
         Ok(Finished { root, items: self.items, bytes: self.bytes, report, seen })
     }

@@ -76,11 +76,13 @@ pub(super) fn seal(
     session: SessionId,
     buffers: &Buffers,
 ) -> Result<Sealed> {
-    let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
     let sealed = pack.seal();
     let len = sealed.bytes.len() / k;
     let mut parity = buffers.take_filled(len * (n - k));
-    Codec::new(k, n).map_err(content)?.encode(&sealed.bytes, &mut parity).map_err(content)?;
+    Codec::new(k, n)
+        .map_err(ClientError::content)?
+        .encode(&sealed.bytes, &mut parity)
+        .map_err(ClientError::content)?;
     let shards = sealed.bytes.chunks_exact(len).chain(parity.chunks_exact(len));
     let shards = shards.map(|shard| ShardId(*blake3::hash(shard).as_bytes())).collect();
     Ok(Sealed {

@@ -1,9 +1,9 @@
 //! The entries of a snapshot in order: each item that has a path, with all that the stream says of it in items before
 //! and after.
 
-use super::items::{Items, content};
 use super::pieces::Pieces;
-use crate::client::Result;
+use crate::client::items::Items;
+use crate::client::{ClientError, Result};
 use crate::restore::names::Shared;
 use crate::source::Node;
 use protocol::item::{Attribute, Item, Meta, SourceKind};
@@ -79,7 +79,7 @@ pub struct Entries {
 }
 
 impl Entries {
-    pub(crate) fn new(items: Items) -> Self {
+    pub(in crate::client) fn new(items: Items) -> Self {
         Self { items, with_pieces: false, kind: SourceKind::Directory }
     }
 
@@ -136,7 +136,7 @@ impl Entries {
                     (meta, What::File { size, holes, pieces })
                 }
                 Item::Extent { .. } | Item::Hole { .. } => {
-                    return Err(content("a part of a file where none can be"));
+                    return Err(ClientError::content("a part of a file where none can be"));
                 }
             };
             return Ok(Some(Entry { at, meta, what, attributes, shared }));
@@ -161,7 +161,7 @@ impl Entries {
                     }
                     more
                 }
-                _ => return Err(content("a file that ends too soon")),
+                _ => return Err(ClientError::content("a file that ends too soon")),
             };
             if !more {
                 return Ok(holes);

@@ -1,19 +1,14 @@
 //! Looking into snapshots: their items in order, the content of files at any place, searches and comparisons. Nothing is
 //! written, and only what is needed is fetched.
 
-mod ahead;
 pub mod diff;
 mod entries;
 pub mod find;
 pub mod git;
-mod items;
-mod opened;
 mod paths;
 mod pieces;
 
 pub use entries::{Entries, Entry, What};
-pub(crate) use items::{Items, Stream};
-pub(crate) use opened::Opened;
 pub use paths::Selection;
 pub(crate) use paths::{below, clean};
 pub(crate) use pieces::Content;
@@ -21,11 +16,12 @@ pub use pieces::Pieces;
 
 use super::Result;
 use super::backup::SnapshotInfo;
+use super::items::{Items, Stream, root_of};
 use super::ledger::Logged;
+use super::opened::{KEPT_LOOKING, Opened};
 use super::recipients::Identities;
 use super::restore::{Reader, info_of};
 use super::vault::Vault;
-use super::walk::root_of;
 use crate::home::Home;
 use protocol::item::Root;
 use std::sync::Arc;
@@ -42,7 +38,8 @@ impl Browser {
     /// Connects, and opens what these identities open.
     pub async fn open(home: &Home, vault: Vault, identities: &Identities) -> Result<Self> {
         let reader = Reader::open(home, vault, Some(identities)).await?;
-        let opened = Opened::new(Arc::clone(&reader.packs), Arc::clone(&reader.index));
+        let (packs, index) = (Arc::clone(&reader.packs), Arc::clone(&reader.index));
+        let opened = Opened::new(packs, index, KEPT_LOOKING);
         Ok(Self { reader, opened })
     }
 
@@ -69,12 +66,12 @@ impl Browser {
     }
 
     /// The chunks that are read, and the last ones again.
-    pub(crate) fn opened(&self) -> &Arc<Opened> {
+    pub(super) fn opened(&self) -> &Arc<Opened> {
         &self.opened
     }
 
     /// Where the bytes of a snapshot's items are.
-    pub(crate) async fn stream(&self, snapshot: &Logged) -> Result<Stream> {
+    pub(super) async fn stream(&self, snapshot: &Logged) -> Result<Stream> {
         Stream::open(&self.opened, self.root_of(snapshot)?).await
     }
 

@@ -1,9 +1,7 @@
 //! The content of a file: which chunks and holes it consists of, and its bytes at any place.
 
-use super::ahead::Ahead;
-use super::items::content;
-use super::opened::Opened;
-use crate::client::Result;
+use crate::client::opened::{Ahead, Opened};
+use crate::client::{ClientError, Result};
 use protocol::item::ChunkRef;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,7 +39,11 @@ impl Pieces {
     fn push(&mut self, piece: Piece, len: u64) -> Result<()> {
         let end = self.len().checked_add(len);
         let end = end.filter(|_| self.pieces.len() < PIECES_MAX);
-        self.ends.push(end.ok_or_else(|| content("a file of more parts than this program takes"))?);
+        self.ends.push(
+            end.ok_or_else(|| {
+                ClientError::content("a file of more parts than this program takes")
+            })?,
+        );
         self.pieces.push(piece);
         Ok(())
     }
@@ -110,7 +112,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    pub(crate) fn new(opened: Arc<Opened>, pieces: Arc<Pieces>) -> Self {
+    pub(in crate::client) fn new(opened: Arc<Opened>, pieces: Arc<Pieces>) -> Self {
         Self { opened, pieces, ahead: Mutex::new(Ahead::new(0)) }
     }
 

@@ -145,17 +145,16 @@ impl Whole<'_> {
     ) -> Result<()> {
         let (k, n) = (usize::from(self.stripe.k), usize::from(self.stripe.n));
         let len = self.stripe.shard_len as usize;
-        let content = |e: protocol::erasure::ErasureError| ClientError::Content(e.to_string());
-        let codec = Codec::new(k, n).map_err(content)?;
+        let codec = Codec::new(k, n).map_err(ClientError::content)?;
         if present.contains(&false) {
             let shards = bytes.chunks_exact_mut(len).zip(present);
             let mut slots: Vec<Slot<'_>> =
                 shards.map(|(bytes, &present)| Slot { bytes, present }).collect();
-            codec.reconstruct(&mut slots).map_err(content)?;
+            codec.reconstruct(&mut slots).map_err(ClientError::content)?;
         }
         let (data, parity) = bytes.split_at_mut(k * len);
         let mut again = buffers.take_filled(parity.len());
-        codec.encode(data, &mut again).map_err(content)?;
+        codec.encode(data, &mut again).map_err(ClientError::content)?;
         let shards = data.chunks_exact(len).chain(again.chunks_exact(len)).enumerate();
         let named = shards.zip(&self.stripe.shards);
         let odd = named.filter(|((_, shard), name)| *blake3::hash(shard).as_bytes() != name.0);

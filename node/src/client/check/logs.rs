@@ -70,7 +70,7 @@ impl Logs {
         listed: LoggedEntry,
         findings: &mut Findings,
     ) -> Option<(Logged, Wall)> {
-        let checked = check_listed(listed, vault, node, &self.devices);
+        let checked = check_listed(&listed, vault, node, &self.devices);
         checked
             .map_err(|what| {
                 findings.add(Kind::Forged, format!("node {} shows {what}", node.short()));

@@ -1,6 +1,7 @@
 use super::*;
 use protocol::id::NodeId;
 use protocol::pack::PackEntry;
+use protocol::placement::Listing;
 use protocol::policy::Lock;
 
 const DEVICE: DeviceId = DeviceId([9; 32]);
@@ -18,9 +19,14 @@ fn pack(name: u8) -> IndexedPack {
     }
 }
 
-fn held(name: u8) -> (StripeId, Holding) {
-    let holders = vec![NodeId([name; 32]), NodeId([7; 32])];
-    (StripeId([name; 32]), Holding { k: 1, lock: Lock::default(), holders })
+fn held(name: u8) -> (StripeId, Holders) {
+    let nodes = vec![NodeId([name; 32]), NodeId([7; 32])];
+    (StripeId([name; 32]), Holders { k: 1, lock: Lock::default(), nodes })
+}
+
+/// The first pack, as index stripe 8 lists it.
+fn listed() -> (StripeId, IndexBlock) {
+    (StripeId([8; 32]), IndexBlock { packs: vec![pack(1)] })
 }
 
 fn pending(index: &Index) -> Vec<StripeId> {
@@ -32,7 +38,7 @@ fn pending(index: &Index) -> Vec<StripeId> {
 fn what_was_merged_is_found_and_a_damaged_cache_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
-    index.merge(DEVICE, 3, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
+    index.merge(DEVICE, 3, &[listed()]).unwrap();
     let location = index.find(ChunkId([1; 32])).unwrap().unwrap();
     assert_eq!((location.number, location.offset, location.plain_len), (0, 128, 33));
     assert_eq!(index.pack(location.pack).unwrap().stripe, StripeId([1; 32]));
@@ -65,7 +71,7 @@ fn what_a_log_entry_names_already_is_not_listed_again() {
     let index = Index::open(dir.path()).unwrap();
     index.add_pending(&[pack(1), pack(2)], &[]).unwrap();
     // The process was killed between the entry and settling; the next one reads the entry.
-    index.merge(DEVICE, 0, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
+    index.merge(DEVICE, 0, &[listed()]).unwrap();
     assert_eq!(pending(&index), [StripeId([2; 32])]);
     assert_eq!(index.find(ChunkId([1; 32])).unwrap().unwrap().pack, 0);
 }
@@ -82,8 +88,8 @@ fn a_second_process_has_its_own_cache_and_the_next_one_takes_it_in() {
     let next = Index::open(dir.path()).unwrap();
     assert_eq!(pending(&next), [StripeId([1; 32]), StripeId([2; 32])]);
     assert!(!dir.path().join("index-1.redb").exists());
-    assert_eq!(next.holding(StripeId([2; 32])).unwrap(), Some(held(2).1));
-    assert_eq!(next.holding(StripeId([1; 32])).unwrap(), None);
+    assert_eq!(next.holders(StripeId([2; 32])).unwrap(), Some(held(2).1));
+    assert_eq!(next.holders(StripeId([1; 32])).unwrap(), None);
 }
 
 #[test]
@@ -91,9 +97,7 @@ fn a_chunk_that_was_sent_again_is_read_from_its_new_place_and_its_old_one_is_kep
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
     let again = IndexedPack { stripe: StripeId([2; 32]), ..pack(1) };
-    index
-        .merge_stripes(DEVICE, 0, &[(StripeId([8; 32]), IndexBlock { packs: vec![pack(1)] })])
-        .unwrap();
+    index.merge(DEVICE, 0, &[listed()]).unwrap();
     index.add_pending(&[again], &[held(2)]).unwrap();
     let (new, old) = (
         index.find(ChunkId([1; 32])).unwrap().unwrap(),
@@ -102,22 +106,22 @@ fn a_chunk_that_was_sent_again_is_read_from_its_new_place_and_its_old_one_is_kep
     assert_eq!(index.pack(new.pack).unwrap().stripe, StripeId([2; 32]));
     assert_eq!(old.len(), 1);
     assert_eq!(index.pack(old[0].pack).unwrap().stripe, StripeId([1; 32]));
-    assert_eq!(index.listed_in(old[0].pack).unwrap(), Some(StripeId([8; 32])));
+    assert_eq!(index.listing(old[0].pack).unwrap(), Listing::In(StripeId([8; 32])));
     // Nothing is read from the old stripe any more, nor from the one that lists only it.
     let replaced = index.replaced().unwrap();
     assert_eq!(replaced, [StripeId([1; 32]), StripeId([8; 32])].into());
-    assert!(index.is_pending(new.pack).unwrap() && index.listed_in(new.pack).unwrap().is_none());
+    assert_eq!(index.listing(new.pack).unwrap(), Listing::Pending);
     let block = index.pending().unwrap().unwrap();
     index.settle(DEVICE, 1, &block, held(9)).unwrap();
-    assert_eq!(index.listed_in(new.pack).unwrap(), Some(StripeId([9; 32])));
-    assert_eq!(index.holding(StripeId([9; 32])).unwrap(), Some(held(9).1));
+    assert_eq!(index.listing(new.pack).unwrap(), Listing::In(StripeId([9; 32])));
+    assert_eq!(index.holders(StripeId([9; 32])).unwrap(), Some(held(9).1));
 }
 
 #[test]
 fn of_a_cache_of_the_first_format_the_journal_stays() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
-    index.merge(DEVICE, 0, &[IndexBlock { packs: vec![pack(1)] }]).unwrap();
+    index.merge(DEVICE, 0, &[listed()]).unwrap();
     index.add_pending(&[pack(2)], &[]).unwrap();
     index.write(|write| write.delete_table(LISTED).map(drop).map_err(failed)).unwrap();
     drop(index);

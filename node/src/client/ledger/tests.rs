@@ -43,7 +43,7 @@ fn ledger(listings: &[(u8, &Signed<Entry>, u64)]) -> Ledger {
     let devices = BTreeSet::from([device(50), device(51)]);
     let mut ledger = Ledger::default();
     for (holder, entry, seen) in listings {
-        let checked = check_listed(listed(*holder, entry, *seen), VAULT, node(*holder), &devices);
+        let checked = check_listed(&listed(*holder, entry, *seen), VAULT, node(*holder), &devices);
         if let Ok((logged, witnessed)) = checked {
             ledger.take(node(*holder), witnessed, logged);
         }
@@ -64,9 +64,9 @@ fn what_no_device_of_the_vault_signed_is_not_taken_in() {
     assert_eq!(order(&ledger), [entry_id(&own)]);
     assert_eq!(ledger.find_snapshot("latest").unwrap().id, entry_id(&own));
     let devices = BTreeSet::from([device(50)]);
-    let others = check_listed(listed(1, &own, 10), VAULT, node(2), &devices);
+    let others = check_listed(&listed(1, &own, 10), VAULT, node(2), &devices);
     assert_eq!(others.unwrap_err(), "a log entry without its own countersignature");
-    assert!(check_listed(listed(1, &own, 10), VaultId([2; 32]), node(1), &devices).is_err());
+    assert!(check_listed(&listed(1, &own, 10), VaultId([2; 32]), node(1), &devices).is_err());
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //! knows where in the item stream its entry begins, which is read again when they are needed. As items are sorted, the
 //! same snapshot always gives the same numbers.
 
-use crate::client::browse::{Entries, Entry, Items, Opened, Stream, What, below};
+use crate::client::browse::{Entries, Entry, What, below};
+use crate::client::items::{Items, Stream};
+use crate::client::opened::Opened;
 use crate::client::{ClientError, Result};
 use fuser::{FileAttr, FileType, INodeNo};
 use protocol::item::{NodeKind, Timestamp};

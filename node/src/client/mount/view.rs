@@ -3,8 +3,9 @@
 
 use super::tree::{self, Tree, system_time};
 use super::upper::{Place, Shown, Upper, What as UpperWhat};
-use crate::client::browse::{Browser, Content, Opened, What};
+use crate::client::browse::{Browser, Content, What};
 use crate::client::ledger::Logged;
+use crate::client::opened::Opened;
 use crate::client::tags::Catalog;
 use crate::client::{ClientError, Result as ClientResult};
 use fuser::{Errno, FileAttr, FileType, INodeNo};

@@ -5,6 +5,7 @@
 //! written to its file, which has a temporary name until it is complete. What cannot be read costs the files that
 //! need it, and only those: they keep their temporary names, so that the same command fetches the rest when it can.
 
+use super::paths::Paths;
 use super::{Reader, RestoreSummary};
 use crate::cli::progress::Counters;
 use crate::client::index::Index;
@@ -14,7 +15,7 @@ use crate::restore::names::Names;
 use crate::restore::tree::{Begun, Body, Gather, OpenFile, TreeWriter};
 use crate::source::Node;
 use protocol::item::{ChunkRef, Item, Meta};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::task::JoinSet;
@@ -68,9 +69,11 @@ pub(super) struct Filling<'a> {
     window: Window,
     /// The file whose chunks are being listed, and how far it is.
     open: Option<(Arc<Target>, u64)>,
-    kept: HashSet<Vec<u8>>,
+    /// Whether more of it is to come.
+    goes_on: bool,
+    kept: Paths,
     /// Files that something was missing for.
-    lost: HashSet<Vec<u8>>,
+    lost: Paths,
     room: Vec<u8>,
 }
 
@@ -86,8 +89,9 @@ impl<'a> Filling<'a> {
             names: Names::default(),
             window: Window::default(),
             open: None,
-            kept: HashSet::new(),
-            lost: HashSet::new(),
+            goes_on: false,
+            kept: Paths::default(),
+            lost: Paths::default(),
             room: Vec::new(),
         }
     }
@@ -105,6 +109,12 @@ impl<'a> Filling<'a> {
             self.summary.items += 1;
             self.open = None;
         }
+        self.goes_on = matches!(
+            item,
+            Item::File { more: true, .. }
+                | Item::Extent { more: true, .. }
+                | Item::Hole { more: true, .. }
+        );
         match item {
             Item::Header { .. } | Item::End { .. } => {}
             Item::Directory { meta } => self.tree.directory(meta)?,
@@ -150,12 +160,21 @@ impl<'a> Filling<'a> {
         Ok(())
     }
 
+    /// The list of items cannot be read on: of those behind the last one nothing is known.
+    pub(super) fn lose_rest(&mut self, why: &ClientError) {
+        if let Some((file, _)) = self.open.as_ref().filter(|_| self.goes_on) {
+            file.lose(why);
+        }
+        let what = "all that comes after what was restored".to_owned();
+        self.summary.failed.push((what, format!("the list of items cannot be read on: {why}")));
+    }
+
     /// Writes what is left, and gives what was done and the paths of the items in whose place something else was kept.
-    pub(super) async fn finish(mut self) -> Result<(RestoreSummary, HashSet<Vec<u8>>)> {
+    pub(super) async fn finish(mut self) -> Result<(RestoreSummary, Paths)> {
         self.settle(None).await?;
-        let report = self.tree.finish(self.lost.is_empty())?;
+        let report = self.tree.finish(self.summary.failed.is_empty())?;
         self.summary.notes.extend(report.notes);
-        self.summary.failed.extend(report.failed);
+        self.summary.failed.append(report.failed);
         self.summary.fetched_bytes = self.fetched.load(Ordering::Relaxed);
         Ok((self.summary, self.kept))
     }
@@ -163,7 +182,7 @@ impl<'a> Filling<'a> {
     fn count_kept(&mut self, is_kept: bool, meta: &Meta) {
         if is_kept {
             self.summary.kept += 1;
-            self.kept.insert(meta.path.0.clone());
+            self.kept.insert(&meta.path.0);
         }
     }
 
@@ -266,7 +285,7 @@ impl<'a> Filling<'a> {
             if let Some(why) = target.lost.get() {
                 let path = String::from_utf8_lossy(&target.path).into_owned();
                 self.summary.failed.push((path, why.clone()));
-                self.lost.insert(target.path.clone());
+                self.lost.insert(&target.path);
             } else if let Some(file) = file
                 && !self.tree.finish_file(*file)?
             {
@@ -316,7 +335,7 @@ async fn fill_pack(
 }
 
 /// Whether what was to be read is not there or altered, rather than that nothing can be written here.
-fn is_of_content(error: &ClientError) -> bool {
+pub(super) fn is_of_content(error: &ClientError) -> bool {
     matches!(
         error,
         ClientError::Destroyed { .. }

@@ -1,6 +1,6 @@
 //! What a restore would do: the same walk over the items, and a target that is only looked at.
 
-use super::{Items, Reader, RestoreSummary, is_wanted};
+use super::{Reader, RestoreSummary, is_wanted};
 use crate::client::Result;
 use crate::client::ledger::Logged;
 use crate::client::packs::Packs;
@@ -63,7 +63,7 @@ impl Reader {
         tell: &mut (dyn FnMut(Step<'_>) + Send),
     ) -> Result<RestoreSummary> {
         let mut tree = TreeReader::open(target, options)?;
-        let mut items: Items = self.items(snapshot).await?;
+        let mut items = self.items(snapshot).await?;
         let mut names = Names::default();
         let summary = RestoreSummary { dry_run: true, ..RestoreSummary::default() };
         let packs = &self.packs;

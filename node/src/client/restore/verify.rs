@@ -1,12 +1,13 @@
 //! Whether what was restored is what the snapshot has: read from the disk, chunk by chunk, by the chunks' names.
 
-use super::{Reader, is_wanted};
+use super::paths::Paths;
+use super::{Reader, is_wanted, next_readable};
+use crate::capped::Faults;
 use crate::client::Result;
 use crate::client::ledger::Logged;
 use crate::restore::tree::{Content, Overwrite, TreeError, TreeOptions, TreeReader};
 use protocol::item::{ChunkRef, Item, Meta};
 use rustix::fs::FileType;
-use std::collections::HashSet;
 use std::path::Path;
 
 /// What was found.
@@ -15,7 +16,7 @@ pub(super) struct Verified {
     /// Items compared.
     pub(super) items: u64,
     /// Those that are not as they should be, and why.
-    pub(super) differs: Vec<(String, String)>,
+    pub(super) differs: Faults,
 }
 
 /// A file whose chunks are being listed.
@@ -32,7 +33,7 @@ impl Reader {
         snapshot: &Logged,
         target: &Path,
         paths: &[Vec<u8>],
-        kept: &HashSet<Vec<u8>>,
+        kept: &Paths,
     ) -> Result<Verified> {
         let any = TreeOptions { overwrite: Some(Overwrite::Always), marker: None };
         let mut tree = TreeReader::open(target, &any)?;
@@ -40,7 +41,8 @@ impl Reader {
         let mut found = Verified::default();
         let mut open: Option<Open> = None;
         let mut room = Vec::new();
-        while let Some(item) = items.next().await? {
+        let mut lost = None;
+        while let Some(item) = next_readable(&mut items, &mut lost).await? {
             if let Some(meta) = item.meta() {
                 found.close(open.take());
                 if !is_wanted(meta, paths) || kept.contains(&meta.path.0) {
@@ -97,6 +99,10 @@ impl Reader {
             }
         }
         found.close(open);
+        if let Some(why) = lost {
+            let what = format!("it cannot be compared: {why}");
+            found.differs.push(("all that comes after what was compared".into(), what));
+        }
         Ok(found)
     }
 

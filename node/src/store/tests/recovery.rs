@@ -47,6 +47,15 @@ fn entries(seq: u64) -> Batch {
     Batch { writes, shard: None }
 }
 
+/// Keeps three entries; where the journal is that has them.
+fn three_entries(dir: &Path) -> PathBuf {
+    let store = open(dir);
+    for seq in 0..3 {
+        store.commit_and_wait(entries(seq)).unwrap();
+    }
+    dir.join("journal")
+}
+
 fn damage(dir: &Path) {
     fs::write(dir.join("state.redb"), vec![0xab; 50_000]).unwrap();
 }
@@ -71,10 +80,39 @@ fn rows_are_made_again_from_files_and_stay_made() {
         assert!(doubt.contains("damaged") && doubt.contains("40 shards"), "{doubt}");
     }
     // Only the operator knows when everything was looked after.
-    fs::remove_file(dir.path().join("doubt")).unwrap();
+    let cleared = Doubt::clear(dir.path()).unwrap().unwrap();
+    assert!(cleared.reason.contains("40 shards"), "{cleared:?}");
+    assert_eq!(Doubt::clear(dir.path()).unwrap(), None);
     let store = open(dir.path());
     assert_eq!(store.doubt(), None);
     check_kept(&store, &shards);
+}
+
+#[test]
+fn doubt_is_cleared_only_while_no_node_runs_and_after_the_rows_are_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = keep_many(&open(dir.path()), 3);
+    damage(dir.path());
+    let store = open(dir.path());
+    assert!(matches!(Doubt::clear(dir.path()), Err(StoreError::Locked(_))));
+    drop(store);
+    let told = Doubt::read(dir.path()).unwrap().unwrap();
+    let unfinished = Doubt { rebuilding: true, ..told.clone() };
+    unfinished.write(dir.path(), &Steps::default()).unwrap();
+    assert!(matches!(Doubt::clear(dir.path()), Err(StoreError::Rebuilding(_))));
+    // A file that says nothing is no less doubt.
+    fs::write(dir.path().join("doubt"), b"").unwrap();
+    assert!(matches!(Doubt::clear(dir.path()), Err(StoreError::Rebuilding(_))));
+    told.write(dir.path(), &Steps::default()).unwrap();
+    assert_eq!(Doubt::clear(dir.path()).unwrap(), Some(told.clone()));
+    assert_eq!(Doubt::read(dir.path()).unwrap(), None);
+    // What was cleared, and a second time, is kept for whoever asks later.
+    told.write(dir.path(), &Steps::default()).unwrap();
+    let _ = Doubt::clear(dir.path()).unwrap();
+    for number in [1, 2] {
+        let kept = fs::read_to_string(dir.path().join(format!("doubt.cleared.{number}"))).unwrap();
+        assert!(kept.contains(&told.reason), "{kept}");
+    }
 }
 
 #[test]
@@ -212,12 +250,7 @@ fn logs_papers_and_replaced_records_outlive_the_database() {
 #[test]
 fn a_damaged_journal_gives_what_it_has_and_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    for seq in 0..3 {
-        store.commit_and_wait(entries(seq)).unwrap();
-    }
-    drop(store);
-    let path = dir.path().join("journal");
+    let path = three_entries(dir.path());
     let mut journal = fs::read(&path).unwrap();
     let at = journal.windows(7).position(|bytes| bytes == b"entry 1").unwrap();
     journal[at] ^= 1;
@@ -232,12 +265,7 @@ fn a_damaged_journal_gives_what_it_has_and_is_kept() {
 #[test]
 fn no_altered_byte_of_a_journal_stops_a_start_or_makes_up_a_row() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    for seq in 0..3 {
-        store.commit_and_wait(entries(seq)).unwrap();
-    }
-    drop(store);
-    let path = dir.path().join("journal");
+    let path = three_entries(dir.path());
     let journal = fs::read(&path).unwrap();
     // Header and first frame, and some of the rest; and every kind of end.
     let altered = (0..80).chain((80..journal.len()).step_by(17)).map(|at| {

@@ -8,7 +8,7 @@ const MAX: usize = 16;
 
 /// How far a reader is, and what was begun for it.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(in crate::client) struct Ahead {
     /// Everything before this is here or on its way.
     expected: usize,
     further: usize,
@@ -16,12 +16,12 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// A reader that begins at this piece.
-    pub(super) fn new(begin: usize) -> Self {
+    pub(in crate::client) fn new(begin: usize) -> Self {
         Self { expected: begin, further: 1 }
     }
 
     /// What is to be fetched when the reader needs `next`, of `count` pieces in all.
-    pub(super) fn step(&mut self, next: usize, count: usize) -> Range<usize> {
+    pub(in crate::client) fn step(&mut self, next: usize, count: usize) -> Range<usize> {
         // Reads of one reader overtake each other a little.
         if next > self.expected || next + 2 * MAX < self.expected {
             *self = Self::new(next);

@@ -1,6 +1,10 @@
 //! Chunks that were opened lately: who reads on, reads again, or reads a snapshot that shares them with another one
 //! finds them here. Neighbours in a pack come in one request.
 
+mod ahead;
+
+pub(super) use ahead::Ahead;
+
 use crate::client::index::Index;
 use crate::client::packs::{Need, Packs};
 use crate::client::{ClientError, Result};
@@ -11,8 +15,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, SetOnce};
 
-/// Bytes of chunks that are kept.
-const KEPT: usize = 64 << 20;
+/// Bytes of chunks that are kept for who looks here and there,
+pub(super) const KEPT_LOOKING: usize = 64 << 20;
+/// and for who only follows item streams: more than is fetched ahead.
+pub(super) const KEPT_FOLLOWING: usize = 20 << 20;
 /// Packs being read at once, 16 MiB each.
 const PACKS_AT_ONCE: usize = 4;
 
@@ -20,7 +26,7 @@ const PACKS_AT_ONCE: usize = 4;
 type Cell = Arc<SetOnce<Option<Arc<Vec<u8>>>>>;
 
 /// Opens chunks, and keeps the last ones.
-pub(crate) struct Opened {
+pub(super) struct Opened {
     packs: Arc<Packs>,
     index: Arc<Index>,
     lately: Mutex<Lately>,
@@ -47,13 +53,13 @@ impl Drop for Wanted {
 }
 
 impl Opened {
-    pub(crate) fn new(packs: Arc<Packs>, index: Arc<Index>) -> Arc<Self> {
-        let lately = Mutex::new(Lately::new(KEPT));
+    pub(super) fn new(packs: Arc<Packs>, index: Arc<Index>, kept: usize) -> Arc<Self> {
+        let lately = Mutex::new(Lately::new(kept));
         Arc::new(Self { packs, index, lately, reads: Semaphore::new(PACKS_AT_ONCE) })
     }
 
     /// A chunk's bytes, as many as the reference says.
-    pub(crate) async fn get(self: &Arc<Self>, chunk: ChunkRef) -> Result<Arc<Vec<u8>>> {
+    pub(super) async fn get(self: &Arc<Self>, chunk: ChunkRef) -> Result<Arc<Vec<u8>>> {
         self.expect([chunk]);
         let cell = self.lately().find(chunk).0;
         let bytes = if let Some(bytes) = cell.wait().await {
@@ -70,7 +76,7 @@ impl Opened {
     }
 
     /// Begins to fetch chunks that will be needed; returns at once.
-    pub(crate) fn expect(self: &Arc<Self>, chunks: impl IntoIterator<Item = ChunkRef>) {
+    pub(super) fn expect(self: &Arc<Self>, chunks: impl IntoIterator<Item = ChunkRef>) {
         let mut wanted = Vec::new();
         {
             let mut lately = self.lately();
