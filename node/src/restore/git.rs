@@ -25,6 +25,8 @@ pub struct GitRestored {
     pub is_bare: bool,
     /// References, those of submodules included.
     pub refs: u64,
+    /// Packs that were taken as they are, those of submodules included.
+    pub packs: u64,
     /// Bundles that were applied, those of submodules included.
     pub bundles: u64,
     /// What `HEAD` says.
@@ -57,10 +59,10 @@ pub enum GitRestoreError {
         /// What is wrong.
         reason: String,
     },
-    /// A bundle is not the one that the chain was made of.
+    /// A bundle or a pack is not the one that the chain was made of.
     #[error("{item}: {found} bytes with another content than the chain names ({expected} bytes)")]
     Chain {
-        /// The bundle.
+        /// The bundle or pack.
         item: String,
         /// Its size.
         found: u64,

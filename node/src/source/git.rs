@@ -12,15 +12,18 @@
 //! Objects that are borrowed (alternates) are in the bundles like all others, so that what is restored stands
 //! alone. The work tree, the index and unreachable objects are not part; uncommitted work is named.
 
+pub(crate) mod base;
 pub(crate) mod chain;
 mod dirty;
 pub mod find;
-mod kept;
+pub(crate) mod kept;
 pub(crate) mod lfs;
-mod mirror;
+pub(crate) mod mirror;
+mod objects;
 pub(crate) mod refs;
 mod repository;
 mod run;
+mod state;
 
 use super::{Previous, Report, Sink, Source, SourceError};
 use crate::git::Git;

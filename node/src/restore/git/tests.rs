@@ -14,6 +14,19 @@ fn staged() -> Staged {
     let repo = Repo::new();
     repo.commit("a", "one");
     repo.commit("b", "two");
+    stage(repo)
+}
+
+/// Of a repository that is packed, but for its last commit.
+fn packed() -> Staged {
+    let repo = Repo::new();
+    repo.commit("a", "one");
+    repo.git(&["repack", "-a", "-d", "-q"]);
+    repo.commit("b", "two");
+    stage(repo)
+}
+
+fn stage(repo: Repo) -> Staged {
     let mut vault = Vault::default();
     let mut source: Box<dyn Source> = detect(&repo.path, false).unwrap();
     let snapshot = vault.back_up(&mut *source, None);
@@ -49,6 +62,114 @@ fn an_altered_bundle_is_named() {
     fs::write(&path, bytes).unwrap();
     let GitRestoreError::Chain { item, .. } = staged.refusal() else { panic!() };
     assert_eq!(item, "bundles/000001.bundle");
+}
+
+impl Staged {
+    /// The item of the base that ends so.
+    fn of_base(&self, end: &str) -> String {
+        let entries = fs::read_dir(self.items.join("base")).unwrap();
+        let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let is_it = |name: &String| name.starts_with("pack-") && name.ends_with(end);
+        format!("base/{}", names.find(is_it).unwrap())
+    }
+
+    fn replace(&self, item: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = self.items.join(item);
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::remove_file(&path).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn an_altered_pack_is_named() {
+    let staged = packed();
+    assemble(&staged.items, &staged.target, false).unwrap();
+    fs::remove_dir_all(&staged.target).unwrap();
+    for end in [".pack", ".idx"] {
+        let changes: [&dyn Fn(&mut Vec<u8>); 3] = [
+            &|bytes| bytes.truncate(bytes.len() - 1),
+            &|bytes| bytes.push(0),
+            // An index ends with the checksum of the pack and with its own.
+            &|bytes| {
+                let at = bytes.len() - if end == ".idx" { 40 } else { 20 };
+                bytes[at] ^= 1;
+            },
+        ];
+        for change in changes {
+            let staged = packed();
+            let item = staged.of_base(end);
+            staged.replace(&item, change);
+            assert!(
+                matches!(staged.refusal(), GitRestoreError::Chain { item: named, .. } if named == item)
+            );
+            fs::remove_file(staged.items.join(&item)).unwrap();
+            assert!(
+                matches!(staged.refusal(), GitRestoreError::Item { item: named, .. } if named == item)
+            );
+        }
+        // In the middle only a full look finds it.
+        let staged = packed();
+        staged.replace(&staged.of_base(end), |bytes| {
+            let at = bytes.len() / 2;
+            bytes[at] ^= 1;
+        });
+        let refused = staged.refusal();
+        assert!(
+            matches!(&refused, GitRestoreError::Damaged(_) | GitRestoreError::Git(_)),
+            "{refused}"
+        );
+    }
+    let staged = packed();
+    staged.replace("base/rest.pack", |bytes| *bytes.last_mut().unwrap() ^= 1);
+    assert!(
+        matches!(staged.refusal(), GitRestoreError::Chain { item, .. } if item == "base/rest.pack")
+    );
+}
+
+#[test]
+fn packs_that_do_not_have_everything_are_found_out() {
+    for in_full in [false, true] {
+        let staged = packed();
+        staged.edit("format", |text| {
+            text.lines()
+                .filter(|line| !line.starts_with("rest "))
+                .map(|l| format!("{l}\n"))
+                .collect()
+        });
+        let refused = assemble(&staged.items, &staged.target, in_full).unwrap_err();
+        assert!(matches!(refused, GitRestoreError::Git(_)), "{refused}");
+        assert!(!staged.target.exists());
+    }
+}
+
+#[test]
+fn a_pack_whose_name_leads_elsewhere_is_refused() {
+    for name in ["../../../../evil", "..", "/etc/passwd", &format!("../{}", "a".repeat(37))] {
+        let staged = packed();
+        staged.edit("format", |text| {
+            let line = text.lines().find(|line| line.starts_with("pack ")).unwrap();
+            let old = line.split(' ').nth(1).unwrap();
+            text.replacen(old, name, 1)
+        });
+        let refused = staged.refusal();
+        assert!(
+            matches!(&refused, GitRestoreError::Malformed { item, .. } if item == "format"),
+            "{refused}"
+        );
+        assert!(export(&staged.items, &staged.target).is_err() && !staged.target.exists());
+    }
+}
+
+#[test]
+fn a_link_in_place_of_a_pack_is_not_followed() {
+    let staged = packed();
+    let item = staged.of_base(".pack");
+    let path = staged.items.join(&item);
+    fs::rename(&path, staged.items.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", &path).unwrap();
+    assert!(matches!(staged.refusal(), GitRestoreError::Item { item: named, .. } if named == item));
 }
 
 #[test]

@@ -1,3 +1,4 @@
+mod base;
 mod growth;
 mod kept;
 mod large;
@@ -95,6 +96,7 @@ fn a_repository_comes_back_with_its_work_tree_and_settings() {
         GitRestored {
             is_bare: false,
             refs: 1,
+            packs: 0,
             bundles: 1,
             head: "ref: refs/heads/main".into(),
             notes: Vec::new()
@@ -316,9 +318,9 @@ fn a_state_that_does_not_fit_the_last_snapshot_is_not_believed() {
     repo.commit("a", "one");
     let mut vault = Vault::default();
     let mut one = back_up(&mut vault, &repo.path, None);
-    let mut state = chain::State::decode(&one.report.state).unwrap();
+    let mut state = state::State::decode(&one.report.state).unwrap();
     let chain = state.chains.get_mut(&b""[..]).unwrap();
-    chain.links[0].bundle.size += 1;
+    chain.bundles[0].body.size += 1;
     one.report.state = state.encode();
     let two = back_up(&mut vault, &repo.path, Some(&one));
     assert!(!two.is_reused("bundles/000001.bundle"));
