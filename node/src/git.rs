@@ -263,12 +263,13 @@ pub(crate) fn make_bare(dir: &Path, object_format: &str) -> io::Result<()> {
         fs::create_dir_all(dir.join(folder))?;
     }
     let version = u8::from(object_format != "sha1");
-    let mut config = format!(
-        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n"
+    let extension = match version {
+        0 => String::new(),
+        _ => format!("[extensions]\n\tobjectformat = {object_format}\n"),
+    };
+    let config = format!(
+        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n{extension}"
     );
-    if version > 0 {
-        config += &format!("[extensions]\n\tobjectformat = {object_format}\n");
-    }
     fs::write(dir.join("config"), config)?;
     fs::write(dir.join("HEAD"), "ref: refs/heads/main\n")
 }

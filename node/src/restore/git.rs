@@ -1,9 +1,10 @@
 //! A Git repository from the folder of its items (see [`crate::source::git`]): put together again, or written as
 //! plain bundles for use without Strewn.
 //!
-//! It is assembled beside the target under git's default configuration, checked (every object, and
-//! every reference against the item `refs`) and only then given its own configuration, its hooks and
-//! its name. Nothing that comes from the items is executed.
+//! It is assembled beside the target under git's default configuration: packs of a base are linked into their place with
+//! their indexes, what comes as a stream (the rest of a base, bundles) is indexed. Then it is checked (every link between
+//! objects, and every reference against the item `refs`), given its own configuration, its hooks and its name. Nothing that
+//! comes from the items is executed.
 
 mod assembly;
 mod bundle;
@@ -102,8 +103,9 @@ pub enum GitRestoreError {
 type Result<T> = std::result::Result<T, GitRestoreError>;
 
 /// Makes the repository whose items lie in `staging` at `target`, which must not exist or be empty. It is put together
-/// beside `staging`, which must be on the same file system. Every object gets its name from its bytes, and every link between
-/// objects is followed; `in_full` has Git look at every object a second time, and at its form.
+/// beside `staging`, which must be on the same file system. Every link between
+/// objects is followed. Objects in bundles get their names from their bytes; packs of a base have come with theirs, in files
+/// that are byte for byte those of the source. `in_full` has Git compute the names of all objects, and look at their form.
 pub fn assemble(staging: &Path, target: &Path, in_full: bool) -> Result<GitRestored> {
     let git = Git::find()?;
     let at_target = |error| GitRestoreError::Target { path: target.into(), error };

@@ -188,6 +188,8 @@ impl<'a> Assembly<'a> {
     /// noted; anything else is damage.
     fn check_objects(&mut self, in_full: bool) -> Result<()> {
         let mut command = self.git.at(&self.git_dir);
+        // Neither is there, and to look for it takes a process each.
+        command.args(["-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false"]);
         command.args(["fsck", "--no-dangling", "--no-progress"]);
         let how: &[&str] = if in_full { &["--strict", "--full"] } else { &["--connectivity-only"] };
         command.args(how);

@@ -181,7 +181,7 @@ impl Items {
                 Err(self.other(path, found.len(), size))
             }
         };
-        checksum(&data, pack.pack_size, trailer)?;
+        checksum(&data, pack.size, trailer)?;
         checksum(&idx, pack.idx_size, before_trailer)?;
         // Git looks for an index first: a pack that has one must be there.
         for (item, name) in [(data, pack.pack_name()), (idx, pack.idx_name())] {

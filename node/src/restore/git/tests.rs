@@ -88,19 +88,18 @@ fn an_altered_pack_is_named() {
     assemble(&staged.items, &staged.target, false).unwrap();
     fs::remove_dir_all(&staged.target).unwrap();
     for end in [".pack", ".idx"] {
-        let changes: [&dyn Fn(&mut Vec<u8>); 3] = [
-            &|bytes| bytes.truncate(bytes.len() - 1),
-            &|bytes| bytes.push(0),
-            // An index ends with the checksum of the pack and with its own.
-            &|bytes| {
-                let at = bytes.len() - if end == ".idx" { 40 } else { 20 };
-                bytes[at] ^= 1;
-            },
-        ];
-        for change in changes {
+        for what in ["shorter", "longer", "other"] {
             let staged = packed();
             let item = staged.of_base(end);
-            staged.replace(&item, change);
+            staged.replace(&item, |bytes| match what {
+                "shorter" => bytes.truncate(bytes.len() - 1),
+                "longer" => bytes.push(0),
+                _ => {
+                    // An index ends with the checksum of the pack and with its own.
+                    let at = bytes.len() - if end == ".idx" { 40 } else { 20 };
+                    bytes[at] ^= 1;
+                }
+            });
             assert!(
                 matches!(staged.refusal(), GitRestoreError::Chain { item: named, .. } if named == item)
             );
@@ -133,10 +132,8 @@ fn packs_that_do_not_have_everything_are_found_out() {
     for in_full in [false, true] {
         let staged = packed();
         staged.edit("format", |text| {
-            text.lines()
-                .filter(|line| !line.starts_with("rest "))
-                .map(|l| format!("{l}\n"))
-                .collect()
+            let (before, rest) = text.split_once("rest ").unwrap();
+            before.to_owned() + rest.split_once('\n').unwrap().1
         });
         let refused = assemble(&staged.items, &staged.target, in_full).unwrap_err();
         assert!(matches!(refused, GitRestoreError::Git(_)), "{refused}");

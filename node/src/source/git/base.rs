@@ -119,7 +119,7 @@ impl Open {
         let mut pack = Pack { name, ..Pack::default() };
         let data = Checked::open(&folder.join(pack.pack_name()), object_format)?;
         let idx = Checked::open(&folder.join(pack.idx_name()), object_format)?;
-        (pack.pack_size, pack.idx_size) = (data.size, idx.size);
+        (pack.size, pack.idx_size) = (data.size, idx.size);
         pack.checksum = HEXLOWER.encode(&data.trailer);
         Ok(Self { pack, idx, data })
     }
@@ -155,7 +155,9 @@ impl Checked {
 
     /// The file's metadata, for an item at `path`.
     pub(super) fn meta(&self, path: &[u8]) -> (Meta, Stamp) {
-        (meta_of(path, &self.stat), stamp_of(&self.stat))
+        let mut meta = meta_of(path, &self.stat);
+        meta.mode &= 0o666;
+        (meta, stamp_of(&self.stat))
     }
 
     fn check(&mut self) -> io::Result<()> {
@@ -252,7 +254,7 @@ mod tests {
         std::fs::write(at(format!("pack-{}.idx", "f".repeat(40))), sealed(b"alone")).unwrap();
         let packs = Packs::open(dir.path(), "sha1").0;
         assert_eq!(packs.len(), PACKS_MAX);
-        assert!(packs.iter().all(|open| (103..large as u64).contains(&(open.pack.pack_size - 20))));
+        assert!(packs.iter().all(|open| (103..large as u64).contains(&(open.pack.size - 20))));
         assert!(packs.is_sorted_by(|a, b| a.pack.name < b.pack.name));
         assert!(packs.iter().all(|open| open.check_pair().is_ok()));
         assert!(Packs::open(&dir.path().join("none"), "sha1").0.is_empty());

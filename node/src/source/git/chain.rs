@@ -17,6 +17,7 @@
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 /// The version of the item `format` of a chain with a base.
 const FORMAT: &str = "strewn git 3";
@@ -53,7 +54,7 @@ pub(crate) struct Bundle {
 pub(crate) struct Pack {
     /// What is between `pack-` and `.pack` in its name: hex digits, as many as an object id has.
     pub(crate) name: String,
-    pub(crate) pack_size: u64,
+    pub(crate) size: u64,
     pub(crate) idx_size: u64,
     /// The last bytes of the pack, which the index has too: the hash of all before them, in hex.
     pub(crate) checksum: String,
@@ -98,14 +99,13 @@ pub(crate) const REST_PATH: &str = "base/rest.pack";
 
 impl Base {
     fn size(&self) -> u64 {
-        let packs = self.packs.iter().map(|pack| pack.pack_size.saturating_add(pack.idx_size));
+        let packs = self.packs.iter().map(|pack| pack.size.saturating_add(pack.idx_size));
         packs.chain(self.rest.map(|rest| rest.size)).fold(0, u64::saturating_add)
     }
 
     /// The paths and sizes of its items, in path order.
     pub(crate) fn items(&self) -> Vec<(String, u64)> {
-        let of =
-            |pack: &Pack| [(pack.idx_path(), pack.idx_size), (pack.pack_path(), pack.pack_size)];
+        let of = |pack: &Pack| [(pack.idx_path(), pack.idx_size), (pack.pack_path(), pack.size)];
         let rest = self.rest.map(|rest| (REST_PATH.to_owned(), rest.size));
         self.packs.iter().flat_map(of).chain(rest).collect()
     }
@@ -156,13 +156,13 @@ impl Description {
         let mut text = format!("{version}\nobject-format {}\nform {form}\n", self.object_format);
         let (packs, rest) =
             self.base.as_ref().map(|base| (&base.packs[..], base.rest)).unwrap_or_default();
-        for Pack { name, pack_size, idx_size, checksum } in packs {
-            text += &format!("pack {name} {pack_size} {idx_size} {checksum}\n");
+        for Pack { name, size, idx_size, checksum } in packs {
+            let _ = writeln!(text, "pack {name} {size} {idx_size} {checksum}");
         }
         let rest = rest.iter().map(|rest| ("rest", rest));
         for (word, Bundle { size, hash }) in rest.chain(self.bundles.iter().map(|b| ("bundle", b)))
         {
-            text += &format!("{word} {size} {}\n", HEXLOWER.encode(hash));
+            let _ = writeln!(text, "{word} {size} {}", HEXLOWER.encode(hash));
         }
         text.into_bytes()
     }
@@ -210,7 +210,7 @@ fn decode_pack(line: &str) -> Option<Pack> {
     let mut parts = line.strip_prefix("pack ")?.split(' ');
     let pack = Pack {
         name: parts.next()?.to_owned(),
-        pack_size: parts.next()?.parse().ok()?,
+        size: parts.next()?.parse().ok()?,
         idx_size: parts.next()?.parse().ok()?,
         checksum: parts.next()?.to_owned(),
     };
@@ -334,7 +334,7 @@ mod tests {
 
         let pack = |digit: &str| Pack {
             name: digit.repeat(40),
-            pack_size: 70_000,
+            size: 70_000,
             idx_size: 1072,
             checksum: "c".repeat(40),
         };
@@ -351,8 +351,13 @@ mod tests {
     #[test]
     fn packs_that_git_would_not_name_so_are_refused() {
         let (a, b) = ("a".repeat(40), "b".repeat(40));
+        let packs = |count: usize| {
+            let lines: Vec<_> = (0..count).map(|i| format!("pack {i:040x} 1 2 {b}\n")).collect();
+            lines.concat()
+        };
         let decode = |lines: &str| Description::decode(format!("{HEADER}{lines}").as_bytes());
         assert!(decode(&format!("pack {a} 1 2 {b}\n")).is_some());
+        assert!(decode(&packs(PACKS_MAX)).is_some());
         for bad in [
             String::new(),
             format!("pack ../{} 1 2 {b}\n", "a".repeat(37)),
@@ -366,7 +371,7 @@ mod tests {
             format!("pack {b} 1 2 {b}\npack {a} 1 2 {b}\n"),
             format!("rest 5 {}\n", "ab".repeat(32)),
             format!("bundle 5 {}\npack {a} 1 2 {b}\n", "ab".repeat(32)),
-            (0..=PACKS_MAX).map(|i| format!("pack {i:040x} 1 2 {b}\n")).collect(),
+            packs(PACKS_MAX + 1),
         ] {
             assert_eq!(decode(&bad), None, "{bad}");
         }
@@ -438,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_base_counts_as_the_first_of_a_chain() {
-        let pack = Pack { pack_size: 10 << 30, ..Pack::default() };
+        let pack = Pack { size: 10 << 30, ..Pack::default() };
         let base = Base { packs: vec![pack], rest: None };
         let base = Some(Link { body: base, tips: BTreeSet::new() });
         let mut chain = Chain { base: base.clone(), ..Chain::default() };

@@ -167,7 +167,7 @@ mod tests {
 
     fn pack(digit: char, size: u64) -> Pack {
         let name = digit.to_string().repeat(40);
-        Pack { checksum: name.clone(), name, pack_size: size, idx_size: 1072 }
+        Pack { checksum: name.clone(), name, size, idx_size: 1072 }
     }
 
     fn chain() -> Chain {

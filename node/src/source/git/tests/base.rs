@@ -17,6 +17,24 @@ fn pack(repo: &Repo, name: &str) {
     repo.git(&["repack", "-d", "-q"]);
 }
 
+/// Makes one pack of these objects, and deletes all others.
+fn pack_only(repo: &Repo, oids: &str) {
+    fs::write(repo.beside("list"), oids).unwrap();
+    let objects = objects(&repo.path);
+    let pack = objects.join("pack/pack");
+    let packed = std::process::Command::new("git")
+        .current_dir(&repo.path)
+        .args(["pack-objects", "-q", pack.to_str().unwrap()])
+        .stdin(fs::File::open(repo.beside("list")).unwrap())
+        .output();
+    assert!(packed.unwrap().status.success());
+    for entry in fs::read_dir(objects).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().len() == 2 {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+}
+
 fn base(vault: &Vault, snapshot: &Snapshot) -> Option<Base> {
     Description::decode(vault.text(snapshot, "format").as_bytes()).unwrap().base
 }
@@ -30,7 +48,7 @@ fn packs(repo: &Path) -> Vec<String> {
     let entries = fs::read_dir(objects(repo).join("pack")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> =
-        names.filter(|name| name.ends_with(".pack") || name.ends_with(".idx")).collect();
+        names.filter(|name| [".pack", ".idx"].iter().any(|end| name.ends_with(end))).collect();
     names.sort();
     names
 }
@@ -273,18 +291,7 @@ fn what_is_missing_in_packs_ends_the_backup_with_its_name() {
     repo.commit("b", "two");
     let blob = repo.git(&["rev-parse", "HEAD:a"]);
     let all = repo.git(&["rev-list", "--objects", "--no-object-names", "--all"]);
-    let list: String =
-        all.lines().filter(|oid| **oid != *blob).map(|oid| format!("{oid}\n")).collect();
-    fs::write(repo.beside("list"), list).unwrap();
-    let script = format!(
-        "git pack-objects -q .git/objects/pack/pack < '{}' && git prune-packed",
-        repo.beside("list").display()
-    );
-    let run =
-        std::process::Command::new("sh").args(["-c", &script]).current_dir(&repo.path).output();
-    assert!(run.unwrap().status.success());
-    let (dir, file) = blob.split_at(2);
-    fs::remove_file(objects(&repo.path).join(dir).join(file)).unwrap();
+    pack_only(&repo, &all.replace(&format!("{blob}\n"), ""));
     let error = refused(&repo.path);
     assert!(
         matches!(&error, SourceError::Missing { message, .. } if message.contains(&blob)),
@@ -298,7 +305,7 @@ fn a_base_that_is_forgotten_is_read_again() {
     pack(&repo, "a");
     pack(&repo, "b");
     repo.commit("c", "loose");
-    let last = packs(&repo.path).into_iter().rfind(|name| name.ends_with(".pack")).unwrap();
+    let last = packs(&repo.path).pop().unwrap();
     for path in [format!("base/{last}"), "base/rest.pack".into()] {
         let mut vault = Vault::default();
         let one = back_up(&mut vault, &repo.path, None);
@@ -384,4 +391,68 @@ fn a_commit_that_does_not_speak_of_large_files_is_remembered() {
     repo.commit(".gitattributes", "*.bin filter=lfs\n");
     let two = back_up(&mut vault, &repo.path, Some(&one));
     assert_eq!(plain_tip(&two), None);
+}
+
+#[test]
+fn the_rest_needs_none_of_the_packs() {
+    let repo = Repo::new();
+    pack(&repo, "a");
+    let text = fs::read_to_string(repo.path.join("a")).unwrap();
+    // Git would store it as a difference to what is packed.
+    repo.commit("a", &(text + "more"));
+    let mut vault = Vault::default();
+    let one = back_up(&mut vault, &repo.path, None);
+    let rest = vault.content(one.file(b"base/rest.pack").unwrap());
+    assert!(rest.len() > 10_000, "{}", rest.len());
+    run_git(&repo.beside(""), &["init", "-q", "--bare", "alone"]);
+    fs::write(repo.beside("alone/rest.pack"), rest).unwrap();
+    run_git(&repo.beside("alone"), &["index-pack", "rest.pack"]);
+    assert_comes_back(&vault, &one, &picture(&repo.path));
+}
+
+#[test]
+fn what_is_unreachable_may_be_incomplete() {
+    let repo = Repo::new();
+    repo.commit("a", "one");
+    repo.git(&["checkout", "-q", "-b", "side"]);
+    let gone = repo.commit("b", "gone for good");
+    let lost = repo.commit("b", "its child");
+    repo.git(&["checkout", "-q", "main"]);
+    let all = repo.git(&["rev-list", "--objects", "--no-object-names", "--all"]);
+    repo.git(&["branch", "-q", "-D", "side"]);
+    repo.git(&["reflog", "expire", "--expire=now", "--all"]);
+    pack_only(&repo, &all.replace(&format!("{gone}\n"), ""));
+    assert_eq!(repo.git(&["cat-file", "-t", &lost]), "commit");
+    let mut vault = Vault::default();
+    let one = back_up(&mut vault, &repo.path, None);
+    assert_eq!(items(&one).len(), 2);
+    let (_dir, target, _) = restore(&vault, &one);
+    assert_eq!(picture(&target), picture(&repo.path));
+    assert_eq!(run_git(&target, &["cat-file", "-t", &lost]), "commit");
+}
+
+#[test]
+fn packs_of_submodules_are_taken_as_they_are() {
+    let (main, lib) = (Repo::new(), Repo::new());
+    pack(&lib, "l");
+    main.commit("a", "one");
+    main.git(&["submodule", "--quiet", "add", lib.path.to_str().unwrap(), "lib"]);
+    main.git(&["commit", "-q", "-m", "with lib"]);
+    let mut vault = Vault::default();
+    let one = back_up(&mut vault, &main.path, None);
+    let of_lib = only(&main.path.join(".git/modules/lib"), ".pack");
+    let name = of_lib.file_name().unwrap().to_str().unwrap();
+    let item = format!("modules/lib/base/{name}");
+    assert!(one.file(item.as_bytes()).is_some() && one.bundles() == 1, "{:?}", one.paths());
+    let two = back_up(&mut vault, &main.path, Some(&one));
+    assert!(two.is_reused(&item));
+    let (_dir, target, restored) = restore(&vault, &two);
+    assert_eq!((restored.packs, restored.bundles), (1, 1));
+    let module = |path: &Path| path.join(".git/modules/lib");
+    assert_eq!(picture(&module(&target)), picture(&module(&main.path)));
+    let dir = tempfile::tempdir().unwrap();
+    vault.restore(&two, &dir.path().join("items"));
+    crate::restore::git::export(&dir.path().join("items"), &dir.path().join("plain")).unwrap();
+    let bundle = dir.path().join("plain/modules/lib/bundles/000001.bundle");
+    run_git(dir.path(), &["clone", "-q", bundle.to_str().unwrap(), "alone"]);
 }
