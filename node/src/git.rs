@@ -204,12 +204,13 @@ impl Git {
     /// Runs a command that must succeed.
     pub(crate) fn run(&self, command: &mut Command, input: Input<'_>) -> Result<Answer, GitError> {
         let answer = self.ask(command, input)?;
-        if answer.code == Some(0) {
-            Ok(answer)
-        } else {
-            Err(GitError::Failed { command: subcommand(command), message: told(&answer) })
-        }
+        if answer.code == Some(0) { Ok(answer) } else { Err(failed(command, &answer)) }
     }
+}
+
+/// What it means that a command failed.
+pub(crate) fn failed(command: &Command, answer: &Answer) -> GitError {
+    GitError::Failed { command: subcommand(command), message: told(answer) }
 }
 
 /// A command under way; killed when dropped.

@@ -2,9 +2,14 @@
 //! plain bundles for use without Strewn.
 //!
 //! It is assembled beside the target under git's default configuration: packs of a base are linked into their place with
-//! their indexes, what comes as a stream (the rest of a base, bundles) is indexed. Then it is checked (every link between
-//! objects, and every reference against the item `refs`), given its own configuration, its hooks and its name. Nothing that
-//! comes from the items is executed.
+//! their indexes, what comes as a stream (the rest of a base, bundles) is indexed. Then the references are made, which takes
+//! objects that are there, and it is given its own configuration and its hooks; once every reference is seen to be as the item
+//! `refs` says it gets its name. Nothing that comes from the items is executed.
+//!
+//! What is indexed gets its names from its bytes, and everything that it links to must be there: for a chain of bundles that
+//! is all links. The packs of a base came here chunk by chunk, each with the right name, and Git went through them when they
+//! were backed up. Doing so again takes longer than the copy (of a large project a minute), so it is part of the full check
+//! only, which goes through all packs, objects and links.
 
 mod assembly;
 mod bundle;
@@ -103,9 +108,8 @@ pub enum GitRestoreError {
 type Result<T> = std::result::Result<T, GitRestoreError>;
 
 /// Makes the repository whose items lie in `staging` at `target`, which must not exist or be empty. It is put together
-/// beside `staging`, which must be on the same file system. Every link between
-/// objects is followed. Objects in bundles get their names from their bytes; packs of a base have come with theirs, in files
-/// that are byte for byte those of the source. `in_full` has Git compute the names of all objects, and look at their form.
+/// beside `staging`, which must be on the same file system. `in_full` has Git
+/// go through every pack, object and link, and look at the form of objects.
 pub fn assemble(staging: &Path, target: &Path, in_full: bool) -> Result<GitRestored> {
     let git = Git::find()?;
     let at_target = |error| GitRestoreError::Target { path: target.into(), error };

@@ -187,10 +187,38 @@ fn a_chain_without_a_link_is_found_out() {
 }
 
 #[test]
+fn a_link_that_leads_out_of_the_chain_is_found_without_a_full_check() {
+    let repo = Repo::new();
+    let mut vault = Vault::default();
+    let mut last = None;
+    for (i, text) in ["one", "two", "three"].into_iter().enumerate() {
+        repo.commit(&format!("{i}"), text);
+        last = Some(vault.back_up(&mut *detect(&repo.path, false).unwrap(), last.as_ref()));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (items, target) = (dir.path().join("items"), dir.path().join("target"));
+    vault.restore(&last.unwrap(), &items);
+    assemble(&items, &target, false).unwrap();
+    fs::remove_dir_all(&target).unwrap();
+    // The second bundle is left out, as if the chain had been put together wrongly.
+    fs::rename(items.join("bundles/000003.bundle"), items.join("bundles/000002.bundle")).unwrap();
+    let text = fs::read_to_string(items.join("format")).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    fs::write(items.join("format"), [&lines[..4], &lines[5..]].concat().concat()).unwrap();
+    let refused = assemble(&items, &target, false).unwrap_err();
+    assert!(matches!(&refused, GitRestoreError::Git(_)), "{refused}");
+    assert!(refused.to_string().contains("expected object"), "{refused}");
+    assert!(!target.exists());
+}
+
+#[test]
 fn a_reference_to_nothing_is_refused() {
-    let staged = staged();
-    staged.edit("refs", |text| text + &format!("{} refs/heads/zero\n", "1".repeat(40)));
-    assert!(matches!(staged.refusal(), GitRestoreError::Git(_)));
+    for (staged, in_full) in [(staged(), true), (staged(), false), (packed(), false)] {
+        staged.edit("refs", |text| text + &format!("{} refs/heads/zero\n", "1".repeat(40)));
+        let refused = assemble(&staged.items, &staged.target, in_full).unwrap_err();
+        assert!(matches!(refused, GitRestoreError::Git(_)), "{refused}");
+        assert!(!staged.target.exists());
+    }
 }
 
 #[test]
@@ -263,6 +291,8 @@ fn odd_old_objects_are_noted_and_restored() {
     let mut vault = Vault::default();
     let snapshot = vault.back_up(&mut *detect(&repo.path, false).unwrap(), None);
     vault.restore(&snapshot, &repo.beside("items"));
+    let plain = assemble(&repo.beside("items"), &repo.beside("plain"), false).unwrap();
+    assert_eq!((plain.refs, plain.notes.len()), (2, 0));
     let restored = assemble(&repo.beside("items"), &repo.beside("target"), true).unwrap();
     assert!(restored.notes.iter().any(|note| note.contains(&odd)), "{:?}", restored.notes);
 }

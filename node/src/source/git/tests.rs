@@ -39,10 +39,18 @@ fn back_up(vault: &mut Vault, path: &Path, previous: Option<&Snapshot>) -> Snaps
 }
 
 fn restore(vault: &Vault, snapshot: &Snapshot) -> (tempfile::TempDir, PathBuf, GitRestored) {
+    restore_with(vault, snapshot, true)
+}
+
+fn restore_with(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    in_full: bool,
+) -> (tempfile::TempDir, PathBuf, GitRestored) {
     let dir = tempfile::tempdir().unwrap();
     vault.restore(snapshot, &dir.path().join("items"));
     let target = dir.path().join("restored");
-    let restored = assemble(&dir.path().join("items"), &target, true).unwrap();
+    let restored = assemble(&dir.path().join("items"), &target, in_full).unwrap();
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "only the items and the repository: {left:?}");
     (dir, target, restored)
@@ -50,8 +58,9 @@ fn restore(vault: &Vault, snapshot: &Snapshot) -> (tempfile::TempDir, PathBuf, G
 
 #[track_caller]
 fn assert_comes_back(vault: &Vault, snapshot: &Snapshot, wanted: &[String; 3]) {
-    let (_dir, target, _) = restore(vault, snapshot);
+    let (_dir, target, _) = restore_with(vault, snapshot, false);
     assert_eq!(&picture(&target), wanted);
+    run_git(&target, &["fsck", "--full", "--strict"]);
 }
 
 #[test]
