@@ -4,10 +4,14 @@
 //! have it execute (hooks, file system monitor, lazy fetches) is switched off: a backup reads
 //! repositories that other people can write to. What is said to git is the callers' business.
 
-use std::fs::File;
+mod settings;
+
+pub(crate) use settings::Settings;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// The oldest version that works: `git bundle create --stdin` keeps references that point at the
@@ -73,10 +77,14 @@ pub(crate) enum Input<'a> {
 }
 
 impl Git {
-    /// Finds the program and checks its version.
+    /// Finds the program and checks its version, once.
     pub(crate) fn find() -> Result<Self, GitError> {
+        static IS_GOOD: OnceLock<()> = OnceLock::new();
         let home = tempfile::Builder::new().prefix("strewn-git-").tempdir()?;
         let git = Self { home };
+        if IS_GOOD.get().is_some() {
+            return Ok(git);
+        }
         let output = git
             .command()
             .arg("version")
@@ -86,7 +94,10 @@ impl Git {
         let text = String::from_utf8_lossy(&output.stdout);
         let found = text.trim().trim_start_matches("git version ");
         match parse_version(found) {
-            Some(version) if version >= VERSION_MIN => Ok(git),
+            Some(version) if version >= VERSION_MIN => {
+                IS_GOOD.get_or_init(|| ());
+                Ok(git)
+            }
             Some(_) => Err(GitError::TooOld { found: found.into() }),
             None => Err(unexpected("version", &output.stdout)),
         }
@@ -126,6 +137,8 @@ impl Git {
             "gc.auto=0",
             "maintenance.auto=false",
             "advice.detachedHead=false",
+            // What is restored goes to the disk at once, at the end; all else is temporary.
+            "core.fsync=none",
             // One thread gives the same pack for the same objects, so that a bundle that was
             // interrupted on its way out is mostly known the second time.
             "pack.threads=1",
@@ -191,12 +204,13 @@ impl Git {
     /// Runs a command that must succeed.
     pub(crate) fn run(&self, command: &mut Command, input: Input<'_>) -> Result<Answer, GitError> {
         let answer = self.ask(command, input)?;
-        if answer.code == Some(0) {
-            Ok(answer)
-        } else {
-            Err(GitError::Failed { command: subcommand(command), message: told(&answer) })
-        }
+        if answer.code == Some(0) { Ok(answer) } else { Err(failed(command, &answer)) }
     }
+}
+
+/// What it means that a command failed.
+pub(crate) fn failed(command: &Command, answer: &Answer) -> GitError {
+    GitError::Failed { command: subcommand(command), message: told(answer) }
 }
 
 /// A command under way; killed when dropped.
@@ -242,6 +256,23 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Makes what `git init --bare` makes at `dir`, for objects of this format.
+pub(crate) fn make_bare(dir: &Path, object_format: &str) -> io::Result<()> {
+    for folder in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
+        fs::create_dir_all(dir.join(folder))?;
+    }
+    let version = u8::from(object_format != "sha1");
+    let extension = match version {
+        0 => String::new(),
+        _ => format!("[extensions]\n\tobjectformat = {object_format}\n"),
+    };
+    let config = format!(
+        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n{extension}"
+    );
+    fs::write(dir.join("config"), config)?;
+    fs::write(dir.join("HEAD"), "ref: refs/heads/main\n")
 }
 
 /// An answer that cannot be understood.

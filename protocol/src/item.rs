@@ -107,7 +107,7 @@ pub struct Stamp {
 pub enum SourceKind {
     /// Files and folders as they are.
     Directory,
-    /// A Git repository: refs, HEAD, configuration and a chain of bundles.
+    /// A Git repository: refs, HEAD, configuration and a chain of packs and bundles.
     Git,
     /// One file, read from a pipe. Since format 2.
     Stream,

@@ -91,6 +91,7 @@ fn a_collection_on_the_server_between_two_backups_costs_next_to_nothing() {
     let mesh = mesh();
     let source = mesh.dir().join("project.git");
     repository(&source, 300);
+    git(&source, ["gc", "--quiet"]);
     let first = mesh.backup(&source).summary();
     git(&source, ["repack", "-a", "-d", "-f", "-q", "--depth=10", "--window=20"]);
     git(&source, ["gc", "--quiet", "--aggressive", "--prune=now"]);
@@ -100,6 +101,7 @@ fn a_collection_on_the_server_between_two_backups_costs_next_to_nothing() {
     assert!(stored(&second) < 20_000, "{second}");
     let _ = mesh.restore("latest", &mesh.dir().join("back"), &[]).ok();
     assert_eq!(refs(&mesh.dir().join("back")), refs(&source));
+    git(&mesh.dir().join("back"), ["fsck", "--full", "--strict"]);
 }
 
 #[test]
@@ -146,6 +148,7 @@ fn plain_bundles_need_git_alone() {
     let mesh = mesh();
     let source = mesh.dir().join("project.git");
     repository(&source, 3);
+    git(&source, ["repack", "-a", "-d", "-q"]);
     let _ = mesh.backup(&source).ok();
     let tip = git(&source, ["rev-parse", "topic/one"]);
     let tag = ["tag", "--annotate", "v0", "--message", "Older", tip.trim()];

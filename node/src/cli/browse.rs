@@ -25,7 +25,7 @@ Without a path the whole snapshot is listed. Of a folder that is named, what lie
 --recursive everything below it.
 
 Of a Git repository its references are listed, as `git ls-remote` does; a path is then a reference or a beginning of
-several: HEAD, refs/heads. --items lists what the snapshot consists of instead: bundles, configuration, hooks.
+several: HEAD, refs/heads. --items lists what the snapshot consists of instead: packs, bundles, configuration, hooks.
 
 Names that are no text, or that would play with the terminal, are shown with escapes; --json has them exactly.
 
@@ -145,8 +145,8 @@ Below the mount point are
   tags/TAG/ID        the same by tag
 
 It stays in the foreground until Ctrl-C, or until somebody unmounts it. It is read-only; only what is read is fetched.
-Devices are shown and cannot be opened. A Git repository is shown as what its snapshot consists of: `git clone` takes
-its bundles.
+Devices are shown and cannot be opened. A Git repository is shown as what its snapshot consists of: packs as
+they were, and bundles.
 
 Needs FUSE: as root nothing else, for others the package fuse3.")]
 pub struct MountArgs {

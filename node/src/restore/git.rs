@@ -1,9 +1,15 @@
 //! A Git repository from the folder of its items (see [`crate::source::git`]): put together again, or written as
 //! plain bundles for use without Strewn.
 //!
-//! It is assembled beside the target under git's default configuration, checked (every object, and
-//! every reference against the item `refs`) and only then given its own configuration, its hooks and
-//! its name. Nothing that comes from the items is executed.
+//! It is assembled beside the target under git's default configuration: packs of a base are linked into their place with
+//! their indexes, what comes as a stream (the rest of a base, bundles) is indexed. Then the references are made, which takes
+//! objects that are there, and it is given its own configuration and its hooks; once every reference is seen to be as the item
+//! `refs` says it gets its name. Nothing that comes from the items is executed.
+//!
+//! What is indexed gets its names from its bytes, and everything that it links to must be there: for a chain of bundles that
+//! is all links. The packs of a base came here chunk by chunk, each with the right name, and Git went through them when they
+//! were backed up. Doing so again takes longer than the copy (of a large project a minute), so it is part of the full check
+//! only, which goes through all packs, objects and links.
 
 mod assembly;
 mod bundle;
@@ -25,6 +31,8 @@ pub struct GitRestored {
     pub is_bare: bool,
     /// References, those of submodules included.
     pub refs: u64,
+    /// Packs that were taken as they are, those of submodules included.
+    pub packs: u64,
     /// Bundles that were applied, those of submodules included.
     pub bundles: u64,
     /// What `HEAD` says.
@@ -57,10 +65,10 @@ pub enum GitRestoreError {
         /// What is wrong.
         reason: String,
     },
-    /// A bundle is not the one that the chain was made of.
+    /// A bundle or a pack is not the one that the chain was made of.
     #[error("{item}: {found} bytes with another content than the chain names ({expected} bytes)")]
     Chain {
-        /// The bundle.
+        /// The bundle or pack.
         item: String,
         /// Its size.
         found: u64,
@@ -100,8 +108,8 @@ pub enum GitRestoreError {
 type Result<T> = std::result::Result<T, GitRestoreError>;
 
 /// Makes the repository whose items lie in `staging` at `target`, which must not exist or be empty. It is put together
-/// beside `staging`, which must be on the same file system. Every object gets its name from its bytes, and every link between
-/// objects is followed; `in_full` has Git look at every object a second time, and at its form.
+/// beside `staging`, which must be on the same file system. `in_full` has Git
+/// go through every pack, object and link, and look at the form of objects.
 pub fn assemble(staging: &Path, target: &Path, in_full: bool) -> Result<GitRestored> {
     let git = Git::find()?;
     let at_target = |error| GitRestoreError::Target { path: target.into(), error };

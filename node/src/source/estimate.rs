@@ -21,7 +21,7 @@ pub struct Estimate {
 impl Estimate {
     /// Counts on a thread of its own, which ends early when the result is dropped.
     ///
-    /// Of a Git repository it counts the object store: more than a bundle of what is new. Of a stream nothing
+    /// Of a Git repository it counts the object store: more than what is new. Of a stream nothing
     /// can be known before its end.
     #[must_use]
     pub fn start(path: &Path, kind: SourceKind, rules: &Arc<Rules>) -> Arc<Self> {

@@ -174,6 +174,9 @@ pub trait Sink {
         stamp: Stamp,
     ) -> Result<bool, SinkError>;
 
+    /// Whether [`Sink::unchanged`] would take it.
+    fn knows(&mut self, previous: &PreviousFile) -> Result<bool, SinkError>;
+
     /// Takes a further name of a file that was taken after [`Sink::shared`].
     fn link(&mut self, meta: &Meta, size: u64, inode: Inode) -> Result<Linked, SinkError>;
 }
@@ -277,6 +280,21 @@ pub enum SourceError {
         path: PathBuf,
         /// The remote that has the missing objects.
         remote: String,
+    },
+    /// A pack of a Git repository, or its index, is damaged.
+    #[error(
+        "{}: {file} is damaged ({error}). \
+         Run `git fsck --full` in it; fetch what is missing from a clone that is whole, then back up again",
+        path.display()
+    )]
+    Damaged {
+        /// The repository.
+        path: PathBuf,
+        /// The file in `objects/pack`.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        error: io::Error,
     },
     /// Git cannot read objects that references need.
     #[error(

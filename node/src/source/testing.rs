@@ -176,7 +176,7 @@ impl Sink for Taking<'_> {
         stamp: Stamp,
     ) -> Result<bool, SinkError> {
         let shared = self.shared.take();
-        if !previous.chunks.iter().all(|chunk| self.vault.chunks.contains_key(&chunk.id.0)) {
+        if !self.knows(&previous)? {
             return Ok(false);
         }
         let file = PreviousFile { meta: meta.clone(), stamp, ..previous };
@@ -185,6 +185,10 @@ impl Sink for Taking<'_> {
         }
         self.take(Entry::File { meta, file, reused: true });
         Ok(true)
+    }
+
+    fn knows(&mut self, previous: &PreviousFile) -> Result<bool, SinkError> {
+        Ok(previous.chunks.iter().all(|chunk| self.vault.chunks.contains_key(&chunk.id.0)))
     }
 
     fn link(&mut self, meta: &Meta, size: u64, inode: Inode) -> Result<Linked, SinkError> {

@@ -8,6 +8,7 @@ fn a_repository_is_shown_by_its_references_and_compared_by_them() {
     let mesh = six();
     let source = mesh.dir().join("source.git");
     repository(&source, 5);
+    git(&source, ["repack", "-a", "-d", "-q"]);
     let first = backup(&mesh, &source);
     // As Git itself lists them.
     let lines = |text: &str| -> Vec<(String, String)> {
@@ -26,7 +27,10 @@ fn a_repository_is_shown_by_its_references_and_compared_by_them() {
     assert!(long.ends_with("HEAD -> refs/heads/trunk\n"), "{long}");
     let _ = look(&mesh, true, ["ls", "latest", "refs/heads/none"]).ended(10);
     let items = all(&look(&mesh, true, ["ls", "latest", "--items"]).ok(), "item", "path");
-    assert!(items.contains(&"bundles/000001.bundle".into()), "{items:?}");
+    let packs = |end: &str| {
+        items.iter().filter(|item| item.starts_with("base/pack-") && item.ends_with(end)).count()
+    };
+    assert_eq!((packs(".pack"), packs(".idx")), (1, 1), "{items:?}");
     let found = all(&look(&mesh, true, ["find", "topic/*"]).ok(), "ref", "name");
     assert_eq!(found, ["refs/heads/topic/one"]);
     let head = look(&mesh, false, ["cat", "latest", "HEAD"]).ok().out;
@@ -53,6 +57,7 @@ fn a_repository_is_shown_by_its_references_and_compared_by_them() {
     assert_eq!(all(&diff, "change", "path"), ["description"]);
     let summary = diff.summary();
     assert_eq!((&summary["refs_moved"], &summary["bundles_added"]), (&2.into(), &1.into()));
+    assert_eq!(summary["packs_added"], 0);
     let text = look(&mesh, false, ["diff", &first, "latest"]).ok().out;
     assert!(text.contains(&format!("M  refs/heads/trunk  {tip} -> {next}\n")), "{text}");
     let same = look(&mesh, true, ["diff", "latest", "latest"]).ok();

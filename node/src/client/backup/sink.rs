@@ -356,6 +356,10 @@ impl Sink for ChunkSink<'_> {
         Ok(true)
     }
 
+    fn knows(&mut self, previous: &PreviousFile) -> std::result::Result<bool, SinkError> {
+        self.is_all_known(&previous.chunks)
+    }
+
     fn link(
         &mut self,
         meta: &Meta,

@@ -41,7 +41,9 @@ pub struct GitSnapshot {
     pub refs: Vec<GitRef>,
     /// Configuration, description, hooks, ignored files: what is neither a reference nor an object.
     pub others: Vec<Entry>,
-    /// Bundles, which hold the objects: the hash of their chunk lists, and bytes.
+    /// Packs, which hold the objects that a chain begins with: the hash of their chunk lists, and bytes.
+    pub packs: Vec<(Pieces, u64)>,
+    /// Bundles, which hold the objects that came later: the same of them.
     pub bundles: Vec<(Pieces, u64)>,
 }
 
@@ -60,6 +62,12 @@ impl GitSnapshot {
                 (b"format", _) => {}
                 (path, What::File { pieces, size, .. }) if path.starts_with(b"bundles/") => {
                     found.bundles.push((pieces.clone(), *size));
+                }
+                (path, What::File { pieces, size, .. }) if path.starts_with(b"base/") => {
+                    // Their indexes say nothing that they do not.
+                    if path.ends_with(b".pack") {
+                        found.packs.push((pieces.clone(), *size));
+                    }
                 }
                 (_, What::Directory) => {}
                 _ => found.others.push(entry),

@@ -9,7 +9,7 @@ use crate::cli::names::{PathText, shown};
 use crate::cli::output::Output;
 use crate::client::browse::diff::{Change, Counts, Diff, Sign, Statistics, changes};
 use crate::client::browse::git::{GitSnapshot, RefChange, changed_refs};
-use crate::client::browse::{Browser, Entry};
+use crate::client::browse::{Browser, Entry, Pieces};
 use crate::client::ledger::Logged;
 use crate::home::Home;
 use crate::size::{ByteSize, counted};
@@ -155,18 +155,29 @@ async fn repositories(
     for change in &settings {
         say(change, output);
     }
-    let fresh = new.bundles.iter().filter(|bundle| !old.bundles.contains(bundle));
-    let (bundles, bytes) = fresh.fold((0usize, 0u64), |(n, all), (_, size)| (n + 1, all + size));
+    let fresh = |new: &[(Pieces, u64)], old: &[(Pieces, u64)]| {
+        let fresh = new.iter().filter(|piece| !old.contains(piece));
+        fresh.fold((0usize, 0u64), |(n, all), (_, size)| (n + 1, all + size))
+    };
+    let (bundles, of_bundles) = fresh(&new.bundles, &old.bundles);
+    let (packs, of_packs) = fresh(&new.packs, &old.packs);
+    let bytes = of_bundles + of_packs;
     if output.style().json {
         let body = serde_json::json!({
             "before": before.id, "after": after.id, "refs_added": added, "refs_removed": removed,
-            "refs_moved": moved, "items_changed": settings.len(), "bundles_added": bundles, "bytes_added": bytes,
+            "refs_moved": moved, "items_changed": settings.len(), "bundles_added": bundles, "packs_added": packs,
+            "bytes_added": bytes,
         });
         output.json("summary", &body);
         return Ok(());
     }
     output.line("");
     output.line(format!("refs:     {added} added, {removed} removed, {moved} moved"));
-    output.line(format!("objects:  {} in {}", ByteSize(bytes), counted(bundles, "new bundle")));
+    let bundles = counted(bundles, "new bundle");
+    let carriers = match packs {
+        0 => bundles,
+        packs => format!("{} and {bundles}", counted(packs, "new pack")),
+    };
+    output.line(format!("objects:  {} in {carriers}", ByteSize(bytes)));
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use super::items::{Items, copy_file, make_above};
 use super::{GitRestoreError, GitRestored, Result};
-use crate::git::{Git, Input};
-use crate::source::git::chain::{Description, Form};
+use crate::git::{Git, Input, Settings, failed, make_bare};
+use crate::source::git::chain::{Description, Form, REST_PATH};
 use crate::source::git::refs::{Head, Ref, Refs, oid};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ pub(super) struct Assembly<'a> {
     git_dir: PathBuf,
     description: Description,
     refs: Refs,
+    /// Of the files `config` and `config.worktree`, without what they include.
+    settings: [(&'static str, Settings); 2],
     notes: Vec<String>,
 }
 
@@ -33,34 +35,35 @@ impl<'a> Assembly<'a> {
             Form::WorkTree => root.join(".git"),
         };
         let (root, refs) = (root.to_path_buf(), Refs { head, list });
-        Ok(Self { git, items, root, git_dir, description, refs, notes: Vec::new() })
+        let settings = [
+            ("config", items.settings(git, "config")?),
+            ("config.worktree", items.settings(git, "config.worktree")?),
+        ];
+        let notes = Vec::new();
+        Ok(Self { git, items, root, git_dir, description, refs, settings, notes })
     }
 
-    /// Makes it, and checks it: in full, or the links between objects.
+    /// Makes it, and checks it: in full, or what did not come as it was.
     pub(super) fn run(mut self, in_full: bool) -> Result<GitRestored> {
-        self.init()?;
-        for (i, bundle) in self.description.bundles.iter().enumerate() {
-            let pack = self.items.bundle(i, bundle, &self.description.object_format)?;
-            let mut command = self.git.at(&self.git_dir);
-            command.args(["index-pack", "--stdin", "--fix-thin"]);
-            self.git.run(&mut command, Input::File(pack))?;
-        }
+        self.objects()?;
         self.write_refs()?;
         self.copy_logs()?;
         self.link_work_trees()?;
-        self.check_objects(in_full)?;
-        self.check_refs()?;
+        if in_full {
+            self.check_objects()?;
+        }
         if self.description.form == Form::WorkTree {
             self.check_out()?;
         }
         let large_files = self.place_large_files()?;
         self.configure(large_files)?;
         self.copy_hooks()?;
-        // Once more, for a configuration that makes git see another repository.
+        // At the end: a configuration can make git see another repository.
         self.check_refs()?;
         let mut restored = GitRestored {
             is_bare: self.description.form == Form::Bare,
             refs: self.refs.list.len() as u64,
+            packs: self.description.base.as_ref().map_or(0, |base| base.packs.len() as u64),
             bundles: self.description.bundles.len() as u64,
             head: String::from_utf8_lossy(&self.refs.head.encode()).trim().to_owned(),
             notes: std::mem::take(&mut self.notes),
@@ -77,6 +80,7 @@ impl<'a> Assembly<'a> {
             make_above(&root)?;
             let module = Assembly::read(self.git, items.clone(), &root)?.run(in_full)?;
             restored.refs += module.refs;
+            restored.packs += module.packs;
             restored.bundles += module.bundles;
             let notes = module.notes.into_iter();
             restored.notes.extend(notes.map(|note| format!("modules/{}: {note}", path.display())));
@@ -90,26 +94,58 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    fn init(&self) -> Result<()> {
-        let mut init = self.git.anywhere();
-        init.args(["init", "--quiet", "--bare", "--template="])
-            .arg(format!("--object-format={}", self.description.object_format));
-        if self.setting("config", "extensions.refstorage")?.as_deref() == Some(b"reftable") {
-            init.arg("--ref-format=reftable");
+    /// Makes the repository, with all objects and nothing else; gives the folder of the objects.
+    pub(super) fn objects(&self) -> Result<PathBuf> {
+        self.init()?;
+        let format = &self.description.object_format;
+        if let Some(base) = &self.description.base {
+            let folder = self.git_dir.join("objects/pack");
+            for pack in &base.packs {
+                self.items.place_pack(pack, &folder)?;
+            }
+            if let Some(rest) = &base.rest {
+                self.index(self.items.whole(REST_PATH, rest)?, &[])?;
+            }
         }
+        for (i, bundle) in self.description.bundles.iter().enumerate() {
+            self.index(self.items.bundle(i, bundle, format)?, &["--fix-thin"])?;
+        }
+        Ok(self.git_dir.join("objects"))
+    }
+
+    /// Takes in a pack: each object gets its name from its bytes, and what it links to must be there.
+    fn index(&self, pack: File, how: &[&str]) -> Result<()> {
+        let mut command = self.git.at(&self.git_dir);
+        command.args(["index-pack", "--stdin", "--check-self-contained-and-connected"]).args(how);
+        let answer = self.git.ask(&mut command, Input::File(pack))?;
+        match answer.code {
+            // One says that links lead out of it, to objects that are there.
+            Some(0 | 1) => Ok(()),
+            _ => Err(failed(&command, &answer).into()),
+        }
+    }
+
+    fn init(&self) -> Result<()> {
+        let format = &self.description.object_format;
+        if !self.has_tables() {
+            let at_target = |error| GitRestoreError::Target { path: self.git_dir.clone(), error };
+            return make_bare(&self.git_dir, format).map_err(at_target);
+        }
+        let mut init = self.git.anywhere();
+        init.args(["init", "--quiet", "--bare", "--template=", "--ref-format=reftable"])
+            .arg(format!("--object-format={format}"));
         self.git.run(init.arg(&self.git_dir), Input::Nothing)?;
         Ok(())
     }
 
-    /// A setting of the restored configuration, read without following its includes.
-    fn setting(&self, file: &str, key: &str) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.items.open(file)? else { return Ok(None) };
-        let mut command = self.git.anywhere();
-        // From standard input: a path could be taken for something else.
-        command.args(["config", "--file", "-", "--get", key]);
-        let answer = self.git.ask(&mut command, Input::File(file))?;
-        let value = answer.stdout.strip_suffix(b"\n").unwrap_or(&answer.stdout).to_vec();
-        Ok((answer.code == Some(0)).then_some(value))
+    /// Whether its references lie in tables, not in files.
+    fn has_tables(&self) -> bool {
+        self.setting("config", "extensions.refstorage") == Some(b"reftable")
+    }
+
+    /// A setting of the restored configuration.
+    fn setting(&self, file: &str, key: &str) -> Option<&[u8]> {
+        self.settings.iter().find(|(name, _)| *name == file)?.1.get(key)
     }
 
     fn write_refs(&self) -> Result<()> {
@@ -128,6 +164,12 @@ impl<'a> Assembly<'a> {
             }
         }
         match &self.refs.head {
+            // Git has just taken this name for good.
+            Head::Symbolic(target) if self.refs.oid_of(target).is_some() && !self.has_tables() => {
+                let path = self.git_dir.join("HEAD");
+                fs::write(&path, self.refs.head.encode())
+                    .map_err(|error| GitRestoreError::Target { path, error })?;
+            }
             Head::Symbolic(target) => self.point(b"HEAD", target)?,
             Head::Detached(oid) => {
                 let mut command = self.git.at(&self.git_dir);
@@ -149,14 +191,13 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Every link between objects, and in full every object once more: its name was computed from its bytes when it was
-    /// unpacked. What git finds odd in the form of an object was so in the source too (the hash says so) and is
-    /// noted; anything else is damage.
-    fn check_objects(&mut self, in_full: bool) -> Result<()> {
+    /// Every pack, every object and every link once more. What git finds odd in the form of an object was so in the source
+    /// too (the hash says so) and is noted; anything else is damage.
+    fn check_objects(&mut self) -> Result<()> {
         let mut command = self.git.at(&self.git_dir);
-        command.args(["fsck", "--no-dangling", "--no-progress"]);
-        let how: &[&str] = if in_full { &["--strict", "--full"] } else { &["--connectivity-only"] };
-        command.args(how);
+        // Neither is there, and to look for it takes a process each.
+        command.args(["-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false"]);
+        command.args(["fsck", "--no-dangling", "--no-progress", "--strict", "--full"]);
         let answer = self.git.ask(&mut command, Input::Nothing)?;
         let said = String::from_utf8_lossy(&answer.stdout);
         let mut odd = 0;
@@ -182,7 +223,8 @@ impl<'a> Assembly<'a> {
     }
 
     fn check_refs(&self) -> Result<()> {
-        let (found, remarks) = Refs::capture(self.git, || self.git.at(&self.git_dir))?;
+        let (found, remarks) =
+            Refs::capture(self.git, &self.git_dir, || self.git.at(&self.git_dir))?;
         if let Some(line) = remarks.broken.first() {
             return Err(GitRestoreError::Damaged(line.clone()));
         }
@@ -207,7 +249,7 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Reflogs, with the older entries of the stash; checked with the objects.
+    /// Reflogs, with the older entries of the stash.
     fn copy_logs(&self) -> Result<()> {
         for path in self.items.files("logs")? {
             if path == Path::new("HEAD") || path.starts_with("refs") {
@@ -274,11 +316,7 @@ impl<'a> Assembly<'a> {
         let (count, notes) = self.items.large_files(|path, from| {
             let to = store.join(path);
             make_above(&to)?;
-            // What was just written for this restore is not written a second time.
-            if fs::hard_link(from, &to).is_ok() {
-                return Ok(());
-            }
-            self.items.copy(Path::new("lfs/objects").join(path), &to)
+            self.items.link_or_copy(Path::new("lfs/objects").join(path), from, &to)
         })?;
         self.notes.extend(notes);
         Ok(count)
@@ -290,9 +328,12 @@ impl<'a> Assembly<'a> {
         self.items.copy("config", &self.git_dir.join("config"))?;
         self.items.copy("config.worktree", &self.git_dir.join("config.worktree"))?;
         let is_bare = if form == Form::Bare { "true" } else { "false" };
-        self.set("config", &["--replace-all", "core.bare", is_bare])?;
-        for file in ["config", "config.worktree"] {
-            if self.setting(file, "core.worktree")?.is_none() {
+        let [(_, config), (_, of_work_tree)] = &self.settings;
+        if config.count("core.bare") != 1 || config.get("core.bare") != Some(is_bare.as_bytes()) {
+            self.set("config", &["--replace-all", "core.bare", is_bare])?;
+        }
+        for (file, settings) in &self.settings {
+            if settings.get("core.worktree").is_none() {
                 continue;
             }
             self.set(file, &["--unset-all", "core.worktree"])?;
@@ -303,10 +344,10 @@ impl<'a> Assembly<'a> {
                 );
             }
         }
-        if self.setting("config.worktree", "core.bare")?.is_some() {
+        if of_work_tree.get("core.bare").is_some() {
             self.set("config.worktree", &["--replace-all", "core.bare", is_bare])?;
         }
-        if self.setting("config", "lfs.storage")?.is_some() {
+        if config.get("lfs.storage").is_some() {
             self.set("config", &["--unset-all", "lfs.storage"])?;
             self.notes.push("lfs.storage was left out: large files are in lfs/objects".into());
         }
@@ -314,7 +355,7 @@ impl<'a> Assembly<'a> {
             self.notes.push(format!(
                 "{large_files} large files (LFS) are restored; `git lfs checkout` puts those of the work tree in place"
             ));
-        } else if form == Form::WorkTree && self.setting("config", "filter.lfs.smudge")?.is_some() {
+        } else if form == Form::WorkTree && config.get("filter.lfs.smudge").is_some() {
             self.notes.push(
                 "filters were not run; `git lfs pull` fetches the content of large files".into(),
             );

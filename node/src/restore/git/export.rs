@@ -1,10 +1,17 @@
-//! The items of a repository as they are, with a page that says how to use them with Git alone.
+//! The items of a repository as they are, with a page that says how to use them with Git alone. Where its chain begins with
+//! packs, everything becomes one bundle first.
 
+use super::assembly::Assembly;
 use super::items::Items;
 use super::{GitRestoreError, GitRestored, Result, free};
-use crate::source::git::chain::Form;
+use crate::git::{Git, GitError};
+use crate::source::git::chain::{Bundle, Description, Form, bundle_path};
+use crate::source::git::kept::Kept;
+use crate::source::git::mirror::Mirror;
+use crate::source::git::refs::Refs;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// The page's name.
@@ -14,12 +21,74 @@ const PAGE: &str = "README.txt";
 pub fn export(staging: &Path, target: &Path) -> Result<GitRestored> {
     let at_target = |error| GitRestoreError::Target { path: target.into(), error };
     let target = free(target)?;
+    let beside = tempfile::Builder::new()
+        .prefix(".strewn-partial-")
+        .tempdir_in(staging.parent().unwrap_or(staging))
+        .map_err(at_target)?;
+    bundle(&Git::find()?, &Items::all(staging), &beside.path().join("repository"))?;
     let restored = check(&Items::all(staging))?;
     let mut page = File::create(staging.join(PAGE)).map_err(at_target)?;
     page.write_all(page_of(&Items::all(staging))?.as_bytes()).map_err(at_target)?;
     rustix::fs::syncfs(&page).map_err(|error| at_target(error.into()))?;
     fs::rename(staging, &target).map_err(at_target)?;
     Ok(restored)
+}
+
+/// Makes one bundle of what begins with packs, by way of a repository at `root`; submodules' too.
+fn bundle(git: &Git, items: &Items, root: &Path) -> Result<()> {
+    let description = items.description()?;
+    if description.base.is_some() {
+        let objects = Assembly::read(git, items.clone(), root)?.objects()?;
+        let (folder, path) = (items.folder(), bundle_path(0));
+        let at_items = |error| GitRestoreError::Item { item: items.name(&path), error };
+        for old in ["base", "bundles"] {
+            match fs::remove_dir_all(folder.join(old)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(at_items(error));
+                }
+                _ => {}
+            }
+        }
+        fs::create_dir(folder.join("bundles")).map_err(at_items)?;
+        let mut file = File::create_new(folder.join(&path)).map_err(at_items)?;
+        let whole = write_bundle(git, items, &description, &objects, &mut file)?;
+        let plain = Description { base: None, bundles: vec![whole], ..description };
+        fs::write(folder.join("format"), plain.encode()).map_err(at_items)?;
+        fs::remove_dir_all(root).map_err(at_items)?;
+    }
+    items.modules()?.iter().try_for_each(|(_, module)| bundle(git, module, root))
+}
+
+/// Writes everything that the references, reflogs and linked work trees reach.
+fn write_bundle(
+    git: &Git,
+    items: &Items,
+    description: &Description,
+    objects: &Path,
+    file: &mut File,
+) -> Result<Bundle> {
+    let refs = Refs { head: items.head()?, list: items.refs()? };
+    let mut mirror = Mirror::new(git, objects, &description.object_format);
+    let texts = |folder: &str| -> Result<Vec<_>> {
+        let text = |path| {
+            let path = Path::new(folder).join(path);
+            Ok((path.as_os_str().as_encoded_bytes().to_vec(), items.text(&path)?))
+        };
+        items.files(folder)?.into_iter().map(text).collect()
+    };
+    let named = Kept { logs: texts("logs")?, worktrees: texts("worktrees")? }.oids();
+    let oids = refs.oids();
+    let further: BTreeSet<String> =
+        named.into_iter().filter(|oid| !oids.contains(oid.as_str())).collect();
+    mirror.point(&refs, &mirror.beyond(&further, &oids)?)?;
+    let mut stream = mirror.bundle(&[])?;
+    match io::copy(&mut stream, file) {
+        Ok(size) => {
+            let cut = || GitError::Io(io::ErrorKind::UnexpectedEof.into());
+            Ok(Bundle { size, hash: stream.hash().ok_or_else(cut)? })
+        }
+        Err(error) => Err(stream.failure().unwrap_or(GitError::Io(error)).into()),
+    }
 }
 
 /// Every bundle and every large file against its name, those of submodules included.
@@ -33,6 +102,7 @@ fn check(items: &Items) -> Result<GitRestored> {
     let mut all = GitRestored {
         is_bare: description.form == Form::Bare,
         refs: refs.len() as u64,
+        packs: 0,
         bundles: description.bundles.len() as u64,
         head: String::from_utf8_lossy(&head.encode()).trim().to_owned(),
         notes,

@@ -2,7 +2,9 @@
 
 use super::bundle::skip_header;
 use super::{GitRestoreError, Result};
-use crate::source::git::chain::{Bundle, Description, bundle_path};
+use crate::git::{Git, Input, Settings};
+use crate::source::git::base::{before_trailer, trailer};
+use crate::source::git::chain::{Bundle, Description, Pack, bundle_path};
 use crate::source::git::lfs;
 use crate::source::git::refs::{Head, Ref, decode_list};
 use data_encoding::HEXLOWER;
@@ -40,6 +42,11 @@ impl Items {
 
     pub(super) fn malformed(&self, path: &str, reason: impl Into<String>) -> GitRestoreError {
         GitRestoreError::Malformed { item: self.name(path), reason: reason.into() }
+    }
+
+    /// Where they lie.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.top.join(&self.below)
     }
 
     fn failed(&self, path: impl AsRef<Path>) -> impl Fn(io::Error) -> GitRestoreError {
@@ -110,6 +117,22 @@ impl Items {
             .ok_or_else(|| self.malformed("refs", "not a sorted list of references"))
     }
 
+    /// The settings in a configuration file, without what it includes.
+    pub(super) fn settings(&self, git: &Git, file: &str) -> Result<Settings> {
+        let Some(file) = self.open(file)? else { return Ok(Settings::default()) };
+        let mut command = git.anywhere();
+        // From standard input: a path could be taken for something else.
+        command.args(["config", "--file", "-"]).args(Settings::LIST);
+        let answer = git.ask(&mut command, Input::File(file))?;
+        Ok(Settings::parse(&answer.stdout))
+    }
+
+    /// Opens an item that must be there.
+    fn open_file(&self, path: &str) -> Result<File> {
+        let missing = || self.failed(path)(io::ErrorKind::NotFound.into());
+        self.open(path)?.ok_or_else(missing)
+    }
+
     /// Opens a bundle at the beginning of its pack, after checking that it is the one that the chain names.
     pub(super) fn bundle(
         &self,
@@ -119,18 +142,69 @@ impl Items {
     ) -> Result<File> {
         let path = bundle_path(index);
         let fail = self.failed(&path);
-        let mut file = self.open(&path)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
-        let mut hasher = blake3::Hasher::new();
-        let found = io::copy(&mut file, &mut hasher).map_err(&fail)?;
-        if found != expected.size || *hasher.finalize().as_bytes() != expected.hash {
-            let (item, expected) = (self.name(&path), expected.size);
-            return Err(GitRestoreError::Chain { item, found, expected });
-        }
-        file.rewind().map_err(&fail)?;
+        let mut file = self.whole(&path, expected)?;
         let pack = skip_header(&mut file, object_format)
             .map_err(|reason| self.malformed(&path, reason))?;
         file.seek(SeekFrom::Start(pack)).map_err(&fail)?;
         Ok(file)
+    }
+
+    /// Opens what the chain names by its hash, after checking that it is that.
+    pub(super) fn whole(&self, path: &str, expected: &Bundle) -> Result<File> {
+        let fail = self.failed(path);
+        let mut file = self.open_file(path)?;
+        let mut hasher = blake3::Hasher::new();
+        let found = io::copy(&mut file, &mut hasher).map_err(&fail)?;
+        if found != expected.size || *hasher.finalize().as_bytes() != expected.hash {
+            return Err(self.other(path, found, expected.size));
+        }
+        file.rewind().map_err(&fail)?;
+        Ok(file)
+    }
+
+    /// Puts a pack and its index into the folder of packs, after checking that they are those that the chain names: by
+    /// their sizes and the checksums at their ends. That all bytes before are right was seen when they were
+    /// fetched, chunk by chunk; Git reads everything once more when the whole is to be verified.
+    pub(super) fn place_pack(&self, pack: &Pack, folder: &Path) -> Result<()> {
+        let (data, idx) = (pack.pack_path(), pack.idx_path());
+        let checksum = |path: &str, size, read: fn(&File, u64, usize) -> io::Result<Vec<u8>>| {
+            let file = self.open_file(path)?;
+            let found = file.metadata().map_err(self.failed(path))?;
+            let is_right = |file: &File| {
+                let bytes = read(file, size, pack.checksum.len() / 2)?;
+                Ok(HEXLOWER.encode(&bytes) == pack.checksum)
+            };
+            let is_named = found.is_file() && found.len() == size;
+            if is_named && is_right(&file).map_err(self.failed(path))? {
+                Ok(())
+            } else {
+                Err(self.other(path, found.len(), size))
+            }
+        };
+        checksum(&data, pack.size, trailer)?;
+        checksum(&idx, pack.idx_size, before_trailer)?;
+        // Git looks for an index first: a pack that has one must be there.
+        for (item, name) in [(data, pack.pack_name()), (idx, pack.idx_name())] {
+            self.link_or_copy(&item, &self.folder().join(&item), &folder.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// What was just written for a restore is not written a second time, if that can be avoided.
+    pub(super) fn link_or_copy(
+        &self,
+        item: impl AsRef<Path>,
+        from: &Path,
+        to: &Path,
+    ) -> Result<()> {
+        match fs::hard_link(from, to) {
+            Ok(()) => Ok(()),
+            Err(_) => self.copy(item, to),
+        }
+    }
+
+    fn other(&self, path: &str, found: u64, expected: u64) -> GitRestoreError {
+        GitRestoreError::Chain { item: self.name(path), found, expected }
     }
 
     /// The entries of a folder by name, links included.
@@ -216,7 +290,7 @@ impl Items {
             if HEXLOWER.encode(&hasher.finalize()).as_bytes() != name {
                 damaged.push(self.name(&item));
             }
-            take(&path, &self.top.join(&self.below).join(&item))?;
+            take(&path, &self.folder().join(&item))?;
             count += 1;
         }
         let mut notes: Vec<String> = damaged

@@ -14,6 +14,19 @@ fn staged() -> Staged {
     let repo = Repo::new();
     repo.commit("a", "one");
     repo.commit("b", "two");
+    stage(repo)
+}
+
+/// Of a repository that is packed, but for its last commit.
+fn packed() -> Staged {
+    let repo = Repo::new();
+    repo.commit("a", "one");
+    repo.git(&["repack", "-a", "-d", "-q"]);
+    repo.commit("b", "two");
+    stage(repo)
+}
+
+fn stage(repo: Repo) -> Staged {
     let mut vault = Vault::default();
     let mut source: Box<dyn Source> = detect(&repo.path, false).unwrap();
     let snapshot = vault.back_up(&mut *source, None);
@@ -51,6 +64,111 @@ fn an_altered_bundle_is_named() {
     assert_eq!(item, "bundles/000001.bundle");
 }
 
+impl Staged {
+    /// The item of the base that ends so.
+    fn of_base(&self, end: &str) -> String {
+        let entries = fs::read_dir(self.items.join("base")).unwrap();
+        let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let is_it = |name: &String| name.starts_with("pack-") && name.ends_with(end);
+        format!("base/{}", names.find(is_it).unwrap())
+    }
+
+    fn replace(&self, item: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = self.items.join(item);
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::remove_file(&path).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn an_altered_pack_is_named() {
+    let staged = packed();
+    assemble(&staged.items, &staged.target, false).unwrap();
+    fs::remove_dir_all(&staged.target).unwrap();
+    for end in [".pack", ".idx"] {
+        for what in ["shorter", "longer", "other"] {
+            let staged = packed();
+            let item = staged.of_base(end);
+            staged.replace(&item, |bytes| match what {
+                "shorter" => bytes.truncate(bytes.len() - 1),
+                "longer" => bytes.push(0),
+                _ => {
+                    // An index ends with the checksum of the pack and with its own.
+                    let at = bytes.len() - if end == ".idx" { 40 } else { 20 };
+                    bytes[at] ^= 1;
+                }
+            });
+            assert!(
+                matches!(staged.refusal(), GitRestoreError::Chain { item: named, .. } if named == item)
+            );
+            fs::remove_file(staged.items.join(&item)).unwrap();
+            assert!(
+                matches!(staged.refusal(), GitRestoreError::Item { item: named, .. } if named == item)
+            );
+        }
+        // In the middle only a full look finds it.
+        let staged = packed();
+        staged.replace(&staged.of_base(end), |bytes| {
+            let at = bytes.len() / 2;
+            bytes[at] ^= 1;
+        });
+        let refused = staged.refusal();
+        assert!(
+            matches!(&refused, GitRestoreError::Damaged(_) | GitRestoreError::Git(_)),
+            "{refused}"
+        );
+    }
+    let staged = packed();
+    staged.replace("base/rest.pack", |bytes| *bytes.last_mut().unwrap() ^= 1);
+    assert!(
+        matches!(staged.refusal(), GitRestoreError::Chain { item, .. } if item == "base/rest.pack")
+    );
+}
+
+#[test]
+fn packs_that_do_not_have_everything_are_found_out() {
+    for in_full in [false, true] {
+        let staged = packed();
+        staged.edit("format", |text| {
+            let (before, rest) = text.split_once("rest ").unwrap();
+            before.to_owned() + rest.split_once('\n').unwrap().1
+        });
+        let refused = assemble(&staged.items, &staged.target, in_full).unwrap_err();
+        assert!(matches!(refused, GitRestoreError::Git(_)), "{refused}");
+        assert!(!staged.target.exists());
+    }
+}
+
+#[test]
+fn a_pack_whose_name_leads_elsewhere_is_refused() {
+    for name in ["../../../../evil", "..", "/etc/passwd", &format!("../{}", "a".repeat(37))] {
+        let staged = packed();
+        staged.edit("format", |text| {
+            let line = text.lines().find(|line| line.starts_with("pack ")).unwrap();
+            let old = line.split(' ').nth(1).unwrap();
+            text.replacen(old, name, 1)
+        });
+        let refused = staged.refusal();
+        assert!(
+            matches!(&refused, GitRestoreError::Malformed { item, .. } if item == "format"),
+            "{refused}"
+        );
+        assert!(export(&staged.items, &staged.target).is_err() && !staged.target.exists());
+    }
+}
+
+#[test]
+fn a_link_in_place_of_a_pack_is_not_followed() {
+    let staged = packed();
+    let item = staged.of_base(".pack");
+    let path = staged.items.join(&item);
+    fs::rename(&path, staged.items.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", &path).unwrap();
+    assert!(matches!(staged.refusal(), GitRestoreError::Item { item: named, .. } if named == item));
+}
+
 #[test]
 fn a_missing_bundle_is_named() {
     let staged = staged();
@@ -69,10 +187,38 @@ fn a_chain_without_a_link_is_found_out() {
 }
 
 #[test]
+fn a_link_that_leads_out_of_the_chain_is_found_without_a_full_check() {
+    let repo = Repo::new();
+    let mut vault = Vault::default();
+    let mut last = None;
+    for (i, text) in ["one", "two", "three"].into_iter().enumerate() {
+        repo.commit(&format!("{i}"), text);
+        last = Some(vault.back_up(&mut *detect(&repo.path, false).unwrap(), last.as_ref()));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (items, target) = (dir.path().join("items"), dir.path().join("target"));
+    vault.restore(&last.unwrap(), &items);
+    assemble(&items, &target, false).unwrap();
+    fs::remove_dir_all(&target).unwrap();
+    // The second bundle is left out, as if the chain had been put together wrongly.
+    fs::rename(items.join("bundles/000003.bundle"), items.join("bundles/000002.bundle")).unwrap();
+    let text = fs::read_to_string(items.join("format")).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    fs::write(items.join("format"), [&lines[..4], &lines[5..]].concat().concat()).unwrap();
+    let refused = assemble(&items, &target, false).unwrap_err();
+    assert!(matches!(&refused, GitRestoreError::Git(_)), "{refused}");
+    assert!(refused.to_string().contains("expected object"), "{refused}");
+    assert!(!target.exists());
+}
+
+#[test]
 fn a_reference_to_nothing_is_refused() {
-    let staged = staged();
-    staged.edit("refs", |text| text + &format!("{} refs/heads/zero\n", "1".repeat(40)));
-    assert!(matches!(staged.refusal(), GitRestoreError::Git(_)));
+    for (staged, in_full) in [(staged(), true), (staged(), false), (packed(), false)] {
+        staged.edit("refs", |text| text + &format!("{} refs/heads/zero\n", "1".repeat(40)));
+        let refused = assemble(&staged.items, &staged.target, in_full).unwrap_err();
+        assert!(matches!(refused, GitRestoreError::Git(_)), "{refused}");
+        assert!(!staged.target.exists());
+    }
 }
 
 #[test]
@@ -145,6 +291,8 @@ fn odd_old_objects_are_noted_and_restored() {
     let mut vault = Vault::default();
     let snapshot = vault.back_up(&mut *detect(&repo.path, false).unwrap(), None);
     vault.restore(&snapshot, &repo.beside("items"));
+    let plain = assemble(&repo.beside("items"), &repo.beside("plain"), false).unwrap();
+    assert_eq!((plain.refs, plain.notes.len()), (2, 0));
     let restored = assemble(&repo.beside("items"), &repo.beside("target"), true).unwrap();
     assert!(restored.notes.iter().any(|note| note.contains(&odd)), "{:?}", restored.notes);
 }

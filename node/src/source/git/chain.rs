@@ -1,30 +1,39 @@
-//! The chain of bundles that carries a repository's objects: its description (the item `format`),
-//! what the source remembers of it between two runs, and when its newest bundles become one.
+//! The chain that carries a repository's objects: its description (the item `format`), and when its newest bundles
+//! become one.
 //!
-//! A bundle's own prerequisites do not prove that it continues the one before (a bundle of just a
-//! tag on an old commit has none), so the description names every bundle by its hash.
+//! A chain begins with a *base*, the repository's own packs (see `base`), or without one where the repository has no
+//! packs. Bundles follow, each with what is not in the chain before it. A bundle's own prerequisites do not prove that it
+//! continues the one before (a bundle of just a tag on an old commit has none), so the description names every bundle by
+//! its hash; a pack it names by the checksum that Git has put at its end.
 //!
 //! A backup that finds something new adds a bundle. When the newest bundles together are [`FAN`] times as large as
-//! the largest of them, the next bundle takes their place: it is made of what the bundles before those do not
-//! have. So what is sent again lands in a bundle many times larger than the one it was in, which can happen only a
-//! few times. Sizes that vary much can keep small bundles before larger ones; where a chain has grown to
-//! [`CHAIN_LEN_MAX`] because of that, it is cut before the first that is outweighed by those after it.
-//! Computed for ten thousand equal pushes, and for thousands of log-normal ones: each byte is sent two to four times.
+//! the largest of them, the next bundle takes their place: it is made of what the chain before those does not
+//! have; where those are the whole chain, a new one begins. So what is sent again lands in a bundle many times larger than
+//! the one it was in, which can happen only a few times. Sizes that vary much can keep small bundles before larger ones;
+//! where a chain has grown to [`CHAIN_LEN_MAX`] because of that, it is cut before the first that is outweighed by those
+//! after it. Computed for ten thousand equal pushes, and for thousands of log-normal ones: each byte is sent two to four
+//! times.
 
 use data_encoding::HEXLOWER;
-use protocol::codec::{self, Blob};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fmt::Write;
 
-/// The newest version of the item `format`.
-const FORMAT: &str = "strewn git 2";
+/// The version of the item `format` of a chain with a base.
+const FORMAT: &str = "strewn git 3";
+
+/// The version of one without.
+const FORMAT_OF_BUNDLES: &str = "strewn git 2";
 
 /// The version before: without reflogs, large files, linked work trees and submodules.
 const FORMAT_BEFORE: &str = "strewn git 1";
 
-/// Most bundles in a chain: a restore takes some twenty milliseconds for each, and more with every one
-/// before it.
+/// Most links in a chain, a base counting as one: a restore takes some twenty milliseconds for each bundle, and more with
+/// every one before it.
 pub(crate) const CHAIN_LEN_MAX: usize = 48;
+
+/// Most packs in a base. While it is read two files are open for each.
+pub(crate) const PACKS_MAX: usize = 100;
 
 /// How many bundles of one size become one.
 const FAN: u64 = 16;
@@ -32,24 +41,81 @@ const FAN: u64 = 16;
 /// What is smaller counts as so many bytes: what is stored with a bundle costs as much.
 const SIZE_FLOOR: u64 = 64 << 10;
 
-/// Most repositories in a source, submodules and theirs included, whose chains are remembered.
-const CHAINS_MAX: usize = 10_000;
-
-/// Bytes of object ids that are remembered. Remembering fewer makes the next bundle larger, not
-/// wrong.
-const TIPS_LEN_MAX: usize = 8 << 20;
-
-/// Encoded bytes of [`State`] that are read back.
-const STATE_LEN_MAX: usize = TIPS_LEN_MAX + (64 << 20);
-
-const STATE_VERSION: u8 = 2;
-
-/// One bundle of a chain.
+/// One bundle of a chain, or the rest of its base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bundle {
     pub(crate) size: u64,
     /// BLAKE3.
     pub(crate) hash: [u8; 32],
+}
+
+/// One pack of a base, with its index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pack {
+    /// What is between `pack-` and `.pack` in its name: hex digits, as many as an object id has.
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) idx_size: u64,
+    /// The last bytes of the pack, which the index has too: the hash of all before them, in hex.
+    pub(crate) checksum: String,
+}
+
+impl Pack {
+    pub(crate) fn pack_path(&self) -> String {
+        format!("base/{}", self.pack_name())
+    }
+
+    pub(crate) fn idx_path(&self) -> String {
+        format!("base/{}", self.idx_name())
+    }
+
+    /// The file's name in a repository.
+    pub(crate) fn pack_name(&self) -> String {
+        format!("pack-{}.pack", self.name)
+    }
+
+    /// The index's name in a repository.
+    pub(crate) fn idx_name(&self) -> String {
+        format!("pack-{}.idx", self.name)
+    }
+
+    fn is_sound(&self, object_format: &str) -> bool {
+        let digits = 2 * oid_len(object_format).unwrap_or(0);
+        [&self.name, &self.checksum].iter().all(|hex| is_hex(hex, digits))
+    }
+}
+
+/// The beginning of a chain: packs as the repository has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// By name.
+    pub(crate) packs: Vec<Pack>,
+    /// One pack more, without an index, of what the references reach and these do not have.
+    pub(crate) rest: Option<Bundle>,
+}
+
+/// Where the rest of a base lies.
+pub(crate) const REST_PATH: &str = "base/rest.pack";
+
+impl Base {
+    fn size(&self) -> u64 {
+        let packs = self.packs.iter().map(|pack| pack.size.saturating_add(pack.idx_size));
+        packs.chain(self.rest.map(|rest| rest.size)).fold(0, u64::saturating_add)
+    }
+
+    /// The paths and sizes of its items, in path order.
+    pub(crate) fn items(&self) -> Vec<(String, u64)> {
+        let of = |pack: &Pack| [(pack.idx_path(), pack.idx_size), (pack.pack_path(), pack.size)];
+        let rest = self.rest.map(|rest| (REST_PATH.to_owned(), rest.size));
+        self.packs.iter().flat_map(of).chain(rest).collect()
+    }
+
+    /// Whether its names are names of packs, in order, and not too many.
+    pub(crate) fn is_sound(&self, object_format: &str) -> bool {
+        (1..=PACKS_MAX).contains(&self.packs.len())
+            && self.packs.iter().all(|pack| pack.is_sound(object_format))
+            && self.packs.is_sorted_by(|a, b| a.name < b.name)
+    }
 }
 
 /// What a repository is the repository of.
@@ -64,15 +130,18 @@ pub(crate) enum Form {
 /// The item `format`, lines of text:
 ///
 /// ```text
-/// strewn git 2
+/// strewn git 3                              2 where there is no base
 /// object-format sha1|sha256
 /// form bare|worktree|module
-/// bundle SIZE BLAKE3            one for each file in bundles/, in order
+/// pack NAME PACK-SIZE IDX-SIZE CHECKSUM     one for base/pack-NAME.pack and base/pack-NAME.idx, by name
+/// rest SIZE BLAKE3                          base/rest.pack, where there is one
+/// bundle SIZE BLAKE3                        one for each file in bundles/, in order
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Description {
     pub(crate) object_format: String,
     pub(crate) form: Form,
+    pub(crate) base: Option<Base>,
     pub(crate) bundles: Vec<Bundle>,
 }
 
@@ -83,15 +152,17 @@ impl Description {
             Form::WorkTree => "worktree",
             Form::Module => "module",
         };
-        let mut text = format!("{FORMAT}\nobject-format {}\nform {form}\n", self.object_format);
-        for bundle in &self.bundles {
-            text.extend([
-                "bundle ",
-                &bundle.size.to_string(),
-                " ",
-                &HEXLOWER.encode(&bundle.hash),
-                "\n",
-            ]);
+        let version = if self.base.is_some() { FORMAT } else { FORMAT_OF_BUNDLES };
+        let mut text = format!("{version}\nobject-format {}\nform {form}\n", self.object_format);
+        let (packs, rest) =
+            self.base.as_ref().map(|base| (&base.packs[..], base.rest)).unwrap_or_default();
+        for Pack { name, size, idx_size, checksum } in packs {
+            let _ = writeln!(text, "pack {name} {size} {idx_size} {checksum}");
+        }
+        let rest = rest.iter().map(|rest| ("rest", rest));
+        for (word, Bundle { size, hash }) in rest.chain(self.bundles.iter().map(|b| ("bundle", b)))
+        {
+            let _ = writeln!(text, "{word} {size} {}", HEXLOWER.encode(hash));
         }
         text.into_bytes()
     }
@@ -99,31 +170,65 @@ impl Description {
     /// The inverse of [`Description::encode`].
     pub(crate) fn decode(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
-        let mut lines = text.split('\n');
-        lines.next().filter(|line| [FORMAT, FORMAT_BEFORE].contains(line))?;
+        let mut lines = text.split('\n').peekable();
+        let has_base = match lines.next()? {
+            FORMAT => true,
+            FORMAT_OF_BUNDLES | FORMAT_BEFORE => false,
+            _ => return None,
+        };
         let object_format = lines.next()?.strip_prefix("object-format ")?.to_owned();
-        if !is_object_format(&object_format) {
-            return None;
-        }
+        oid_len(&object_format)?;
         let form = match lines.next()? {
             "form bare" => Form::Bare,
             "form worktree" => Form::WorkTree,
             "form module" => Form::Module,
             _ => return None,
         };
-        let bundles = lines.map(decode_bundle).collect::<Option<_>>()?;
-        Some(Self { object_format, form, bundles })
+        let mut base = None;
+        if has_base {
+            let mut found = Base::default();
+            while let Some(line) = lines.next_if(|line| line.starts_with("pack ")) {
+                found.packs.push(decode_pack(line)?);
+            }
+            if let Some(line) = lines.next_if(|line| line.starts_with("rest ")) {
+                found.rest = Some(decode_bundle("rest ", line)?);
+            }
+            base = Some(Some(found).filter(|base| base.is_sound(&object_format))?);
+        }
+        let bundles = lines.map(|line| decode_bundle("bundle ", line)).collect::<Option<_>>()?;
+        Some(Self { object_format, form, base, bundles })
     }
 }
 
-fn decode_bundle(line: &str) -> Option<Bundle> {
-    let (size, hash) = line.strip_prefix("bundle ")?.split_once(' ')?;
+fn decode_bundle(word: &str, line: &str) -> Option<Bundle> {
+    let (size, hash) = line.strip_prefix(word)?.split_once(' ')?;
     let hash = HEXLOWER.decode(hash.as_bytes()).ok()?.try_into().ok()?;
     Some(Bundle { size: size.parse().ok()?, hash })
 }
 
-pub(crate) fn is_object_format(name: &str) -> bool {
-    matches!(name, "sha1" | "sha256")
+fn decode_pack(line: &str) -> Option<Pack> {
+    let mut parts = line.strip_prefix("pack ")?.split(' ');
+    let pack = Pack {
+        name: parts.next()?.to_owned(),
+        size: parts.next()?.parse().ok()?,
+        idx_size: parts.next()?.parse().ok()?,
+        checksum: parts.next()?.to_owned(),
+    };
+    parts.next().is_none().then_some(pack)
+}
+
+/// Bytes of an object id, which is also that of a checksum; `None` for a format that is unknown.
+pub(crate) fn oid_len(object_format: &str) -> Option<usize> {
+    match object_format {
+        "sha1" => Some(20),
+        "sha256" => Some(32),
+        _ => None,
+    }
+}
+
+/// Whether it is so many lower-case hex digits.
+pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The path of the bundle at `index`, counted from zero.
@@ -131,39 +236,58 @@ pub(crate) fn bundle_path(index: usize) -> String {
     format!("bundles/{:06}.bundle", index + 1)
 }
 
-/// A bundle, and what the chain holds since it.
+/// What carries a part of the objects, and what the chain holds since it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) bundle: Bundle,
+pub(crate) struct Link<T = Bundle> {
+    pub(crate) body: T,
     /// Objects that the chain up to here holds together with everything that they reach, but for those
     /// that are named earlier.
     pub(crate) tips: BTreeSet<String>,
 }
 
-/// The bundles of one repository.
+/// What carries the objects of one repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Chain {
     pub(crate) object_format: String,
-    pub(crate) links: Vec<Link>,
+    pub(crate) base: Option<Link<Base>>,
+    pub(crate) bundles: Vec<Link>,
+    /// A commit whose `.gitattributes` do not speak of large files (LFS), if that was found out.
+    pub(crate) plain_tip: Option<String>,
 }
 
 impl Chain {
     /// All objects that it is known to hold together with everything that they reach.
     pub(crate) fn tips(&self) -> BTreeSet<String> {
-        self.links.iter().flat_map(|link| &link.tips).cloned().collect()
+        let base = self.base.iter().map(|base| &base.tips);
+        base.chain(self.bundles.iter().map(|link| &link.tips)).flatten().cloned().collect()
     }
 
-    pub(crate) fn bundles(&self) -> Vec<Bundle> {
-        self.links.iter().map(|link| link.bundle).collect()
+    /// How many links it has.
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.base.is_some()) + self.bundles.len()
     }
 
-    /// How many bundles stay when there is something new.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keeps so many links from the beginning.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if len == 0 {
+            self.base = None;
+        }
+        self.bundles.truncate(len.saturating_sub(usize::from(self.base.is_some())));
+    }
+
+    /// How many links stay when there is something new.
     pub(crate) fn kept_len(&self) -> usize {
-        let len = self.links.len();
+        let base = self.base.iter().map(|base| base.body.size());
+        let sizes: Vec<u64> = base.chain(self.bundles.iter().map(|link| link.body.size)).collect();
+        let len = sizes.len();
         let (mut after, mut largest) = (0_u64, 0);
         let (mut level, mut outweighed) = (len, len);
-        for (i, link) in self.links.iter().enumerate().rev() {
-            let size = link.bundle.size.max(SIZE_FLOOR);
+        for (i, size) in sizes.iter().enumerate().rev() {
+            let size = (*size).max(SIZE_FLOOR);
             if after >= size.saturating_mul(FAN) {
                 outweighed = i;
             }
@@ -183,119 +307,90 @@ impl Chain {
     }
 }
 
-/// What the source remembers of the last committed snapshot: the chain of every repository in it, by the
-/// path before its items.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct State {
-    pub(crate) chains: BTreeMap<Vec<u8>, Chain>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StateBytes {
-    version: u8,
-    chains: Vec<ChainBytes>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ChainBytes {
-    prefix: Blob,
-    object_format: String,
-    links: Vec<LinkBytes>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LinkBytes {
-    bundle: Bundle,
-    tips: Blob,
-}
-
-impl State {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut room = TIPS_LEN_MAX;
-        let mut encode_tips = |tips: &BTreeSet<String>| {
-            let mut bytes = Vec::new();
-            for oid in tips {
-                let Ok(raw) = HEXLOWER.decode(oid.as_bytes()) else { continue };
-                if raw.len() > room {
-                    break;
-                }
-                room -= raw.len();
-                bytes.extend_from_slice(&raw);
-            }
-            Blob(bytes)
-        };
-        let mut encode_chain = |(prefix, chain): (&Vec<u8>, &Chain)| ChainBytes {
-            prefix: Blob(prefix.clone()),
-            object_format: chain.object_format.clone(),
-            links: chain
-                .links
-                .iter()
-                .map(|link| LinkBytes { bundle: link.bundle, tips: encode_tips(&link.tips) })
-                .collect(),
-        };
-        let chains = self.chains.iter().take(CHAINS_MAX).map(&mut encode_chain).collect();
-        codec::encode(&StateBytes { version: STATE_VERSION, chains })
-    }
-
-    /// `None` for what this version did not write; the chains then start anew.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: StateBytes = codec::decode(bytes, STATE_LEN_MAX).ok()?;
-        if bytes.version != STATE_VERSION || bytes.chains.len() > CHAINS_MAX {
-            return None;
-        }
-        let mut chains = BTreeMap::new();
-        for chain in bytes.chains {
-            chains.insert(chain.prefix.0.clone(), decode_chain(chain)?);
-        }
-        Some(Self { chains })
-    }
-}
-
-fn decode_chain(bytes: ChainBytes) -> Option<Chain> {
-    let oid_len = match bytes.object_format.as_str() {
-        "sha1" => 20,
-        "sha256" => 32,
-        _ => return None,
-    };
-    if bytes.links.len() > CHAIN_LEN_MAX {
-        return None;
-    }
-    let decode_link = |link: LinkBytes| Link {
-        bundle: link.bundle,
-        tips: link.tips.0.chunks(oid_len).map(|raw| HEXLOWER.encode(raw)).collect(),
-    };
-    let links = bytes.links.into_iter().map(decode_link).collect();
-    Some(Chain { object_format: bytes.object_format, links })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const HEADER: &str = "strewn git 3\nobject-format sha1\nform bare\n";
+
     #[test]
     fn the_format_item_reads_as_drawn() {
+        let bundle = Bundle { size: 5, hash: [0xab; 32] };
         let description = Description {
             object_format: "sha1".into(),
             form: Form::Bare,
-            bundles: vec![Bundle { size: 5, hash: [0xab; 32] }],
+            base: None,
+            bundles: vec![bundle],
         };
         let text =
             format!("strewn git 2\nobject-format sha1\nform bare\nbundle 5 {}\n", "ab".repeat(32));
         assert_eq!(description.encode(), text.as_bytes());
         let before = text.replace("git 2", "git 1");
         assert_eq!(Description::decode(text.as_bytes()), Some(description.clone()));
-        assert_eq!(Description::decode(before.as_bytes()), Some(description));
-        assert_eq!(Description::decode(b"strewn git 3\nobject-format sha1\nform bare\n"), None);
+        assert_eq!(Description::decode(before.as_bytes()), Some(description.clone()));
+        assert_eq!(Description::decode(b"strewn git 4\nobject-format sha1\nform bare\n"), None);
         assert_eq!(Description::decode(b"strewn git 2\nobject-format md5\nform bare\n"), None);
+
+        let pack = |digit: &str| Pack {
+            name: digit.repeat(40),
+            size: 70_000,
+            idx_size: 1072,
+            checksum: "c".repeat(40),
+        };
+        let base = Base { packs: vec![pack("a"), pack("b")], rest: Some(bundle) };
+        let description = Description { base: Some(base), ..description };
+        let (a, b, c, hash) = ("a".repeat(40), "b".repeat(40), "c".repeat(40), "ab".repeat(32));
+        let text = format!(
+            "{HEADER}pack {a} 70000 1072 {c}\npack {b} 70000 1072 {c}\nrest 5 {hash}\nbundle 5 {hash}\n"
+        );
+        assert_eq!(description.encode(), text.as_bytes());
+        assert_eq!(Description::decode(text.as_bytes()), Some(description));
+    }
+
+    #[test]
+    fn packs_that_git_would_not_name_so_are_refused() {
+        let (a, b) = ("a".repeat(40), "b".repeat(40));
+        let packs = |count: usize| {
+            let lines: Vec<_> = (0..count).map(|i| format!("pack {i:040x} 1 2 {b}\n")).collect();
+            lines.concat()
+        };
+        let decode = |lines: &str| Description::decode(format!("{HEADER}{lines}").as_bytes());
+        assert!(decode(&format!("pack {a} 1 2 {b}\n")).is_some());
+        assert!(decode(&packs(PACKS_MAX)).is_some());
+        for bad in [
+            String::new(),
+            format!("pack ../{} 1 2 {b}\n", "a".repeat(37)),
+            format!("pack {}/ 1 2 {b}\n", "a".repeat(39)),
+            format!("pack {} 1 2 {b}\n", "A".repeat(40)),
+            format!("pack {a}a 1 2 {b}\n"),
+            format!("pack {a} 1 2 {b} 3\n"),
+            format!("pack {a} -1 2 {b}\n"),
+            format!("pack {a} 1 2 {}\n", "b".repeat(64)),
+            format!("pack {a} 1 2 {b}\npack {a} 1 2 {b}\n"),
+            format!("pack {b} 1 2 {b}\npack {a} 1 2 {b}\n"),
+            format!("rest 5 {}\n", "ab".repeat(32)),
+            format!("bundle 5 {}\npack {a} 1 2 {b}\n", "ab".repeat(32)),
+            packs(PACKS_MAX + 1),
+        ] {
+            assert_eq!(decode(&bad), None, "{bad}");
+        }
+        let of_bundles = format!("{HEADER}pack {a} 1 2 {b}\n").replace("git 3", "git 2");
+        assert_eq!(Description::decode(of_bundles.as_bytes()), None);
+    }
+
+    fn size(chain: &Chain) -> u64 {
+        let base = chain.base.iter().map(|base| base.body.size());
+        base.chain(chain.bundles.iter().map(|link| link.body.size)).sum()
     }
 
     /// Adds a bundle of so many bytes of something new, and gives what is sent for it.
     fn push(chain: &mut Chain, new: u64) -> u64 {
-        let again = chain.links.split_off(chain.kept_len());
-        let size = new + again.iter().map(|link| link.bundle.size).sum::<u64>();
-        let bundle = Bundle { size, hash: [7; 32] };
-        chain.links.push(Link { bundle, tips: BTreeSet::new() });
+        let all = size(chain);
+        chain.truncate(chain.kept_len());
+        let size = new + all - size(chain);
+        let body = Bundle { size, hash: [7; 32] };
+        chain.bundles.push(Link { body, tips: BTreeSet::new() });
         size
     }
 
@@ -305,7 +400,7 @@ mod tests {
         let (mut sent, mut longest) = (0, 0);
         for _ in 0..10_000 {
             sent += push(&mut chain, 100 << 10);
-            longest = longest.max(chain.links.len());
+            longest = longest.max(chain.bundles.len());
         }
         let new = 10_000 * (100 << 10);
         assert!(sent <= 4 * new, "{} times", sent as f64 / new as f64);
@@ -322,7 +417,7 @@ mod tests {
             let size = 1 << (10 + (state >> 33) % 21);
             new += size;
             sent += push(&mut chain, size);
-            assert!(chain.links.len() <= CHAIN_LEN_MAX);
+            assert!(chain.bundles.len() <= CHAIN_LEN_MAX);
         }
         assert!(sent <= 5 * new, "{} times", sent as f64 / new as f64);
     }
@@ -341,9 +436,25 @@ mod tests {
         let mut chain = Chain::default();
         push(&mut chain, 10 << 30);
         let sent: u64 = (0..1000).map(|_| push(&mut chain, 2000)).sum();
-        assert_eq!(chain.links[0].bundle.size, 10 << 30);
+        assert_eq!(chain.bundles[0].body.size, 10 << 30);
         assert!(sent < 100 << 20, "{sent} bytes for 2 MB");
-        assert!(chain.links.len() <= 32, "{} bundles", chain.links.len());
+        assert!(chain.bundles.len() <= 32, "{} bundles", chain.bundles.len());
+    }
+
+    #[test]
+    fn a_base_counts_as_the_first_of_a_chain() {
+        let pack = Pack { size: 10 << 30, ..Pack::default() };
+        let base = Base { packs: vec![pack], rest: None };
+        let base = Some(Link { body: base, tips: BTreeSet::new() });
+        let mut chain = Chain { base: base.clone(), ..Chain::default() };
+        assert_eq!(chain.kept_len(), 1);
+        let sent: u64 = (0..1000).map(|_| push(&mut chain, 2000)).sum();
+        assert!(chain.base == base && sent < 100 << 20, "{sent} bytes for 2 MB");
+        assert!(chain.bundles.len() <= 32, "{} bundles", chain.bundles.len());
+        chain.truncate(3);
+        assert!(chain.base == base && chain.bundles.len() == 2);
+        chain.truncate(0);
+        assert!(chain.is_empty());
     }
 
     proptest! {
@@ -352,27 +463,14 @@ mod tests {
             let mut chain = Chain::default();
             for bits in pushes {
                 push(&mut chain, 1 << bits);
-                prop_assert!(chain.links.len() <= CHAIN_LEN_MAX);
+                prop_assert!(chain.bundles.len() <= CHAIN_LEN_MAX);
             }
         }
 
         #[test]
-        fn the_state_round_trips(
-            sizes in prop::collection::vec(any::<u64>(), 0..20),
-            tips in prop::collection::btree_set("[0-9a-f]{40}", 0..50),
-            prefix: Vec<u8>,
-        ) {
-            let link = |size| Link { bundle: Bundle { size, hash: [7; 32] }, tips: tips.clone() };
-            let chain = Chain { object_format: "sha1".into(), links: sizes.into_iter().map(link).collect() };
-            let chains = BTreeMap::from([(Vec::new(), Chain { links: Vec::new(), ..chain.clone() }), (prefix, chain)]);
-            let state = State { chains };
-            prop_assert_eq!(State::decode(&state.encode()).unwrap(), state);
-        }
-
-        #[test]
         fn hostile_bytes_never_panic(bytes: Vec<u8>) {
-            let _ = State::decode(&bytes);
             let _ = Description::decode(&bytes);
+            let _ = Description::decode(&[HEADER.as_bytes(), &bytes].concat());
         }
     }
 }

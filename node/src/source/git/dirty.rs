@@ -21,6 +21,7 @@ pub(super) fn notes(
     refs: &Refs,
     mirror: &Mirror<'_>,
     store: &Store,
+    has_large_files: bool,
 ) -> Vec<String> {
     let mut notes = Vec::new();
     if repository.has_tables() {
@@ -45,7 +46,7 @@ pub(super) fn notes(
             ));
         }
     }
-    if let (Store::At(store), Some(_)) = (store, refs.tip()) {
+    if let (Store::At(store), true) = (store, has_large_files) {
         match lfs::absent(git, mirror, store) {
             Ok(0) => {}
             Ok(count) => notes.push(format!(
@@ -87,15 +88,15 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    fn command(&self) -> Command {
+    fn command(&self) -> Result<Command, GitError> {
         let mut option = OsString::from("--work-tree=");
         option.push(self.work_tree);
-        let mut command = self.mirror.command();
+        let mut command = self.mirror.command()?;
         command
             .env("GIT_INDEX_FILE", self.repository.git_dir.join("index"))
             .current_dir(self.work_tree)
             .arg(option);
-        command
+        Ok(command)
     }
 
     /// Whether the work tree has what `HEAD` has not.
@@ -104,15 +105,15 @@ impl Looking<'_> {
             Head::Detached(_) => true,
             Head::Symbolic(target) => refs.oid_of(target).is_some(),
         };
-        let mut staged = self.command();
+        let mut staged = self.command()?;
         if is_born {
             staged.args(["diff-index", "--cached", "--name-only", "HEAD"]);
         } else {
             staged.args(["ls-files", "--cached"]);
         }
-        let mut changed = self.command();
+        let mut changed = self.command()?;
         changed.args(["diff-files", "--name-only", "--ignore-submodules=all"]);
-        let mut untracked = self.command();
+        let mut untracked = self.command()?;
         untracked.args([
             "ls-files",
             "--others",
@@ -138,7 +139,7 @@ impl Looking<'_> {
 
     /// Submodules whose repositories lie in the work tree, as old versions of Git placed them.
     fn embedded(&self) -> Result<Vec<String>, GitError> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.args(["ls-files", "--stage", "-z"]);
         let mut running = self.git.start(&mut command, Input::Nothing)?;
         let (mut notes, mut more) = (Vec::new(), 0);

@@ -26,11 +26,11 @@ const KEPT_LEN_MAX: u64 = 64 << 20;
 
 /// Small files, by path below the repository.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// Below `logs`, in path order.
-    pub(super) logs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) logs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Below `worktrees`, in path order.
-    pub(super) worktrees: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) worktrees: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Kept {
@@ -74,7 +74,7 @@ impl Kept {
     }
 
     /// Every object that is named.
-    pub(super) fn oids(&self) -> BTreeSet<String> {
+    pub(crate) fn oids(&self) -> BTreeSet<String> {
         let mut oids = BTreeSet::new();
         for (path, text) in self.logs.iter().chain(&self.worktrees) {
             match kind_of(path) {

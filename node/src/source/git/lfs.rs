@@ -29,15 +29,14 @@ pub(super) enum Store {
 }
 
 /// Finds it out.
-pub(super) fn store(git: &Git, repository: &Repository) -> Result<Store, GitError> {
-    let storage = repository.setting(git, "lfs.storage")?;
-    Ok(match storage.as_deref() {
+pub(super) fn store(repository: &Repository) -> Store {
+    match repository.setting("lfs.storage") {
         None | Some(b"") => Store::At(repository.common_dir.join("lfs/objects")),
         Some(path) if path.starts_with(b"~") || path.contains(&b'%') => {
             Store::Unknown(String::from_utf8_lossy(path).into_owned())
         }
         Some(path) => Store::At(repository.below(path).join("objects")),
-    })
+    }
 }
 
 /// The hash that the object at `path` (`aa/bb/HASH`) must have; `None` for what is no object.
@@ -50,16 +49,17 @@ pub(crate) fn name_of(path: &[u8]) -> Option<&[u8]> {
     (is_name && first == &name[..2] && second == &name[2..4]).then_some(name)
 }
 
-/// How many large files of `HEAD` are not in `store`: only pointers to them are in the repository. Zero where
-/// its `.gitattributes` do not speak of LFS.
-pub(super) fn absent(git: &Git, mirror: &Mirror<'_>, store: &Path) -> Result<u64, GitError> {
-    let mut command = mirror.command();
+/// Whether the `.gitattributes` of `HEAD` speak of LFS.
+pub(super) fn is_spoken_of(git: &Git, mirror: &Mirror<'_>) -> Result<bool, GitError> {
+    let mut command = mirror.command()?;
     command.args(["cat-file", "blob", "HEAD:.gitattributes"]);
     let answer = git.ask(&mut command, Input::Nothing)?;
-    if !String::from_utf8_lossy(&answer.stdout).contains("filter=lfs") {
-        return Ok(0);
-    }
-    let mut command = mirror.command();
+    Ok(String::from_utf8_lossy(&answer.stdout).contains("filter=lfs"))
+}
+
+/// How many large files of `HEAD` are not in `store`: only pointers to them are in the repository.
+pub(super) fn absent(git: &Git, mirror: &Mirror<'_>, store: &Path) -> Result<u64, GitError> {
+    let mut command = mirror.command()?;
     command.args(["ls-tree", "-r", "-l", "-z", "HEAD"]);
     let mut running = git.start(&mut command, Input::Nothing)?;
     let mut small = Vec::new();
@@ -70,7 +70,7 @@ pub(super) fn absent(git: &Git, mirror: &Mirror<'_>, store: &Path) -> Result<u64
         }
     }
     running.check()?;
-    let mut command = mirror.command();
+    let mut command = mirror.command()?;
     command.args(["cat-file", "--batch"]);
     let mut running = git.start(&mut command, Input::Bytes(&small))?;
     let mut absent = BTreeSet::new();
@@ -157,6 +157,10 @@ impl Sink for Hashing<'_> {
         stamp: Stamp,
     ) -> Result<bool, SinkError> {
         self.sink.unchanged(meta, previous, stamp)
+    }
+
+    fn knows(&mut self, previous: &PreviousFile) -> Result<bool, SinkError> {
+        self.sink.knows(previous)
     }
 
     fn link(&mut self, meta: &Meta, size: u64, inode: Inode) -> Result<Linked, SinkError> {

@@ -1,62 +1,89 @@
 //! A repository without objects of its own that has the captured references at the captured
 //! objects: bundles are made from it, so that pushes meanwhile change nothing and nothing is written
 //! to the repository that is backed up. Its configuration is git's default, whatever the
-//! repository's says.
+//! repository's says. It is made when it is asked for the first time: who finds nothing new needs none.
 
+use super::base::Packs;
 use super::refs::{Head, Refs};
-use crate::git::{Git, GitError, Input, Running};
+use crate::git::{Git, GitError, Input, Running, make_bare};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(super) struct Mirror<'a> {
+pub(crate) struct Mirror<'a> {
     git: &'a Git,
     dir: PathBuf,
+    /// Where the objects are.
+    objects: PathBuf,
+    object_format: String,
+    is_made: Cell<bool>,
+    /// The files `packed-refs` and `HEAD`.
+    packed: Vec<u8>,
+    head: Vec<u8>,
     /// What bundles are asked for, one a line.
     wanted: Vec<u8>,
 }
 
 impl<'a> Mirror<'a> {
-    /// Borrows the objects in the directory `objects`.
-    pub(super) fn new(git: &'a Git, objects: &Path, object_format: &str) -> Result<Self, GitError> {
-        let dir = git.scratch().join("mirror");
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir)?;
+    /// Borrows the objects in the directory `objects`. There is one at a time for each [`Git`].
+    pub(crate) fn new(git: &'a Git, objects: &Path, object_format: &str) -> Self {
+        Self {
+            git,
+            dir: git.scratch().join("mirror"),
+            objects: objects.into(),
+            object_format: object_format.into(),
+            is_made: Cell::new(false),
+            packed: Vec::new(),
+            head: Head::Symbolic(b"refs/heads/main".to_vec()).encode(),
+            wanted: Vec::new(),
         }
-        let mut init = git.anywhere();
-        init.args(["init", "--quiet", "--bare", "--template="])
-            .arg(format!("--object-format={object_format}"))
-            .arg(&dir);
-        git.run(&mut init, Input::Nothing)?;
-        std::fs::create_dir_all(dir.join("objects/info"))?;
-        std::fs::write(dir.join("objects/info/alternates"), alternates_line(objects))?;
-        Ok(Self { git, dir, wanted: Vec::new() })
+    }
+
+    fn make(&self) -> io::Result<()> {
+        if self.dir.exists() {
+            std::fs::remove_dir_all(&self.dir)?;
+        }
+        make_bare(&self.dir, &self.object_format)?;
+        let alternates = alternates_line(&self.objects);
+        std::fs::write(self.dir.join("objects/info/alternates"), alternates)?;
+        self.write_refs()
+    }
+
+    fn write_refs(&self) -> io::Result<()> {
+        std::fs::write(self.dir.join("packed-refs"), &self.packed)?;
+        std::fs::write(self.dir.join("HEAD"), &self.head)
     }
 
     /// Gives it the captured references, and names for the objects in `further`.
-    pub(super) fn point(
+    pub(crate) fn point(
         &mut self,
         refs: &Refs,
         further: &BTreeSet<String>,
     ) -> Result<(), GitError> {
-        let (packed, wanted) = name(refs, further);
-        std::fs::write(self.dir.join("packed-refs"), packed)?;
-        std::fs::write(self.dir.join("HEAD"), refs.head.encode())?;
-        self.wanted = wanted;
+        (self.packed, self.wanted) = name(refs, further);
+        self.head = refs.head.encode();
+        if self.is_made.get() {
+            self.write_refs()?;
+        }
         Ok(())
     }
 
     /// Git in this repository.
-    pub(super) fn command(&self) -> Command {
-        self.git.at(&self.dir)
+    pub(super) fn command(&self) -> Result<Command, GitError> {
+        if !self.is_made.get() {
+            self.make()?;
+            self.is_made.set(true);
+        }
+        Ok(self.git.at(&self.dir))
     }
 
     /// Those of `oids` that the repository still has.
     pub(super) fn present(&self, oids: &BTreeSet<String>) -> Result<Vec<String>, GitError> {
         let asked: String = oids.iter().flat_map(|oid| [oid.as_str(), "\n"]).collect();
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.args(["cat-file", "--batch-check=%(objectname) %(objecttype)"]);
         let answer = self.git.run(&mut command, Input::Bytes(asked.as_bytes()))?;
         let text = String::from_utf8_lossy(&answer.stdout);
@@ -69,14 +96,14 @@ impl<'a> Mirror<'a> {
     }
 
     /// Those of `oids` that nothing in `known` reaches. Everything that they reach must be there.
-    pub(super) fn beyond(
+    pub(crate) fn beyond(
         &self,
         oids: &BTreeSet<String>,
         known: &BTreeSet<&str>,
     ) -> Result<BTreeSet<String>, GitError> {
         let mut asked: String = oids.iter().flat_map(|oid| [oid.as_str(), "\n"]).collect();
         asked.extend(known.iter().flat_map(|oid| ["^", oid, "\n"]));
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.args(["rev-list", "--objects", "--no-object-names", "--stdin"]);
         let mut running = self.git.start(&mut command, Input::Bytes(asked.as_bytes()))?;
         let mut beyond = BTreeSet::new();
@@ -95,7 +122,7 @@ impl<'a> Mirror<'a> {
     ) -> Result<bool, GitError> {
         let mut asked: String = oids.iter().flat_map(|oid| [*oid, "\n"]).collect();
         asked.extend(known.iter().flat_map(|oid| ["^", oid, "\n"]));
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.args(["rev-list", "--objects", "--stdin"]);
         let mut running = self.git.start(&mut command, Input::Bytes(asked.as_bytes()))?;
         let mut byte = [0];
@@ -107,39 +134,56 @@ impl<'a> Mirror<'a> {
     }
 
     /// Streams a bundle of everything that the references reach and `known` does not.
-    pub(super) fn bundle(&self, known: &[String]) -> Result<BundleStream, GitError> {
+    pub(crate) fn bundle(&self, known: &[String]) -> Result<Stream, GitError> {
         let mut asked: Vec<u8> =
             known.iter().flat_map(|oid| format!("^{oid}\n").into_bytes()).collect();
         asked.extend_from_slice(&self.wanted);
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.args(["bundle", "create", "--quiet", "-", "--stdin"]);
-        let running = self.git.start(&mut command, Input::Bytes(&asked))?;
-        Ok(BundleStream { running, hasher: blake3::Hasher::new(), failure: None, ended: false })
+        Ok(Stream::of(self.git.start(&mut command, Input::Bytes(&asked))?))
+    }
+
+    /// Streams a pack of everything that `oids` reach and `packs` do not have; nothing if that is nothing. All of it is
+    /// gone through, without bitmaps, which only claim what is there.
+    pub(super) fn rest(&self, oids: &BTreeSet<&str>, packs: &Packs) -> Result<Stream, GitError> {
+        let mut command = self.command()?;
+        packs.show(&self.dir.join("objects"))?;
+        command.args(["pack-objects", "-q", "--revs", "--stdout", "--delta-base-offset"]);
+        command.args(["--non-empty", "--no-use-bitmap-index"]);
+        for open in &packs.0 {
+            command.arg(format!("--keep-pack={}", open.pack.pack_name()));
+        }
+        let asked: String = oids.iter().flat_map(|oid| [*oid, "\n"]).collect();
+        Ok(Stream::of(self.git.start(&mut command, Input::Bytes(asked.as_bytes()))?))
     }
 }
 
-/// A bundle while git makes it. A failure of git shows as a read error at its end, so that half a
-/// bundle is never taken for a whole one.
-pub(super) struct BundleStream {
+/// A bundle or a pack while git makes it. A failure of git shows as a read error at its end, so that half of it is never
+/// taken for the whole.
+pub(crate) struct Stream {
     running: Running,
     hasher: blake3::Hasher,
     failure: Option<GitError>,
     ended: bool,
 }
 
-impl BundleStream {
+impl Stream {
+    fn of(running: Running) -> Self {
+        Self { running, hasher: blake3::Hasher::new(), failure: None, ended: false }
+    }
+
     /// What git failed with, if it did.
-    pub(super) fn failure(&mut self) -> Option<GitError> {
+    pub(crate) fn failure(&mut self) -> Option<GitError> {
         self.failure.take()
     }
 
     /// The hash of what was read, if that was all and git says that it is good.
-    pub(super) fn hash(&self) -> Option<[u8; 32]> {
+    pub(crate) fn hash(&self) -> Option<[u8; 32]> {
         (self.ended && self.failure.is_none()).then(|| self.hasher.finalize().into())
     }
 }
 
-impl Read for BundleStream {
+impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.running.read(buffer)?;
         self.hasher.update(&buffer[..n]);

@@ -4,7 +4,13 @@
 
 use crate::git::{Git, GitError, Input, unexpected};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::process::Command;
+
+/// Longest file `HEAD` that is read without Git: a reference name is at most a path long.
+const HEAD_LEN_MAX: u64 = 8 << 10;
 
 /// What a repository points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +48,16 @@ pub(crate) struct Remarks {
 }
 
 impl Refs {
-    /// Reads them from the repository that the commands of `at` are run in.
+    /// Reads them from the repository at `git_dir`, which the commands of `at` are run in.
     pub(crate) fn capture(
         git: &Git,
+        git_dir: &Path,
         at: impl Fn() -> Command,
     ) -> Result<(Self, Remarks), GitError> {
-        let head = capture_head(git, &at)?;
+        let head = match plain_head(git_dir) {
+            Some(head) => head,
+            None => capture_head(git, &at)?,
+        };
         let mut command = at();
         command.args(["for-each-ref", "--format=%(objectname) %(symref) %(refname)"]);
         let answer = git.run(&mut command, Input::Nothing)?;
@@ -152,6 +162,17 @@ pub(crate) fn decode_list(list: &[u8], symbolic: &[u8]) -> Option<Vec<Ref>> {
         refs[at].symbolic = Some(is_name(target).then(|| target.to_vec())?);
     }
     Some(refs)
+}
+
+/// The file `HEAD`, where it is as Git writes it today, and is not there for old programs only (reftable).
+fn plain_head(git_dir: &Path) -> Option<Head> {
+    let path = git_dir.join("HEAD");
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    File::open(path).ok()?.take(HEAD_LEN_MAX).read_to_end(&mut text).ok()?;
+    Head::decode(&text).filter(|head| *head != Head::Symbolic(b"refs/heads/.invalid".to_vec()))
 }
 
 fn capture_head(git: &Git, at: impl Fn() -> Command) -> Result<Head, GitError> {

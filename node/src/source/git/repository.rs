@@ -1,9 +1,10 @@
 //! One repository: where its parts lie, and whether it is whole enough to be backed up.
 
-use super::chain::{Form, is_object_format};
-use crate::git::{Git, GitError, Input, unexpected};
+use super::chain::{Form, oid_len};
+use crate::git::{Git, GitError, Input, Settings, unexpected};
 use crate::source::{SourceError, canonical};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,9 @@ use std::process::Command;
 /// What a repository is asked at once: starting Git takes longer than its answer.
 const ABOUT: [&str; 3] =
     ["--is-bare-repository", "--is-shallow-repository", "--show-object-format"];
+
+/// The same, after where it is.
+const PLACE: [&str; 3] = ["--path-format=absolute", "--absolute-git-dir", "--git-common-dir"];
 
 /// A repository, or that of a submodule.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ pub(super) struct Repository {
     pub(super) work_tree: Option<PathBuf>,
     pub(super) form: Form,
     pub(super) object_format: String,
+    settings: Settings,
 }
 
 pub(super) fn is_git_dir(path: &Path) -> bool {
@@ -40,14 +45,22 @@ impl Repository {
         let inside = root.join(".git");
         let named = if inside.exists() { &inside } else { &root };
         let ask = |args: &[&str]| answer(git, git.at(named), args);
-        let git_dir = directory(ask(&["--absolute-git-dir"])?);
-        let common_dir = directory(ask(&["--path-format=absolute", "--git-common-dir"])?);
-        let about = ask(&ABOUT)?;
+        let all = ask(&[&PLACE[..], &ABOUT].concat())?;
+        let lines: Vec<&[u8]> = all.splitn(3, |c| *c == b'\n').collect();
+        let (git_dir, common_dir, about) = match lines[..] {
+            [git_dir, common_dir, about] if is_about(about) => {
+                (git_dir.to_vec(), common_dir.to_vec(), about.to_vec())
+            }
+            // A path has more than one line.
+            _ => (ask(&PLACE[..2])?, ask(&[PLACE[0], PLACE[2]])?, ask(&ABOUT)?),
+        };
+        let (git_dir, common_dir) = (directory(git_dir), directory(common_dir));
         let is_bare = about.starts_with(b"true\n");
         let work_tree = inside.exists().then(|| root.clone());
         let form = if is_bare && work_tree.is_none() { Form::Bare } else { Form::WorkTree };
-        let object_format = String::new();
-        Self { root, git_dir, common_dir, work_tree, form, object_format }.checked(git, &about)
+        let (object_format, settings) = Default::default();
+        Self { root, git_dir, common_dir, work_tree, form, object_format, settings }
+            .checked(git, &about)
     }
 
     /// The repository of a submodule.
@@ -59,10 +72,11 @@ impl Repository {
             work_tree: None,
             form: Form::Module,
             object_format: String::new(),
+            settings: Settings::default(),
         };
         let about = answer(git, module.command(git), &ABOUT)?;
         let mut module = module.checked(git, &about)?;
-        let work_tree = module.setting(git, "core.worktree")?.map(|path| module.below(&path));
+        let work_tree = module.setting("core.worktree").map(|path| module.below(path));
         module.work_tree = work_tree.and_then(|path| path.canonicalize().ok());
         Ok(module)
     }
@@ -78,11 +92,8 @@ impl Repository {
     }
 
     /// A setting, if there is one.
-    pub(super) fn setting(&self, git: &Git, key: &str) -> Result<Option<Vec<u8>>, GitError> {
-        let mut command = self.command(git);
-        let answer = git.ask(command.args(["config", "--get", key]), Input::Nothing)?;
-        let value = answer.stdout.strip_suffix(b"\n").unwrap_or(&answer.stdout).to_vec();
-        Ok((answer.code == Some(0)).then_some(value))
+    pub(super) fn setting(&self, key: &str) -> Option<&[u8]> {
+        self.settings.get(key)
     }
 
     /// A path that git takes relative to the repository.
@@ -111,36 +122,35 @@ impl Repository {
         }
         self.object_format = String::from_utf8(name.to_vec())
             .ok()
-            .filter(|name| is_object_format(name))
+            .filter(|name| oid_len(name).is_some())
             .ok_or_else(|| unexpected("rev-parse", b"an unknown object format"))?;
-        self.check_complete(git)?;
+        let mut command = self.command(git);
+        command.arg("config").args(Settings::LIST);
+        self.settings = Settings::parse(&git.run(&mut command, Input::Nothing)?.stdout);
+        self.check_complete()?;
         Ok(self)
     }
 
     /// Refuses a repository that leaves objects with a remote.
-    fn check_complete(&self, git: &Git) -> Result<(), SourceError> {
-        let mut command = self.command(git);
-        command.args([
-            "config",
-            "-z",
-            "--get-regexp",
-            r"^(remote\..*\.promisor|extensions\.partialclone)$",
-        ]);
-        let answer = git.ask(&mut command, Input::Nothing)?;
-        for entry in answer.stdout.split(|c| *c == 0).filter(|entry| !entry.is_empty()) {
-            let entry = String::from_utf8_lossy(entry);
-            let (key, value) = entry.split_once('\n').unwrap_or((&entry, "true"));
+    fn check_complete(&self) -> Result<(), SourceError> {
+        for (key, value) in self.settings.iter() {
+            let value = String::from_utf8_lossy(value.unwrap_or(b"true"));
             let remote = key.strip_prefix("remote.").and_then(|key| key.strip_suffix(".promisor"));
             let off =
                 ["false", "no", "off", "0", ""].contains(&value.to_ascii_lowercase().as_str());
             let remote = match remote {
-                Some(_) if off => continue,
-                Some(remote) => remote,
-                None => value,
+                Some(remote) if !off => remote,
+                None if key == "extensions.partialclone" => &value,
+                _ => continue,
             };
             return Err(SourceError::Partial { path: self.root.clone(), remote: remote.into() });
         }
         Ok(())
+    }
+
+    /// What it means that one of its packs is not what Git wrote.
+    pub(super) fn damaged(&self, file: String, error: io::Error) -> SourceError {
+        SourceError::Damaged { path: self.root.clone(), file, error }
     }
 
     /// What it means that git could not read the captured objects.
@@ -152,6 +162,13 @@ impl Repository {
             other => SourceError::Git(other),
         }
     }
+}
+
+/// Whether it can be all that Git says to [`ABOUT`].
+fn is_about(lines: &[u8]) -> bool {
+    let lines: Vec<&[u8]> = lines.split(|c| *c == b'\n').collect();
+    let is_bool = |line: &[u8]| matches!(line, b"true" | b"false");
+    matches!(lines[..], [bare, shallow, _] if is_bool(bare) && is_bool(shallow))
 }
 
 /// What `git rev-parse` says.

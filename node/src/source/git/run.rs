@@ -1,16 +1,17 @@
 //! One backup of a repository under way, and of the repositories of its submodules: every item, in path order.
 
-use super::chain::{Bundle, Chain, Description, Link, State, bundle_path};
+use super::chain::{Chain, Description};
 use super::dirty;
 use super::kept::Kept;
 use super::lfs::{self, Hashing, Store};
 use super::mirror::Mirror;
 use super::refs::Refs;
 use super::repository::{Repository, is_git_dir};
-use crate::git::{Git, GitError};
+use super::state::State;
+use crate::git::Git;
 use crate::source::directory::{meta_of, offer_file};
 use crate::source::walk::{Walk, open_root};
-use crate::source::{Previous, Report, Sink, SinkError, SourceError, settle};
+use crate::source::{Previous, Report, Sink, SourceError, settle};
 use protocol::codec::Blob;
 use protocol::item::{Meta, Stamp, Timestamp};
 use rustix::fs::{AtFlags, FileType, Stat, statat};
@@ -38,12 +39,12 @@ struct Shared {
 /// One repository of a backup under way.
 pub(super) struct Run<'a> {
     git: &'a Git,
-    repository: &'a Repository,
+    pub(super) repository: &'a Repository,
     /// Before the path of every item: nothing, or that of a submodule with a slash.
     prefix: Vec<u8>,
     depth: usize,
-    previous: &'a mut dyn Previous,
-    sink: &'a mut dyn Sink,
+    pub(super) previous: &'a mut dyn Previous,
+    pub(super) sink: &'a mut dyn Sink,
     shared: &'a mut Shared,
     /// Whose metadata items have that are no files in the repository.
     owner: Stat,
@@ -80,31 +81,34 @@ impl<'a> Run<'a> {
 
     fn items(&mut self) -> Result<(), SourceError> {
         let repository = self.repository;
-        let (refs, remarks) = Refs::capture(self.git, || repository.command(self.git))?;
+        let at = || repository.command(self.git);
+        let (refs, remarks) = Refs::capture(self.git, &repository.git_dir, at)?;
         let mut kept = Kept::capture(repository, &refs, &self.prefix, &mut self.shared.report);
         let objects = repository.common_dir.join("objects");
-        let mut mirror = Mirror::new(self.git, &objects, &repository.object_format)?;
+        let mut mirror = Mirror::new(self.git, &objects, &repository.object_format);
         let further = self.reached_otherwise(&mirror, &refs, &mut kept)?;
         mirror.point(&refs, &further)?;
         for line in remarks.broken {
             self.fail("refs", line);
         }
-        let store = lfs::store(self.git, repository)?;
-        let notes = dirty::notes(self.git, repository, &refs, &mirror, &store);
+        let store = lfs::store(repository);
+        let mut chain = self.chain_before();
+        let has_large_files = self.has_large_files(&mut chain, &refs, &mirror)?;
+        let notes = dirty::notes(self.git, repository, &refs, &mirror, &store, has_large_files);
         remarks.dangling.into_iter().chain(notes).for_each(|note| self.note(note));
 
         self.text("HEAD", &refs.head.encode())?;
-        self.directory("bundles")?;
         let mut oids = refs.oids();
         oids.extend(further.iter().map(String::as_str));
-        let chain = self.bundles(&mirror, &oids)?;
+        let chain = self.objects(chain, &mirror, &oids)?;
         self.file(&repository.common_dir, "config")?;
         self.file(&repository.git_dir, "config.worktree")?;
         self.file(&repository.common_dir, "description")?;
         let description = Description {
             object_format: repository.object_format.clone(),
             form: repository.form,
-            bundles: chain.bundles(),
+            base: chain.base.as_ref().map(|base| base.body.clone()),
+            bundles: chain.bundles.iter().map(|link| link.body).collect(),
         };
         self.text("format", &description.encode())?;
         self.hooks()?;
@@ -120,6 +124,31 @@ impl<'a> Run<'a> {
         self.texts(&kept.worktrees)?;
         self.shared.after.chains.insert(self.prefix.clone(), chain);
         Ok(())
+    }
+
+    /// What was remembered of this repository.
+    fn chain_before(&mut self) -> Chain {
+        let object_format = &self.repository.object_format;
+        let before = self.shared.before.chains.remove(&self.prefix);
+        before
+            .filter(|chain| chain.object_format == *object_format)
+            .unwrap_or_else(|| Chain { object_format: object_format.clone(), ..Chain::default() })
+    }
+
+    /// Whether `HEAD` speaks of large files. Git is not asked again about a commit that did not.
+    fn has_large_files(
+        &self,
+        chain: &mut Chain,
+        refs: &Refs,
+        mirror: &Mirror<'_>,
+    ) -> Result<bool, SourceError> {
+        let Some(tip) = refs.tip() else { return Ok(false) };
+        if chain.plain_tip.as_deref() == Some(tip) {
+            return Ok(false);
+        }
+        let is_spoken_of = lfs::is_spoken_of(self.git, mirror)?;
+        chain.plain_tip = (!is_spoken_of).then(|| tip.to_owned());
+        Ok(is_spoken_of)
     }
 
     /// Objects that only reflogs and linked work trees reach. What of these is not whole is left out.
@@ -146,80 +175,6 @@ impl<'a> Run<'a> {
                 Ok(BTreeSet::new())
             }
         }
-    }
-
-    /// The chain: what is kept of it and, where the references reach further, one bundle more.
-    fn bundles(
-        &mut self,
-        mirror: &Mirror<'_>,
-        oids: &BTreeSet<&str>,
-    ) -> Result<Chain, SourceError> {
-        let repository = self.repository;
-        let failed = |error| repository.failed(error);
-        // After a forced push and a collection old objects may be gone; a bundle cannot exclude them.
-        let rest = |chain: &Chain| -> Result<Option<Vec<String>>, GitError> {
-            let tips = chain.tips();
-            if oids.iter().all(|oid| tips.contains(*oid)) {
-                return Ok(None);
-            }
-            let known = mirror.present(&tips)?;
-            let is_new = known.is_empty() || mirror.is_beyond(oids, &known)?;
-            Ok(is_new.then_some(known))
-        };
-        let object_format = repository.object_format.clone();
-        let before = self.shared.before.chains.remove(&self.prefix);
-        let mut chain = before
-            .filter(|chain| chain.object_format == object_format)
-            .unwrap_or(Chain { object_format, links: Vec::new() });
-        if rest(&chain).map_err(failed)?.is_some() {
-            chain.links.truncate(chain.kept_len());
-        }
-        self.keep(&mut chain)?;
-        let Some(known) = rest(&chain).map_err(failed)? else { return Ok(chain) };
-        let mut stream = mirror.bundle(&known).map_err(failed)?;
-        let path = bundle_path(chain.links.len());
-        let (meta, stamp) = self.synthetic(path.as_bytes(), 0o644);
-        let size = match self.sink.file(meta, stamp, &mut stream) {
-            Ok(size) => size,
-            Err(SinkError::Read(error)) => {
-                return Err(failed(stream.failure().unwrap_or(GitError::Io(error))));
-            }
-            Err(SinkError::Stopped(why)) => return Err(SourceError::Stopped(why)),
-        };
-        let hash = stream.hash().ok_or_else(|| {
-            SourceError::Stopped(format!("{path}: the bundle was not read to its end"))
-        })?;
-        let tips = chain.tips();
-        let tips = oids.iter().filter(|oid| !tips.contains(**oid)).map(ToString::to_string);
-        let tips = tips.collect();
-        chain.links.push(Link { bundle: Bundle { size, hash }, tips });
-        Ok(chain)
-    }
-
-    /// Lists the bundles of the last snapshot again. Where one is not known any more the chain ends
-    /// before it.
-    fn keep(&mut self, chain: &mut Chain) -> Result<(), SourceError> {
-        for i in 0..chain.links.len() {
-            let path = [&self.prefix, bundle_path(i).as_bytes()].concat();
-            let size = chain.links[i].bundle.size;
-            let before = self.previous.file(&path).filter(|file| file.size == size);
-            let known = match before {
-                Some(before) => {
-                    let (meta, stamp) = (before.meta.clone(), before.stamp);
-                    match self.sink.unchanged(meta, before, stamp) {
-                        Ok(known) => known,
-                        Err(SinkError::Read(_)) => false,
-                        Err(SinkError::Stopped(why)) => return Err(SourceError::Stopped(why)),
-                    }
-                }
-                None => false,
-            };
-            if !known {
-                chain.links.truncate(i);
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// A file of the repository, if it is there.
@@ -400,13 +355,13 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn directory(&mut self, path: &str) -> Result<(), SourceError> {
+    pub(super) fn directory(&mut self, path: &str) -> Result<(), SourceError> {
         let inside = [self.prefix.as_slice(), path.as_bytes(), b"/"].concat();
         self.directories_above(&inside)
     }
 
     /// Makes those that are not there yet.
-    fn directories_above(&mut self, full: &[u8]) -> Result<(), SourceError> {
+    pub(super) fn directories_above(&mut self, full: &[u8]) -> Result<(), SourceError> {
         for (end, _) in full.iter().enumerate().filter(|(_, c)| **c == b'/') {
             let path = &full[..end];
             if self.shared.made.insert(path.to_vec()) {
@@ -418,7 +373,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn synthetic(&self, path: impl AsRef<[u8]>, mode: u32) -> (Meta, Stamp) {
+    pub(super) fn synthetic(&self, path: impl AsRef<[u8]>, mode: u32) -> (Meta, Stamp) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mtime = Timestamp {
             secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
@@ -430,7 +385,7 @@ impl<'a> Run<'a> {
     }
 
     /// The whole path of an item.
-    fn at(&self, path: impl AsRef<[u8]>) -> Vec<u8> {
+    pub(super) fn at(&self, path: impl AsRef<[u8]>) -> Vec<u8> {
         [self.prefix.as_slice(), path.as_ref()].concat()
     }
 

@@ -1,3 +1,4 @@
+mod base;
 mod growth;
 mod kept;
 mod large;
@@ -38,10 +39,18 @@ fn back_up(vault: &mut Vault, path: &Path, previous: Option<&Snapshot>) -> Snaps
 }
 
 fn restore(vault: &Vault, snapshot: &Snapshot) -> (tempfile::TempDir, PathBuf, GitRestored) {
+    restore_with(vault, snapshot, true)
+}
+
+fn restore_with(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    in_full: bool,
+) -> (tempfile::TempDir, PathBuf, GitRestored) {
     let dir = tempfile::tempdir().unwrap();
     vault.restore(snapshot, &dir.path().join("items"));
     let target = dir.path().join("restored");
-    let restored = assemble(&dir.path().join("items"), &target, true).unwrap();
+    let restored = assemble(&dir.path().join("items"), &target, in_full).unwrap();
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "only the items and the repository: {left:?}");
     (dir, target, restored)
@@ -49,8 +58,9 @@ fn restore(vault: &Vault, snapshot: &Snapshot) -> (tempfile::TempDir, PathBuf, G
 
 #[track_caller]
 fn assert_comes_back(vault: &Vault, snapshot: &Snapshot, wanted: &[String; 3]) {
-    let (_dir, target, _) = restore(vault, snapshot);
+    let (_dir, target, _) = restore_with(vault, snapshot, false);
     assert_eq!(&picture(&target), wanted);
+    run_git(&target, &["fsck", "--full", "--strict"]);
 }
 
 #[test]
@@ -95,6 +105,7 @@ fn a_repository_comes_back_with_its_work_tree_and_settings() {
         GitRestored {
             is_bare: false,
             refs: 1,
+            packs: 0,
             bundles: 1,
             head: "ref: refs/heads/main".into(),
             notes: Vec::new()
@@ -316,9 +327,9 @@ fn a_state_that_does_not_fit_the_last_snapshot_is_not_believed() {
     repo.commit("a", "one");
     let mut vault = Vault::default();
     let mut one = back_up(&mut vault, &repo.path, None);
-    let mut state = chain::State::decode(&one.report.state).unwrap();
+    let mut state = state::State::decode(&one.report.state).unwrap();
     let chain = state.chains.get_mut(&b""[..]).unwrap();
-    chain.links[0].bundle.size += 1;
+    chain.bundles[0].body.size += 1;
     one.report.state = state.encode();
     let two = back_up(&mut vault, &repo.path, Some(&one));
     assert!(!two.is_reused("bundles/000001.bundle"));

@@ -92,6 +92,39 @@ fn plain_bundles_are_a_repository_for_git_alone() {
 }
 
 #[test]
+fn a_chain_that_begins_with_packs_becomes_one_plain_bundle() {
+    for format in ["sha1", "sha256"] {
+        let repo = Repo::init(&[&format!("--object-format={format}")]);
+        repo.commit("a", "one");
+        repo.git(&["repack", "-a", "-d", "-q"]);
+        let lost = repo.commit("b", "loose");
+        let mut vault = Vault::default();
+        let one = back_up(&mut vault, &repo.path, None);
+        repo.git(&["reset", "-q", "--hard", "HEAD~1"]);
+        for text in ["first", "second"] {
+            fs::write(repo.path.join("a"), text).unwrap();
+            repo.git(&["stash", "-q"]);
+        }
+        let two = back_up(&mut vault, &repo.path, Some(&one));
+        assert!(two.file(b"base/rest.pack").is_some() && two.bundles() == 1);
+        let (_dir, target, page) = exported(&vault, &two);
+        let names = |folder: &Path| -> Vec<_> {
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert_eq!(names(&target.join("bundles")), ["000001.bundle"]);
+        assert!(!target.join("base").exists());
+        assert!(fs::read_to_string(target.join("format")).unwrap().starts_with("strewn git 2\n"));
+        assert_eq!(follow(&page, &target), "", "{format}");
+        let made = target.join("repository.git");
+        assert_eq!(picture(&made), picture(&repo.path), "{format}");
+        let list = |path: &Path| run_git(path, &["reflog", "--format=%H %gd %gs", "refs/stash"]);
+        assert_eq!(list(&made), list(&repo.path));
+        assert_eq!(run_git(&made, &["cat-file", "-t", &lost]), "commit", "the reflog has it");
+        run_git(&target, &["clone", "-q", "bundles/000001.bundle", "alone"]);
+    }
+}
+
+#[test]
 fn plain_bundles_of_an_empty_repository_and_of_a_damaged_one() {
     let repo = Repo::init(&["--bare"]);
     let mut vault = Vault::default();
