@@ -4,8 +4,8 @@
 //! From top to bottom: names ([`id`], [`label`], [`time`]), how values become bytes ([`codec`]) and
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
-//! said about them ([`record`], [`log`], [`tag`]), what is sent ([`message`]) and the state machine of one
-//! node that holds it together ([`Peer`]).
+//! said about them ([`record`], [`log`], [`tag`]), by what a holder counts its promises ([`lock_clock`]), what is sent
+//! ([`message`]) and the state machine of one node that holds it together ([`Peer`]).
 
 pub mod certificate;
 pub mod chunk;
@@ -15,6 +15,7 @@ pub mod id;
 pub mod index;
 pub mod item;
 pub mod label;
+pub mod lock_clock;
 pub mod log;
 pub mod message;
 pub mod pack;

@@ -6,21 +6,22 @@
 use protocol::chunk::{Chunker, Compressor, decode_chunk};
 use protocol::codec::Blob;
 use protocol::erasure::Codec;
-use protocol::id::{ChunkId, EntryId, SessionId, StripeId, VaultId};
+use protocol::id::{ChunkId, EntryId, NodeId, OperatorId, SessionId, StripeId, VaultId};
 use protocol::index::{IndexBlock, IndexedPack};
 use protocol::item::{
     Attribute, ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, NodeKind, Root, SourceKind,
     Stamp, Timestamp, decode_refs, encode_refs,
 };
+use protocol::lock_clock::{BootId, LockClock, LockTime, Reading, TimeStatement};
 use protocol::log::{Body, Entry, entry_id};
 use protocol::pack::{
     PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
     shard_len,
 };
 use protocol::seal::{SealKey, SessionKey, VaultSecret};
-use protocol::sign::{SecretKey, Signed};
+use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::tag::Tags;
-use protocol::time::Wall;
+use protocol::time::{Mono, Wall};
 use std::path::Path;
 
 const SECRET: VaultSecret = VaultSecret([0x11; 32]);
@@ -117,6 +118,37 @@ fn tags_open_and_log_entries_are_read() {
         assert_eq!(read.verify().unwrap(), entry);
         previous = Some(entry_id(&read));
     }
+}
+
+/// A statement as it was stored, which this version signs alike.
+fn statement<T: Statement + PartialEq + std::fmt::Debug>(name: &str, said: &T, key: &SecretKey) {
+    let written = Signed::sign(said, key).to_bytes();
+    let stored = stored(name, &written);
+    assert_eq!(hex(&stored), hex(&written), "{name}");
+    assert_eq!(Signed::<T>::from_bytes(&stored).unwrap().verify().unwrap(), *said);
+}
+
+const NOW: Wall = Wall(1_793_000_000_000);
+
+#[test]
+fn a_lock_clock_goes_on_where_it_was() {
+    let (operator, boot) = (OperatorId([0x44; 32]), BootId([0x55; 16]));
+    let mut clock = LockClock::new(operator, boot, Mono(1000));
+    clock.tick(Mono(5_000_000), 0);
+    let stored = stored("lock-clock-v1.bin", &clock.to_bytes());
+    assert_eq!(hex(&stored), hex(&clock.to_bytes()));
+    let read = LockClock::resume(&stored, operator, boot, Mono(5_000_000)).unwrap();
+    assert_eq!(read.reading(), Reading { at: LockTime(4_999_000), is_frozen: false });
+    assert_eq!(read.to_bytes(), stored);
+
+    let node = SecretKey::from_seed(&[0x79; 32]);
+    let said = TimeStatement {
+        node: node.public().into(),
+        asker: NodeId([5; 32]),
+        nonce: [6; 16],
+        wall: NOW,
+    };
+    statement("time-statement-v1.bin", &said, &node);
 }
 
 #[test]
