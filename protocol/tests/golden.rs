@@ -6,22 +6,26 @@
 use protocol::chunk::{Chunker, Compressor, decode_chunk};
 use protocol::codec::Blob;
 use protocol::erasure::Codec;
+use protocol::hold::{HoldOrder, Holds};
 use protocol::id::{ChunkId, EntryId, NodeId, OperatorId, SessionId, StripeId, VaultId};
 use protocol::index::{IndexBlock, IndexedPack};
 use protocol::item::{
     Attribute, ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, NodeKind, Root, SourceKind,
     Stamp, Timestamp, decode_refs, encode_refs,
 };
+use protocol::life::Life;
 use protocol::lock_clock::{BootId, LockClock, LockTime, Reading, TimeStatement};
 use protocol::log::{Body, Entry, entry_id};
 use protocol::pack::{
     PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
     shard_len,
 };
+use protocol::policy::{Guardians, Lock};
+use protocol::release::{Approval, ReleaseRequest, Veto, release_id};
 use protocol::seal::{SealKey, SessionKey, VaultSecret};
 use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::tag::Tags;
-use protocol::time::{Mono, Wall};
+use protocol::time::{Mono, Period, Wall};
 use std::path::Path;
 
 const SECRET: VaultSecret = VaultSecret([0x11; 32]);
@@ -129,6 +133,37 @@ fn statement<T: Statement + PartialEq + std::fmt::Debug>(name: &str, said: &T, k
 }
 
 const NOW: Wall = Wall(1_793_000_000_000);
+
+#[test]
+fn releases_approvals_vetoes_and_holds_are_read() {
+    let (vault, operator) = (SecretKey::from_seed(&[0x77; 32]), SecretKey::from_seed(&[0x78; 32]));
+    let (id, guardian) = (VaultId::from(vault.public()), OperatorId::from(operator.public()));
+    let stripes = vec![StripeId([1; 32]), StripeId([2; 32])];
+    let expires = NOW.after(Period::days(30));
+    let request = ReleaseRequest { vault: id, issued: NOW, expires, stripes };
+    statement("release-request-v1.bin", &request, &vault);
+    let release = release_id(&Signed::sign(&request, &vault));
+    statement("release-approval-v1.bin", &Approval { guardian, release, expires }, &operator);
+    statement("release-veto-v1.bin", &Veto { guardian, release }, &operator);
+    let on = HoldOrder { vault: id, guardian, number: 7, period: Some(Period::days(14)) };
+    statement("hold-on-v1.bin", &on, &operator);
+    statement("hold-off-v1.bin", &HoldOrder { number: 8, period: None, ..on.clone() }, &operator);
+    let mut holds = Holds::default();
+    holds.follow(&Signed::sign(&on, &operator), id, &[guardian], LockTime(3_600_000)).unwrap();
+    let written = protocol::codec::encode(&holds);
+    let read = stored("holds-v1.bin", &written);
+    assert_eq!(hex(&read), hex(&written));
+    assert_eq!(protocol::codec::decode_canonical::<Holds>(&read, 1000).unwrap(), holds);
+
+    let lock =
+        Lock { guardians: Some(Guardians { need: 1, of: vec![guardian] }), ..Lock::default() };
+    let now = Reading { at: LockTime(3_600_000), is_frozen: false };
+    let life = Life::receive(StripeId([1; 32]), &lock, now, Period::days(400)).unwrap();
+    let written = protocol::codec::encode(&life);
+    let read = stored("life-v1.bin", &written);
+    assert_eq!(hex(&read), hex(&written));
+    assert_eq!(protocol::codec::decode_canonical::<Life>(&read, 1000).unwrap(), life);
+}
 
 #[test]
 fn a_lock_clock_goes_on_where_it_was() {
