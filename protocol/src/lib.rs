@@ -5,7 +5,7 @@
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
-//! [`release`]), what is sent ([`message`]) and the state machine of one node that holds it together ([`Peer`]).
+//! [`release`], [`retention`]), what is sent ([`message`]) and the state machine of one node that holds it together ([`Peer`]).
 
 pub mod certificate;
 pub mod chunk;
@@ -26,6 +26,7 @@ pub mod placement;
 pub mod policy;
 pub mod record;
 pub mod release;
+pub mod retention;
 pub mod seal;
 pub mod sign;
 pub mod tag;

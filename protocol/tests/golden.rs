@@ -22,6 +22,7 @@ use protocol::pack::{
 };
 use protocol::policy::{Guardians, Lock};
 use protocol::release::{Approval, ReleaseRequest, Veto, release_id};
+use protocol::retention::Forget;
 use protocol::seal::{SealKey, SessionKey, VaultSecret};
 use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::tag::Tags;
@@ -95,6 +96,12 @@ fn tags_open_and_log_entries_are_read() {
     assert_eq!(Tags::open(&key, &sealed).unwrap(), tags);
 
     let device = SecretKey::from_seed(&[0x77; 32]);
+    let vault = SecretKey::from_seed(&[0x7a; 32]);
+    let forget = Forget {
+        vault: vault.public().into(),
+        issued: NOW,
+        snapshots: vec![EntryId([0x99; 32]), EntryId([0x9a; 32])],
+    };
     let bodies = [
         Body::Session { session: SessionId([0x66; 32]), sealed_key: Blob(vec![1; 200]) },
         Body::Index { session: SessionId([0x66; 32]), stripes: vec![StripeId([0x88; 32])] },
@@ -104,6 +111,7 @@ fn tags_open_and_log_entries_are_read() {
             root: Blob(vec![3; 100]),
         },
         Body::Tags { snapshot: EntryId([0x99; 32]), tags: Blob(sealed) },
+        Body::Forget(Signed::sign(&forget, &vault)),
     ];
     let mut previous = None;
     for (body, seq) in bodies.into_iter().zip(0..) {

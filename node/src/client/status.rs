@@ -75,8 +75,10 @@ pub struct VaultStatus {
     pub health: Health,
     /// By level; empty without stripes.
     pub exposure: Vec<ExposureLine>,
-    /// Snapshots listed.
+    /// Snapshots listed, without those forgotten.
     pub snapshots: usize,
+    /// Those forgotten.
+    pub forgotten: usize,
     /// Those whose log entry is not held widely enough, also if all silent nodes had it.
     pub snapshots_not_held: usize,
     /// When the newest was witnessed, milliseconds since 1970.
@@ -152,13 +154,15 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
     };
     let ledger = Ledger::read(&mesh, &vault).await?;
     let (health, exposure) = health(&mesh, &vault, &ledger).await?;
-    let snapshots = ledger.snapshots();
+    let (forgotten, snapshots): (Vec<&Logged>, Vec<&Logged>) =
+        ledger.snapshots().into_iter().partition(|logged| ledger.is_forgotten(logged));
     let is_narrow = |logged: &&&Logged| ledger.holding(logged) == Holding::Narrow;
     let state = VaultStatus {
         name: vault.name.clone(),
         health,
         exposure,
         snapshots: snapshots.len(),
+        forgotten: forgotten.len(),
         snapshots_not_held: snapshots.iter().filter(is_narrow).count(),
         last: snapshots.last().map(|logged| logged.witnessed().0),
         forked: ledger.forked(),

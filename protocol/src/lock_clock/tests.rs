@@ -370,7 +370,9 @@ proptest! {
         taken in steps(3), bytes: Vec<u8>, flip in any::<prop::sample::Index>(), bit in 0u8..8,
     ) {
         let mut world = World::new();
-        taken.iter().for_each(|taken| step(&mut world, taken, 1, &[0; 3]));
+        for taken in &taken {
+            step(&mut world, taken, 1, &[0; 3]);
+        }
         let stored = world.clock.to_bytes();
         prop_assert!(stored.len() <= LEN_MAX);
         let (boot, mono) = (BootId([world.boot; 16]), Mono(world.mono));
