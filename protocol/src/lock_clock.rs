@@ -105,7 +105,7 @@ impl fmt::Display for Alarm {
 }
 
 /// How a lock clock is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// It counts, and other operators agree.
     Agreed {
@@ -115,12 +115,27 @@ pub enum Standing {
     /// It counts this node's running time and makes nothing up.
     Alone {
         /// Other operators heard.
-        heard: usize,
+        heard: u32,
         /// How many it takes.
-        needed: usize,
+        needed: u32,
     },
     /// It stands, and nothing expires.
     Frozen(Alarm),
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agreed { behind } => {
+                write!(f, "counts, {} s behind other operators", behind.0 / 1000)
+            }
+            Self::Alone { heard, needed } => write!(
+                f,
+                "counts its own running time: {heard} other operators heard, {needed} needed"
+            ),
+            Self::Frozen(alarm) => write!(f, "FROZEN, nothing expires: {alarm}"),
+        }
+    }
 }
 
 /// What is stored of a lock clock.
@@ -230,7 +245,7 @@ impl LockClock {
             // Silence proves nothing: it neither freezes nor thaws.
             Hearing::TooFew { heard, needed } => match self.state.frozen {
                 Some(alarm) => Standing::Frozen(alarm),
-                None => Standing::Alone { heard, needed },
+                None => Standing::Alone { heard: heard as u32, needed: needed as u32 },
             },
             Hearing::Apart { heard } => self.freeze(Alarm::Apart { operators: heard as u32 }),
             Hearing::Agreed { low, middle, high } => self.agree(low, middle, high),
