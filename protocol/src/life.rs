@@ -40,7 +40,7 @@ pub enum LifeError {
         longest: Period,
     },
     /// The lock or a hold lasts.
-    #[error("it is locked until {until:?} of the lock clock")]
+    #[error("it is locked until {until} of the lock clock")]
     Locked {
         /// Its end.
         until: LockTime,
@@ -122,7 +122,9 @@ impl DropDecision {
     }
 }
 
-fn check_bounds(lock: &Lock, longest: Period) -> Result<(), LifeError> {
+/// Whether a holder with this limit promises what the lock asks for. A cooldown without an end would keep a shard for ever
+/// as well as a lock would.
+pub(crate) fn check_bounds(lock: &Lock, longest: Period) -> Result<(), LifeError> {
     let asked = lock.period.max(lock.release_cooldown);
     if asked > longest { Err(LifeError::TooLong { asked, longest }) } else { Ok(()) }
 }

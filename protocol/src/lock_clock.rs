@@ -61,6 +61,12 @@ impl LockTime {
     }
 }
 
+impl fmt::Display for LockTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Period(self.0).fmt(f)
+    }
+}
+
 /// What the lock clock shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {

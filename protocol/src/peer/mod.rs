@@ -260,7 +260,7 @@ pub enum Note {
 pub struct PeerConfig {
     /// Bytes of shards that this node takes.
     pub quota: u64,
-    /// The longest lock that it promises.
+    /// The longest lock, and the longest cooldown, that it promises.
     pub lock_max: Period,
     /// Bytes being received at once, over all streams; beyond it puts are told to come later.
     pub inflight_max: u64,
