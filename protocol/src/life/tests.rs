@@ -276,7 +276,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             .prop_map(|(days, cooldown, guardians)| Event::Extend { days, cooldown, guardians }),
         7 => asked().prop_map(Event::Release),
         1 => (0..8u8, asked()).prop_map(|(seed, asked)| Event::Veto { seed, asked }),
-        1 => (0..8u8, 0..9u64, prop::option::of(days()))
+        2 => (prop_oneof![4 => 1..4u8, 1 => 0..8u8], 0..60u64, prop::option::of(0..9u64))
             .prop_map(|(seed, number, days)| Event::Hold { seed, number, days }),
     ];
     prop::collection::vec(event, 0..60)
