@@ -99,6 +99,8 @@ ids! {
     SessionId;
     /// A log entry: the hash of its signed bytes. The id of a snapshot is that of its entry.
     EntryId;
+    /// A release request: the hash of its signed bytes.
+    ReleaseId;
 }
 
 macro_rules! keys {

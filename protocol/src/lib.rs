@@ -4,17 +4,20 @@
 //! From top to bottom: names ([`id`], [`label`], [`time`]), how values become bytes ([`codec`]) and
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
-//! said about them ([`record`], [`log`], [`tag`]), what is sent ([`message`]) and believed ([`told`]), and the state machine of one
-//! node that holds it together ([`Peer`]).
+//! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
+//! [`release`], [`retention`]), what is sent ([`message`]) and believed ([`told`]), and the state machine of one node that holds it together ([`Peer`]).
 
 pub mod certificate;
 pub mod chunk;
 pub mod codec;
 pub mod erasure;
+pub mod hold;
 pub mod id;
 pub mod index;
 pub mod item;
 pub mod label;
+pub mod life;
+pub mod lock_clock;
 pub mod log;
 pub mod message;
 pub mod pack;
@@ -22,6 +25,8 @@ pub mod peer;
 pub mod placement;
 pub mod policy;
 pub mod record;
+pub mod release;
+pub mod retention;
 pub mod seal;
 pub mod sign;
 pub mod tag;

@@ -12,6 +12,7 @@ use crate::id::{DeviceId, EntryId, NodeId, PublicKey, SessionId, StripeId, Vault
 use crate::label::Site;
 use crate::placement::{Violation, check_placement};
 use crate::policy::{Clauses, Policy};
+use crate::retention::Forget;
 use crate::seal::{SealError, SealKey};
 use crate::sign::{Signed, Statement};
 use crate::time::Wall;
@@ -53,6 +54,8 @@ pub enum Body {
         /// All its tags: [`crate::tag::Tags`], sealed so that the vault's devices can list them.
         tags: Blob,
     },
+    /// The vault does not want some snapshots any more. Its own word: a device cannot hide what another one wrote.
+    Forget(Signed<Forget>),
 }
 
 /// What of a snapshot is sealed, each under a context that binds it to who wrote it: under the entry of another device, or

@@ -13,6 +13,7 @@ use crate::certificate::{
 };
 use crate::codec::{self, CodecError};
 use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
+use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
@@ -125,6 +126,11 @@ pub enum Request {
         /// Behind this stripe.
         after: Option<StripeId>,
     },
+    /// What time is it?
+    Time {
+        /// Random, so that an old answer is none.
+        nonce: [u8; 16],
+    },
 }
 
 /// An entry as a holder keeps it.
@@ -181,6 +187,8 @@ pub struct NodeStatus {
     pub quota: u64,
     /// Why nothing is dropped at the moment, if something is in doubt.
     pub doubt: Option<String>,
+    /// How its lock clock is.
+    pub lock_clock: Standing,
     /// Whom it knows.
     pub members: Vec<MemberStatus>,
     /// What it refused since its start, by reason.
@@ -309,6 +317,8 @@ pub enum Response {
         /// How much later.
         retry_after: Period,
     },
+    /// What my clock shows.
+    Time(Signed<TimeStatement>),
 }
 
 macro_rules! framed {

@@ -6,21 +6,27 @@
 use protocol::chunk::{Chunker, Compressor, decode_chunk};
 use protocol::codec::Blob;
 use protocol::erasure::Codec;
-use protocol::id::{ChunkId, EntryId, SessionId, StripeId, VaultId};
+use protocol::hold::{HoldOrder, Holds};
+use protocol::id::{ChunkId, EntryId, NodeId, OperatorId, SessionId, StripeId, VaultId};
 use protocol::index::{IndexBlock, IndexedPack};
 use protocol::item::{
     Attribute, ChunkRef, FORMAT, Item, ItemReader, ItemWriter, Meta, NodeKind, Root, SourceKind,
     Stamp, Timestamp, decode_refs, encode_refs,
 };
+use protocol::life::Life;
+use protocol::lock_clock::{BootId, LockClock, LockTime, Reading, TimeStatement};
 use protocol::log::{Body, Entry, entry_id};
 use protocol::pack::{
     PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
     shard_len,
 };
+use protocol::policy::{Guardians, Lock};
+use protocol::release::{Approval, ReleaseRequest, Veto, release_id};
+use protocol::retention::Forget;
 use protocol::seal::{SealKey, SessionKey, VaultSecret};
-use protocol::sign::{SecretKey, Signed};
+use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::tag::Tags;
-use protocol::time::Wall;
+use protocol::time::{Mono, Period, Wall};
 use std::path::Path;
 
 const SECRET: VaultSecret = VaultSecret([0x11; 32]);
@@ -90,6 +96,12 @@ fn tags_open_and_log_entries_are_read() {
     assert_eq!(Tags::open(&key, &sealed).unwrap(), tags);
 
     let device = SecretKey::from_seed(&[0x77; 32]);
+    let vault = SecretKey::from_seed(&[0x7a; 32]);
+    let forget = Forget {
+        vault: vault.public().into(),
+        issued: NOW,
+        snapshots: vec![EntryId([0x99; 32]), EntryId([0x9a; 32])],
+    };
     let bodies = [
         Body::Session { session: SessionId([0x66; 32]), sealed_key: Blob(vec![1; 200]) },
         Body::Index { session: SessionId([0x66; 32]), stripes: vec![StripeId([0x88; 32])] },
@@ -99,6 +111,7 @@ fn tags_open_and_log_entries_are_read() {
             root: Blob(vec![3; 100]),
         },
         Body::Tags { snapshot: EntryId([0x99; 32]), tags: Blob(sealed) },
+        Body::Forget(Signed::sign(&forget, &vault)),
     ];
     let mut previous = None;
     for (body, seq) in bodies.into_iter().zip(0..) {
@@ -117,6 +130,68 @@ fn tags_open_and_log_entries_are_read() {
         assert_eq!(read.verify().unwrap(), entry);
         previous = Some(entry_id(&read));
     }
+}
+
+/// A statement as it was stored, which this version signs alike.
+fn statement<T: Statement + PartialEq + std::fmt::Debug>(name: &str, said: &T, key: &SecretKey) {
+    let written = Signed::sign(said, key).to_bytes();
+    let stored = stored(name, &written);
+    assert_eq!(hex(&stored), hex(&written), "{name}");
+    assert_eq!(Signed::<T>::from_bytes(&stored).unwrap().verify().unwrap(), *said);
+}
+
+const NOW: Wall = Wall(1_793_000_000_000);
+
+#[test]
+fn releases_approvals_vetoes_and_holds_are_read() {
+    let (vault, operator) = (SecretKey::from_seed(&[0x77; 32]), SecretKey::from_seed(&[0x78; 32]));
+    let (id, guardian) = (VaultId::from(vault.public()), OperatorId::from(operator.public()));
+    let stripes = vec![StripeId([1; 32]), StripeId([2; 32])];
+    let expires = NOW.after(Period::days(30));
+    let request = ReleaseRequest { vault: id, issued: NOW, expires, stripes };
+    statement("release-request-v1.bin", &request, &vault);
+    let release = release_id(&Signed::sign(&request, &vault));
+    statement("release-approval-v1.bin", &Approval { guardian, release, expires }, &operator);
+    statement("release-veto-v1.bin", &Veto { guardian, release }, &operator);
+    let on = HoldOrder { vault: id, guardian, number: 7, period: Some(Period::days(14)) };
+    statement("hold-on-v1.bin", &on, &operator);
+    statement("hold-off-v1.bin", &HoldOrder { number: 8, period: None, ..on.clone() }, &operator);
+    let mut holds = Holds::default();
+    holds.follow(&Signed::sign(&on, &operator), id, &[guardian], LockTime(3_600_000)).unwrap();
+    let written = protocol::codec::encode(&holds);
+    let read = stored("holds-v1.bin", &written);
+    assert_eq!(hex(&read), hex(&written));
+    assert_eq!(protocol::codec::decode_canonical::<Holds>(&read, 1000).unwrap(), holds);
+
+    let lock =
+        Lock { guardians: Some(Guardians { need: 1, of: vec![guardian] }), ..Lock::default() };
+    let now = Reading { at: LockTime(3_600_000), is_frozen: false };
+    let life = Life::receive(StripeId([1; 32]), &lock, now, Period::days(400)).unwrap();
+    let written = protocol::codec::encode(&life);
+    let read = stored("life-v1.bin", &written);
+    assert_eq!(hex(&read), hex(&written));
+    assert_eq!(protocol::codec::decode_canonical::<Life>(&read, 1000).unwrap(), life);
+}
+
+#[test]
+fn a_lock_clock_goes_on_where_it_was() {
+    let (operator, boot) = (OperatorId([0x44; 32]), BootId([0x55; 16]));
+    let mut clock = LockClock::new(operator, boot, Mono(1000));
+    clock.tick(Mono(5_000_000), 0);
+    let stored = stored("lock-clock-v1.bin", &clock.to_bytes());
+    assert_eq!(hex(&stored), hex(&clock.to_bytes()));
+    let read = LockClock::resume(&stored, operator, boot, Mono(5_000_000)).unwrap();
+    assert_eq!(read.reading(), Reading { at: LockTime(4_999_000), is_frozen: false });
+    assert_eq!(read.to_bytes(), stored);
+
+    let node = SecretKey::from_seed(&[0x79; 32]);
+    let said = TimeStatement {
+        node: node.public().into(),
+        asker: NodeId([5; 32]),
+        nonce: [6; 16],
+        wall: NOW,
+    };
+    statement("time-statement-v1.bin", &said, &node);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and how answers and errors are shown.
 
 use super::browse::{CatArgs, DiffArgs, FindArgs, LsArgs, MountArgs};
+use super::forget::ForgetArgs;
 use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
@@ -59,6 +60,8 @@ pub enum Command {
     Snapshots(SnapshotsArgs),
     /// Change the tags of snapshots
     Tag(TagArgs),
+    /// Say which snapshots to keep, and forget the others
+    Forget(ForgetArgs),
     /// List what is in a snapshot
     Ls(LsArgs),
     /// Write a file of a snapshot to standard output

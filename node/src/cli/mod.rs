@@ -5,6 +5,7 @@ pub mod args;
 pub mod browse;
 pub mod error;
 mod exit;
+pub mod forget;
 pub mod names;
 pub mod ops;
 pub mod output;
@@ -60,6 +61,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Backup(args) => commands::profile::backup(&home, args, output).await,
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
             Command::Tag(args) => commands::tag::tag(&home, args, output).await,
+            Command::Forget(args) => commands::forget::forget(&home, args, output).await,
             Command::Ls(args) => commands::browse::ls(&home, args, output).await,
             Command::Cat(args) => commands::browse::cat(&home, args, output).await,
             Command::Find(args) => commands::browse::find(&home, args, output).await,

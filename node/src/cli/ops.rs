@@ -21,6 +21,9 @@ pub struct SnapshotsArgs {
     /// Only those with this tag (repeatable: with all of them)
     #[arg(long, value_name = "WORD")]
     pub tag: Vec<String>,
+    /// Also those that `strewn forget` left out
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Arguments of `tag`.

@@ -85,6 +85,8 @@ pub struct Ledger {
     pub others: BTreeMap<EntryId, Logged>,
     /// Snapshots that are not known to be held widely enough.
     doubtful: BTreeMap<EntryId, Holding>,
+    /// Snapshots that the vault does not want any more.
+    forgotten: BTreeSet<EntryId>,
     /// Entries of these devices are taken in.
     devices: BTreeSet<DeviceId>,
 }
@@ -140,6 +142,12 @@ impl Ledger {
             }
         }
         self.doubtful = doubtful;
+        self.forget();
+    }
+
+    /// Finds the snapshots that the vault does not want any more.
+    fn forget(&mut self) {
+        self.forgotten = self.all().flat_map(forgotten_by).collect();
     }
 
     /// The side that more holders have comes first, or else that with the lower name: who answered first must not show.
@@ -163,6 +171,12 @@ impl Ledger {
     #[must_use]
     pub fn holding(&self, snapshot: &Logged) -> Holding {
         self.doubtful.get(&snapshot.id).copied().unwrap_or(Holding::Wide)
+    }
+
+    /// Whether the vault does not want a snapshot any more. It is there all the same.
+    #[must_use]
+    pub fn is_forgotten(&self, snapshot: &Logged) -> bool {
+        self.forgotten.contains(&snapshot.id)
     }
 
     /// The devices that forked their logs: somebody else has the device's key, or its host was set back to an older state.
@@ -307,6 +321,12 @@ impl Ledger {
     /// arrived.
     #[must_use]
     pub fn snapshots(&self) -> Vec<&Logged> {
+        self.arrivals().into_iter().map(|(_, logged)| logged).collect()
+    }
+
+    /// The snapshots in that order, and when each arrived by what all holders say of its device's log.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<(Wall, &Logged)> {
         let mut times: BTreeMap<DeviceId, Vec<(u64, Wall)>> = BTreeMap::new();
         for ((device, seq), logged) in &self.entries {
             times.entry(*device).or_default().push((*seq, logged.witnessed()));
@@ -317,20 +337,35 @@ impl Ledger {
             settle_arrivals(&mut times);
             arrivals.extend(numbers.into_iter().map(|seq| (device, seq)).zip(times));
         }
-        let mut snapshots: Vec<&Logged> = self.all().filter(|logged| is_snapshot(logged)).collect();
-        snapshots.sort_by_key(|logged| {
-            let (device, seq) = (logged.entry.device, logged.entry.seq);
-            (arrivals.get(&(device, seq)), device, seq, logged.id)
+        let arrival = |logged: &Logged| {
+            let known = arrivals.get(&(logged.entry.device, logged.entry.seq));
+            known.copied().unwrap_or_else(|| logged.witnessed())
+        };
+        let mut snapshots: Vec<(Wall, &Logged)> = self
+            .all()
+            .filter(|logged| is_snapshot(logged))
+            .map(|logged| (arrival(logged), logged))
+            .collect();
+        snapshots.sort_by_key(|(time, logged)| {
+            (*time, logged.entry.device, logged.entry.seq, logged.id)
         });
         snapshots
     }
 
-    /// The newest snapshot that is held widely enough, or may be as far as silent nodes go; where there is none, the newest.
+    /// The newest snapshot that is wanted.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Logged> {
+        self.snapshots().into_iter().rfind(|logged| !self.is_forgotten(logged))
+    }
+
+    /// The newest snapshot that is wanted and is held widely enough, or may be as far as silent nodes go; where there is
+    /// none, the newest that is wanted.
     #[must_use]
     pub fn latest(&self) -> Option<&Logged> {
-        let snapshots = self.snapshots();
-        let is_held = |logged: &&&Logged| self.holding(logged) != Holding::Narrow;
-        snapshots.iter().rev().find(is_held).or(snapshots.last()).copied()
+        let is_held = |logged: &&Logged| {
+            self.holding(logged) != Holding::Narrow && !self.is_forgotten(logged)
+        };
+        self.snapshots().into_iter().rfind(is_held).or_else(|| self.newest())
     }
 
     /// The snapshot that a person means: `latest`, or the first digits of its id.
@@ -349,6 +384,13 @@ impl Ledger {
             _ => Err(unknown()),
         }
     }
+}
+
+/// The snapshots that an entry says are not wanted, if it is the vault that says so.
+fn forgotten_by(logged: &Logged) -> Vec<EntryId> {
+    let Body::Forget(signed) = &logged.entry.body else { return Vec::new() };
+    let forget = signed.verify().ok().filter(|forget| forget.vault == logged.entry.vault);
+    forget.map_or_else(Vec::new, |forget| forget.snapshots)
 }
 
 fn is_snapshot(logged: &Logged) -> bool {

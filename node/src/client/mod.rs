@@ -6,6 +6,7 @@ pub mod browse;
 mod buffers;
 pub mod check;
 pub mod device;
+pub mod forget;
 pub mod index;
 pub mod inventory;
 mod items;

@@ -12,6 +12,7 @@ use crate::home::Home;
 use crate::size::counted;
 use protocol::id::{DeviceId, NodeId};
 use protocol::label::{Level, Site};
+use protocol::lock_clock::Standing;
 use protocol::log::Holding;
 use protocol::message::{NodeStatus, Request, Response};
 use protocol::placement::{Exposure, check_placement};
@@ -36,6 +37,8 @@ pub struct NodeLine {
     pub shards: u64,
     /// What is wrong with it.
     pub trouble: Option<String>,
+    /// How its lock clock is, in words.
+    pub lock_clock: Option<String>,
 }
 
 /// Stripes of a vault by health.
@@ -75,8 +78,10 @@ pub struct VaultStatus {
     pub health: Health,
     /// By level; empty without stripes.
     pub exposure: Vec<ExposureLine>,
-    /// Snapshots listed.
+    /// Snapshots listed, without those forgotten.
     pub snapshots: usize,
+    /// Those forgotten.
+    pub forgotten: usize,
     /// Those whose log entry is not held widely enough, also if all silent nodes had it.
     pub snapshots_not_held: usize,
     /// When the newest was witnessed, milliseconds since 1970.
@@ -104,6 +109,12 @@ fn labels_of(site: &Site) -> BTreeMap<String, String> {
     site.labels.iter().map(|(level, name)| (level.to_string(), name.to_owned())).collect()
 }
 
+/// What of a node somebody should look into.
+fn trouble(status: NodeStatus) -> Option<String> {
+    let frozen = matches!(status.lock_clock, Standing::Frozen(_));
+    status.doubt.or_else(|| frozen.then(|| format!("its lock clock: {}", status.lock_clock)))
+}
+
 /// The nodes of the mesh, those that do not answer as well.
 pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
     let mut lines = Vec::new();
@@ -119,7 +130,8 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             used: status.as_ref().map_or(0, |s| s.used),
             room: status.as_ref().map_or(0, |s| s.room),
             shards: status.as_ref().map_or(0, |s| s.shards),
-            trouble: status.and_then(|s| s.doubt),
+            lock_clock: status.as_ref().map(|s| s.lock_clock.to_string()),
+            trouble: status.and_then(|s| trouble(*s)),
         });
     }
     for (&node, silent) in &mesh.silent {
@@ -131,6 +143,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             room: 0,
             shards: 0,
             trouble: Some(silent.reason.clone()),
+            lock_clock: None,
         });
     }
     lines.sort_by(|a, b| a.labels.cmp(&b.labels).then(a.node.cmp(&b.node)));
@@ -152,13 +165,15 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
     };
     let ledger = Ledger::read(&mesh, &vault).await?;
     let (health, exposure) = health(&mesh, &vault, &ledger).await?;
-    let snapshots = ledger.snapshots();
+    let (forgotten, snapshots): (Vec<&Logged>, Vec<&Logged>) =
+        ledger.snapshots().into_iter().partition(|logged| ledger.is_forgotten(logged));
     let is_narrow = |logged: &&&Logged| ledger.holding(logged) == Holding::Narrow;
     let state = VaultStatus {
         name: vault.name.clone(),
         health,
         exposure,
         snapshots: snapshots.len(),
+        forgotten: forgotten.len(),
         snapshots_not_held: snapshots.iter().filter(is_narrow).count(),
         last: snapshots.last().map(|logged| logged.witnessed().0),
         forked: ledger.forked(),

@@ -160,7 +160,8 @@ pub async fn snapshots(
         let held = reader.ledger.holding(logged);
         let info = catalog.info_of(&reader.vault, logged);
         let has = |word: &String| info.as_ref().is_some_and(|info| info.tags.contains(word));
-        if !args.tag.iter().all(has) {
+        let is_forgotten = reader.ledger.is_forgotten(logged);
+        if !args.tag.iter().all(has) || (is_forgotten && !args.all) {
             continue;
         }
         if output.style().json {
@@ -174,7 +175,7 @@ pub async fn snapshots(
                         Holding::Narrow => Some(false),
                         Holding::Unknown => None,
                     },
-                    "info": info,
+                    "forgotten": is_forgotten, "info": info,
                 }),
             );
         }
@@ -190,6 +191,7 @@ pub async fn snapshots(
             None => vec![String::new(); 5],
         });
         row.push(match held {
+            _ if is_forgotten => "forgotten".into(),
             Holding::Wide => String::new(),
             Holding::Narrow => "NOT HELD WIDELY".into(),
             Holding::Unknown => "held? nodes are silent".into(),
@@ -218,7 +220,7 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
     let reader = Reader::open(home, vault, Some(&identities)).await?;
     warn_of_logs(&reader.ledger, output);
     let snapshot = reader.ledger.find_snapshot(&args.snapshot)?;
-    let newest = reader.ledger.snapshots().last().map_or(snapshot.id, |newest| newest.id);
+    let newest = reader.ledger.newest().map_or(snapshot.id, |newest| newest.id);
     if args.snapshot == "latest" && newest != snapshot.id {
         output.warn(format!(
             "snapshot {} is newer and not held widely enough to be believed; this is {}",

@@ -71,10 +71,15 @@ pub(super) fn show(status: &Status, output: &Output) {
     show_nodes(&status.nodes, output);
     if let Some(vault) = &status.vault {
         let health = &vault.health;
+        let snapshots = counted(vault.snapshots, "snapshot");
+        let snapshots = match vault.forgotten {
+            0 => snapshots,
+            forgotten => format!("{snapshots} and {forgotten} forgotten"),
+        };
         output.line(format!(
             "\nvault {}: {}; {}, {} healthy, {} below policy, {} unreadable",
             vault.name,
-            counted(vault.snapshots, "snapshot"),
+            snapshots,
             counted(health.stripes as usize, "stripe"),
             health.healthy,
             health.degraded,

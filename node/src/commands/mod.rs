@@ -6,6 +6,7 @@ pub mod data;
 pub mod demo;
 pub mod describe;
 pub mod device;
+pub mod forget;
 mod git_roots;
 pub mod look;
 pub mod mount;

@@ -7,13 +7,14 @@ mod core;
 mod lane;
 
 use crate::config::Config;
-use crate::home::{Home, HomeError, read_key, read_signed, write_file};
+use crate::home::{Home, HomeError, random, read_key, read_signed, write_file};
 use crate::net::{Net, NetConfig, NetError, NetEvent, key_of, peer_id_of};
 use crate::store::{Store, StoreError, StoreOptions};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use protocol::certificate::{NodeCertificate, Trust};
 use protocol::id::NodeId;
+use protocol::lock_clock::BootId;
 use protocol::peer::{Peer, PeerConfig, StartError};
 use protocol::time::{Mono, Now, Wall};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -110,10 +111,14 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
     let operator = certificate.verify().map_err(protocol::certificate::CertificateError::from);
     let operator = operator.map_err(StartError::from)?.operator;
     let bootstrap = config.node.bootstrap.iter().filter_map(split_address);
+    let boot = random()?;
     let peer_config = PeerConfig {
         quota: config.node.quota.0,
         bootstrap: bootstrap.map(|(node, address)| (node, vec![address.to_string()])).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
+        // Time is counted from the start of this run: what was before is another stretch.
+        boot: BootId(std::array::from_fn(|i| boot[i])),
+        seed: random()?,
         ..PeerConfig::default()
     };
     let clock = Clock(Instant::now());

@@ -6,6 +6,7 @@ use crate::certificate::{
 };
 use crate::codec::{self, CodecError, VALUE_LEN_MAX};
 use crate::id::{DeviceId, EntryId, NodeId, PublicKey, ShardId, StripeId, VaultId};
+use crate::lock_clock::LockClock;
 use crate::log::Head;
 use crate::message::{HeldRecord, LoggedEntry};
 use crate::record::{Receipt, Record};
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 /// | `Head` | vault, device | [`Head`] |
 /// | `Fork` | vault, device, entry | signed entry: evidence |
 /// | `Usage` | vault | [`Usage`] |
+/// | `LockClock` | `0` | [`LockClock::to_bytes`] |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table above says what each is")]
@@ -44,6 +46,7 @@ pub enum Table {
     Head = 10,
     Fork = 11,
     Usage = 12,
+    LockClock = 13,
 }
 
 impl Table {
@@ -123,6 +126,9 @@ pub struct Usage {
     /// Shards.
     pub shards: u64,
 }
+
+/// The key of the one row of the lock clock.
+const LOCK_CLOCK_KEY: &[u8] = &[0];
 
 /// Joins the parts of a key.
 pub(crate) fn key(parts: &[&[u8]]) -> Vec<u8> {
@@ -213,6 +219,11 @@ impl View<'_> {
         stripe: StripeId,
     ) -> Result<Option<Signed<Record>>, FactsError> {
         self.get(Table::Record, &key(&[&vault.0, &stripe.0]))
+    }
+
+    /// The lock clock as it was stored.
+    pub(crate) fn lock_clock(&self) -> Result<Option<Vec<u8>>, FactsError> {
+        self.facts.get(Table::LockClock, LOCK_CLOCK_KEY)
     }
 
     pub(crate) fn held(&self, shard: ShardId) -> Result<Option<Held>, FactsError> {
@@ -331,6 +342,10 @@ impl Write {
         signed: &Signed<crate::log::Entry>,
     ) -> Self {
         put(Table::Fork, key(&[&vault.0, &device.0, &entry.0]), signed)
+    }
+    pub(crate) fn lock_clock(clock: &LockClock) -> Self {
+        let value = Some(clock.to_bytes());
+        Self { table: Table::LockClock, key: LOCK_CLOCK_KEY.to_vec(), value }
     }
     pub(crate) fn usage(vault: VaultId, usage: Usage) -> Self {
         put(Table::Usage, vault.0.to_vec(), &usage)

@@ -4,6 +4,7 @@ use super::facts::{Facts, Held, Table, View, Write, decode, key};
 use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal};
 use crate::codec;
 use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
+use crate::life::check_bounds;
 use crate::message::{HeldRecord, IDS_MAX, PAGE_LEN, Refusal, RefusalCode, Response};
 use crate::policy::Lock;
 use crate::record::{Receipt, Record};
@@ -69,12 +70,8 @@ impl Peer {
         if !listed(self.node()) {
             return Err(not_allowed("the vault's roster does not list this node"));
         }
-        if record.policy.lock.period > self.config.lock_max {
-            return Err(not_allowed(format!(
-                "a lock of {} is longer than {}, the longest that this node promises",
-                record.policy.lock.period, self.config.lock_max
-            )));
-        }
+        check_bounds(&record.policy.lock, self.config.lock_max)
+            .map_err(|e| not_allowed(e.to_string()))?;
         Ok((record, *sender))
     }
 

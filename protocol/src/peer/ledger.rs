@@ -133,14 +133,7 @@ impl Peer {
         signed: Signed<Entry>,
     ) -> Decision {
         let entry = signed.verify().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
-        if let Body::Index { stripes, .. } = &entry.body
-            && stripes.len() > INDEX_STRIPES_MAX
-        {
-            return Err(refusal(
-                RefusalCode::Malformed,
-                format!("{} index stripes", stripes.len()),
-            ));
-        }
+        check_body(&entry)?;
         // Any device of the vault may bring another's entries: they are signed.
         if !matches!(role, Role::Device { vault, .. } if *vault == entry.vault) {
             return Err(refusal(
@@ -254,6 +247,25 @@ impl Peer {
         };
         self.reply(lane, Response::Log { entries, more });
         Ok(())
+    }
+}
+
+/// What a device cannot mean, or must not say.
+fn check_body(entry: &Entry) -> Decision {
+    match &entry.body {
+        Body::Index { stripes, .. } if stripes.len() > INDEX_STRIPES_MAX => {
+            Err(refusal(RefusalCode::Malformed, format!("{} index stripes", stripes.len())))
+        }
+        Body::Forget(signed) => {
+            let forget = signed.verify();
+            let forget = forget.map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+            if forget.vault == entry.vault {
+                return Ok(());
+            }
+            let text = "only the vault's own key says which of its snapshots are forgotten";
+            Err(refusal(RefusalCode::NotAllowed, text))
+        }
+        _ => Ok(()),
     }
 }
 

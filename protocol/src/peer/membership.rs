@@ -7,7 +7,7 @@ use crate::certificate::{
     Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest, NodeCertificate,
     NodeRecord, Trust, VaultCertificate,
 };
-use crate::id::{NodeId, PublicKey};
+use crate::id::{NodeId, OperatorId, PublicKey};
 use crate::message::{Greeting, MemberStatus, RefusalCode, Request, Response};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
@@ -25,6 +25,7 @@ const CERTIFICATE_VALIDITY: Period = Period::days(5 * 365);
 pub(super) struct Member {
     pub(super) signed: Signed<NodeRecord>,
     pub(super) record: NodeRecord,
+    pub(super) operator: OperatorId,
     pub(super) heard: Option<Mono>,
 }
 
@@ -33,6 +34,7 @@ pub(super) struct Member {
 pub(super) enum Pending {
     Welcome(LinkId),
     Members(NodeId),
+    Time { node: NodeId, nonce: [u8; 16] },
 }
 
 /// The members stored, as far as they are still vouched for.
@@ -47,7 +49,8 @@ pub(super) fn load(
         if let Ok((record, certificate)) = NodeRecord::verify(&signed, now.wall)
             && trust.check(certificate.operator).is_ok()
         {
-            members.insert(record.node, Member { signed, record, heard: None });
+            let operator = certificate.operator;
+            members.insert(record.node, Member { signed, record, operator, heard: None });
         }
     }
     Ok(members)
@@ -236,7 +239,8 @@ impl Peer {
             known => {
                 let was = known.and_then(|member| member.heard);
                 self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
-                let member = Member { signed: signed.clone(), record, heard: heard.or(was) };
+                let (operator, heard) = (certificate.operator, heard.or(was));
+                let member = Member { signed: signed.clone(), record, operator, heard };
                 self.members.insert(node, member);
             }
         }
@@ -314,12 +318,13 @@ impl Peer {
     }
 
     fn exchange_with(&mut self, node: NodeId, link: LinkId) {
+        self.ask_time(node, link);
         let request = Box::new(Request::Members(self.known_records()));
         let call = self.call(Pending::Members(node));
         self.outputs.push_back(Output::Call { call, link, request });
     }
 
-    fn call(&mut self, pending: Pending) -> CallId {
+    pub(super) fn call(&mut self, pending: Pending) -> CallId {
         let call = CallId(self.next_token);
         self.next_token += 1;
         self.calls.insert(call, pending);
@@ -349,6 +354,9 @@ impl Peer {
                     member.heard = Some(now.mono);
                 }
                 self.learn(now, &records);
+            }
+            (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
+                self.handle_time_answer(now, node, &nonce, &signed);
             }
             _ => {}
         }

@@ -18,6 +18,7 @@
 //!   the next one only after the reply to the last.
 //! - Nothing but a greeting is answered on a link before it is vouched for.
 
+mod clock;
 mod facts;
 mod holder;
 mod ledger;
@@ -33,6 +34,7 @@ pub use facts::{
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, PublicKey, ShardId, VaultId};
 use crate::label::Site;
+use crate::lock_clock::{BootId, LockClock};
 use crate::message::{Greeting, NodeStatus, Refusal, RefusalCode, Request, Response};
 use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
@@ -258,7 +260,7 @@ pub enum Note {
 pub struct PeerConfig {
     /// Bytes of shards that this node takes.
     pub quota: u64,
-    /// The longest lock that it promises.
+    /// The longest lock, and the longest cooldown, that it promises.
     pub lock_max: Period,
     /// Bytes being received at once, over all streams; beyond it puts are told to come later.
     pub inflight_max: u64,
@@ -270,6 +272,10 @@ pub struct PeerConfig {
     pub bootstrap: Vec<(NodeId, Vec<String>)>,
     /// This software's version, as shown to others.
     pub version: String,
+    /// The stretch of monotonic time that [`Now::mono`] belongs to.
+    pub boot: BootId,
+    /// Random: questions to others are drawn from it.
+    pub seed: [u8; 32],
 }
 
 impl Default for PeerConfig {
@@ -282,6 +288,8 @@ impl Default for PeerConfig {
             exchange_period: Period::seconds(30),
             bootstrap: Vec::new(),
             version: env!("CARGO_PKG_VERSION").into(),
+            boot: BootId([0; 16]),
+            seed: [0; 32],
         }
     }
 }
@@ -324,6 +332,8 @@ pub struct Peer {
     receiving: BTreeMap<LaneId, holder::Receiving>,
     calls: BTreeMap<CallId, membership::Pending>,
     usage: BTreeMap<VaultId, Usage>,
+    lock_clock: LockClock,
+    store_clock_at: Mono,
     overlay: Overlay,
     pending: BTreeMap<u64, Then>,
     outputs: VecDeque<Output>,
@@ -399,6 +409,12 @@ impl Peer {
                 usage.insert(VaultId(vault), facts::decode(Table::Usage, &bytes)?);
             }
         }
+        let operator = verified.operator;
+        let lock_clock = match view.lock_clock()? {
+            Some(stored) => LockClock::resume(&stored, operator, config.boot, now.mono)
+                .map_err(|source| FactsError::Damaged { table: Table::LockClock, source })?,
+            None => LockClock::new(operator, config.boot, now.mono),
+        };
         let mut peer = Self {
             key,
             certificate: verified,
@@ -410,6 +426,8 @@ impl Peer {
             receiving: BTreeMap::new(),
             calls: BTreeMap::new(),
             usage,
+            lock_clock,
+            store_clock_at: now.mono,
             overlay: Overlay::default(),
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -503,6 +521,7 @@ impl Peer {
         }
         if self.exchange_at <= now.mono {
             self.exchange_at = now.mono.after(self.config.exchange_period);
+            self.tick_lock_clock(now);
             self.exchange_members();
         }
     }
@@ -568,6 +587,7 @@ impl Peer {
                 }
                 return;
             }
+            Request::Time { nonce } => self.handle_time(now, lane, &role, nonce),
             Request::Replace(record) => self.handle_replace(now, facts, lane, &role, record),
             Request::Get { shard, offset, len } => {
                 self.handle_get(facts, lane, &role, shard, offset, len)
@@ -594,6 +614,7 @@ impl Peer {
             room: self.config.quota.saturating_sub(used).min(self.space),
             quota: self.config.quota,
             doubt: self.doubt.clone(),
+            lock_clock: self.lock_clock.standing(),
             members: self.member_status(now),
             refused: refused
                 .chain(turned_away)

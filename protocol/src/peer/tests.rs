@@ -4,6 +4,7 @@
 
 mod any_order;
 mod cast;
+mod clock;
 mod desk;
 mod greetings;
 mod logs;

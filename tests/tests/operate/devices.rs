@@ -5,7 +5,7 @@ use harness::{Mesh, Ran, strewn, tree_of};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-fn on(home: &Path, arguments: &[&str]) -> Ran {
+pub(super) fn on(home: &Path, arguments: &[&str]) -> Ran {
     strewn(home, ["--json"].iter().chain(arguments))
 }
 
@@ -13,7 +13,7 @@ fn back_up(home: &Path, source: &Path) -> Ran {
     on(home, &["backup", source.to_str().unwrap()])
 }
 
-fn restore(mesh: &Mesh, home: &Path, snapshot: &str, target: &Path) {
+pub(super) fn restore(mesh: &Mesh, home: &Path, snapshot: &str, target: &Path) {
     let identity = mesh.identity("v");
     let arguments: [&OsStr; 6] = [
         "restore".as_ref(),
@@ -27,7 +27,7 @@ fn restore(mesh: &Mesh, home: &Path, snapshot: &str, target: &Path) {
 }
 
 /// A host that is no node and writes to the vault.
-fn second_host(mesh: &Mesh) -> PathBuf {
+pub(super) fn second_host(mesh: &Mesh) -> PathBuf {
     let home = mesh.dir().join("host-b");
     let request = on(&home, &["device", "request"]).summary()["request"].to_string();
     let added = mesh.strewn(["--json", "device", "add", request.trim_matches('"')]).summary();

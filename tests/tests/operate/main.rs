@@ -1,9 +1,10 @@
 //! Looking after a vault: checks that find what is wrong, answers to what a loss would mean that come true, further
-//! hosts, tags, profiles and limits.
+//! hosts, tags, forgetting, profiles and limits.
 
 mod check;
 mod daily;
 mod devices;
+mod forget;
 mod loss;
 
 use harness::{Mesh, Ran, bytes, write};

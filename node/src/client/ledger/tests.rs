@@ -4,9 +4,13 @@ use super::*;
 use protocol::codec::Blob;
 use protocol::id::SessionId;
 use protocol::log::EntryAck;
+use protocol::retention::Forget;
 use protocol::sign::SecretKey;
 
-const VAULT: VaultId = VaultId([1; 32]);
+/// The vault's key is key 9.
+fn vault() -> VaultId {
+    key(9).public().into()
+}
 
 fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&[seed; 32])
@@ -28,7 +32,7 @@ fn snapshot(device: u8, seq: u64, previous: Option<&Signed<Entry>>, name: u8) ->
     };
     let (device, key) = (self::device(device), key(device));
     let previous = previous.map(entry_id);
-    Signed::sign(&Entry { vault: VAULT, device, seq, previous, claimed: Wall(0), body }, &key)
+    Signed::sign(&Entry { vault: vault(), device, seq, previous, claimed: Wall(0), body }, &key)
 }
 
 fn listed(holder: u8, entry: &Signed<Entry>, witnessed: u64) -> LoggedEntry {
@@ -43,7 +47,7 @@ fn ledger(listings: &[(u8, &Signed<Entry>, u64)]) -> Ledger {
     let devices = BTreeSet::from([device(50), device(51)]);
     let mut ledger = Ledger::default();
     for (holder, entry, seen) in listings {
-        let checked = check_listed(&listed(*holder, entry, *seen), VAULT, node(*holder), &devices);
+        let checked = check_listed(&listed(*holder, entry, *seen), vault(), node(*holder), &devices);
         if let Ok((logged, witnessed)) = checked {
             ledger.take(node(*holder), witnessed, logged);
         }
@@ -64,7 +68,7 @@ fn what_no_device_of_the_vault_signed_is_not_taken_in() {
     assert_eq!(order(&ledger), [entry_id(&own)]);
     assert_eq!(ledger.find_snapshot("latest").unwrap().id, entry_id(&own));
     let devices = BTreeSet::from([device(50)]);
-    let others = check_listed(&listed(1, &own, 10), VAULT, node(2), &devices);
+    let others = check_listed(&listed(1, &own, 10), vault(), node(2), &devices);
     assert_eq!(others.unwrap_err(), "a log entry without its own countersignature");
     assert!(check_listed(&listed(1, &own, 10), VaultId([2; 32]), node(1), &devices).is_err());
 }
@@ -132,4 +136,27 @@ fn latest_is_one_that_is_held_widely_while_there_is_one() {
     let narrow = [&first, &second].map(|entry| (entry_id(entry), Holding::Narrow));
     ledger.doubtful = BTreeMap::from(narrow);
     assert_eq!(latest(&ledger), entry_id(&second));
+}
+
+#[test]
+fn only_what_the_vault_itself_forgets_is_left_out() {
+    let first = snapshot(50, 0, None, 1);
+    let second = snapshot(50, 1, Some(&first), 2);
+    let forget = |signer: u8| {
+        let vault = key(signer).public().into();
+        let forget = Forget { vault, issued: Wall(0), snapshots: vec![entry_id(&second)] };
+        let body = Body::Forget(Signed::sign(&forget, &key(signer)));
+        let entry = snapshot(51, 0, None, 3).verify().unwrap();
+        Signed::sign(&Entry { body, ..entry }, &key(51))
+    };
+    for (signer, latest) in [(9, &first), (50, &second), (51, &second)] {
+        let said = forget(signer);
+        let mut ledger = ledger(&[(1, &first, 1), (1, &second, 2), (1, &said, 3)]);
+        ledger.forget();
+        assert_eq!(ledger.find_snapshot("latest").unwrap().id, entry_id(latest));
+        assert_eq!(order(&ledger).len(), 2);
+        // By its id it is found all the same.
+        let name = entry_id(&second).to_string();
+        assert!(ledger.find_snapshot(&name).is_ok());
+    }
 }

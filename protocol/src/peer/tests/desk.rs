@@ -60,8 +60,19 @@ impl Desk {
     }
 
     pub(super) fn of(node: u8, facts: MemoryFacts, config: PeerConfig, now: Now) -> Self {
+        Self::trusting(&[OPERATOR], node, facts, config, now)
+    }
+
+    /// A node that believes several operators.
+    pub(super) fn trusting(
+        operators: &[u8],
+        node: u8,
+        facts: MemoryFacts,
+        config: PeerConfig,
+        now: Now,
+    ) -> Self {
         let certificate = cast::node_certificate(OPERATOR, node);
-        let trust = Trust::new([cast::public(OPERATOR).into()]);
+        let trust = Trust::new(operators.iter().map(|&name| cast::public(name).into()));
         let addresses = vec![format!("/memory/{node}")];
         let peer =
             Peer::new(cast::secret(node), &certificate, trust, addresses, config, now, &facts)

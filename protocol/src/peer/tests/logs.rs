@@ -7,6 +7,7 @@ use crate::id::SessionId;
 use crate::log::{Body, Entry, entry_id};
 use crate::message::{PAGE_LEN, RefusalCode, Request, Response};
 use crate::peer::{LinkId, Note, PeerConfig, Table};
+use crate::retention::Forget;
 use crate::sign::Signed;
 use crate::time::Period;
 
@@ -177,4 +178,19 @@ fn a_page_of_a_log_ends_where_pages_end() {
         after = Some((public(DEVICE).into(), read - 1));
     }
     assert_eq!((read, pages), (40, 3));
+}
+
+#[test]
+fn only_the_vault_itself_says_which_of_its_snapshots_are_forgotten() {
+    let (mut desk, link) = desk();
+    let forget = |vault: u8| {
+        let snapshots = vec![entry_id(&entry(0, None, 0))];
+        let forget = Forget { vault: public(vault).into(), issued: EPOCH, snapshots };
+        let body = Body::Forget(Signed::sign(&forget, &secret(vault)));
+        let entry = Entry { body, ..entry(0, None, 0).verify().unwrap() };
+        Request::Append(Signed::sign(&entry, &secret(DEVICE)))
+    };
+    assert_eq!(code(&desk.ask(link, forget(OTHER_VAULT))), RefusalCode::NotAllowed);
+    assert_eq!(code(&desk.ask(link, forget(DEVICE))), RefusalCode::NotAllowed);
+    assert!(matches!(desk.ask(link, forget(VAULT)), Response::Appended(_)));
 }

@@ -170,8 +170,14 @@ fn a_node_puts_nothing() {
 #[test]
 fn a_lock_beyond_the_longest_that_the_node_promises_is_refused() {
     let (mut desk, link) = Desk::with_vault(config(|config| config.lock_max = Period::days(30)));
-    let record = record(VAULT, DEVICE, 1);
+    let mut record = record(VAULT, DEVICE, 1);
     assert_eq!(refused(&mut desk, link, &record, 0), RefusalCode::NotAllowed);
+    // Nor does a cooldown without an end keep a shard for ever.
+    record.policy.lock.period = Period::days(30);
+    record.policy.lock.release_cooldown = Period(u64::MAX);
+    assert_eq!(refused(&mut desk, link, &record, 0), RefusalCode::NotAllowed);
+    record.policy.lock.release_cooldown = Period::days(30);
+    assert!(matches!(desk.put(link, &record, 0, &shard_bytes(1, 0)), Response::Receipt(_)));
 }
 
 #[test]

@@ -1,0 +1,78 @@
+//! This node's lock clock: counted, stored, and compared with what nodes of other operators say. Nothing expires by it yet.
+
+use super::facts::Write;
+use super::membership::Pending;
+use super::{Decision, LaneId, LinkId, Output, Peer, Role, Then, refusal};
+use crate::certificate::NodeCertificate;
+use crate::id::{NodeId, OperatorId};
+use crate::lock_clock::{TimeStatement, Voice};
+use crate::message::{RefusalCode, Request, Response};
+use crate::sign::Signed;
+use crate::time::{Now, Period};
+use std::collections::BTreeSet;
+
+/// How often it is stored: so much of what was counted can be lost in a crash, and is kept longer for.
+const STORE_PERIOD: Period = Period::seconds(600);
+
+impl Peer {
+    /// Counts, compares, and stores what was counted when it is time.
+    pub(super) fn tick_lock_clock(&mut self, now: Now) {
+        let own = self.certificate.operator;
+        let operators: BTreeSet<OperatorId> = self.members.values().map(|m| m.operator).collect();
+        let others = operators.iter().filter(|operator| **operator != own).count();
+        let was_frozen = self.lock_clock.reading().is_frozen;
+        self.lock_clock.tick(now.mono, others);
+        // That it froze must be known after a restart too.
+        let turned = self.lock_clock.reading().is_frozen != was_frozen;
+        if turned || self.store_clock_at <= now.mono {
+            self.store_clock_at = now.mono.after(STORE_PERIOD);
+            self.persist(vec![Write::lock_clock(&self.lock_clock)], None, Then::Nothing);
+        }
+    }
+
+    /// Asks a member of another operator what time it is. Those of the own one have no voice.
+    pub(super) fn ask_time(&mut self, node: NodeId, link: LinkId) {
+        let own = self.certificate.operator;
+        if self.members.get(&node).is_none_or(|member| member.operator == own) {
+            return;
+        }
+        let random = blake3::keyed_hash(&self.config.seed, &self.next_token.to_le_bytes());
+        let nonce = std::array::from_fn(|i| random.as_bytes()[i]);
+        let call = self.call(Pending::Time { node, nonce });
+        let request = Box::new(Request::Time { nonce });
+        self.outputs.push_back(Output::Call { call, link, request });
+    }
+
+    pub(super) fn handle_time(
+        &mut self,
+        now: Now,
+        lane: LaneId,
+        role: &Role,
+        nonce: [u8; 16],
+    ) -> Decision {
+        let Role::Node(asker) = *role else {
+            return Err(refusal(RefusalCode::NotAllowed, "only nodes are told the time"));
+        };
+        let said = TimeStatement { node: self.node(), asker, nonce, wall: now.wall };
+        self.reply(lane, Response::Time(Signed::sign(&said, &self.key)));
+        Ok(())
+    }
+
+    pub(super) fn handle_time_answer(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        nonce: &[u8; 16],
+        signed: &Signed<TimeStatement>,
+    ) {
+        let Some(member) = self.members.get(&node) else { return };
+        // What is no answer says nothing.
+        let certificate = NodeCertificate::verify(&member.record.certificate, now.wall);
+        if let Ok(certificate) = certificate
+            && let Ok(voice) = Voice::verify(signed, &certificate, self.node(), nonce)
+        {
+            self.lock_clock.hear(now.mono, &voice);
+            self.tick_lock_clock(now);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What rules keep, and what forgetting does and does not do.
+
+use super::devices::{on, restore, second_host};
+use super::{folder, six, summary};
+use harness::tree_of;
+use serde_json::json;
+
+#[test]
+fn what_is_forgotten_is_left_out_of_lists_and_can_be_restored_by_its_id() {
+    let mesh = six();
+    let home = second_host(&mesh);
+    let source = mesh.dir().join("source");
+    let (mut ids, mut trees) = (Vec::new(), Vec::new());
+    for seed in ["one", "two", "three"] {
+        folder(&source, seed, 1, 10_000);
+        ids.push(mesh.backup(&source).summary()["snapshot"].as_str().unwrap().to_owned());
+        trees.push(tree_of(&source));
+    }
+    let listed = |arguments: &[&str]| {
+        let words: Vec<&str> = ["snapshots"].iter().chain(arguments).copied().collect();
+        let snapshots = on(&home, &words).ok().messages("snapshot");
+        let shown = snapshots.iter().map(|snapshot| {
+            (snapshot["id"].as_str().unwrap().to_owned(), snapshot["forgotten"] == true)
+        });
+        shown.collect::<Vec<_>>()
+    };
+    // Trying changes nothing, and only who has the vault's key can do it.
+    let rule = ["forget", "--keep-last", "1"];
+    let tried = on(&home, &rule).ok();
+    let group = tried.messages("group").pop().unwrap();
+    let keep: Vec<bool> =
+        group["snapshots"].as_array().unwrap().iter().map(|s| s["keep"] == true).collect();
+    assert_eq!(keep, [false, false, true]);
+    assert_eq!(group["snapshots"][2]["reasons"], json!(["last snapshot"]));
+    let said = tried.summary();
+    assert_eq!((&said["forgotten"], &said["applied"]), (&json!(ids[..2]), &json!(false)));
+    let refused = on(&home, &["forget", "--keep-last", "1", "--apply"]).ended(1);
+    let error = refused.messages("exit_error").pop().unwrap();
+    assert!(error["next"].as_str().unwrap().contains("where the vault was made"), "{error}");
+    assert_eq!(listed(&[]).len(), 3);
+
+    let done = on(mesh.owner(), &["forget", "--keep-last", "1", "--apply"]).summary();
+    assert_eq!((&done["kept"], &done["applied"]), (&json!(1), &json!(true)));
+    let last = (ids[2].clone(), false);
+    assert_eq!(listed(&[]), std::slice::from_ref(&last));
+    assert_eq!(listed(&["--all"]), [(ids[0].clone(), true), (ids[1].clone(), true), last]);
+    let vault = on(mesh.owner(), &["status"]).ok().summary()["vault"].clone();
+    assert_eq!((&vault["snapshots"], &vault["forgotten"]), (&json!(1), &json!(2)));
+    restore(&mesh, &home, &ids[0], &mesh.dir().join("back"));
+    assert_eq!(tree_of(&mesh.dir().join("back")), trees[0]);
+    // Again there is nothing to do, and without a rule nothing at all.
+    assert_eq!(on(mesh.owner(), &rule).summary()["forgotten"], json!([]));
+    assert_eq!(on(mesh.owner(), &["forget", "--apply"]).summary()["forgotten"], json!([]));
+
+    let _ = on(mesh.owner(), &["forget", &ids[2][..10], "--apply"]).ok();
+    assert_eq!(listed(&[]), []);
+    let _ = on(mesh.owner(), &["tag", "latest", "--add", "word"]).ended(10);
+    let _ = summary(on(mesh.owner(), &["check", "--read-data"]), 0);
+}
