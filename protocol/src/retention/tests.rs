@@ -110,6 +110,10 @@ fn what_is_in_doubt_is_kept_and_takes_nobodys_place() {
     all[2].is_wide = false;
     assert_eq!(numbers(&all, &one), [3, 2, 1]);
     assert!(judge(&all, &one)[2][0].is_mark());
+    // Nor does a claim that is near enough to be believed change the order.
+    let mut close = [at(SUNDAY), at(SUNDAY + HOUR)];
+    close[0].claimed = Wall(SUNDAY + 20 * HOUR);
+    assert_eq!(numbers(&close, &one), [1]);
 }
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
