@@ -65,6 +65,9 @@ fn every_repository_below_a_folder_is_a_snapshot_and_one_that_fails_stops_no_oth
     write(&settings, before + &profile);
     let ran = mesh.strewn(["--json", "backup"]).ok();
     assert_eq!(sources(&ran), two);
+    let summaries = ran.messages("summary");
+    let ids: Vec<&str> = summaries.iter().map(|s| s["snapshot"].as_str().unwrap()).collect();
+    all_come_back_at_once(&mesh, &ids, &two);
     let plain = mesh.strewn(["backup", "--git-root", root, "--exclude", "shallow"]).ok();
     assert!(plain.out.contains("2 repositories below"), "{}", plain.out);
 
@@ -84,6 +87,31 @@ fn every_repository_below_a_folder_is_a_snapshot_and_one_that_fails_stops_no_oth
     let ran = mesh.strewn(both).ended(3);
     assert!(ran.out.contains("2 backed up, 0 failed; 1 folders failed"), "{}", ran.out);
     let _ = mesh.strewn(["backup", "--git-root", root, "--as-directory"]).ended(2);
+}
+
+fn all_come_back_at_once(mesh: &Mesh, ids: &[&str], sources: &[PathBuf]) {
+    let (back, identity) = (mesh.dir().join("all"), mesh.identity("v"));
+    let options = ["--identity", identity.to_str().unwrap()];
+    let restore = |ids: &[&str]| {
+        let arguments = [&["--json", "restore"], ids, &[back.to_str().unwrap()], &options].concat();
+        mesh.strewn(arguments)
+    };
+    // What would overwrite each other is refused before anything is written.
+    let same = restore(&[ids[0], ids[0]]).ended(1);
+    assert!(same.err.contains("would both go to"), "{}", same.err);
+    assert!(!back.exists());
+    // One that cannot be restored stops no other.
+    let taken = back.join(sources[0].file_name().unwrap());
+    write(taken.join("in the way"), "a");
+    let ran = restore(ids).ended(1);
+    assert_eq!(ran.messages("summary").len(), ids.len() - 1);
+    fs::remove_dir_all(&back).unwrap();
+    let ran = restore(ids).ok();
+    for (summary, source) in ran.messages("summary").iter().zip(sources) {
+        let at = back.join(source.file_name().unwrap());
+        assert_eq!(summary["target"], at.to_str().unwrap());
+        assert_eq!(refs(&at), refs(source));
+    }
 }
 
 #[test]

@@ -275,8 +275,9 @@ Examples:
 #[command(after_help = RESTORE_HELP)]
 pub struct RestoreArgs {
     /// The first digits of a snapshot's id, or `latest`
-    pub snapshot: String,
-    /// Where to
+    #[arg(required = true, value_name = "SNAPSHOT")]
+    pub snapshots: Vec<String>,
+    /// Where to; of several snapshots each goes into a folder in it, with the name of its source
     pub target: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -316,6 +317,7 @@ A Git repository is restored to where nothing is.
 
 Examples:
   strewn restore latest ~/restored --identity recovery.txt
+  strewn restore 1a2b3c4d 5e6f7a8b /srv/git
   strewn restore 1a2b3c4d ~/work --path src/main.rs --overwrite if-newer --dry-run
   strewn restore latest /srv/www --overwrite if-changed --verify";
 

@@ -65,6 +65,10 @@ pub struct RestoreOptions {
 /// What was done.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RestoreSummary {
+    /// The snapshot.
+    pub snapshot: String,
+    /// Where it went.
+    pub target: String,
     /// Nothing was written: this is what would be done.
     pub dry_run: bool,
     /// Whether it went on where an interrupted restore was.
@@ -237,7 +241,11 @@ fn tree_options(snapshot: &Logged, options: &RestoreOptions) -> TreeOptions {
     let (id, paths) = (snapshot.id.to_string(), hasher.finalize().to_hex());
     let command =
         format!("snapshot {id}, overwriting {:?}, selection {}", options.overwrite, &paths[..32]);
-    TreeOptions { overwrite: options.overwrite, marker: Some(Marker::new(&id, &command)) }
+    TreeOptions {
+        overwrite: options.overwrite,
+        marker: Some(Marker::new(&id, &command)),
+        ..TreeOptions::default()
+    }
 }
 
 /// Whether an item lies at or below one of the paths, or is a folder above one.

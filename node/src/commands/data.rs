@@ -9,9 +9,9 @@ use crate::cli::ops::SnapshotsArgs;
 use crate::cli::output::{Column, Output};
 use crate::cli::progress::Progress;
 use crate::client::backup::{BackupOptions, Writer};
-use crate::client::ledger::Ledger;
+use crate::client::ledger::{Ledger, Logged};
 use crate::client::recipients::Identities;
-use crate::client::restore::{Action, Reader, RestoreOptions, RestoreSummary, Step};
+use crate::client::restore::{Action, Reader, RestoreOptions, RestoreSummary, Step, info_of};
 use crate::client::tags::Catalog;
 use crate::client::vault;
 use crate::home::Home;
@@ -21,7 +21,7 @@ use protocol::log::Holding;
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -216,17 +216,20 @@ pub async fn snapshots(
 pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<Exit, CliError> {
     let vault = vault::choose(home, args.vault.vault.as_deref())?;
     let identities = Identities::find(args.identity.as_deref())?;
-    let begin = Instant::now();
     let reader = Reader::open(home, vault, Some(&identities)).await?;
     warn_of_logs(&reader.ledger, output);
-    let snapshot = reader.ledger.find_snapshot(&args.snapshot)?;
-    let newest = reader.ledger.newest().map_or(snapshot.id, |newest| newest.id);
-    if args.snapshot == "latest" && newest != snapshot.id {
-        output.warn(format!(
-            "snapshot {} is newer and not held widely enough to be believed; this is {}",
-            newest.short(),
-            snapshot.id.short()
-        ));
+    let mut snapshots = Vec::new();
+    for name in &args.snapshots {
+        let snapshot = reader.ledger.find_snapshot(name)?;
+        let newest = reader.ledger.newest().map_or(snapshot.id, |newest| newest.id);
+        if name == "latest" && newest != snapshot.id {
+            output.warn(format!(
+                "snapshot {} is newer and not held widely enough to be believed; this is {}",
+                newest.short(),
+                snapshot.id.short()
+            ));
+        }
+        snapshots.push(snapshot);
     }
     let paths = args.path.iter().map(|path| {
         let bytes = path.as_os_str().as_bytes();
@@ -239,15 +242,66 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
         verify: args.verify,
         as_bundle: args.as_bundle,
     };
-    let progress = Progress::start(output, if args.dry_run { "looking" } else { "restoring" });
-    let summary = if args.dry_run {
+    let [snapshot] = snapshots[..] else {
+        let mut exit = Exit::Done;
+        for (snapshot, target) in apart(&reader, &snapshots, &args.target)? {
+            match restore_one(&reader, snapshot, &target, &options, args.dry_run, output).await {
+                Ok(Exit::Done) => {}
+                Ok(worse) => exit = worse,
+                // One snapshot that fails does not stop the others.
+                Err(error) => {
+                    let target = target.display().to_string();
+                    output.item_error("restore", &target, &error.message());
+                    exit = Exit::Failed;
+                }
+            }
+        }
+        return Ok(exit);
+    };
+    restore_one(&reader, snapshot, &args.target, &options, args.dry_run, output).await
+}
+
+/// Where each of several snapshots goes: below `target`, by the name of its source.
+fn apart<'a>(
+    reader: &Reader,
+    snapshots: &[&'a Logged],
+    target: &Path,
+) -> Result<Vec<(&'a Logged, PathBuf)>, CliError> {
+    let mut places: Vec<(&Logged, PathBuf)> = Vec::new();
+    for &snapshot in snapshots {
+        let info = info_of(&reader.vault, snapshot);
+        let name = info.as_ref().and_then(|info| Path::new(&info.source).file_name());
+        let place = target.join(name.unwrap_or(snapshot.id.short().as_ref()));
+        if let Some((other, _)) = places.iter().find(|(_, taken)| *taken == place) {
+            let (one, other) = (snapshot.id.short(), other.id.short());
+            let text = format!("{one} and {other} would both go to {}", place.display());
+            return Err(CliError::new(text).next("restore one of them to another folder"));
+        }
+        places.push((snapshot, place));
+    }
+    Ok(places)
+}
+
+async fn restore_one(
+    reader: &Reader,
+    snapshot: &Logged,
+    target: &Path,
+    options: &RestoreOptions,
+    dry_run: bool,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let begin = Instant::now();
+    let progress = Progress::start(output, if dry_run { "looking" } else { "restoring" });
+    let summary = if dry_run {
         let mut tell = |step: Step<'_>| show(step, output);
-        reader.plan(snapshot, &args.target, &options, &mut tell).await
+        reader.plan(snapshot, target, options, &mut tell).await
     } else {
-        reader.restore(snapshot, &args.target, &options, &progress.counters()).await
+        reader.restore(snapshot, target, options, &progress.counters()).await
     };
     drop(progress);
-    let summary = summary?;
+    let mut summary = summary?;
+    summary.snapshot = snapshot.id.to_string();
+    summary.target = target.display().to_string();
     output.item_errors("restore", &summary.failed);
     output.item_errors("verify", &summary.differs);
     for note in &summary.notes {
@@ -261,7 +315,7 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
     if output.style().json {
         output.json("summary", &Counted::new(&summary, &summary.failed, Some(&summary.differs)));
     } else {
-        let (id, target) = (snapshot.id.short(), args.target.display());
+        let (id, target) = (snapshot.id.short(), target.display());
         if summary.dry_run {
             output.good(format!("nothing was written; snapshot {id} to {target} would be"));
         } else if !summary.failed.is_empty() {

@@ -118,6 +118,9 @@ pub struct TreeOptions {
     pub overwrite: Option<Overwrite>,
     /// What the restore is known by, if it can be continued.
     pub marker: Option<Marker>,
+    /// What is written goes elsewhere from there: it need not be on the disk when the restore is finished, and its mark
+    /// stays, so that after a crash nothing of it is believed unread.
+    pub is_scratch: bool,
 }
 
 /// What a finished restore has to say.
@@ -137,6 +140,7 @@ pub struct TreeWriter {
     held: Option<Held>,
     /// Whether a file of the right size and time is the right one.
     trusts_times: bool,
+    is_scratch: bool,
     /// Of temporary names.
     salt: Vec<u8>,
     /// Those that an item named.
@@ -184,6 +188,7 @@ impl TreeWriter {
             overwrite,
             held,
             trusts_times,
+            is_scratch: options.is_scratch,
             salt,
             directories: Directories::default(),
             top: None,
@@ -266,7 +271,7 @@ impl TreeWriter {
         Ok(true)
     }
 
-    /// Sets the metadata of the directories, deepest first, and flushes everything to the disk.
+    /// Sets the metadata of the directories, deepest first, and flushes everything to the disk, but for scratch.
     /// One that is not complete can go on.
     pub fn finish(mut self, is_complete: bool) -> Result<TreeReport, TreeError> {
         let mut report = TreeReport::default();
@@ -276,15 +281,20 @@ impl TreeWriter {
             self.dress(&meta, &attributes, &mut report);
         }
         let failed = |error: Errno| TreeError::Io { path: String::new(), error: error.into() };
-        rustix::fs::syncfs(self.places.root()).map_err(failed)?;
+        if !self.is_scratch {
+            rustix::fs::syncfs(self.places.root()).map_err(failed)?;
+        }
         // Removing the marker changes the time of the top.
-        if let Some(held) = self.held.take().filter(|_| is_complete) {
+        let is_done = is_complete && !self.is_scratch;
+        if let Some(held) = self.held.take().filter(|_| is_done) {
             held.remove().map_err(|error| TreeError::Io { path: String::new(), error })?;
         }
         if let Some((meta, attributes)) = self.top.take() {
             self.dress(&meta, &attributes, &mut report);
         }
-        rustix::fs::fsync(self.places.root()).map_err(failed)?;
+        if !self.is_scratch {
+            rustix::fs::fsync(self.places.root()).map_err(failed)?;
+        }
         report.notes = self.missed.notes();
         Ok(report)
     }

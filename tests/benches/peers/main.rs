@@ -5,8 +5,9 @@
 //! cargo bench --locked -p strewn-tests --bench peers -- --help
 //! ```
 //! Strewn runs 4+2 over six nodes on this machine, through its whole network stack; restic writes to a folder (Debian:
-//! restic). Both make everything durable. Tahoe-LAFS (`pip install tahoe-lafs`), when its program is named, stores and reads one
-//! file over six servers of its own, 4 of 6 as well. Ratios count, seconds drift from machine to machine.
+//! restic). Both make backups durable; Strewn alone flushes what it restores. Tahoe-LAFS (`pip install tahoe-lafs`), when its
+//! program is named, stores and reads one file over six servers of its own, 4 of 6 as well. Ratios count, seconds drift from
+//! machine to machine.
 
 mod data;
 mod measure;

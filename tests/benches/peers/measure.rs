@@ -18,22 +18,11 @@ pub(crate) struct Measured {
     pub(crate) stored: u64,
 }
 
-impl Measured {
-    /// Two commands that do one step together.
-    pub(crate) fn then(self, next: Self) -> Self {
-        Self {
-            wall: self.wall + next.wall,
-            cpu: self.cpu + next.cpu,
-            cpu_nodes: self.cpu_nodes + next.cpu_nodes,
-            peak_mib: self.peak_mib.max(next.peak_mib),
-            stored: self.stored + next.stored,
-        }
-    }
-}
-
 /// Runs a command to its good end; what it wrote on standard output. `servers` gives the CPU time that those who serve it
 /// have used.
 pub(crate) fn run(mut command: Command, servers: impl Fn() -> Duration) -> (Measured, String) {
+    // What others wrote before is not to be paid by whoever flushes next.
+    rustix::fs::sync();
     let (own, theirs) = (children_cpu(), servers());
     let begin = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");

@@ -124,7 +124,7 @@ impl Strewn {
         (Measured { stored: self.stored() - before, ..measured }, snapshots.collect())
     }
 
-    /// Restores snapshots one after the other, or what of them is called so.
+    /// Restores snapshots, or what of them is called so.
     pub(crate) fn restore(
         &mut self,
         snapshots: &[String],
@@ -133,23 +133,30 @@ impl Strewn {
     ) -> Measured {
         self.runs += 1;
         let back = self.mesh.dir().join(format!("back-{}", self.runs));
-        fs::create_dir_all(&back).expect("a folder");
-        let mut measured = Measured::default();
-        for (snapshot, source) in snapshots.iter().zip(sources) {
-            let is_git = source.extension().is_some_and(|extension| extension == "git");
-            if is_git && only.is_some_and(|only| !source.ends_with(only)) {
-                continue;
-            }
-            let target = back.join(source.file_name().expect("a name"));
-            let mut command = self.mesh.command(["--json", "restore", snapshot]);
-            command.arg(&target).arg("--identity").arg(self.mesh.identity("v"));
-            let path = only.filter(|_| !is_git);
-            command.args(path.iter().flat_map(|path| ["--path".as_ref(), path.as_os_str()]));
-            measured = measured.then(run(command, || self.cpu_of_nodes()).0);
-            if is_git {
-                // Packs are made anew; what is in them is the same.
+        let is_git = |source: &Path| source.extension().is_some_and(|end| end == "git");
+        let is_wanted =
+            |source: &Path| only.is_none_or(|only| !is_git(source) || source.ends_with(only));
+        let wanted = snapshots.iter().zip(sources).filter(|(_, source)| is_wanted(source));
+        let wanted: Vec<(&String, &PathBuf)> = wanted.collect();
+        let place = |source: &Path| match wanted[..] {
+            [_] => back.clone(),
+            _ => back.join(source.file_name().expect("a name")),
+        };
+        let mut command = self.mesh.command(["--json", "restore"]);
+        command.args(wanted.iter().map(|(snapshot, _)| snapshot)).arg(&back);
+        command.arg("--identity").arg(self.mesh.identity("v"));
+        let path = only.filter(|_| !wanted.iter().any(|(_, source)| is_git(source)));
+        command.args(path.iter().flat_map(|path| ["--path".as_ref(), path.as_os_str()]));
+        let (measured, _) = run(command, || self.cpu_of_nodes());
+        for (_, source) in &wanted {
+            let target = place(source);
+            if is_git(source) {
                 let refs = |at: &Path| harness::git(at, ["for-each-ref"]);
                 assert_eq!(refs(&target), refs(source));
+            } else if source.is_file() {
+                let file = target.join(source.file_name().expect("a name"));
+                let read = |file: &Path| fs::read(file).expect("a file");
+                assert!(read(&file) == read(source), "Strewn altered it");
             } else {
                 let path = path.unwrap_or(Path::new(""));
                 assert!(

@@ -47,7 +47,8 @@ fn ledger(listings: &[(u8, &Signed<Entry>, u64)]) -> Ledger {
     let devices = BTreeSet::from([device(50), device(51)]);
     let mut ledger = Ledger::default();
     for (holder, entry, seen) in listings {
-        let checked = check_listed(&listed(*holder, entry, *seen), vault(), node(*holder), &devices);
+        let checked =
+            check_listed(&listed(*holder, entry, *seen), vault(), node(*holder), &devices);
         if let Ok((logged, witnessed)) = checked {
             ledger.take(node(*holder), witnessed, logged);
         }

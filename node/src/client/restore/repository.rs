@@ -36,7 +36,7 @@ fn tree_options(snapshot: &Logged) -> TreeOptions {
     let id = snapshot.id.to_string();
     let marker = Marker::new(&id, &format!("snapshot {id}, items of a repository"));
     // Nobody else writes there: what has the right size and time is the item.
-    TreeOptions { overwrite: Some(Overwrite::IfChanged), marker: Some(marker) }
+    TreeOptions { overwrite: Some(Overwrite::IfChanged), marker: Some(marker), is_scratch: true }
 }
 
 impl Staging {

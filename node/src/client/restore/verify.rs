@@ -35,7 +35,11 @@ impl Reader {
         paths: &[Vec<u8>],
         kept: &Paths,
     ) -> Result<Verified> {
-        let any = TreeOptions { overwrite: Some(Overwrite::Always), marker: None };
+        let any = TreeOptions {
+            overwrite: Some(Overwrite::Always),
+            marker: None,
+            ..TreeOptions::default()
+        };
         let mut tree = TreeReader::open(target, &any)?;
         let mut items = self.items(snapshot).await?;
         let mut found = Verified::default();

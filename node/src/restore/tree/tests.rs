@@ -33,7 +33,11 @@ fn begin(writer: &mut TreeWriter, meta: &Meta, size: u64) -> Result<OpenFile, Tr
 
 /// With and without, for files and links that are there already.
 fn over(overwrites: bool) -> TreeOptions {
-    TreeOptions { overwrite: overwrites.then_some(Overwrite::Always), marker: None }
+    TreeOptions {
+        overwrite: overwrites.then_some(Overwrite::Always),
+        marker: None,
+        ..TreeOptions::default()
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -3,7 +3,11 @@
 use super::*;
 
 fn marked(overwrite: Option<Overwrite>) -> TreeOptions {
-    TreeOptions { overwrite, marker: Some(Marker::new("0a", "all of 0a")) }
+    TreeOptions {
+        overwrite,
+        marker: Some(Marker::new("0a", "all of 0a")),
+        ..TreeOptions::default()
+    }
 }
 
 fn right(expected: &'static [u8]) -> impl Fn(&[u8]) -> bool {
@@ -68,7 +72,11 @@ fn a_snapshot_of_an_interrupted_restore_is_restored_as_it_was() {
     let (one, two) = (dir.path().join("one"), dir.path().join("two"));
     let mut writer = TreeWriter::new(&one, &marked(None)).unwrap();
     drop(begin(&mut writer, &meta("f", 0o644), 4).unwrap());
-    let other = TreeOptions { marker: Some(Marker::new("0b", "all of 0b")), overwrite: None };
+    let other = TreeOptions {
+        marker: Some(Marker::new("0b", "all of 0b")),
+        overwrite: None,
+        ..TreeOptions::default()
+    };
     let mut writer = TreeWriter::new(&two, &other).unwrap();
     let left = names(&one);
     for name in &left {
@@ -88,7 +96,11 @@ fn replaced(old: &[u8], new: &'static [u8]) -> (Vec<u8>, bool) {
     let path = dir.path().join("f");
     fs::write(&path, old).unwrap();
     let before = fs::metadata(&path).unwrap().ino();
-    let options = TreeOptions { overwrite: Some(Overwrite::IfChanged), marker: None };
+    let options = TreeOptions {
+        overwrite: Some(Overwrite::IfChanged),
+        marker: None,
+        ..TreeOptions::default()
+    };
     let mut writer = TreeWriter::new(dir.path(), &options).unwrap();
     let mut open = begin(&mut writer, &meta("f", 0o640), new.len() as u64).unwrap();
     let (mut fetched, mut at) = (Vec::new(), 0);
@@ -157,7 +169,7 @@ fn each_rule_replaces_what_it_says() {
             let time = std::time::UNIX_EPOCH + std::time::Duration::new(found, 999_999_999);
             file.set_modified(time).unwrap();
         }
-        let options = TreeOptions { overwrite: Some(rule), marker: None };
+        let options = TreeOptions { overwrite: Some(rule), marker: None, ..TreeOptions::default() };
         let mut writer = TreeWriter::new(dir.path(), &options).unwrap();
         let begun = writer.begin_file(&meta("f", 0o644), 1).unwrap();
         assert_eq!(matches!(begun, Begun::Kept), is_kept, "{rule:?}");
@@ -170,7 +182,7 @@ fn each_rule_replaces_what_it_says() {
 fn what_is_kept_and_the_same_can_be_linked_to() {
     let dir = tempfile::tempdir().unwrap();
     for rule in [Overwrite::IfNewer, Overwrite::Never] {
-        let options = TreeOptions { overwrite: Some(rule), marker: None };
+        let options = TreeOptions { overwrite: Some(rule), marker: None, ..TreeOptions::default() };
         let mut writer = TreeWriter::new(dir.path(), &options).unwrap();
         if rule == Overwrite::IfNewer {
             write(&mut writer, "f", b"1").unwrap();
@@ -206,4 +218,17 @@ fn a_plan_is_what_is_done_then() {
         TreeReader::open(&target, &TreeOptions::default()),
         Err(TreeError::NotEmpty(_))
     ));
+}
+
+#[test]
+fn scratch_stays_marked_so_that_after_a_crash_it_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let scratch = TreeOptions { is_scratch: true, ..marked(Some(Overwrite::IfChanged)) };
+    let mut writer = TreeWriter::new(dir.path(), &scratch).unwrap();
+    write(&mut writer, "whole", b"whole").unwrap();
+    writer.finish(true).unwrap();
+    assert_eq!(names(dir.path()).len(), 2, "the marker and the file");
+    let mut writer = TreeWriter::new(dir.path(), &scratch).unwrap();
+    assert!(writer.is_resumed());
+    assert!(matches!(writer.begin_file(&meta("whole", 0o644), 5).unwrap(), Begun::Same));
 }
