@@ -64,7 +64,7 @@ fn shard_batch(store: &Store, seed: u64) -> Batch {
     let mut incoming = store.begin(1000).unwrap();
     take(&mut incoming, &bytes).unwrap();
     let shard = incoming.name().unwrap();
-    Batch { writes: vec![row(seed, &shard.0)], shard: Some((incoming, shard, b"note".to_vec())) }
+    Batch { writes: vec![held(shard, seed)], shard: Some((incoming, shard, b"note".to_vec())) }
 }
 
 fn entry(seed: u64) -> Batch {
