@@ -7,6 +7,7 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    node::allocator::give_back_large_memory();
     let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         tell_of_panic(info);
