@@ -5,6 +5,7 @@ use super::forget::ForgetArgs;
 use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
+use super::proof::{ProveArgs, VerifyProofArgs};
 use crate::config::RateLimit;
 use crate::restore::tree::Overwrite;
 use clap::{Args, Parser, Subcommand};
@@ -78,6 +79,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Say which snapshots survive a loss
     WhatIf(WhatIfArgs),
+    /// Write down who promised to keep a snapshot: a proof that anybody can check
+    Prove(ProveArgs),
+    /// Check such a proof, without a mesh and without a key
+    VerifyProof(VerifyProofArgs),
     /// Show nodes, health and exposure, and one line that says it all
     Status(VaultArg),
     /// Show it all on this machine: nine nodes, a backup, the loss of a provider, a restore

@@ -10,6 +10,7 @@ pub mod names;
 pub mod ops;
 pub mod output;
 pub mod progress;
+pub mod proof;
 
 pub use args::Cli;
 pub use exit::Exit;
@@ -69,6 +70,8 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Mount(args) => commands::mount::mount(&home, args, output).await,
             Command::Check(args) => commands::check::check(&home, args, output).await,
             Command::WhatIf(args) => commands::what_if::what_if(&home, args, output).await,
+            Command::Prove(args) => commands::proof::prove(&home, args, output).await,
+            Command::VerifyProof(args) => commands::proof::verify(&args, output),
             Command::Completions(args) => commands::describe::completions(&args, output),
             Command::Man(args) => commands::describe::man(&args, output),
             Command::Restore(args) => commands::data::restore(&home, args, output).await,

@@ -17,6 +17,7 @@ pub mod mount;
 mod named;
 mod opened;
 pub mod packs;
+pub mod prove;
 pub mod recipients;
 pub mod restore;
 pub mod status;

@@ -1,0 +1,178 @@
+//! `prove`, `verify-proof`.
+
+use super::data::time;
+use crate::cli::Exit;
+use crate::cli::error::CliError;
+use crate::cli::output::{Column, Output};
+use crate::cli::progress::Progress;
+use crate::cli::proof::{ProveArgs, VerifyProofArgs};
+use crate::client::prove;
+use crate::client::recipients::Identities;
+use crate::client::vault;
+use crate::home::Home;
+use crate::service::wall;
+use crate::size::counted;
+use protocol::certificate::Trust;
+use protocol::label::Domain;
+use protocol::proof::{MAGIC, PART_LEN_MAX, ProofError, Shown, Verifier};
+use serde_json::json;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, ErrorKind, IsTerminal, Read, Write};
+use std::path::Path;
+
+/// Writes a proof.
+pub async fn prove(home: &Home, args: ProveArgs, output: &Output) -> Result<Exit, CliError> {
+    let is_refused = output.style().json || std::io::stdout().is_terminal();
+    if args.output.is_none() && is_refused {
+        return Err(CliError::new("a proof is no text").next("write it to a file: --output FILE"));
+    }
+    let vault = vault::choose(home, args.vault.vault.as_deref())?;
+    let identities = Identities::find_any(args.identity.as_deref())?;
+    let (mut to, name): (Box<dyn Write + Send>, _) = match &args.output {
+        Some(path) => {
+            let failed = |e| CliError::new(format!("{}: {e}", path.display()));
+            (Box::new(BufWriter::new(File::create_new(path).map_err(failed)?)), Some(path))
+        }
+        None => (Box::new(BufWriter::new(std::io::stdout())), None),
+    };
+    let progress = Progress::start(output, "gathering receipts");
+    let counters = progress.counters();
+    let proved =
+        prove::prove(home, vault, &args.snapshot, identities.as_ref(), &counters, &mut to).await;
+    drop(progress);
+    if let (Err(_), Some(path)) = (&proved, name) {
+        // What was begun is no proof.
+        let _ = std::fs::remove_file(path);
+    }
+    let proved = proved?;
+    output.json("summary", &proved);
+    if name.is_some() {
+        let what = if proved.is_exact { "all that it needs" } else { "all of the vault" };
+        let stripes = counted(proved.stripes as usize, "stripe");
+        output.good(format!(
+            "snapshot {}: the receipts of {stripes}, {what}",
+            proved.snapshot.short()
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn no_proof(path: &Path, why: impl std::fmt::Display) -> CliError {
+    CliError::new(format!("{} is no proof: {why}", path.display()))
+}
+
+/// Reads a proof, part by part.
+fn read(path: &Path, mut verifier: Verifier) -> Result<Shown, CliError> {
+    let failed = |e: std::io::Error| match e.kind() {
+        ErrorKind::UnexpectedEof => no_proof(path, ProofError::CutOff),
+        _ => CliError::new(format!("{}: {e}", path.display())),
+    };
+    let mut from: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(path).map_err(failed)?))
+    };
+    let mut magic = [0; MAGIC.len()];
+    from.read_exact(&mut magic).map_err(failed)?;
+    if magic != *MAGIC {
+        let error = no_proof(path, "it does not begin like one, or is of a later version");
+        return Err(error.next("`strewn prove SNAPSHOT > FILE` makes one"));
+    }
+    let mut body = Vec::new();
+    loop {
+        let mut len = [0; 4];
+        match from.read(&mut len[..1]).map_err(failed)? {
+            0 => break,
+            _ => from.read_exact(&mut len[1..]).map_err(failed)?,
+        }
+        let len = u32::from_le_bytes(len) as usize;
+        if len > PART_LEN_MAX {
+            return Err(no_proof(path, format!("a part of {len} bytes")));
+        }
+        body.resize(len, 0);
+        from.read_exact(&mut body).map_err(failed)?;
+        verifier.handle_part(&body).map_err(|error| no_proof(path, error))?;
+    }
+    verifier.finish().map_err(|error| no_proof(path, error))
+}
+
+/// Checks a proof.
+pub fn verify(args: &VerifyProofArgs, output: &Output) -> Result<Exit, CliError> {
+    let trust = (!args.operator.is_empty()).then(|| Trust::new(args.operator.iter().copied()));
+    let now = wall();
+    let shown = read(&args.proof, Verifier::new(now, trust))?;
+    let exit = if shown.is_good() { Exit::Done } else { Exit::Failed };
+    if output.style().json {
+        summary(&shown, output);
+        return Ok(exit);
+    }
+    output.line(format!("snapshot {} of vault {}", shown.snapshot, shown.vault));
+    output.line(format!(
+        "  {} and {} entries of the log, as of {} UTC",
+        counted(shown.stripes as usize, "stripe"),
+        shown.entries,
+        time(shown.made)
+    ));
+    output.line(format!("  the vault belongs to operator {}", shown.operator));
+    for (operator, nodes) in &shown.operators {
+        let nodes = counted(*nodes as usize, "node");
+        output.line(format!("  operator {operator} vouches for {nodes}"));
+    }
+    match (shown.kept_until, shown.kept_for(now)) {
+        (Some(until), Some(left)) => output.line(format!(
+            "  every holder keeps its shard until {} UTC at least ({left} from now)",
+            time(until)
+        )),
+        (Some(until), None) => {
+            output.warn(format!("the first promise ended at {} UTC", time(until)));
+        }
+        (None, _) => {}
+    }
+    let rows = shown.exposure.levels.iter().map(|(level, found)| {
+        let example: Vec<String> = found.destroy.iter().map(Domain::short).collect();
+        let assemble = found.assemble.as_ref().map_or("never".into(), |set| set.len().to_string());
+        vec![level.to_string(), found.destroy.len().to_string(), assemble, example.join(", ")]
+    });
+    let columns = [
+        Column::text("level"),
+        Column::number("to destroy"),
+        Column::number("to assemble the ciphertext"),
+        Column::text("for example"),
+    ];
+    output.table(&columns, rows);
+    if shown.is_good() {
+        output.good("PROVED: all of it lies as the policy asks");
+        return Ok(exit);
+    }
+    for shortfall in &shown.shortfalls {
+        output.line(format!("  {}: {}", shortfall.what, shortfall.why));
+    }
+    output.bad(format!(
+        "NOT PROVED: {} of it not as the policy asks",
+        counted(shown.short as usize, "part")
+    ));
+    Ok(exit)
+}
+
+fn summary(shown: &Shown, output: &Output) {
+    let levels = shown.exposure.levels.iter().map(|(level, found)| {
+        json!({
+            "level": level.to_string(),
+            "destroy": found.destroy.len(),
+            "destroy_example": found.destroy.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "assemble": found.assemble.as_ref().map(Vec::len),
+        })
+    });
+    let operators: Vec<_> = shown
+        .operators
+        .iter()
+        .map(|(operator, nodes)| json!({ "operator": operator, "nodes": nodes }))
+        .collect();
+    let body = json!({
+        "good": shown.is_good(), "vault": shown.vault, "snapshot": shown.snapshot, "made": shown.made,
+        "operator": shown.operator, "operators": operators, "entries": shown.entries, "stripes": shown.stripes,
+        "kept_until": shown.kept_until, "exposure": levels.collect::<Vec<_>>(),
+        "short": shown.short, "shortfalls": shown.shortfalls,
+    });
+    output.json("summary", &body);
+}
