@@ -26,6 +26,8 @@ pub const ROSTER_MAX: usize = 1024;
 pub const ADDRESSES_MAX: usize = 16;
 /// Longest address, in bytes.
 pub const ADDRESS_LEN_MAX: usize = 256;
+/// Furthest step from one version of a vault's papers to the next: so many may have been missed.
+pub const VERSION_STEP_MAX: u64 = 1 << 20;
 /// Most recipients of a vault.
 pub const RECIPIENTS_MAX: usize = 32;
 
@@ -86,6 +88,13 @@ fn check_time(issued: Wall, expires: Wall, now: Wall) -> Result<(), CertificateE
         return Err(CertificateError::Expired { expired: expires, now });
     }
     Ok(())
+}
+
+/// Whether a version of a vault's papers may follow the one known (0: none). Were any step allowed, one statement with the
+/// highest number, signed with a stolen key, would be the last for ever.
+#[must_use]
+pub fn is_next_version(known: u64, found: u64) -> bool {
+    found > known && found - known <= VERSION_STEP_MAX
 }
 
 fn check_count(what: &'static str, found: usize, max: usize) -> Result<(), CertificateError> {
@@ -332,6 +341,26 @@ pub struct DeviceCertificate {
 
 impl Statement for DeviceCertificate {
     const CONTEXT: &'static str = "strewn device certificate";
+    const LEN_MAX: usize = 1 << 10;
+    fn signer(&self) -> PublicKey {
+        self.vault.key()
+    }
+}
+
+/// A device may not write to the vault any more, whatever its certificate says. For ever: it takes another key to let the
+/// host in again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRevocation {
+    /// The vault.
+    pub vault: VaultId,
+    /// The device.
+    pub device: DeviceId,
+    /// When it was made, by its own word. It counts from when it arrives.
+    pub issued: Wall,
+}
+
+impl Statement for DeviceRevocation {
+    const CONTEXT: &'static str = "strewn device revocation";
     const LEN_MAX: usize = 1 << 10;
     fn signer(&self) -> PublicKey {
         self.vault.key()

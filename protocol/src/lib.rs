@@ -5,8 +5,9 @@
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
-//! [`release`], [`retention`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one node that holds it together ([`Peer`]).
+//! [`release`], [`retention`]) and how much may come ([`budget`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one node that holds it together ([`Peer`]).
 
+pub mod budget;
 pub mod certificate;
 pub mod chunk;
 pub mod codec;

@@ -8,8 +8,8 @@
 //! greeting is all that is accepted from whoever is not vouched for yet, and it is small.
 
 use crate::certificate::{
-    ConsolePass, DeviceCertificate, Invitation, JoinRequest, NodeCertificate, NodeRecord,
-    VaultCertificate, VaultPapers,
+    ConsolePass, DeviceCertificate, DeviceRevocation, Invitation, JoinRequest, NodeCertificate,
+    NodeRecord, VaultCertificate, VaultPapers,
 };
 use crate::codec::{self, CodecError};
 use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
@@ -131,6 +131,8 @@ pub enum Request {
         /// Random, so that an old answer is none.
         nonce: [u8; 16],
     },
+    /// A device may not write any more.
+    Revoke(Signed<DeviceRevocation>),
 }
 
 /// An entry as a holder keeps it.
@@ -158,6 +160,8 @@ pub struct VaultState {
     pub papers: VaultPapers,
     /// Its devices.
     pub devices: Vec<Signed<DeviceCertificate>>,
+    /// Those that may not write any more.
+    pub revoked: Vec<Signed<DeviceRevocation>>,
 }
 
 /// A member as another sees it.

@@ -120,6 +120,8 @@ fn how_much_of_a_long_link_is_used() {
         mesh.create_vault("v", "[survive]\nany = [ { node = 2 } ]\n[lock]\nperiod = \"90d\"\n");
         let source = mesh.dir().join("source");
         noise(&source, "long", mib);
+        // Or else its pages are written to the disk while the nodes write to it.
+        rustix::fs::sync();
         let (namespace, address) = link.end(End::Far);
         println!("{namespace} {address}: delay {delay:?} each way, {rate} bit/s");
         let measure = |what: &str, work: &mut dyn FnMut()| {

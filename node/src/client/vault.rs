@@ -9,7 +9,7 @@ use crate::service::wall;
 use futures::StreamExt;
 use protocol::certificate::{
     CertificateError, DeviceCertificate, NodeCertificate, Roster, VaultCertificate,
-    VaultDescriptor, VaultPapers,
+    VaultDescriptor, VaultPapers, is_next_version,
 };
 use protocol::codec::Blob;
 use protocol::id::{DeviceId, NodeId, OperatorId, VaultId};
@@ -208,13 +208,13 @@ impl Vault {
         if theirs.certificate.vault != self.id || theirs.certificate.operator != self.operator {
             return Err(CertificateError::Chain("papers of another vault").into());
         }
-        if theirs.descriptor.version > ours.descriptor.version {
+        if is_next_version(ours.descriptor.version, theirs.descriptor.version) {
             write_signed(&self.dir.join("descriptor"), &papers.descriptor)?;
             self.papers.descriptor = papers.descriptor.clone();
             self.recipients = theirs.descriptor.recipients;
             self.policy = theirs.descriptor.policy;
         }
-        if theirs.roster.version > ours.roster.version {
+        if is_next_version(ours.roster.version, theirs.roster.version) {
             write_signed(&self.dir.join("roster"), &papers.roster)?;
             self.papers.roster = papers.roster.clone();
         }

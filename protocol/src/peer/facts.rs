@@ -2,7 +2,7 @@
 //! the driver makes durable. The layout of keys and values is decided here and nowhere else.
 
 use crate::certificate::{
-    DeviceCertificate, NodeRecord, Roster, VaultCertificate, VaultDescriptor,
+    DeviceCertificate, DeviceRevocation, NodeRecord, Roster, VaultCertificate, VaultDescriptor,
 };
 use crate::codec::{self, CodecError, VALUE_LEN_MAX};
 use crate::id::{DeviceId, EntryId, NodeId, PublicKey, ShardId, StripeId, VaultId};
@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 /// | `Fork` | vault, device, entry | signed entry: evidence |
 /// | `Usage` | vault | [`Usage`] |
 /// | `LockClock` | `0` | [`LockClock::to_bytes`] |
+/// | `Revoked` | vault, device | signed revocation of the device |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table above says what each is")]
@@ -47,6 +48,7 @@ pub enum Table {
     Fork = 11,
     Usage = 12,
     LockClock = 13,
+    Revoked = 23,
 }
 
 impl Table {
@@ -213,6 +215,12 @@ impl View<'_> {
         self.get(Table::Device, &key(&[&vault.0, &device.0]))
     }
 
+    pub(crate) fn is_revoked(&self, vault: VaultId, device: DeviceId) -> Result<bool, FactsError> {
+        let row: Option<Signed<DeviceRevocation>> =
+            self.get(Table::Revoked, &key(&[&vault.0, &device.0]))?;
+        Ok(row.is_some())
+    }
+
     pub(crate) fn record(
         &self,
         vault: VaultId,
@@ -322,6 +330,13 @@ impl Write {
         certificate: &Signed<DeviceCertificate>,
     ) -> Self {
         put(Table::Device, key(&[&vault.0, &device.0]), certificate)
+    }
+    pub(crate) fn revoked(
+        vault: VaultId,
+        device: DeviceId,
+        order: &Signed<DeviceRevocation>,
+    ) -> Self {
+        put(Table::Revoked, key(&[&vault.0, &device.0]), order)
     }
     pub(crate) fn record(vault: VaultId, stripe: StripeId, record: &Signed<Record>) -> Self {
         put(Table::Record, key(&[&vault.0, &stripe.0]), record)

@@ -51,6 +51,7 @@ impl Peer {
         let Role::Device { vault, device: sender } = role else {
             return Err(not_allowed("only a device of the vault may do this"));
         };
+        Self::check_not_revoked(view, *vault, *sender)?;
         let record = signed.verify().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
         record.check().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
         if record.stripe.vault != *vault {
@@ -60,6 +61,7 @@ impl Peer {
             not_allowed("the record is signed by a device that is not known here")
         })?;
         crate::certificate::DeviceCertificate::verify(&device, now.wall)?;
+        Self::check_not_revoked(view, *vault, record.device)?;
         let roster = self.roster_of(view, *vault)?;
         let listed = |node: NodeId| {
             roster.nodes.iter().any(|signed| {
@@ -144,6 +146,7 @@ impl Peer {
             ));
         }
         self.check_space(len)?;
+        self.spend_growth(now, vault, len)?;
         let held = None;
         self.receiving.insert(lane, Receiving { signed, record, stripe: id, index, sender, held });
         self.outputs.push_back(Output::Receive { lane, shard, len });

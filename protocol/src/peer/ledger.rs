@@ -3,7 +3,10 @@
 use super::facts::{Facts, Table, View, Write, decode, key};
 use super::holder::BUSY_RETRY;
 use super::{Decision, LaneId, Note, Output, Peer, Role, Then, refusal};
-use crate::certificate::{CertificateError, Roster, VaultCertificate, VaultPapers};
+use crate::certificate::DeviceRevocation;
+use crate::certificate::{
+    CertificateError, Roster, VaultCertificate, VaultPapers, is_next_version,
+};
 use crate::id::{DeviceId, EntryId, VaultId};
 use crate::log::{
     Body, Continuation, Entry, EntryAck, Head, INDEX_STRIPES_MAX, continuation, entry_id,
@@ -12,6 +15,10 @@ use crate::message::{LoggedEntry, PAGE_LEN, Refusal, RefusalCode, Response, Vaul
 use crate::sign::Signed;
 use crate::time::Now;
 
+/// Most devices of one vault that are known here. Whoever comes later may read: its key is certified like theirs.
+pub(super) const DEVICES_MAX: usize = 1024;
+/// Most versions kept of a vault's descriptor, and of its roster.
+const VERSIONS_MAX: usize = 1024;
 /// Most forks kept as evidence for one device: more prove nothing new.
 const FORKS_MAX: usize = 16;
 
@@ -60,17 +67,18 @@ impl Peer {
     ) -> Decision {
         let terms = papers.verify(now.wall)?;
         let vault = terms.certificate.vault;
-        if !matches!(role, Role::Device { vault: own, .. } if *own == vault) {
+        let Some(sender) = role.device_of(vault) else {
             return Err(refusal(
                 RefusalCode::NotAllowed,
                 "only a device of the vault introduces it",
             ));
-        }
+        };
         self.trust.check(terms.certificate.operator)?;
         for signed in &terms.roster.nodes {
             signed.verify().map_err(CertificateError::from)?;
         }
         let view = View { facts, overlay: &self.overlay };
+        Self::check_not_revoked(&view, vault, sender)?;
         let undecided = [Table::Vault, Table::Descriptor, Table::Roster]
             .iter()
             .any(|&table| view.count_pending(table, &vault.0) > 0);
@@ -80,15 +88,20 @@ impl Peer {
             return Ok(());
         }
         let mut writes = Vec::new();
-        if view.vault(vault)?.as_ref() != Some(&papers.certificate) {
+        // Whoever has the operator's key may not make the vault end earlier than it said before.
+        let known = view.vault(vault)?.map(|signed| signed.verify().map(|known| known.expires));
+        let known = known.transpose().map_err(CertificateError::from)?;
+        if known.is_none_or(|expires| expires < terms.certificate.expires) {
             writes.push(Write::vault(vault, &papers.certificate));
         }
         let known = view.descriptor(vault)?.map(|signed| signed.verify().map(|d| d.version));
         if is_news(known, terms.descriptor.version)? {
+            check_versions(facts, Table::Descriptor, vault)?;
             writes.push(Write::descriptor(vault, terms.descriptor.version, &papers.descriptor));
         }
         let known = view.roster(vault)?.map(|signed| signed.verify().map(|r| r.version));
         if is_news(known, terms.roster.version)? {
+            check_versions(facts, Table::Roster, vault)?;
             writes.push(Write::roster(vault, terms.roster.version, &papers.roster));
         }
         if writes.is_empty() {
@@ -116,11 +129,58 @@ impl Peer {
             return Ok(());
         };
         let mut devices = Vec::new();
-        for (_, bytes) in facts.scan(Table::Device, &vault.0, None, 1024)? {
+        for (_, bytes) in facts.scan(Table::Device, &vault.0, None, DEVICES_MAX)? {
             devices.push(decode(Table::Device, &bytes)?);
         }
+        let mut revoked = Vec::new();
+        for (_, bytes) in facts.scan(Table::Revoked, &vault.0, None, DEVICES_MAX)? {
+            revoked.push(decode(Table::Revoked, &bytes)?);
+        }
         let papers = VaultPapers { certificate, descriptor, roster };
-        self.reply(lane, Response::Vault(Some(Box::new(VaultState { papers, devices }))));
+        let state = VaultState { papers, devices, revoked };
+        self.reply(lane, Response::Vault(Some(Box::new(state))));
+        Ok(())
+    }
+
+    /// The vault takes a device's right to write away, from now on. What it wrote stays.
+    pub(super) fn handle_revoke(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        signed: &Signed<DeviceRevocation>,
+    ) -> Decision {
+        let order = signed.verify().map_err(CertificateError::from)?;
+        let (vault, device) = (order.vault, order.device);
+        if role.device_of(vault).is_none() {
+            let text = "only a device of the vault brings the revocation of another";
+            return Err(refusal(RefusalCode::NotAllowed, text));
+        }
+        let view = View { facts, overlay: &self.overlay };
+        // Others than the known devices are not kept: there is no end to them.
+        if view.device(vault, device)?.is_none() {
+            return Err(refusal(RefusalCode::NotHeld, "the device is not known here"));
+        }
+        let row = key(&[&vault.0, &device.0]);
+        if view.is_pending(Table::Revoked, &row) {
+            self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
+        } else if view.is_revoked(vault, device)? {
+            self.reply(lane, Response::Done);
+        } else {
+            let response = Box::new(Response::Done);
+            let writes = vec![Write::revoked(vault, device, signed)];
+            self.persist(writes, None, Then::Reply { lane, response, close: false });
+        }
+        Ok(())
+    }
+
+    /// Whether a device may still write: a revocation counts as soon as it is decided.
+    pub(super) fn check_not_revoked(view: &View<'_>, vault: VaultId, device: DeviceId) -> Decision {
+        if view.is_revoked(vault, device)? {
+            let text =
+                format!("device {device} was revoked by the vault: it may read, and not write");
+            return Err(refusal(RefusalCode::NotAllowed, text));
+        }
         Ok(())
     }
 
@@ -135,12 +195,12 @@ impl Peer {
         let entry = signed.verify().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
         check_body(&entry)?;
         // Any device of the vault may bring another's entries: they are signed.
-        if !matches!(role, Role::Device { vault, .. } if *vault == entry.vault) {
+        let Some(sender) = role.device_of(entry.vault) else {
             return Err(refusal(
                 RefusalCode::NotAllowed,
                 "only a device of the vault appends to its logs",
             ));
-        }
+        };
         let view = View { facts, overlay: &self.overlay };
         self.roster_of(&view, entry.vault)?;
         Self::check_vault_open(now, &view, entry.vault)?;
@@ -153,8 +213,12 @@ impl Peer {
             self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
             return Ok(());
         }
+        let is_allowed = Self::check_not_revoked(&view, entry.vault, sender)
+            .and_then(|()| Self::check_not_revoked(&view, entry.vault, entry.device));
         match continuation(view.head(entry.vault, entry.device)?, &entry) {
             Continuation::Next => {
+                is_allowed?;
+                self.spend_log(now, entry.vault, signed.to_bytes().len())?;
                 self.append(now, lane, signed, &entry, id);
                 Ok(())
             }
@@ -169,10 +233,10 @@ impl Peer {
                         self.reply(lane, Response::Appended(logged.ack));
                         Ok(())
                     }
-                    _ => self.keep_fork(facts, &signed, &entry, id),
+                    _ => self.keep_fork(now, facts, &signed, &entry, id),
                 }
             }
-            Continuation::Fork => self.keep_fork(facts, &signed, &entry, id),
+            Continuation::Fork => self.keep_fork(now, facts, &signed, &entry, id),
         }
     }
 
@@ -199,6 +263,7 @@ impl Peer {
 
     fn keep_fork(
         &mut self,
+        now: Now,
         facts: &dyn Facts,
         signed: &Signed<Entry>,
         entry: &Entry,
@@ -210,7 +275,8 @@ impl Peer {
         let view = View { facts, overlay: &self.overlay };
         let known = view.is_pending(Table::Fork, &row) || facts.get(Table::Fork, &row)?.is_some();
         let durable = facts.scan(Table::Fork, &of_device, None, FORKS_MAX)?.len();
-        if !known && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX {
+        let is_kept = !known && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX;
+        if is_kept && self.spend_log(now, vault, signed.to_bytes().len()).is_ok() {
             self.persist(vec![Write::fork(vault, device, id, signed)], None, Then::Nothing);
         }
         self.outputs.push_back(Output::Note(Note::Forked { vault, device }));
@@ -275,9 +341,23 @@ fn is_news(
     known: Option<Result<u64, crate::sign::SignatureError>>,
     version: u64,
 ) -> Result<bool, Refusal> {
-    match known {
-        None => Ok(true),
-        Some(Ok(known)) => Ok(version > known),
-        Some(Err(error)) => Err(refusal(RefusalCode::Internal, error.to_string())),
+    let known = match known {
+        None => 0,
+        Some(Ok(known)) => known,
+        Some(Err(error)) => return Err(refusal(RefusalCode::Internal, error.to_string())),
+    };
+    if version > known && !is_next_version(known, version) {
+        let text = format!("version {version} is too far ahead of {known}");
+        return Err(refusal(RefusalCode::NotAllowed, text));
     }
+    Ok(version > known)
+}
+
+/// Every version is kept, so there is an end to them.
+fn check_versions(facts: &dyn Facts, table: Table, vault: VaultId) -> Decision {
+    if facts.scan(table, &vault.0, None, VERSIONS_MAX)?.len() < VERSIONS_MAX {
+        return Ok(());
+    }
+    let text = format!("{VERSIONS_MAX} versions of the vault's papers are kept here already");
+    Err(refusal(RefusalCode::Quota, text))
 }

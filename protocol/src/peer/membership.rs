@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use super::facts::{self, FactsError, Table, View, Write};
+use super::ledger::DEVICES_MAX;
 use super::{CallId, Decision, LaneId, Link, LinkId, Note, Output, Peer, Role, Then, refusal};
 use crate::certificate::{
     Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest, NodeCertificate,
@@ -151,6 +152,13 @@ impl Peer {
         let row = facts::key(&[&vault_id.0, &device_id.0]);
         let known = view.device(vault_id, device_id)?.as_ref() == Some(device);
         if known && !view.is_pending(Table::Device, &row) {
+            self.welcome(now, link, lane, role);
+            return Ok(());
+        }
+        // Whoever has the vault's key can certify devices without end. Those known stay known, and it can still be read.
+        let kept = facts.scan(Table::Device, &vault_id.0, None, DEVICES_MAX)?.len();
+        let pending = view.count_pending(Table::Device, &vault_id.0);
+        if kept + pending >= DEVICES_MAX && view.device(vault_id, device_id)?.is_none() {
             self.welcome(now, link, lane, role);
             return Ok(());
         }

@@ -18,6 +18,7 @@
 //!   the next one only after the reply to the last.
 //! - Nothing but a greeting is answered on a link before it is vouched for.
 
+mod budgets;
 mod clock;
 mod facts;
 mod holder;
@@ -262,6 +263,8 @@ pub struct PeerConfig {
     pub quota: u64,
     /// The longest lock, and the longest cooldown, that it promises.
     pub lock_max: Period,
+    /// Bytes of shards that one vault may add in a day, and after a rest at once; `None` is as much as the quota has room for.
+    pub growth_per_day: Option<u64>,
     /// Bytes being received at once, over all streams; beyond it puts are told to come later.
     pub inflight_max: u64,
     /// A connection must be vouched for within this time.
@@ -283,6 +286,7 @@ impl Default for PeerConfig {
         Self {
             quota: 100 << 30,
             lock_max: Period::days(400),
+            growth_per_day: None,
             inflight_max: 128 << 20,
             greeting_timeout: Period::seconds(10),
             exchange_period: Period::seconds(30),
@@ -300,6 +304,16 @@ enum Role {
     Node(NodeId),
     Device { vault: VaultId, device: DeviceId },
     Console,
+}
+
+impl Role {
+    /// The device of this vault that it is, if it is one.
+    fn device_of(&self, vault: VaultId) -> Option<DeviceId> {
+        match self {
+            Self::Device { vault: own, device } if *own == vault => Some(*device),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -332,6 +346,7 @@ pub struct Peer {
     receiving: BTreeMap<LaneId, holder::Receiving>,
     calls: BTreeMap<CallId, membership::Pending>,
     usage: BTreeMap<VaultId, Usage>,
+    budgets: BTreeMap<VaultId, budgets::Budgets>,
     lock_clock: LockClock,
     store_clock_at: Mono,
     overlay: Overlay,
@@ -426,6 +441,7 @@ impl Peer {
             receiving: BTreeMap::new(),
             calls: BTreeMap::new(),
             usage,
+            budgets: BTreeMap::new(),
             lock_clock,
             store_clock_at: now.mono,
             overlay: Overlay::default(),
@@ -568,6 +584,7 @@ impl Peer {
             Request::Status => self.handle_status(now, lane),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),
+            Request::Revoke(order) => self.handle_revoke(facts, lane, &role, &order),
             Request::Append(entry) => self.handle_append(now, facts, lane, &role, entry),
             Request::Log { vault, after } => self.handle_log(facts, lane, &role, vault, after),
             Request::Put { record, index, len } => {
