@@ -4,7 +4,9 @@ use crate::home::{Home, HomeError, read_file, write_file};
 use crate::net::{NetLimits, RATE_MIN, Rate};
 use crate::size::ByteSize;
 use libp2p::Multiaddr;
+use protocol::peer::PeerConfig;
 use protocol::tag::check_tag;
+use protocol::time::Period;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,10 @@ pub struct NodeConfig {
     pub quota: ByteSize,
     /// Bytes of the disk that it leaves free.
     pub reserve: ByteSize,
+    /// Bytes that one vault may add in a day; no limit but the quota when absent.
+    pub growth_per_day: Option<ByteSize>,
+    /// The longest lock that it promises.
+    pub longest_lock: Period,
     /// Nodes to learn of the others from, each ending in /p2p/….
     pub bootstrap: Vec<Multiaddr>,
     /// Most bytes a second that it sends.
@@ -66,6 +72,8 @@ impl Default for NodeConfig {
             external: Vec::new(),
             quota: ByteSize(100 << 30),
             reserve: ByteSize(1 << 30),
+            growth_per_day: None,
+            longest_lock: PeerConfig::default().lock_max,
             bootstrap: Vec::new(),
             limit_upload: None,
             limit_download: None,
@@ -291,6 +299,9 @@ impl Config {
              # Bytes of shards that this node takes, and bytes of the disk that it leaves free.\n\
              quota = {}\n\
              reserve = {}\n\
+             # Bytes that one vault may add in a day, and the longest lock promised: what a stolen device key can cost.\n\
+             # growth-per-day = \"50GiB\"\n\
+             # longest-lock = \"400d\"\n\
              # Nodes to learn of the others from.\n\
              bootstrap = {}\n\
              # Most bytes a second: no limit.\n\

@@ -79,6 +79,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Say which snapshots survive a loss
     WhatIf(WhatIfArgs),
+    /// The logs of a vault
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Write down who promised to keep a snapshot: a proof that anybody can check
     Prove(ProveArgs),
     /// Check such a proof, without a mesh and without a key
@@ -108,6 +111,23 @@ node, clear the doubt, and start it again. What was cleared is kept in node/doub
         /// Take it away: everything was looked after. The node must be stopped
         #[arg(long)]
         clear: bool,
+    },
+}
+
+/// About the logs of a vault.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Verify every signature and chain, and that each node still shows what it showed before
+    #[command(
+        after_help = "Every device has a log that only grows, and every node has all of it. A device that signed two different entries of one number\n\
+has forked its log: its key is in other hands, or its host was set back. A node that does not show any more what it once showed\n\
+was set back to an older disk, or lies. What nodes showed is remembered in the vault's folder here.\n\n\
+Exit code 1 when something is wrong."
+    )]
+    Verify {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        vault: VaultArg,
     },
 }
 

@@ -19,7 +19,7 @@ use crate::commands;
 use crate::config::Overrides;
 use crate::home::Home;
 use crate::logging;
-use args::{Command, NodeCommand, VaultCommand};
+use args::{Command, LogCommand, NodeCommand, VaultCommand};
 use error::CliError;
 use output::{Output, Style};
 
@@ -70,6 +70,9 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Mount(args) => commands::mount::mount(&home, args, output).await,
             Command::Check(args) => commands::check::check(&home, args, output).await,
             Command::WhatIf(args) => commands::what_if::what_if(&home, args, output).await,
+            Command::Log(LogCommand::Verify { vault }) => {
+                commands::log::verify(&home, vault.vault.as_deref(), output).await
+            }
             Command::Prove(args) => commands::proof::prove(&home, args, output).await,
             Command::VerifyProof(args) => commands::proof::verify(&args, output),
             Command::Completions(args) => commands::describe::completions(&args, output),

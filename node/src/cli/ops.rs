@@ -111,6 +111,25 @@ pub enum DeviceCommand {
         #[arg(long, default_value = "10y", value_name = "TIME", value_parser = validity)]
         valid: Period,
     },
+    /// List the devices of a vault: who may write, who did, who may not any more
+    List {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        vault: VaultArg,
+    },
+    /// On a host with the vault's key: take a device's right to write away, for ever
+    #[command(
+        after_help = "For a host that was stolen, broken into or given away. Holders take nothing more from it; what it wrote before stays and is\n\
+listed as before. It can still read what holders have, which is sealed: only the recovery identity opens snapshots.\n\
+To let the host in again: `strewn device request` there makes a new key."
+    )]
+    Revoke {
+        /// The first digits of the device's id
+        device: String,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        vault: VaultArg,
+    },
     /// On the new host, last: take the vault
     Accept {
         /// The line that `strewn device add` printed

@@ -103,6 +103,13 @@ struct Check {
     damaged: BTreeSet<ChunkId>,
 }
 
+/// The logs alone, and what is wrong with them.
+pub(super) async fn check_logs(mesh: &Mesh, vault: &Vault) -> Result<(Ledger, Findings)> {
+    let mut findings = Findings::default();
+    let logs = logs::check(mesh, vault, &mut findings).await?;
+    Ok((logs.ledger, findings))
+}
+
 /// Checks a vault. Without identities what only they open is not looked at, and the report says so.
 pub async fn check(
     home: &Home,

@@ -4,23 +4,26 @@
 //! age recipient that was made for it alone; the answer has the vault's papers (with a roster that lists nobody: the
 //! holders have the real one), the device's certificate, and the vault's dedup secret sealed to that recipient.
 
-use super::mesh::Mesh;
+use super::ledger::{Ledger, Logged};
+use super::mesh::{Caller, Mesh};
 use super::recipients::Identities;
-use super::vault::{self, Vault};
+use super::tags::Catalog;
+use super::vault::{self, Vault, states};
 use super::{ClientError, Result, recipients};
 use crate::config::{ClientConfig, Config};
 use crate::home::{Home, create_key, read_file, read_key, write_file, write_secret, write_signed};
 use crate::line::{LineError, from_line, to_line};
 use crate::service::{full_address, wall};
 use protocol::certificate::{
-    CertificateError, DeviceCertificate, DeviceRequest, Roster, VaultPapers,
+    CertificateError, DeviceCertificate, DeviceRequest, DeviceRevocation, Roster, VaultPapers,
 };
 use protocol::codec::Blob;
-use protocol::id::{DeviceId, VaultId};
-use protocol::message::Request;
+use protocol::id::{DeviceId, NodeId, VaultId};
+use protocol::message::{Request, VaultState};
 use protocol::sign::Signed;
-use protocol::time::Period;
+use protocol::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 const REQUEST: &str = "strewnreq1";
@@ -56,6 +59,12 @@ pub enum DeviceError {
     /// Only who has the vault's key lets others in.
     #[error("the key of vault {0} is not here")]
     NoKey(String),
+    /// No device of this name, or several.
+    #[error("{1} devices of the vault begin with {0:?}")]
+    Unknown(String, usize),
+    /// This host would lock itself out.
+    #[error("this is the device of this host")]
+    Own,
     /// The vault is here.
     #[error("this host writes to this vault already, as {0}")]
     Known(String),
@@ -128,6 +137,131 @@ pub async fn introduce(vault: &mut Vault, mesh: &Mesh) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Which devices were revoked, and which nodes know of it.
+#[derive(Debug, Default)]
+pub(super) struct Revocations {
+    orders: BTreeMap<DeviceId, Signed<DeviceRevocation>>,
+    nodes: BTreeMap<NodeId, BTreeSet<DeviceId>>,
+}
+
+impl Revocations {
+    /// Takes in what a node knows.
+    pub(super) fn take(&mut self, node: NodeId, vault: VaultId, state: &VaultState) {
+        let known = self.nodes.entry(node).or_default();
+        for signed in &state.revoked {
+            let Ok(order) = signed.verify() else { continue };
+            if order.vault == vault {
+                known.insert(order.device);
+                self.orders.entry(order.device).or_insert_with(|| signed.clone());
+            }
+        }
+    }
+
+    /// Tells those nodes that do not know.
+    pub(super) async fn spread(&self, mesh: &Mesh) {
+        for (node, known) in &self.nodes {
+            let Some(node) = mesh.nodes.get(node) else { continue };
+            for (_, order) in self.orders.iter().filter(|(device, _)| !known.contains(device)) {
+                // Who never met the device has nothing to refuse it.
+                if let Err(error) = node.request(&Request::Revoke(order.clone())).await {
+                    tracing::debug!(%error, node = node.id.short(), "a revocation was not taken");
+                }
+            }
+        }
+    }
+}
+
+/// A device of a vault, as a list shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeviceLine {
+    /// Which.
+    pub device: DeviceId,
+    /// Whether it is the one of this host.
+    pub here: bool,
+    /// What its host calls itself, where this host can read that.
+    pub host: Option<String>,
+    /// Until when its certificate counts.
+    pub expires: Wall,
+    /// Whether it may not write any more.
+    pub revoked: bool,
+    /// Entries in its log.
+    pub entries: u64,
+    /// When the last of them arrived.
+    pub last: Option<Wall>,
+}
+
+/// All devices of a vault that nodes know.
+pub async fn list(home: &Home, vault: &Vault) -> Result<Vec<DeviceLine>> {
+    let mesh = Mesh::connect(home, Caller::device(vault)).await?;
+    let ledger = Ledger::read(&mesh, vault).await?;
+    let catalog = Catalog::read(vault, &ledger);
+    let mut revocations = Revocations::default();
+    let mut certificates = BTreeMap::new();
+    states(&mesh, vault.id, |node, state| {
+        revocations.take(node.id, vault.id, &state);
+        let devices = state.devices.iter().filter_map(|signed| signed.verify().ok());
+        for certificate in devices.filter(|certificate| certificate.vault == vault.id) {
+            certificates.insert(certificate.device, certificate.expires);
+        }
+    })
+    .await;
+    let mut lines = Vec::new();
+    for (device, expires) in certificates {
+        let of_device = || ledger.all().filter(|logged| logged.entry.device == device);
+        let host = of_device().filter_map(|logged| catalog.info_of(vault, logged)).last();
+        lines.push(DeviceLine {
+            device,
+            here: device == vault.device_id(),
+            host: host.map(|info| info.host),
+            expires,
+            revoked: revocations.orders.contains_key(&device),
+            entries: of_device().count() as u64,
+            last: of_device().map(Logged::witnessed).max(),
+        });
+    }
+    Ok(lines)
+}
+
+/// What a revocation came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Revoked {
+    /// The device.
+    pub device: DeviceId,
+    /// Nodes that refuse it from now on.
+    pub nodes: usize,
+    /// Nodes that answer and did not take it, and why.
+    pub failed: Vec<(NodeId, String)>,
+    /// Nodes that do not answer.
+    pub silent: usize,
+}
+
+/// Takes away a device's right to write. `name` is the first digits of its id.
+pub async fn revoke(
+    home: &Home,
+    vault: &Vault,
+    name: &str,
+) -> std::result::Result<Revoked, DeviceError> {
+    let key = vault.key().ok_or_else(|| DeviceError::NoKey(vault.name.clone()))?;
+    let mut known = list(home, vault).await?;
+    known.retain(|line| !name.is_empty() && line.device.to_string().starts_with(name));
+    let device = match known.as_slice() {
+        [one] if one.here => return Err(DeviceError::Own),
+        [one] => one.device,
+        some => return Err(DeviceError::Unknown(name.into(), some.len())),
+    };
+    let order = DeviceRevocation { vault: vault.id, device, issued: wall() };
+    let order = Request::Revoke(Signed::sign(&order, key));
+    let mesh = Mesh::connect(home, Caller::device(vault)).await?;
+    let (mut nodes, mut failed) = (0, Vec::new());
+    for (node, answer) in mesh.ask_all(&order).await {
+        match answer {
+            Ok(_) => nodes += 1,
+            Err(error) => failed.push((node.id, error.to_string())),
+        }
+    }
+    Ok(Revoked { device, nodes, failed, silent: mesh.silent.len() })
 }
 
 /// Addresses of some nodes that answer.

@@ -7,6 +7,7 @@ mod buffers;
 pub mod check;
 pub mod device;
 pub mod forget;
+pub mod heads;
 pub mod index;
 pub mod inventory;
 mod items;

@@ -1,5 +1,6 @@
 //! A vault as this host knows it: its keys, papers and caches.
 
+use super::device::Revocations;
 use super::mesh::{Mesh, Node};
 use super::{ClientError, Result, recipients};
 use crate::home::{
@@ -192,14 +193,18 @@ impl Vault {
         self.key.as_ref()
     }
 
-    /// Takes in newer papers that the nodes have: other devices may have listed nodes since.
+    /// Takes in newer papers that the nodes have: other devices may have listed nodes since. Which devices were revoked is
+    /// brought to the nodes that have not heard of it.
     pub async fn refresh(&mut self, mesh: &Mesh) {
+        let mut revocations = Revocations::default();
         states(mesh, self.id, |node, state| {
             if let Err(error) = self.take_papers(&state.papers) {
                 tracing::warn!(%error, node = node.id.short(), "a node's papers of the vault do not count");
             }
+            revocations.take(node.id, self.id, &state);
         })
         .await;
+        revocations.spread(mesh).await;
     }
 
     /// Takes of these papers what is newer. The vault's key signed them, whoever brings them.

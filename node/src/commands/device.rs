@@ -1,14 +1,17 @@
 //! `device request`, `device add`, `device accept`: how a second host comes to write to a vault.
 
+use super::data::time;
 use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::ops::DeviceCommand;
-use crate::cli::output::Output;
-use crate::client::device::{self, DeviceError};
+use crate::cli::output::{Column, Output};
+use crate::client::device::{self, DeviceError, DeviceLine};
 use crate::client::mesh::{Caller, Mesh, first_addresses};
 use crate::client::vault;
 use crate::config::Config;
 use crate::home::Home;
+use crate::service::wall;
+use crate::size::counted;
 use protocol::time::Period;
 
 /// Does what is asked.
@@ -17,6 +20,10 @@ pub async fn run(home: &Home, command: DeviceCommand, output: &Output) -> Result
         DeviceCommand::Request => request(home, output),
         DeviceCommand::Add { request, vault, valid } => {
             add(home, &request, vault.vault.as_deref(), valid, output).await
+        }
+        DeviceCommand::List { vault } => list(home, vault.vault.as_deref(), output).await,
+        DeviceCommand::Revoke { device, vault } => {
+            revoke(home, &device, vault.vault.as_deref(), output).await
         }
         DeviceCommand::Accept { line, name } => accept(home, &line, name.as_deref(), output),
     }
@@ -102,6 +109,66 @@ fn accept(home: &Home, line: &str, name: Option<&str>, output: &Output) -> Resul
     Ok(Exit::Done)
 }
 
+async fn list(home: &Home, name: Option<&str>, output: &Output) -> Result<Exit, CliError> {
+    let vault = vault::choose(home, name)?;
+    let lines = device::list(home, &vault).await?;
+    let row = |line: &DeviceLine| {
+        output.json("device", line);
+        let state = match (line.revoked, line.expires <= wall()) {
+            (true, _) => "revoked",
+            (false, true) => "expired",
+            (false, false) => "writes",
+        };
+        let host = line.host.clone().unwrap_or_default();
+        vec![
+            line.device.short(),
+            if line.here { format!("{host} (this host)").trim().into() } else { host },
+            state.into(),
+            line.entries.to_string(),
+            line.last.map_or_else(|| "never".into(), time),
+            time(line.expires),
+        ]
+    };
+    let rows: Vec<_> = lines.iter().map(row).collect();
+    let columns = [
+        Column::text("device"),
+        Column::text("host"),
+        Column::text(""),
+        Column::number("log entries"),
+        Column::text("last (UTC)"),
+        Column::text("certified until (UTC)"),
+    ];
+    output.table(&columns, rows);
+    Ok(Exit::Done)
+}
+
+async fn revoke(
+    home: &Home,
+    device: &str,
+    name: Option<&str>,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let vault = vault::choose(home, name)?;
+    let revoked = device::revoke(home, &vault, device).await?;
+    output.json("summary", &revoked);
+    for (node, why) in &revoked.failed {
+        output.warn(format!("node {} did not take it: {why}", node.short()));
+    }
+    if revoked.silent > 0 {
+        let silent = counted(revoked.silent, "node");
+        output.warn(format!("{silent} did not answer: the next backup of any host tells them"));
+    }
+    if revoked.nodes == 0 {
+        return Err(CliError::new("no node took the revocation").next("try again later"));
+    }
+    let nodes = counted(revoked.nodes, "node");
+    output.good(format!(
+        "{nodes} take nothing more from device {}; what it wrote before stays, and it can still read",
+        revoked.device.short()
+    ));
+    Ok(Exit::Done)
+}
+
 impl From<DeviceError> for CliError {
     fn from(error: DeviceError) -> Self {
         let what = Self::new(error.to_string());
@@ -118,6 +185,10 @@ impl From<DeviceError> for CliError {
             }
             DeviceError::NotAsked(_) => what
                 .next("run it on the host that asked, or begin here with `strewn device request`"),
+            DeviceError::Unknown(..) => {
+                what.next("`strewn device list` shows them").exit(Exit::Usage)
+            }
+            DeviceError::Own => what.next("revoke it from another host that has the vault's key"),
             DeviceError::NoKey(_) => what.next("do it on the host where the vault was made"),
             DeviceError::Known(_) => what.next("nothing is to be done: back up"),
         }

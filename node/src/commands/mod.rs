@@ -8,6 +8,7 @@ pub mod describe;
 pub mod device;
 pub mod forget;
 mod git_roots;
+pub mod log;
 pub mod look;
 pub mod mount;
 pub mod node;

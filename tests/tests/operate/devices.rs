@@ -131,3 +131,48 @@ fn tags_of_both_hosts_and_the_last_word_counts() {
     assert_eq!(tree_of(&mesh.dir().join("back")), tree_of(&source));
     let _ = summary(on(mesh.owner(), &["check"]), 0);
 }
+
+#[test]
+fn a_revoked_host_writes_no_more_and_its_snapshots_stay() {
+    let mut mesh = six();
+    let home = second_host(&mesh);
+    let (a, b) = (mesh.dir().join("a"), mesh.dir().join("b"));
+    folder(&a, "a", 1, 500_000);
+    folder(&b, "b", 1, 500_000);
+    let _ = mesh.backup(&a).summary();
+    let before = tree_of(&b);
+    let theirs = back_up(&home, &b).summary()["snapshot"].as_str().unwrap().to_owned();
+    let devices = on(mesh.owner(), &["device", "list"]).ok().messages("device");
+    assert_eq!(devices.len(), 2);
+    let other = devices.iter().find(|device| device["here"] == false).unwrap();
+    assert_eq!((&other["revoked"], other["entries"].as_u64().unwrap() > 0), (&false.into(), true));
+    let other = other["device"].as_str().unwrap();
+    // One node is away, and hears of it from the next backup.
+    mesh.nodes[5].kill();
+    let revoked = on(mesh.owner(), &["device", "revoke", &other[..12]]).summary();
+    assert_eq!(revoked["nodes"], 5, "{revoked}");
+    mesh.nodes[5].start();
+    mesh.settle();
+    let _ = mesh.backup(&a).summary();
+    for node in 0..5 {
+        mesh.nodes[node].kill();
+    }
+    let told = on(mesh.owner(), &["device", "list"]).ok().messages("device");
+    let told = told.iter().find(|device| device["device"] == other);
+    assert_eq!(told.expect("it knows the device")["revoked"], true);
+    for node in &mut mesh.nodes[..5] {
+        node.start();
+    }
+    mesh.settle();
+    folder(&b, "more", 2, 500_000);
+    assert_ne!(back_up(&home, &b).code, 0);
+    let listed = on(mesh.owner(), &["snapshots"]).ok().messages("snapshot");
+    assert_eq!(listed.len(), 3, "nothing came, nothing went");
+    restore(&mesh, &home, &theirs, &mesh.dir().join("back"));
+    assert_eq!(tree_of(&mesh.dir().join("back")), before);
+    let own = on(mesh.owner(), &["device", "list"]).ok().messages("device");
+    let own = own.iter().find(|device| device["here"] == true).unwrap();
+    let _ = on(mesh.owner(), &["device", "revoke", own["device"].as_str().unwrap()]).ended(1);
+    let _ = on(&home, &["device", "revoke", &other[..12]]).ended(1);
+    let _ = on(mesh.owner(), &["device", "revoke", "zz"]).ended(2);
+}

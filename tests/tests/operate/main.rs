@@ -5,6 +5,7 @@ mod check;
 mod daily;
 mod devices;
 mod forget;
+mod logs;
 mod loss;
 
 use harness::{Mesh, Ran, bytes, write};

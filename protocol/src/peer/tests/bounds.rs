@@ -170,7 +170,7 @@ fn a_vault_adds_no_more_in_a_day_than_the_node_allows() {
     let growth_per_day = Some(2 * u64::from(SHARD_LEN));
     let config = PeerConfig { growth_per_day, ..PeerConfig::default() };
     let (mut desk, link) = Desk::with_vault(config);
-    let mut put = |desk: &mut Desk, name: u8| {
+    let put = |desk: &mut Desk, name: u8| {
         desk.put(link, &record(VAULT, DEVICE, name), 0, &shard_bytes(name, 0))
     };
     for name in 1..=2 {
