@@ -88,7 +88,11 @@ fn check_time(issued: Wall, expires: Wall, now: Wall) -> Result<(), CertificateE
     Ok(())
 }
 
-fn check_count(what: &'static str, found: usize, max: usize) -> Result<(), CertificateError> {
+pub(crate) fn check_count(
+    what: &'static str,
+    found: usize,
+    max: usize,
+) -> Result<(), CertificateError> {
     if found > max { Err(CertificateError::TooMany { what, found, max }) } else { Ok(()) }
 }
 

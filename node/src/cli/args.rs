@@ -5,6 +5,7 @@ use super::forget::ForgetArgs;
 use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
+use super::recovery::RecoverArgs;
 use crate::config::RateLimit;
 use crate::restore::tree::Overwrite;
 use clap::{Args, Parser, Subcommand};
@@ -74,6 +75,8 @@ pub enum Command {
     Mount(MountArgs),
     /// Restore a snapshot
     Restore(RestoreArgs),
+    /// Bring a vault back to a machine that has nothing but the recovery identity
+    Recover(RecoverArgs),
     /// Check that everything is there and can be restored
     Check(CheckArgs),
     /// Say which snapshots survive a loss

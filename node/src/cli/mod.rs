@@ -10,6 +10,7 @@ pub mod names;
 pub mod ops;
 pub mod output;
 pub mod progress;
+pub mod recovery;
 
 pub use args::Cli;
 pub use exit::Exit;
@@ -37,7 +38,8 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     let overrides =
         Overrides { limit_upload: cli.limit_upload, limit_download: cli.limit_download };
     let home = Home::find(cli.home).with_overrides(overrides);
-    let goes_on = matches!(cli.command, Command::Backup(_) | Command::Restore(_));
+    let goes_on =
+        matches!(cli.command, Command::Backup(_) | Command::Restore(_) | Command::Recover(_));
     let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
     logging::start(output, level)?;
     // A mount is unmounted first.
@@ -71,6 +73,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::WhatIf(args) => commands::what_if::what_if(&home, args, output).await,
             Command::Completions(args) => commands::describe::completions(&args, output),
             Command::Man(args) => commands::describe::man(&args, output),
+            Command::Recover(args) => commands::recover::recover(&home, args, output).await,
             Command::Restore(args) => commands::data::restore(&home, args, output).await,
             Command::Status(args) => commands::look::status(&home, &args, output).await,
             Command::Demo(args) => commands::demo::run(args, output).await,

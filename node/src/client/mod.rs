@@ -18,6 +18,7 @@ mod named;
 mod opened;
 pub mod packs;
 pub mod recipients;
+pub mod recovery;
 pub mod restore;
 pub mod status;
 pub mod tags;

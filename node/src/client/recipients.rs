@@ -54,11 +54,14 @@ pub fn generate() -> (String, String) {
 }
 
 /// What opens a vault.
-pub struct Identities(Vec<Box<dyn age::Identity + Send + Sync>>);
+pub struct Identities {
+    all: Vec<Box<dyn age::Identity + Send + Sync>>,
+    recipients: Vec<String>,
+}
 
 impl std::fmt::Debug for Identities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Identities({})", self.0.len())
+        write!(f, "Identities({})", self.all.len())
     }
 }
 
@@ -111,16 +114,28 @@ impl Identities {
                     "this SSH key has a passphrase or is of an unknown kind: use one without, or an age identity".into(),
                 ));
             }
-            return Ok(Self(vec![Box::new(identity)]));
+            let recipient = age::ssh::Recipient::try_from(identity.clone())
+                .map_err(|e| failed(&format!("{e:?}")))?;
+            let recipients = vec![recipient.to_string()];
+            return Ok(Self { all: vec![Box::new(identity)], recipients });
         }
         let file = age::IdentityFile::from_buffer(text.as_bytes()).map_err(|e| failed(&e))?;
-        let identities = file.into_identities().map_err(|e| failed(&e))?;
-        if identities.is_empty() {
+        let all = file.into_identities().map_err(|e| failed(&e))?;
+        if all.is_empty() {
             return Err(ClientError::Identity(
                 "no identity: the text has no AGE-SECRET-KEY-1…".into(),
             ));
         }
-        Ok(Self(identities))
+        let parsed =
+            text.lines().filter_map(|line| line.trim().parse::<age::x25519::Identity>().ok());
+        let recipients = parsed.map(|identity| identity.to_public().to_string()).collect();
+        Ok(Self { all, recipients })
+    }
+
+    /// The public halves, as recipients are written.
+    #[must_use]
+    pub fn recipients(&self) -> &[String] {
+        &self.recipients
     }
 
     /// Opens what [`seal`] sealed.
@@ -134,7 +149,7 @@ impl Identities {
             return Err(wrong(&"too long"));
         }
         let decryptor = age::Decryptor::new(sealed).map_err(|e| wrong(&e))?;
-        let all = self.0.iter().map(|identity| &**identity as &dyn age::Identity);
+        let all = self.all.iter().map(|identity| &**identity as &dyn age::Identity);
         let mut plain = Vec::new();
         decryptor
             .decrypt(all)

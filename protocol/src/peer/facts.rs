@@ -30,6 +30,8 @@ use std::collections::BTreeMap;
 /// | `Fork` | vault, device, entry | signed entry: evidence |
 /// | `Usage` | vault | [`Usage`] |
 /// | `LockClock` | `0` | [`LockClock::to_bytes`] |
+/// | `Recovery` | `0`, vault | its recovery cards |
+/// | | `1`, tag, place (u64 BE) | vault |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table above says what each is")]
@@ -47,6 +49,7 @@ pub enum Table {
     Fork = 11,
     Usage = 12,
     LockClock = 13,
+    Recovery = 20,
 }
 
 impl Table {
@@ -349,6 +352,9 @@ impl Write {
     }
     pub(crate) fn usage(vault: VaultId, usage: Usage) -> Self {
         put(Table::Usage, vault.0.to_vec(), &usage)
+    }
+    pub(crate) fn row<T: Serialize>(table: Table, key: Vec<u8>, value: &T) -> Self {
+        put(table, key, value)
     }
 }
 

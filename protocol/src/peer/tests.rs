@@ -9,6 +9,7 @@ mod desk;
 mod greetings;
 mod logs;
 mod members;
+mod recovery;
 mod restart;
 mod shards;
 mod vaults;
