@@ -5,7 +5,7 @@
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
-//! [`release`], [`retention`]), how a vault is found again ([`recovery`]), what is sent ([`message`]) and believed ([`told`]), and the state machine of one node that holds it together ([`Peer`]).
+//! [`release`], [`retention`]), how a vault is found again ([`recovery`], [`share`]), what is sent ([`message`]) and believed ([`told`]), and the state machine of one node that holds it together ([`Peer`]).
 
 pub mod certificate;
 pub mod chunk;
@@ -29,6 +29,7 @@ pub mod recovery;
 pub mod release;
 pub mod retention;
 pub mod seal;
+pub mod share;
 pub mod sign;
 pub mod tag;
 pub mod time;

@@ -27,6 +27,7 @@ use protocol::recovery::{RecoveryCard, RecoverySecret, RecoveryTag};
 use protocol::release::{Approval, ReleaseRequest, Veto, release_id};
 use protocol::retention::Forget;
 use protocol::seal::{SealKey, SessionKey, VaultSecret};
+use protocol::share::{Part, combine, split};
 use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::tag::Tags;
 use protocol::time::{Mono, Period, Wall};
@@ -206,6 +207,20 @@ fn recovery_cards_bring_back_what_they_sealed() {
         ("response-recovery-v1.bin", Response::Recovery { sealed: vec![card.sealed] }.encode().1),
     ] {
         assert_eq!(hex(&stored(name, &written)), hex(&written), "{name}");
+    }
+}
+
+#[test]
+fn parts_of_an_identity_are_read() {
+    let text = "AGE-SECRET-KEY-1QQQSYQCYQ5RQWZQFPG9SCRGWPUGPZYSNZS23V9CCRYDPK8QARC0SR2X5HX";
+    let parts = split(text, Some(VaultId([0xaa; 32])), 2, 3, &[0x5a; 32]).unwrap();
+    let written: Vec<String> = parts.iter().map(|part| part.to_line().to_string()).collect();
+    let stored = String::from_utf8(stored("parts-v1.txt", written.join("\n").as_bytes())).unwrap();
+    assert_eq!(stored, written.join("\n"));
+    let read: Vec<Part> = stored.lines().map(|line| Part::from_line(line).unwrap()).collect();
+    assert_eq!((read[1].index(), read[1].need(), read[1].vault().as_str()), (2, 2, "aaaaaaaa"));
+    for two in [&read[..2], &read[1..]] {
+        assert_eq!(combine(two).unwrap().as_str(), text);
     }
 }
 

@@ -14,8 +14,10 @@ use protocol::recovery::{RecoveryCard, RecoverySecret};
 use protocol::seal::VaultSecret;
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::{Period, Wall};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 const POLICY: &str = "[survive]\nany = [ { provider = 1, node = 1 } ]\n[lock]\nperiod = \"30d\"\nrelease_cooldown = \"1d\"\n";
@@ -310,4 +312,126 @@ async fn nodes_that_lie_are_found_out_and_stop_nobody() {
     assert_eq!(ran.messages("snapshot").len(), 1);
     let alone = recover(&mesh.dir().join("alone"), &identity, &[&address], &[]).ended(10);
     assert!(error(&alone).1.contains("--from"), "{alone:?}");
+}
+
+#[test]
+fn the_kit_and_three_of_five_parts_are_enough_and_drills_show_it() {
+    let mesh = six();
+    let source = mesh.dir().join("source");
+    folder(&source, 5);
+    let _ = mesh.backup(&source).summary();
+    let identity = mesh.identity("v");
+    let path = |name: &str| mesh.dir().join(name).to_str().unwrap().to_owned();
+    let secret = fs::read_to_string(&identity).unwrap().trim().to_owned();
+
+    // The kit, on paper and for a printer.
+    let kit = mesh.strewn(["--quiet", "vault", "kit"]).ok().out;
+    assert!(!kit.contains(&secret) && kit.contains("____") && kit.contains("strewn recover"));
+    fs::write(mesh.dir().join("kit.txt"), &kit).unwrap();
+    let made = mesh.strewn([
+        "--json",
+        "vault",
+        "kit",
+        "--identity",
+        &path("v.identity"),
+        "--html",
+        &path("kit.html"),
+    ]);
+    let made = made.summary();
+    let listed = made["addresses"].as_array().unwrap();
+    assert_eq!(listed.len(), 6);
+    let providers: BTreeSet<usize> = listed[..3]
+        .iter()
+        .map(|address| {
+            (0..6).find(|&node| addresses(&mesh, node).0 == address.as_str().unwrap()).unwrap() / 2
+        })
+        .collect();
+    assert_eq!(providers.len(), 3, "the first three are at different providers");
+    let html = fs::read_to_string(path("kit.html")).unwrap();
+    assert!(html.contains(&secret) && html.matches("<svg").count() == 2);
+    let mode = fs::metadata(path("kit.html")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let other = new_identity(&mesh);
+    let other = other.to_str().unwrap();
+    let wrong = ["--json", "vault", "kit", "--vault", "v", "--identity", other];
+    let _ = mesh.strewn(wrong).ended(12);
+
+    // Split among five, and put together from any three.
+    let split = |out: &str| {
+        let identity = path("v.identity");
+        let out = path(out);
+        let arguments = ["--json", "vault", "split", "--vault", "v", "--need", "3", "--parts", "5"];
+        let further = ["--identity", &identity, "--out", &out];
+        mesh.strewn(arguments.iter().chain(&further)).ok()
+    };
+    let _ = split("parts");
+    let _ = split("others");
+    let part = |set: &str, number: u8| format!("{}/part-{number}-of-5.txt", path(set));
+    let combine = |parts: &[String]| {
+        let begin = ["--json".to_owned(), "vault".into(), "combine".into()];
+        mesh.strewn(begin.iter().chain(parts))
+    };
+    let p = |number| part("parts", number);
+    let combined = combine(&[p(5), p(1), p(3)]).summary();
+    assert_eq!(combined["identity"], secret.as_str());
+    let few = combine(&[p(1), p(2)]).ended(1);
+    assert!(error(&few).0.contains("2 of the 3 parts"), "{few:?}");
+    let mixed = combine(&[p(1), part("others", 2), p(3)]).ended(1);
+    assert!(error(&mixed).0.contains("part 2 was made in another split"), "{mixed:?}");
+    let text = fs::read_to_string(p(2)).unwrap();
+    let typo = text.lines().find(|line| line.starts_with("strewnpart1-")).unwrap();
+    let at = "strewnpart1-".len() + 2 * 9;
+    let new = if &typo[at..=at] == "7" { "8" } else { "7" };
+    let typo = format!("{}{new}{}", &typo[..at], &typo[at + 1..]);
+    let typo = combine(&[p(1), typo.clone(), p(3)]).ended(1);
+    let (message, next) = error(&typo);
+    assert!(message.contains("part 2: group 3 is mistyped") && next.contains("paper"), "{message}");
+    assert!(!typo.err.contains("strewnpart1-") && !typo.err.contains(&secret));
+
+    // A drill with the kit and the identity that came of the parts.
+    let status =
+        || mesh.strewn(["--json", "status", "--vault", "v"]).ok().messages("summary").pop();
+    assert!(status().unwrap()["vault"]["last_drill"].is_null());
+    let again = path("combined");
+    let _ = mesh.strewn(["vault", "combine", &p(2), &p(4), &p(5), "--out", &again]).ok();
+    let drill = ["--json", "recovery", "drill", "--kit", &path("kit.txt"), "--identity", &again];
+    for _ in 0..2 {
+        let done = mesh.strewn(drill).summary();
+        assert_eq!((done["good"].as_bool(), done["snapshots"].as_u64()), (Some(true), Some(1)));
+        assert!(source.join(done["path"].as_str().unwrap()).exists(), "{done}");
+    }
+    assert!(status().unwrap()["vault"]["last_drill"].as_u64().is_some());
+    let shown = mesh.strewn(["status", "--vault", "v"]).ok().out;
+    assert!(shown.contains("last recovery drill: today"), "{shown}");
+    // Elsewhere, with the identity alone, and what was restored stays when that is wanted.
+    let (_, bare) = addresses(&mesh, 4);
+    let keep = path("kept");
+    let home = mesh.dir().join("elsewhere");
+    let drill =
+        ["--json", "recovery", "drill", "--identity", &again, "--from", &bare, "--keep", &keep];
+    let done = strewn(&home, drill).summary();
+    let path = done["path"].as_str().unwrap();
+    assert_eq!(
+        fs::read(Path::new(&keep).join(path)).unwrap(),
+        fs::read(source.join(path)).unwrap()
+    );
+    assert!(!home.join("vaults").exists());
+    // Three drills, one device.
+    assert_eq!(devices(&mesh), 2);
+    let _ = strewn(&home, ["recovery", "drill", "--identity", &again]).ended(2);
+}
+
+/// Devices that the first node knows of the vault.
+fn devices(mesh: &Mesh) -> usize {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let home = Home::new(mesh.owner().to_path_buf());
+        let vault = node::client::vault::load(&home, "v").unwrap();
+        let connections = Connections::connect(&home, Caller::device(&vault)).await.unwrap();
+        let node = connections.nodes.values().next().unwrap();
+        match node.request(&Request::Vault(vault.id)).await.unwrap() {
+            Response::Vault(Some(state)) => state.devices.len(),
+            other => panic!("{other:?}"),
+        }
+    })
 }

@@ -22,6 +22,7 @@ use crate::logging;
 use args::{Command, NodeCommand, VaultCommand};
 use error::CliError;
 use output::{Output, Style};
+use recovery::RecoveryCommand;
 
 /// Runs the command that was given, tells how it went, and says with which code to end.
 #[must_use]
@@ -59,6 +60,13 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
                 commands::vault::create(&home, &name, &policy, recipient, output)
             }
             Command::Vault(VaultCommand::List) => commands::vault::list(&home, output),
+            Command::Vault(VaultCommand::Kit(args)) => {
+                commands::kit::kit(&home, args, output).await
+            }
+            Command::Vault(VaultCommand::Split(args)) => {
+                commands::share::split(&home, &args, output)
+            }
+            Command::Vault(VaultCommand::Combine(args)) => commands::share::combine(&args, output),
             Command::Device(command) => commands::device::run(&home, command, output).await,
             Command::Backup(args) => commands::profile::backup(&home, args, output).await,
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
@@ -74,6 +82,9 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Completions(args) => commands::describe::completions(&args, output),
             Command::Man(args) => commands::describe::man(&args, output),
             Command::Recover(args) => commands::recover::recover(&home, args, output).await,
+            Command::Recovery(RecoveryCommand::Drill(args)) => {
+                commands::drill::run(&home, args, output).await
+            }
             Command::Restore(args) => commands::data::restore(&home, args, output).await,
             Command::Status(args) => commands::look::status(&home, &args, output).await,
             Command::Demo(args) => commands::demo::run(args, output).await,

@@ -4,6 +4,7 @@ use super::{ClientError, Result};
 use age::secrecy::ExposeSecret;
 use std::io::{Read, Write};
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// Longest blob that is opened, in bytes: session keys and vault secrets are tiny.
 const SEALED_MAX: usize = 64 << 10;
@@ -53,6 +54,60 @@ pub fn generate() -> (String, String) {
     (identity.to_string().expose_secret().to_owned(), identity.to_public().to_string())
 }
 
+/// The text of an identity: from a file, or else from `STREWN_IDENTITY_FILE`, or else in `STREWN_IDENTITY`.
+pub fn find_text(file: Option<&Path>) -> Result<Zeroizing<String>> {
+    if let Some(path) = file {
+        return read_text(path);
+    }
+    if let Some(path) = std::env::var_os("STREWN_IDENTITY_FILE") {
+        return read_text(Path::new(&path));
+    }
+    if let Ok(text) = std::env::var("STREWN_IDENTITY") {
+        return Ok(Zeroizing::new(text));
+    }
+    Err(ClientError::Identity(
+        "the recovery identity is needed: give --identity FILE, or set STREWN_IDENTITY_FILE or STREWN_IDENTITY".into(),
+    ))
+}
+
+fn read_text(path: &Path) -> Result<Zeroizing<String>> {
+    let failed = |e: std::io::Error| ClientError::Identity(format!("{}: {e}", path.display()));
+    let mut text = Zeroizing::new(String::new());
+    std::fs::File::open(path)
+        .map_err(failed)?
+        .take(IDENTITY_MAX)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    Ok(text)
+}
+
+/// Of a text what is secret in it: an SSH key, or age's identities one a line; `None` where there is none.
+#[must_use]
+pub fn secret_lines(text: &str) -> Option<Zeroizing<String>> {
+    let mut secret = Zeroizing::new(String::new());
+    if let Some((_, key)) = text.split_once("-----BEGIN ") {
+        secret.push_str("-----BEGIN ");
+        for line in key.lines().map(str::trim) {
+            secret.push_str(line);
+            secret.push('\n');
+            if line.starts_with("-----END ") {
+                return Some(secret);
+            }
+        }
+        return None;
+    }
+    let is_identity = |word: &&str| {
+        word.get(..16).is_some_and(|begin| begin.eq_ignore_ascii_case("AGE-SECRET-KEY-1"))
+    };
+    for word in text.split_whitespace().filter(is_identity) {
+        if !secret.is_empty() {
+            secret.push('\n');
+        }
+        secret.push_str(word);
+    }
+    (!secret.is_empty()).then_some(secret)
+}
+
 /// What opens a vault.
 pub struct Identities {
     all: Vec<Box<dyn age::Identity + Send + Sync>>,
@@ -68,18 +123,7 @@ impl std::fmt::Debug for Identities {
 impl Identities {
     /// From a file, or else from `STREWN_IDENTITY_FILE`, or else from the text in `STREWN_IDENTITY`.
     pub fn find(file: Option<&Path>) -> Result<Self> {
-        if let Some(path) = file {
-            return Self::read(path);
-        }
-        if let Some(path) = std::env::var_os("STREWN_IDENTITY_FILE") {
-            return Self::read(Path::new(&path));
-        }
-        if let Ok(text) = std::env::var("STREWN_IDENTITY") {
-            return Self::parse(&text);
-        }
-        Err(ClientError::Identity(
-            "the recovery identity is needed: give --identity FILE, or set STREWN_IDENTITY_FILE or STREWN_IDENTITY".into(),
-        ))
+        Self::parse(&find_text(file)?)
     }
 
     /// As [`Identities::find`], and `None` where none was given at all.
@@ -90,17 +134,6 @@ impl Identities {
         } else {
             Ok(None)
         }
-    }
-
-    fn read(path: &Path) -> Result<Self> {
-        let failed = |e: std::io::Error| ClientError::Identity(format!("{}: {e}", path.display()));
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .map_err(failed)?
-            .take(IDENTITY_MAX)
-            .read_to_string(&mut text)
-            .map_err(failed)?;
-        Self::parse(&text)
     }
 
     /// From the text of an age identity file or of an OpenSSH private key without passphrase.

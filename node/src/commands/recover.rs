@@ -7,7 +7,7 @@ use crate::cli::ops::SnapshotsArgs;
 use crate::cli::output::Output;
 use crate::cli::recovery::RecoverArgs;
 use crate::client::recipients::Identities;
-use crate::client::recovery::{self, RecoverError, Recovered};
+use crate::client::recovery::{self, Device, RecoverError, Recovered};
 use crate::home::Home;
 use crate::size::counted;
 use libp2p::Multiaddr;
@@ -33,7 +33,8 @@ pub async fn recover(home: &Home, args: RecoverArgs, output: &Output) -> Result<
     for (id, candidates) in &found.vaults {
         let recipients = identities.recipients();
         let name = args.name.as_deref();
-        let recovered = recovery::recover(home, candidates, recipients, &found.nodes, name).await;
+        let recovered =
+            recovery::recover(home, candidates, recipients, &found.nodes, name, Device::Own).await;
         match recovered {
             Ok(recovered) => show(home, &recovered, output).await?,
             Err(error) if is_one => return Err(error.into()),

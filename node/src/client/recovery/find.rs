@@ -127,6 +127,13 @@ impl Found {
         }
     }
 
+    /// The vaults, as people are told of them.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let all: Vec<String> = self.vaults.iter().map(|(id, found)| shown(*id, found)).collect();
+        all.join(", ")
+    }
+
     fn add(&mut self, candidate: Candidate) {
         let known = self.vaults.entry(candidate.secret.vault()).or_default();
         let is_known = |known: &Candidate| {
@@ -144,7 +151,7 @@ impl Found {
     /// When there is none, or more than one.
     pub fn choose(&mut self, wanted: Option<&str>) -> Result<(), RecoverError> {
         let Some(wanted) = wanted else { return Ok(()) };
-        let all: Vec<String> = self.vaults.iter().map(|(id, found)| shown(*id, found)).collect();
+        let known = self.names();
         let prefix = wanted.to_ascii_lowercase();
         let fits = |id: VaultId| {
             let shown = [id.to_string(), id.key().fingerprint()];
@@ -158,7 +165,6 @@ impl Found {
             .map(|(id, _)| *id)
             .collect();
         let [one] = named[..] else {
-            let known = all.join(", ");
             return Err(RecoverError::NotAmong { wanted: wanted.into(), known });
         };
         self.vaults.retain(|id, _| *id == one);

@@ -1,15 +1,21 @@
 //! Recovery: how a vault comes back to a machine that has nothing but the recovery identity and the address of a node.
 //!
-//! `card` makes what holders keep for it, `find` asks them, `take` brings the vault back. What is believed on the
+//! `card` makes what holders keep for it, `find` asks them, `take` brings the vault back, `kit` is the page with all that
+//! is needed, and `drill` shows that it is enough. What is believed on the
 //! way: who opens a card knows what an operator and the vault's key signed, and nothing of who sent it. So whoever recovers
 //! compares the vault's fingerprint with the kit; everything after that is checked as always.
 
 pub(super) mod card;
+mod drill;
 mod find;
+mod kit;
 mod take;
 
+pub(super) use drill::last as last_drill;
+pub use drill::{Drilled, drill, remember as remember_drill};
 pub use find::{Candidate, Found, find};
-pub use take::{Recovered, recover};
+pub use kit::{Kit, Page, spread};
+pub use take::{Device, Recovered, recover};
 
 use super::ClientError;
 use protocol::id::VaultId;

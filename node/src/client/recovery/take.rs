@@ -16,6 +16,15 @@ use protocol::recovery::{RecoveryCard, RecoveryTag};
 use protocol::sign::{SecretKey, Signed};
 use std::path::Path;
 
+/// As which device a vault comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// A new one, of this host.
+    Own,
+    /// That of all drills.
+    Drill,
+}
+
 /// A vault that is back.
 #[derive(Debug)]
 pub struct Recovered {
@@ -35,10 +44,11 @@ pub async fn recover(
     identity: &[String],
     nodes: &[Multiaddr],
     name: Option<&str>,
+    device: Device,
 ) -> Result<Recovered, RecoverError> {
     let mut last = None;
     for candidate in candidates {
-        match recover_one(home, candidate, identity, nodes, name).await {
+        match recover_one(home, candidate, identity, nodes, name, device).await {
             Err(error @ (RecoverError::NotLetIn { .. } | RecoverError::NoPapers(_))) => {
                 last = Some(error);
             }
@@ -54,6 +64,7 @@ async fn recover_one(
     identity: &[String],
     nodes: &[Multiaddr],
     name: Option<&str>,
+    device: Device,
 ) -> Result<Recovered, RecoverError> {
     let id = candidate.secret.vault();
     if let Some(name) = name_of(home, id)? {
@@ -61,19 +72,15 @@ async fn recover_one(
     }
     let name = free_name(home, candidate, name)?;
     let dir = home.vault(&name)?;
-    // The same key when it is done again: each one is a further device of the vault.
-    let file = dir.join("device.key");
-    let device = match read_key(&file)? {
-        Some(key) => key,
-        None => create_key(&file, "the key of this device for a vault")?,
+    let (device, word) = match device {
+        Device::Own => own_device(&dir, candidate)?,
+        Device::Drill => {
+            let drill = candidate.secret.drill_device().map_err(CertificateError::from);
+            let (key, word) = drill.map_err(ClientError::from)?;
+            write_secret(&dir.join("device.key"), "the key of recovery drills", &key.seed())?;
+            (key, word)
+        }
     };
-    let word = DeviceCertificate {
-        vault: id,
-        device: device.public().into(),
-        issued: wall(),
-        expires: wall().after(VALIDITY),
-    };
-    let word = Signed::sign(&word, &candidate.secret.key);
     let (papers, mesh) = fetch(home, candidate, device, &word, nodes).await?;
     let descriptor: VaultDescriptor =
         papers.descriptor.verify().map_err(CertificateError::from).map_err(ClientError::from)?;
@@ -88,6 +95,25 @@ async fn recover_one(
     write_signed(&dir.join("vault.cert"), &papers.certificate)?;
     let vault = vault::load(home, &name)?;
     Ok(Recovered { vault, nodes: (mesh.nodes.len(), mesh.silent.len()), warnings })
+}
+
+/// This host's key and the vault's word for it. The same key when it is done again: each one is a further device.
+fn own_device(
+    dir: &Path,
+    candidate: &Candidate,
+) -> Result<(SecretKey, Signed<DeviceCertificate>), RecoverError> {
+    let file = dir.join("device.key");
+    let device = match read_key(&file)? {
+        Some(key) => key,
+        None => create_key(&file, "the key of this device for a vault")?,
+    };
+    let word = DeviceCertificate {
+        vault: candidate.secret.vault(),
+        device: device.public().into(),
+        issued: wall(),
+        expires: wall().after(VALIDITY),
+    };
+    Ok((device, Signed::sign(&word, &candidate.secret.key)))
 }
 
 /// The name asked for, or the one that the vault had, made different from those that are here.
