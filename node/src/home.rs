@@ -4,7 +4,8 @@
 //! strewn.toml                     settings
 //! operator.key  node.key          secret keys, 0600
 //! node.cert                       the node's certificate
-//! vaults/NAME/{vault,device,secret}.key, vault.cert, device.cert, descriptor, roster, cache/
+//! vaults/NAME/{vault,device,secret}.key, vault.cert, device.cert, descriptor, roster, recovery, cache/
+//! vaults/NAME/drill               when a recovery drill was last done here
 //! node/                           the shard store
 //! run/listen                      where the running node listens, one address a line
 //! requests/DEVICE.{key,age}       keys of requests to become a device of a vault, until they are accepted

@@ -1,6 +1,7 @@
 //! The outside of Strewn: network, disks, sources, restore and the command line around
 //! `protocol::Peer`. It holds no rules.
 
+pub mod address;
 pub mod allocator;
 pub mod capped;
 pub mod cli;

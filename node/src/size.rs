@@ -3,6 +3,7 @@
 //! What is parsed is exact; what is shown is rounded, except [`ByteSize::exact`], which writes what parses
 //! back to the same number. Spans of time in files and arguments are `protocol::time::Period`.
 
+use protocol::time::Wall;
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -162,6 +163,14 @@ pub fn format_rate(bytes: u64, elapsed: Duration) -> String {
     }
     let rate = u128::from(bytes) * 1_000_000 / micros;
     format!("{}/s", ByteSize(u64::try_from(rate).unwrap_or(u64::MAX)))
+}
+
+/// A point in time, UTC: `2026-11-25 23:30:00`.
+#[must_use]
+pub fn format_time(wall: Wall) -> String {
+    let millis = i64::try_from(wall.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis)
+        .map_or_else(|_| "?".into(), |t| t.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// A span of time in its two largest units: `850 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.

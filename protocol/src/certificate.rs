@@ -97,7 +97,11 @@ pub fn is_next_version(known: u64, found: u64) -> bool {
     found > known && found - known <= VERSION_STEP_MAX
 }
 
-fn check_count(what: &'static str, found: usize, max: usize) -> Result<(), CertificateError> {
+pub(crate) fn check_count(
+    what: &'static str,
+    found: usize,
+    max: usize,
+) -> Result<(), CertificateError> {
     if found > max { Err(CertificateError::TooMany { what, found, max }) } else { Ok(()) }
 }
 

@@ -5,7 +5,9 @@
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
-//! [`release`], [`retention`]) and how much may come ([`budget`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one node that holds it together ([`Peer`]).
+//! [`release`], [`retention`]) and how much may come ([`budget`]), how a vault is found again ([`recovery`], [`share`]), what
+//! is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
+//! node that holds it together ([`Peer`]).
 
 pub mod budget;
 pub mod certificate;
@@ -27,9 +29,11 @@ pub mod placement;
 pub mod policy;
 pub mod proof;
 pub mod record;
+pub mod recovery;
 pub mod release;
 pub mod retention;
 pub mod seal;
+pub mod share;
 pub mod sign;
 pub mod tag;
 pub mod time;

@@ -11,11 +11,12 @@ use crate::certificate::{
     ConsolePass, DeviceCertificate, DeviceRevocation, Invitation, JoinRequest, NodeCertificate,
     NodeRecord, VaultCertificate, VaultPapers,
 };
-use crate::codec::{self, CodecError};
+use crate::codec::{self, Blob, CodecError};
 use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
 use crate::record::{Receipt, Record};
+use crate::recovery::{RecoveryCard, RecoveryTag};
 use crate::sign::Signed;
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,11 @@ pub enum Greeting {
         invitation: Signed<Invitation>,
         /// The bearer's word for the node.
         request: Signed<JoinRequest>,
+    },
+    /// Somebody who has nothing but a recovery identity. The answer ends the connection.
+    Recover {
+        /// Of the identity's recipient.
+        tag: RecoveryTag,
     },
 }
 
@@ -131,6 +137,8 @@ pub enum Request {
         /// Random, so that an old answer is none.
         nonce: [u8; 16],
     },
+    /// Keep this card of the vault that the asking device writes to.
+    Card(Signed<RecoveryCard>),
     /// A device may not write any more.
     Revoke(Signed<DeviceRevocation>),
 }
@@ -323,6 +331,11 @@ pub enum Response {
     },
     /// What my clock shows.
     Time(Signed<TimeStatement>),
+    /// What was sealed to the recipient with the tag shown, the first cards before later ones.
+    Recovery {
+        /// Age files.
+        sealed: Vec<Blob>,
+    },
 }
 
 macro_rules! framed {

@@ -3,6 +3,7 @@
 //! A fixture is never changed, a new version of a format adds a new one. `STREWN_NEW_FIXTURES=1 cargo test`
 //! writes those that are missing.
 
+use protocol::certificate::VaultCertificate;
 use protocol::chunk::{Chunker, Compressor, decode_chunk};
 use protocol::codec::Blob;
 use protocol::erasure::Codec;
@@ -16,14 +17,17 @@ use protocol::item::{
 use protocol::life::Life;
 use protocol::lock_clock::{BootId, LockClock, LockTime, Reading, TimeStatement};
 use protocol::log::{Body, Entry, entry_id};
+use protocol::message::{Greeting, Request, Response};
 use protocol::pack::{
     PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
     shard_len,
 };
 use protocol::policy::{Guardians, Lock};
+use protocol::recovery::{RecoveryCard, RecoverySecret, RecoveryTag};
 use protocol::release::{Approval, ReleaseRequest, Veto, release_id};
 use protocol::retention::Forget;
 use protocol::seal::{SealKey, SessionKey, VaultSecret};
+use protocol::share::{Part, combine, split};
 use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::tag::Tags;
 use protocol::time::{Mono, Period, Wall};
@@ -171,6 +175,53 @@ fn releases_approvals_vetoes_and_holds_are_read() {
     let read = stored("life-v1.bin", &written);
     assert_eq!(hex(&read), hex(&written));
     assert_eq!(protocol::codec::decode_canonical::<Life>(&read, 1000).unwrap(), life);
+}
+
+#[test]
+fn recovery_cards_bring_back_what_they_sealed() {
+    let (operator, key) = (SecretKey::from_seed(&[0x7c; 32]), SecretKey::from_seed(&[0x7a; 32]));
+    let certificate = VaultCertificate {
+        vault: key.public().into(),
+        operator: operator.public().into(),
+        issued: NOW,
+        expires: NOW.after(Period::days(3650)),
+    };
+    let certificate = Signed::sign(&certificate, &operator);
+    let secret = RecoverySecret { certificate, key, secret: SECRET, name: "work".into() };
+    let sealed = stored("recovery-secret-v1.bin", &secret.encode());
+    assert_eq!(hex(&sealed), hex(&secret.encode()));
+    let (read, vouching) = RecoverySecret::decode(&sealed).unwrap();
+    assert_eq!(vouching, operator.public().into());
+    assert_eq!((read.vault(), &read.secret, read.name.as_str()), (secret.vault(), &SECRET, "work"));
+    let device = read.drill_device().unwrap().0.public();
+    assert_eq!(hex(&device.0), "c9ceecbf40a04966014dcb3f482b958a4fd9467fec9b4505379284281deabcdd");
+
+    let recipients = ["ssh-ed25519 AAAAC3Nza someone@example.org".into(), "age1qx".into()];
+    let card = RecoveryCard::new(secret.vault(), 7, &recipients, vec![1; 200]);
+    statement("recovery-card-v1.bin", &card, &secret.key);
+    let tag = RecoveryTag::of("age1qx");
+    assert_eq!(hex(&tag.0), "f7d1059076271bd0ac636e921b02f6d20c82ca1e6b08a801dc97c5e946b2cab6");
+    for (name, written) in [
+        ("greeting-recover-v1.bin", Greeting::Recover { tag }.encode().1),
+        ("request-card-v1.bin", Request::Card(Signed::sign(&card, &secret.key)).encode().1),
+        ("response-recovery-v1.bin", Response::Recovery { sealed: vec![card.sealed] }.encode().1),
+    ] {
+        assert_eq!(hex(&stored(name, &written)), hex(&written), "{name}");
+    }
+}
+
+#[test]
+fn parts_of_an_identity_are_read() {
+    let text = "AGE-SECRET-KEY-1QQQSYQCYQ5RQWZQFPG9SCRGWPUGPZYSNZS23V9CCRYDPK8QARC0SR2X5HX";
+    let parts = split(text, Some(VaultId([0xaa; 32])), 2, 3, &[0x5a; 32]).unwrap();
+    let written: Vec<String> = parts.iter().map(|part| part.to_line().to_string()).collect();
+    let stored = String::from_utf8(stored("parts-v1.txt", written.join("\n").as_bytes())).unwrap();
+    assert_eq!(stored, written.join("\n"));
+    let read: Vec<Part> = stored.lines().map(|line| Part::from_line(line).unwrap()).collect();
+    assert_eq!((read[1].index(), read[1].need(), read[1].vault().as_str()), (2, 2, "aaaaaaaa"));
+    for two in [&read[..2], &read[1..]] {
+        assert_eq!(combine(two).unwrap().as_str(), text);
+    }
 }
 
 #[test]

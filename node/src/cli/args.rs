@@ -6,6 +6,7 @@ use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
 use super::proof::{ProveArgs, VerifyProofArgs};
+use super::recovery::{CombineArgs, KitArgs, RecoverArgs, RecoveryCommand, SplitArgs};
 use crate::config::RateLimit;
 use crate::restore::tree::Overwrite;
 use clap::{Args, Parser, Subcommand};
@@ -75,6 +76,11 @@ pub enum Command {
     Mount(MountArgs),
     /// Restore a snapshot
     Restore(RestoreArgs),
+    /// Bring a vault back to a machine that has nothing but the recovery identity
+    Recover(RecoverArgs),
+    /// Try the recovery before it is needed
+    #[command(subcommand)]
+    Recovery(RecoveryCommand),
     /// Check that everything is there and can be restored
     Check(CheckArgs),
     /// Say which snapshots survive a loss
@@ -151,6 +157,12 @@ Example policy file:\n  [survive]\n  any = [ { provider = 1 }, { account = 2 } ]
     },
     /// List the vaults of this host
     List,
+    /// Print all that a recovery needs, to be kept on paper
+    Kit(KitArgs),
+    /// Split the recovery identity among people
+    Split(SplitArgs),
+    /// Put the recovery identity together from its parts
+    Combine(CombineArgs),
 }
 
 /// Arguments of `init`.

@@ -11,6 +11,7 @@ pub mod ops;
 pub mod output;
 pub mod progress;
 pub mod proof;
+pub mod recovery;
 
 pub use args::Cli;
 pub use exit::Exit;
@@ -22,6 +23,7 @@ use crate::logging;
 use args::{Command, LogCommand, NodeCommand, VaultCommand};
 use error::CliError;
 use output::{Output, Style};
+use recovery::RecoveryCommand;
 
 /// Runs the command that was given, tells how it went, and says with which code to end.
 #[must_use]
@@ -38,7 +40,8 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     let overrides =
         Overrides { limit_upload: cli.limit_upload, limit_download: cli.limit_download };
     let home = Home::find(cli.home).with_overrides(overrides);
-    let goes_on = matches!(cli.command, Command::Backup(_) | Command::Restore(_));
+    let goes_on =
+        matches!(cli.command, Command::Backup(_) | Command::Restore(_) | Command::Recover(_));
     let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
     logging::start(output, level)?;
     // A mount is unmounted first.
@@ -58,6 +61,13 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
                 commands::vault::create(&home, &name, &policy, recipient, output)
             }
             Command::Vault(VaultCommand::List) => commands::vault::list(&home, output),
+            Command::Vault(VaultCommand::Kit(args)) => {
+                commands::kit::kit(&home, args, output).await
+            }
+            Command::Vault(VaultCommand::Split(args)) => {
+                commands::share::split(&home, &args, output)
+            }
+            Command::Vault(VaultCommand::Combine(args)) => commands::share::combine(&args, output),
             Command::Device(command) => commands::device::run(&home, command, output).await,
             Command::Backup(args) => commands::profile::backup(&home, args, output).await,
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
@@ -77,6 +87,10 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::VerifyProof(args) => commands::proof::verify(&args, output),
             Command::Completions(args) => commands::describe::completions(&args, output),
             Command::Man(args) => commands::describe::man(&args, output),
+            Command::Recover(args) => commands::recover::recover(&home, args, output).await,
+            Command::Recovery(RecoveryCommand::Drill(args)) => {
+                commands::drill::run(&home, args, output).await
+            }
             Command::Restore(args) => commands::data::restore(&home, args, output).await,
             Command::Status(args) => commands::look::status(&home, &args, output).await,
             Command::Demo(args) => commands::demo::run(args, output).await,

@@ -7,6 +7,7 @@
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
 use super::recipients::Identities;
+use super::recovery::card;
 use super::tags::Catalog;
 use super::vault::{self, Vault, states};
 use super::{ClientError, Result, recipients};
@@ -136,6 +137,7 @@ pub async fn introduce(vault: &mut Vault, mesh: &Mesh) -> Result<()> {
             tracing::warn!(%error, node = node.id.short(), "a node does not take the vault");
         }
     }
+    card::hand_out(vault, mesh).await?;
     Ok(())
 }
 
@@ -349,7 +351,7 @@ pub fn accept(
 }
 
 /// What a vault is called on this host.
-fn name_of(home: &Home, id: VaultId) -> Result<Option<String>> {
+pub(super) fn name_of(home: &Home, id: VaultId) -> Result<Option<String>> {
     for name in home.vaults()? {
         if vault::load(home, &name)?.id == id {
             return Ok(Some(name));
@@ -359,7 +361,7 @@ fn name_of(home: &Home, id: VaultId) -> Result<Option<String>> {
 }
 
 /// Enters nodes to begin with: in the settings where there are none yet, and among those met.
-fn begin_at(home: &Home, addresses: &[String]) -> Result<()> {
+pub(super) fn begin_at(home: &Home, addresses: &[String]) -> Result<()> {
     let most = NODES_MAX * ADDRESSES_MAX;
     let nodes: Vec<libp2p::Multiaddr> =
         addresses.iter().take(most).filter_map(|address| address.parse().ok()).collect();

@@ -2,7 +2,7 @@
 
 mod node;
 
-pub use node::{Node, join};
+pub use node::{Node, ask_stranger, join};
 
 use super::{ClientError, Result, met};
 use crate::config::Config;
@@ -10,8 +10,10 @@ use crate::home::{Home, read_file, read_key, read_signed};
 use crate::net::{Net, NetConfig, NetEvent, NetLimits};
 use crate::service::{split_address, wall};
 use libp2p::Multiaddr;
-use protocol::certificate::{ConsolePass, NodeCertificate, NodeRecord, Trust};
-use protocol::id::NodeId;
+use protocol::certificate::{
+    ConsolePass, DeviceCertificate, NodeCertificate, NodeRecord, Trust, VaultCertificate,
+};
+use protocol::id::{NodeId, OperatorId};
 use protocol::label::Site;
 use protocol::message::{Greeting, Request, Response};
 use protocol::sign::{SecretKey, Signed};
@@ -63,14 +65,24 @@ impl Caller {
     /// As a device of a vault.
     #[must_use]
     pub fn device(vault: &super::vault::Vault) -> Self {
-        Self {
-            key: vault.device.clone(),
-            greeting: Greeting::Device {
-                vault: vault.papers.certificate.clone(),
-                device: vault.device_certificate.clone(),
-            },
-            trust: Trust::new([vault.operator]),
-        }
+        let certificate = vault.papers.certificate.clone();
+        Self::of_device(
+            vault.device.clone(),
+            certificate,
+            vault.device_certificate.clone(),
+            vault.operator,
+        )
+    }
+
+    /// As a device with this key, by the word of a vault that this operator vouches for.
+    #[must_use]
+    pub fn of_device(
+        key: SecretKey,
+        vault: Signed<VaultCertificate>,
+        device: Signed<DeviceCertificate>,
+        operator: OperatorId,
+    ) -> Self {
+        Self { key, greeting: Greeting::Device { vault, device }, trust: Trust::new([operator]) }
     }
 
     /// As the operator of this host's node, looking.
@@ -115,6 +127,14 @@ impl Mesh {
     /// Connects to nodes enough to read: who is gone without a word holds nobody up.
     pub async fn connect_to_read(home: &Home, caller: Caller) -> Result<Self> {
         Self::begin(home, caller, true).await
+    }
+
+    /// Connects to all nodes that can be learned of from those at these addresses alone.
+    pub async fn connect_at(home: &Home, caller: Caller, addresses: &[Multiaddr]) -> Result<Self> {
+        let limits = Config::load(home)?.client.limits();
+        let mesh = Self::connect_to(caller, addresses, limits, false).await?;
+        met::remember(home, &mesh.records)?;
+        Ok(mesh)
     }
 
     async fn begin(home: &Home, caller: Caller, is_reading: bool) -> Result<Self> {

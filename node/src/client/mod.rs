@@ -20,6 +20,7 @@ mod opened;
 pub mod packs;
 pub mod prove;
 pub mod recipients;
+pub mod recovery;
 pub mod restore;
 pub mod status;
 pub mod tags;

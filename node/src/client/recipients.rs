@@ -4,6 +4,7 @@ use super::{ClientError, Result};
 use age::secrecy::ExposeSecret;
 use std::io::{Read, Write};
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// Longest blob that is opened, in bytes: session keys and vault secrets are tiny.
 const SEALED_MAX: usize = 64 << 10;
@@ -53,30 +54,76 @@ pub fn generate() -> (String, String) {
     (identity.to_string().expose_secret().to_owned(), identity.to_public().to_string())
 }
 
+/// The text of an identity: from a file, or else from `STREWN_IDENTITY_FILE`, or else in `STREWN_IDENTITY`.
+pub fn find_text(file: Option<&Path>) -> Result<Zeroizing<String>> {
+    if let Some(path) = file {
+        return read_text(path);
+    }
+    if let Some(path) = std::env::var_os("STREWN_IDENTITY_FILE") {
+        return read_text(Path::new(&path));
+    }
+    if let Ok(text) = std::env::var("STREWN_IDENTITY") {
+        return Ok(Zeroizing::new(text));
+    }
+    Err(ClientError::Identity(
+        "the recovery identity is needed: give --identity FILE, or set STREWN_IDENTITY_FILE or STREWN_IDENTITY".into(),
+    ))
+}
+
+fn read_text(path: &Path) -> Result<Zeroizing<String>> {
+    let failed = |e: std::io::Error| ClientError::Identity(format!("{}: {e}", path.display()));
+    let mut text = Zeroizing::new(String::new());
+    std::fs::File::open(path)
+        .map_err(failed)?
+        .take(IDENTITY_MAX)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    Ok(text)
+}
+
+/// Of a text what is secret in it: an SSH key, or age's identities one a line; `None` where there is none.
+#[must_use]
+pub fn secret_lines(text: &str) -> Option<Zeroizing<String>> {
+    let mut secret = Zeroizing::new(String::new());
+    if let Some((_, key)) = text.split_once("-----BEGIN ") {
+        secret.push_str("-----BEGIN ");
+        for line in key.lines().map(str::trim) {
+            secret.push_str(line);
+            secret.push('\n');
+            if line.starts_with("-----END ") {
+                return Some(secret);
+            }
+        }
+        return None;
+    }
+    let is_identity = |word: &&str| {
+        word.get(..16).is_some_and(|begin| begin.eq_ignore_ascii_case("AGE-SECRET-KEY-1"))
+    };
+    for word in text.split_whitespace().filter(is_identity) {
+        if !secret.is_empty() {
+            secret.push('\n');
+        }
+        secret.push_str(word);
+    }
+    (!secret.is_empty()).then_some(secret)
+}
+
 /// What opens a vault.
-pub struct Identities(Vec<Box<dyn age::Identity + Send + Sync>>);
+pub struct Identities {
+    all: Vec<Box<dyn age::Identity + Send + Sync>>,
+    recipients: Vec<String>,
+}
 
 impl std::fmt::Debug for Identities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Identities({})", self.0.len())
+        write!(f, "Identities({})", self.all.len())
     }
 }
 
 impl Identities {
     /// From a file, or else from `STREWN_IDENTITY_FILE`, or else from the text in `STREWN_IDENTITY`.
     pub fn find(file: Option<&Path>) -> Result<Self> {
-        if let Some(path) = file {
-            return Self::read(path);
-        }
-        if let Some(path) = std::env::var_os("STREWN_IDENTITY_FILE") {
-            return Self::read(Path::new(&path));
-        }
-        if let Ok(text) = std::env::var("STREWN_IDENTITY") {
-            return Self::parse(&text);
-        }
-        Err(ClientError::Identity(
-            "the recovery identity is needed: give --identity FILE, or set STREWN_IDENTITY_FILE or STREWN_IDENTITY".into(),
-        ))
+        Self::parse(&find_text(file)?)
     }
 
     /// As [`Identities::find`], and `None` where none was given at all.
@@ -87,17 +134,6 @@ impl Identities {
         } else {
             Ok(None)
         }
-    }
-
-    fn read(path: &Path) -> Result<Self> {
-        let failed = |e: std::io::Error| ClientError::Identity(format!("{}: {e}", path.display()));
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .map_err(failed)?
-            .take(IDENTITY_MAX)
-            .read_to_string(&mut text)
-            .map_err(failed)?;
-        Self::parse(&text)
     }
 
     /// From the text of an age identity file or of an OpenSSH private key without passphrase.
@@ -111,16 +147,28 @@ impl Identities {
                     "this SSH key has a passphrase or is of an unknown kind: use one without, or an age identity".into(),
                 ));
             }
-            return Ok(Self(vec![Box::new(identity)]));
+            let recipient = age::ssh::Recipient::try_from(identity.clone())
+                .map_err(|e| failed(&format!("{e:?}")))?;
+            let recipients = vec![recipient.to_string()];
+            return Ok(Self { all: vec![Box::new(identity)], recipients });
         }
         let file = age::IdentityFile::from_buffer(text.as_bytes()).map_err(|e| failed(&e))?;
-        let identities = file.into_identities().map_err(|e| failed(&e))?;
-        if identities.is_empty() {
+        let all = file.into_identities().map_err(|e| failed(&e))?;
+        if all.is_empty() {
             return Err(ClientError::Identity(
                 "no identity: the text has no AGE-SECRET-KEY-1…".into(),
             ));
         }
-        Ok(Self(identities))
+        let parsed =
+            text.lines().filter_map(|line| line.trim().parse::<age::x25519::Identity>().ok());
+        let recipients = parsed.map(|identity| identity.to_public().to_string()).collect();
+        Ok(Self { all, recipients })
+    }
+
+    /// The public halves, as recipients are written.
+    #[must_use]
+    pub fn recipients(&self) -> &[String] {
+        &self.recipients
     }
 
     /// Opens what [`seal`] sealed.
@@ -134,7 +182,7 @@ impl Identities {
             return Err(wrong(&"too long"));
         }
         let decryptor = age::Decryptor::new(sealed).map_err(|e| wrong(&e))?;
-        let all = self.0.iter().map(|identity| &**identity as &dyn age::Identity);
+        let all = self.all.iter().map(|identity| &**identity as &dyn age::Identity);
         let mut plain = Vec::new();
         decryptor
             .decrypt(all)

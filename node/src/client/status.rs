@@ -90,6 +90,8 @@ pub struct VaultStatus {
     pub forked: BTreeSet<DeviceId>,
     /// Whether this device has written a log, and no node that answers has any.
     pub log_lost: bool,
+    /// When a recovery drill was last done on this host, milliseconds since 1970; never if nothing is known.
+    pub last_drill: Option<u64>,
 }
 
 /// All of it.
@@ -178,6 +180,7 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         last: snapshots.last().map(|logged| logged.witnessed().0),
         forked: ledger.forked(),
         log_lost: ledger.all().next().is_none() && vault.log_head()?.is_some(),
+        last_drill: super::recovery::last_drill(vault.folder()).map(|wall| wall.0),
     };
     let verdict = verdict(&state, down);
     let good = state.health.unreadable == 0

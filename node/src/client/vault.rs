@@ -2,6 +2,7 @@
 
 use super::device::Revocations;
 use super::mesh::{Mesh, Node};
+use super::recovery::card;
 use super::{ClientError, Result, recipients};
 use crate::home::{
     Home, create_key, random, read_key, read_secret, read_signed, write_secret, write_signed,
@@ -22,12 +23,12 @@ use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long certificates of vaults and devices count.
-const VALIDITY: Period = Period::days(10 * 365);
+pub(super) const VALIDITY: Period = Period::days(10 * 365);
 
 /// Nodes that are asked for their papers at once.
 const ASKED_AT_ONCE: usize = 16;
@@ -88,10 +89,13 @@ pub fn create(home: &Home, name: &str, policy: &Policy, recipients: &[String]) -
     write_signed(&dir.join("descriptor"), &Signed::sign(&descriptor, &key))?;
     let roster = Roster { vault, version: 1, nodes: Vec::new() };
     write_signed(&dir.join("roster"), &Signed::sign(&roster, &key))?;
-    // Written last: a vault without it was not made.
     let certificate =
         VaultCertificate { vault, operator: operator.public().into(), issued, expires };
-    write_signed(&dir.join("vault.cert"), &Signed::sign(&certificate, &operator))?;
+    let certificate = Signed::sign(&certificate, &operator);
+    let sealed = card::secret_of(&certificate, &key, &VaultSecret(secret), name);
+    let _ = card::make(&dir, &sealed, recipients)?;
+    // Written last: a vault without it was not made.
+    write_signed(&dir.join("vault.cert"), &certificate)?;
     load(home, name)
 }
 
@@ -179,6 +183,11 @@ impl Vault {
         let file = File::options().create(true).append(true).open(&path)?;
         file.lock()?;
         Ok(file)
+    }
+
+    /// Its folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.dir
     }
 
     /// The folder of its caches.

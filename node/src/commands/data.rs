@@ -15,6 +15,7 @@ use crate::client::restore::{Action, Reader, RestoreOptions, RestoreSummary, Ste
 use crate::client::tags::Catalog;
 use crate::client::vault;
 use crate::home::Home;
+pub(super) use crate::size::format_time as time;
 use crate::size::{ByteSize, format_duration};
 use crate::source::{Input, Rules, Stream};
 use protocol::log::Holding;
@@ -127,12 +128,6 @@ fn stream(args: &BackupArgs) -> Result<Option<Stream>, CliError> {
     let name = args.stream.name.as_deref().unwrap_or_default();
     let stream = Stream::new(name, input);
     stream.map(Some).map_err(|error| CliError::new(error.to_string()).exit(Exit::Usage))
-}
-
-pub(super) fn time(wall: protocol::time::Wall) -> String {
-    let millis = i64::try_from(wall.0).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis)
-        .map_or_else(|_| "?".into(), |t| t.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// What is to be known of the logs before anything in them is believed.

@@ -8,6 +8,7 @@ use crate::client::mesh::{Caller, Mesh};
 use crate::client::status::{self, NodeLine, Status};
 use crate::client::vault;
 use crate::home::Home;
+use crate::service::wall;
 use crate::size::{ByteSize, counted};
 
 /// Shows the nodes.
@@ -86,11 +87,23 @@ pub(super) fn show(status: &Status, output: &Output) {
             health.unreadable
         ));
         show_exposure(status, output);
+        output.line(last_drill(vault.last_drill));
     }
     if status.good {
         output.good(&status.verdict);
     } else {
         output.bad(&status.verdict);
+    }
+}
+
+fn last_drill(when: Option<u64>) -> String {
+    const DAY: u64 = 24 * 3600 * 1000;
+    let Some(when) = when else {
+        return "last recovery drill: never (strewn recovery drill)".into();
+    };
+    match wall().0.saturating_sub(when) / DAY {
+        0 => "last recovery drill: today".into(),
+        days => format!("last recovery drill: {} ago", counted(days as usize, "day")),
     }
 }
 

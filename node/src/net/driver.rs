@@ -37,12 +37,20 @@ pub(super) enum Command {
         addresses: Vec<Multiaddr>,
         reply: oneshot::Sender<Result<LinkId, NetError>>,
     },
+    /// To whoever answers at an address.
+    Meet {
+        address: Multiaddr,
+        reply: oneshot::Sender<Met>,
+    },
     OpenLane {
         link: LinkId,
         reply: oneshot::Sender<Result<Lane, NetError>>,
     },
     Close(LinkId),
 }
+
+/// A link to somebody who was not known, and whose key it is.
+pub(super) type Met = Result<(LinkId, PublicKey), NetError>;
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -75,6 +83,7 @@ struct Driver {
     links: BTreeMap<LinkId, Link>,
     by_connection: BTreeMap<ConnectionId, LinkId>,
     dials: BTreeMap<ConnectionId, Dial>,
+    meetings: BTreeMap<ConnectionId, (Multiaddr, oneshot::Sender<Met>)>,
     next_link: u64,
 }
 
@@ -113,6 +122,7 @@ pub(super) fn start(
         links: BTreeMap::new(),
         by_connection: BTreeMap::new(),
         dials: BTreeMap::new(),
+        meetings: BTreeMap::new(),
         next_link: 0,
     };
     let thread = std::thread::Builder::new().name("strewn-net".into());
@@ -183,6 +193,7 @@ impl Driver {
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Connect { key, addresses, reply } => self.connect(key, addresses, reply),
+            Command::Meet { address, reply } => self.meet(address, reply),
             Command::OpenLane { link, reply } => {
                 let Some(Link { peer, connection, handle, .. }) = self.links.get(&link) else {
                     // Whoever asked may have given up waiting.
@@ -243,6 +254,19 @@ impl Driver {
         }
     }
 
+    fn meet(&mut self, address: Multiaddr, reply: oneshot::Sender<Met>) {
+        let opts = DialOpts::unknown_peer_id().address(address.clone()).build();
+        let connection = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => {
+                self.meetings.insert(connection, (address, reply));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(nobody(&address, cause_of(&error))));
+            }
+        }
+    }
+
     async fn handle_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
@@ -270,6 +294,9 @@ impl Driver {
                             cause_of(&error),
                         )));
                     }
+                }
+                if let Some((address, reply)) = self.meetings.remove(&connection_id) {
+                    let _ = reply.send(Err(nobody(&address, cause_of(&error))));
                 }
             }
             SwarmEvent::IncomingConnectionError { .. } => {
@@ -332,6 +359,9 @@ impl Driver {
                 let _ = reply.send(Ok(id));
             }
         }
+        if let Some((_, reply)) = self.meetings.remove(&connection) {
+            let _ = reply.send(Ok((id, key)));
+        }
     }
 
     /// Links come and go at a bounded rate, so waiting for the node to take note is right.
@@ -339,6 +369,11 @@ impl Driver {
         // A client that does not listen has dropped its end.
         let _ = self.events.send(event).await;
     }
+}
+
+pub(super) fn nobody(address: &Multiaddr, cause: String) -> NetError {
+    let addresses = list(std::slice::from_ref(address));
+    NetError::Unreachable { key: "a node".into(), addresses, cause }
 }
 
 fn unreachable(key: PublicKey, addresses: &[Multiaddr], cause: String) -> NetError {

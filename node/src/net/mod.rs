@@ -244,6 +244,16 @@ impl Net {
         }
     }
 
+    /// A link to whoever answers at this address, and whose key it is.
+    pub async fn meet(&self, address: &Multiaddr) -> Result<(LinkId, PublicKey), NetError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Meet { address: address.clone(), reply };
+        self.commands.send(command).map_err(|_| NetError::Gone)?;
+        let late = || driver::nobody(address, format!("no answer within {OPEN_TIMEOUT:?}"));
+        let answer = tokio::time::timeout(OPEN_TIMEOUT, answer).await.map_err(|_| late())?;
+        answer.map_err(|_| NetError::Gone)?
+    }
+
     /// Opens a lane on a link.
     pub async fn open_lane(&self, link: LinkId) -> Result<Lane, NetError> {
         let (reply, answer) = oneshot::channel();

@@ -329,6 +329,12 @@ fn log(note: &Note) {
                 "refused"
             );
         }
+        Note::Recovering { key } => {
+            tracing::warn!(
+                key = key.short(),
+                "a vault's cards were given to who knows its recipient"
+            );
+        }
         Note::Joined(site) => {
             tracing::info!(node = site.node.short(), labels = %site.labels, "a node joined");
         }

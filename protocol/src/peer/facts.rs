@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 /// | `Usage` | vault | [`Usage`] |
 /// | `LockClock` | `0` | [`LockClock::to_bytes`] |
 /// | `Revoked` | vault, device | signed revocation of the device |
+/// | `Recovery` | `0`, vault | its recovery cards |
+/// | | `1`, tag, place (u64 BE) | vault |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table above says what each is")]
@@ -49,6 +51,7 @@ pub enum Table {
     Usage = 12,
     LockClock = 13,
     Revoked = 23,
+    Recovery = 20,
 }
 
 impl Table {
@@ -364,6 +367,9 @@ impl Write {
     }
     pub(crate) fn usage(vault: VaultId, usage: Usage) -> Self {
         put(Table::Usage, vault.0.to_vec(), &usage)
+    }
+    pub(crate) fn row<T: Serialize>(table: Table, key: Vec<u8>, value: &T) -> Self {
+        put(table, key, value)
     }
 }
 

@@ -116,6 +116,7 @@ impl Peer {
             Greeting::Join { invitation, request } => {
                 self.admit(now, facts, lane, key, invitation, &request)
             }
+            Greeting::Recover { tag } => self.handle_recover(facts, link, lane, key, tag),
         }
     }
 

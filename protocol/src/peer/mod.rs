@@ -24,6 +24,7 @@ mod facts;
 mod holder;
 mod ledger;
 mod membership;
+mod recovery;
 #[cfg(test)]
 mod tests;
 
@@ -253,6 +254,11 @@ pub enum Note {
         vault: VaultId,
         /// The device.
         device: DeviceId,
+    },
+    /// A stranger showed the tag of a vault's recipient, and got its cards.
+    Recovering {
+        /// Under which key.
+        key: PublicKey,
     },
 }
 
@@ -605,6 +611,7 @@ impl Peer {
                 return;
             }
             Request::Time { nonce } => self.handle_time(now, lane, &role, nonce),
+            Request::Card(card) => self.handle_card(now, facts, lane, &role, &card),
             Request::Replace(record) => self.handle_replace(now, facts, lane, &role, record),
             Request::Get { shard, offset, len } => {
                 self.handle_get(facts, lane, &role, shard, offset, len)

@@ -10,6 +10,7 @@ mod desk;
 mod greetings;
 mod logs;
 mod members;
+mod recovery;
 mod restart;
 mod shards;
 mod vaults;

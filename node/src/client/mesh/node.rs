@@ -2,8 +2,9 @@
 
 use super::Caller;
 use crate::client::{ClientError, Result};
+use crate::home::random;
 use crate::net::{Gate, Lane, LaneError, LinkId, Net, NetConfig, NetError, NetLimits};
-use crate::service::wall;
+use crate::service::{split_address, wall};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use protocol::certificate::{NodeCertificate, NodeRecord};
@@ -346,6 +347,21 @@ pub async fn join(
     let mut lane = net.open_lane(link).await?;
     let (kind, body) = greeting.encode();
     exchange(&mut lane, kind, &body).await.map_err(|e| ClientError::node(admitter, e))
+}
+
+/// Says one thing to whoever answers at an address, under a key that is used once; who answered, and what.
+pub async fn ask_stranger(address: &Multiaddr, greeting: &Greeting) -> Result<(NodeId, Response)> {
+    let key = SecretKey::from_seed(&random()?);
+    let (net, _events) =
+        Net::start(NetConfig { listen: Vec::new(), limits: NetLimits::default() }, &key)?;
+    let (link, node) = match split_address(address) {
+        Some((node, bare)) => (dial(&net, node, &[bare]).await?, node),
+        None => net.meet(address).await.map(|(link, key)| (link, key.into()))?,
+    };
+    let mut lane = net.open_lane(link).await?;
+    let (kind, body) = greeting.encode();
+    let answer = exchange(&mut lane, kind, &body).await;
+    Ok((node, answer.map_err(|e| ClientError::node(node, e))?))
 }
 
 async fn wait(period: Period) {

@@ -1,6 +1,7 @@
 //! The SSH keys in `test_keys/` were made for these tests and are used nowhere else.
 
 use super::*;
+use protocol::recovery::RecoveryTag;
 
 const ED25519_KEY: &str = include_str!("test_keys/ed25519.key");
 const ED25519_PUB: &str = include_str!("test_keys/ed25519.pub");
@@ -71,4 +72,38 @@ fn what_is_no_identity_is_refused() {
     std::fs::write(&endless, vec![b'#'; 1 << 20]).unwrap();
     assert!(Identities::find(Some(&endless)).is_err());
     assert!(Identities::find(Some(Path::new("/none/such"))).is_err());
+}
+
+#[test]
+fn an_identity_knows_how_its_recipient_is_written() {
+    let (secret, public) = generate();
+    let file = format!("# created: today\n# public key: {public}\n{secret}\n");
+    for (key, recipient) in [
+        (secret.as_str(), public.as_str()),
+        (&file, &public),
+        (ED25519_KEY, ED25519_PUB),
+        (RSA_KEY, RSA_PUB),
+    ] {
+        let all = Identities::parse(key).unwrap().recipients().to_vec();
+        assert_eq!(all.len(), 1);
+        assert_eq!(RecoveryTag::of(&all[0]), RecoveryTag::of(recipient));
+    }
+    let both = format!("{secret}\n{}\n", generate().0);
+    assert_eq!(Identities::parse(&both).unwrap().recipients().len(), 2);
+}
+
+#[test]
+fn what_is_secret_in_a_text_is_found() {
+    let (one, two) = (generate().0, generate().0);
+    let file = format!("# created: today\n{one}\n\n  {} # the other\n", two.to_lowercase());
+    let found = secret_lines(&file).unwrap();
+    assert_eq!(*found, format!("{one}\n{}", two.to_lowercase()));
+    let page = format!("The key:\n   {}\nand more", ED25519_KEY.replace('\n', "\n   "));
+    let key = secret_lines(&page).unwrap();
+    assert_eq!(Identities::parse(&key).unwrap().recipients().len(), 1);
+    for nothing in
+        ["", "AGE-SECRET", "-----BEGIN OPENSSH PRIVATE KEY-----\nabc", "größer als nichts"]
+    {
+        assert!(secret_lines(nothing).is_none(), "{nothing}");
+    }
 }

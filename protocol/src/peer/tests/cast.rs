@@ -11,6 +11,7 @@ use crate::log::{Body, Entry};
 use crate::message::Greeting;
 use crate::policy::Policy;
 use crate::record::{CODEC_REED_SOLOMON, Record, Stripe};
+use crate::recovery::RecoveryCard;
 use crate::sign::{SecretKey, Signed};
 use crate::time::{Mono, Now, Period, Wall};
 
@@ -126,6 +127,18 @@ pub(super) fn papers(vault: u8, version: u64, nodes: &[u8]) -> VaultPapers {
         descriptor: Signed::sign(&descriptor, &secret(vault)),
         roster: Signed::sign(&roster, &secret(vault)),
     }
+}
+
+/// A recovery card: what it seals is named by one byte.
+pub(super) fn card(
+    vault: u8,
+    version: u64,
+    recipients: &[&str],
+    sealed: u8,
+) -> Signed<RecoveryCard> {
+    let recipients: Vec<String> = recipients.iter().map(ToString::to_string).collect();
+    let card = RecoveryCard::new(public(vault).into(), version, &recipients, vec![sealed; 100]);
+    Signed::sign(&card, &secret(vault))
 }
 
 /// The bytes of one shard of a stripe.

@@ -3,7 +3,7 @@
 use super::cast::{self, EPOCH, NODE, OPERATOR};
 use crate::certificate::Trust;
 use crate::codec;
-use crate::id::{NodeId, PublicKey, ShardId};
+use crate::id::{NodeId, PublicKey, ShardId, VaultId};
 use crate::message::{Greeting, HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
 use crate::peer::{
     CallId, Facts, Held, Input, LaneId, LinkId, MemoryFacts, Note, Output, Peer, PeerConfig, Table,
@@ -359,6 +359,20 @@ impl Desk {
                     let said = order.verify().unwrap();
                     let key = [said.vault.0, said.device.0].concat();
                     assert!(self.facts.get(Table::Revoked, &key).unwrap().is_some());
+                }
+                Request::Card(card) => {
+                    let card = card.verify().unwrap();
+                    for tag in card.tags {
+                        let rows = self.facts.scan(
+                            Table::Recovery,
+                            &[&[1], &tag.0[..]].concat(),
+                            None,
+                            99,
+                        );
+                        let vaults =
+                            rows.unwrap().into_iter().map(|(_, row)| decode::<VaultId>(&row));
+                        assert_eq!(vaults.filter(|vault| *vault == card.vault).count(), 1);
+                    }
                 }
                 other => panic!("{other:?} is not answered with Done"),
             },

@@ -1,0 +1,199 @@
+//! Recovery cards: which are kept, and what a stranger gets who shows a recipient's tag.
+//!
+//! ```text
+//! 0 ‖ vault               → Kept: the cards of a vault
+//! 1 ‖ tag ‖ place(u64 BE) → vault, in the order in which the vaults came
+//! ```
+//! For each tag of a vault the first card is kept for ever: a stolen vault key adds cards and replaces none that brings the
+//! vault back. Firsts are given before later ones and in the order in which they came, and what would not fit is refused
+//! when it comes, so nobody crowds out who was there.
+
+use super::facts::{Facts, FactsError, Table, View, Write, decode, key};
+use super::holder::BUSY_RETRY;
+use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, Then, refusal};
+use crate::certificate::CertificateError;
+use crate::codec::{self, Blob};
+use crate::id::{PublicKey, VaultId};
+use crate::message::{Refusal, RefusalCode, Response};
+use crate::recovery::{
+    ANSWER_LEN_MAX, CARDS_LEN_MAX, RecoveryCard, RecoveryTag, TAGS_PER_VAULT_MAX,
+    VAULTS_PER_TAG_MAX,
+};
+use crate::sign::Signed;
+use crate::time::Now;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The cards of a vault.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    /// Those that were the first with one of their tags.
+    firsts: Vec<Signed<RecoveryCard>>,
+    /// The newest, when it is none of them.
+    newest: Option<Signed<RecoveryCard>>,
+}
+
+impl Kept {
+    /// All of them, verified: they were when they came, so what is none any more is the disk's fault.
+    fn cards(&self) -> Result<Vec<RecoveryCard>, CertificateError> {
+        self.firsts.iter().chain(&self.newest).map(RecoveryCard::verify).collect()
+    }
+
+    /// The first card with a tag, and the newest if that is another.
+    fn found_by(&self, tag: RecoveryTag) -> Result<Option<Found>, CertificateError> {
+        let mut cards = self.cards()?;
+        cards.retain(|card| card.tags.contains(&tag));
+        let mut cards = cards.into_iter();
+        let Some(first) = cards.next() else { return Ok(None) };
+        let newest = cards.max_by_key(|card| card.version);
+        let newest = newest.filter(|newest| newest.version > first.version);
+        Ok(Some(Found { first: first.sealed, newest: newest.map(|card| card.sealed) }))
+    }
+}
+
+struct Found {
+    first: Blob,
+    newest: Option<Blob>,
+}
+
+fn vault_key(vault: VaultId) -> Vec<u8> {
+    key(&[&[0], &vault.0])
+}
+
+fn tag_key(tag: RecoveryTag) -> Vec<u8> {
+    key(&[&[1], &tag.0])
+}
+
+fn kept(facts: &dyn Facts, vault: VaultId) -> Result<Kept, FactsError> {
+    let row = facts.get(Table::Recovery, &vault_key(vault))?;
+    row.map_or_else(|| Ok(Kept::default()), |bytes| decode(Table::Recovery, &bytes))
+}
+
+/// What is given for a tag.
+fn found(facts: &dyn Facts, tag: RecoveryTag) -> Result<Vec<Blob>, Refusal> {
+    let mut firsts = Vec::new();
+    let mut newest = Vec::new();
+    let rows = facts.scan(Table::Recovery, &tag_key(tag), None, VAULTS_PER_TAG_MAX)?;
+    let mut len = 0;
+    for (_, bytes) in rows {
+        let kept = kept(facts, decode(Table::Recovery, &bytes)?)?;
+        let internal = |e: CertificateError| refusal(RefusalCode::Internal, e.to_string());
+        let Some(found) = kept.found_by(tag).map_err(internal)? else { continue };
+        len += found.first.0.len();
+        if len > ANSWER_LEN_MAX {
+            break;
+        }
+        firsts.push(found.first);
+        newest.extend(found.newest);
+    }
+    let mut room = ANSWER_LEN_MAX.saturating_sub(len);
+    for card in newest {
+        if let Some(left) = room.checked_sub(card.0.len()) {
+            room = left;
+            firsts.push(card);
+        }
+    }
+    Ok(firsts)
+}
+
+/// Refuses a tag for which there is no room: nobody would be given the card.
+fn check_room(facts: &dyn Facts, tag: RecoveryTag, len: usize) -> Result<u64, Refusal> {
+    let rows = facts.scan(Table::Recovery, &tag_key(tag), None, VAULTS_PER_TAG_MAX)?;
+    let full = || refusal(RefusalCode::Quota, "one recipient has too many vaults here");
+    if rows.len() >= VAULTS_PER_TAG_MAX {
+        return Err(full());
+    }
+    let mut all = len;
+    for (_, bytes) in &rows {
+        let kept = kept(facts, decode(Table::Recovery, bytes)?)?;
+        let internal = |e: CertificateError| refusal(RefusalCode::Internal, e.to_string());
+        all += kept.found_by(tag).map_err(internal)?.map_or(0, |found| found.first.0.len());
+        if all > ANSWER_LEN_MAX {
+            return Err(full());
+        }
+    }
+    Ok(rows.len() as u64)
+}
+
+impl Peer {
+    /// Keeps a vault's card when it brings a tag that the vault had not, or is newer than what is kept.
+    pub(super) fn handle_card(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        signed: &Signed<RecoveryCard>,
+    ) -> Decision {
+        let card = RecoveryCard::verify(signed)?;
+        if !matches!(role, Role::Device { vault, .. } if *vault == card.vault) {
+            return Err(refusal(
+                RefusalCode::NotAllowed,
+                "only a device of the vault brings its card",
+            ));
+        }
+        let view = View { facts, overlay: &self.overlay };
+        Self::check_vault_open(now, &view, card.vault)?;
+        if view.count_pending(Table::Recovery, &[]) > 0 {
+            // "Done" may not rest on rows that could still fail, and places are given one after the other.
+            self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
+            return Ok(());
+        }
+        let mut kept = kept(facts, card.vault)?;
+        let known = kept.cards()?;
+        let tags: BTreeSet<RecoveryTag> =
+            known.iter().flat_map(|card| card.tags.iter().copied()).collect();
+        let new: Vec<RecoveryTag> =
+            card.tags.iter().copied().filter(|tag| !tags.contains(tag)).collect();
+        let is_newer = known.iter().all(|known| known.version < card.version);
+        if new.is_empty() && !is_newer {
+            self.reply(lane, Response::Done);
+            return Ok(());
+        }
+        if tags.len() + new.len() > TAGS_PER_VAULT_MAX {
+            return Err(refusal(RefusalCode::Quota, "the vault had too many recipients"));
+        }
+        let mut writes = Vec::new();
+        for &tag in &new {
+            let place = check_room(facts, tag, card.sealed.0.len())?;
+            let row = key(&[&tag_key(tag), &place.to_be_bytes()]);
+            writes.push(Write::row(Table::Recovery, row, &card.vault));
+        }
+        if new.is_empty() {
+            kept.newest = Some(signed.clone());
+        } else {
+            kept.firsts.push(signed.clone());
+            // One that is older than the new one is not the newest any more.
+            kept.newest = kept.newest.filter(|_| !is_newer);
+        }
+        if codec::encode(&kept).len() > CARDS_LEN_MAX {
+            return Err(refusal(RefusalCode::Quota, "the vault's cards are too long"));
+        }
+        writes.push(Write::row(Table::Recovery, vault_key(card.vault), &kept));
+        let response = Box::new(Response::Done);
+        self.persist(writes, None, Then::Reply { lane, response, close: false });
+        Ok(())
+    }
+
+    /// Gives a stranger what was sealed to the recipient with this tag, and ends the connection. Whose it is, and whether
+    /// there is anything, nobody learns who does not know the recipient.
+    pub(super) fn handle_recover(
+        &mut self,
+        facts: &dyn Facts,
+        link: LinkId,
+        lane: LaneId,
+        stranger: PublicKey,
+        tag: RecoveryTag,
+    ) -> Decision {
+        let sealed = found(facts, tag)?;
+        if sealed.is_empty() {
+            let reason = "it asked for the recovery of what is not here";
+            self.count_link_refusal(link, &refusal(RefusalCode::NotVouched, reason));
+        } else {
+            self.outputs.push_back(Output::Note(Note::Recovering { key: stranger }));
+        }
+        let response = Box::new(Response::Recovery { sealed });
+        self.outputs.push_back(Output::Reply { lane, response, close: true });
+        Ok(())
+    }
+}
