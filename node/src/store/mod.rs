@@ -12,6 +12,7 @@
 //! DIR/doubt          there while the rows are not to be trusted, see `doubt`
 //! DIR/shards/ab/…    one file a shard, see `file`
 //! DIR/incoming/…     shards that are arriving, see `arrivals`
+//! DIR/trash/…        shards that were dropped, see `trash`
 //! DIR/*.damaged.N    what was set aside
 //! DIR/doubt.cleared.N  doubt that the operator has cleared
 //! ```
@@ -28,6 +29,7 @@ mod state;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 pub use doubt::Doubt;
 pub use file::{Incoming, ShardBytes, ShardReader};
@@ -190,12 +192,13 @@ impl Store {
 
     fn open_with(dir: &Path, options: StoreOptions, steps: Steps) -> Result<Self, StoreError> {
         let shards = dir.join("shards");
-        for folder in [dir, &shards, &dir.join("incoming")] {
+        let trash = dir.join(trash::NAME);
+        for folder in [dir, &shards, &dir.join("incoming"), &trash] {
             fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
         }
         // Folders made by an earlier start that ended before they were durable count as new ones.
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        for folder in [&shards, dir, parent.unwrap_or(Path::new("."))] {
+        for folder in [&shards, &trash, dir, parent.unwrap_or(Path::new("."))] {
             steps.sync_folder(folder)?;
         }
         let lock = Lock::take(dir)?;

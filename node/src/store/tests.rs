@@ -3,6 +3,7 @@
 mod kept;
 mod order;
 mod recovery;
+mod trash;
 
 use super::*;
 use protocol::peer::held_key;
