@@ -10,6 +10,7 @@ pub mod names;
 pub mod ops;
 pub mod output;
 pub mod progress;
+pub mod release;
 
 pub use args::Cli;
 pub use exit::Exit;
@@ -50,6 +51,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Node(NodeCommand::Doubt { clear }) => {
                 commands::node::doubt(&home, clear, output)
             }
+            Command::Node(NodeCommand::Thaw) => commands::node::thaw(&home, output),
             Command::Invite(args) => commands::node::invite(&home, args, output),
             Command::Join(args) => commands::node::join(&home, args, output).await,
             Command::Peers => commands::look::peers(&home, output).await,
@@ -62,6 +64,9 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
             Command::Tag(args) => commands::tag::tag(&home, args, output).await,
             Command::Forget(args) => commands::forget::forget(&home, args, output).await,
+            Command::Prune(args) => commands::release::prune(&home, args, output).await,
+            Command::Release(command) => commands::release::release(&home, command, output).await,
+            Command::Hold(command) => commands::release::hold(&home, command, output).await,
             Command::Ls(args) => commands::browse::ls(&home, args, output).await,
             Command::Cat(args) => commands::browse::cat(&home, args, output).await,
             Command::Find(args) => commands::browse::find(&home, args, output).await,

@@ -12,6 +12,7 @@ pub mod look;
 pub mod mount;
 pub mod node;
 pub mod profile;
+pub mod release;
 pub mod tag;
 pub mod vault;
 pub mod what_if;

@@ -243,6 +243,13 @@ impl Store {
         self.committer.send(batch, done);
     }
 
+    /// Makes a batch durable before this returns. For commands on a node that does not run.
+    pub fn commit_now(&self, batch: Batch) -> Result<(), StoreError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.commit(batch, Box::new(move |result| drop(sender.send(result))));
+        receiver.recv().map_err(|_| StoreError::Closed)?
+    }
+
     /// Opens a shard for reading.
     pub fn shard(&self, shard: ShardId) -> Result<ShardReader, StoreError> {
         ShardReader::open(&path_of(&self.shared.dir, shard), shard)
@@ -253,13 +260,6 @@ impl Store {
     #[must_use]
     pub fn is_whole(&self, shard: ShardId, len: u32) -> bool {
         self.shard(shard).is_ok_and(|reader| reader.len() == len && reader.note().is_ok())
-    }
-
-    #[cfg(test)]
-    fn commit_and_wait(&self, batch: Batch) -> Result<(), StoreError> {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        self.commit(batch, Box::new(move |result| drop(sender.send(result))));
-        receiver.recv().map_err(|_| StoreError::Closed)?
     }
 }
 

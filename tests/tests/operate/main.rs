@@ -6,6 +6,7 @@ mod daily;
 mod devices;
 mod forget;
 mod loss;
+mod release;
 
 use harness::{Mesh, Ran, bytes, write};
 use serde_json::Value;

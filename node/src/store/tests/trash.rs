@@ -15,7 +15,7 @@ fn rows_go(store: &Store, shard: ShardId, seed: u64, left: u64) {
         remove(Table::Record, [vault().0, stripe.0].concat()),
         usage_row(vault(), Usage { bytes: left * 10_000, shards: left }),
     ];
-    store.commit_and_wait(Batch { writes, shard: None }).unwrap();
+    store.commit_now(Batch { writes, shard: None }).unwrap();
 }
 
 fn trashed(dir: &Path) -> usize {
@@ -92,7 +92,7 @@ fn a_rebuild_brings_back_nothing_that_was_dropped_and_no_life() {
     let store = Store::open(dir.path(), options()).unwrap();
     let shards = keep_many(&store, 3);
     let life = Write { table: Table::Life, ..row(1, b"life") };
-    store.commit_and_wait(Batch { writes: vec![life], shard: None }).unwrap();
+    store.commit_now(Batch { writes: vec![life], shard: None }).unwrap();
     // One is gone, of another one only the file.
     store.trash(shards[2]).unwrap();
     rows_go(&store, shards[2], 2, 2);
@@ -118,7 +118,7 @@ fn lives_are_not_journaled_and_what_guardians_said_is() {
         [(Table::Life, false), (Table::Veto, true), (Table::Holds, true), (Table::Release, true)]
     {
         let write = Write { table, ..row(1, b"row") };
-        store.commit_and_wait(Batch { writes: vec![write], shard: None }).unwrap();
+        store.commit_now(Batch { writes: vec![write], shard: None }).unwrap();
         let seen = journalist.take();
         assert_eq!(seen.iter().any(|step| step == "sync file journal"), is_journaled, "{table:?}");
     }
