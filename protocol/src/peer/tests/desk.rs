@@ -116,12 +116,6 @@ impl Desk {
         (desk, link)
     }
 
-    /// The same node again, on what was durable, with the same settings.
-    pub(super) fn start_again(self, config: PeerConfig) -> Self {
-        let after = Period(self.now.wall.0 - EPOCH.0);
-        Self::of(NODE, self.facts, config, cast::at(after))
-    }
-
     /// The same node again, on what was durable.
     pub(super) fn restart(self) -> Self {
         let after = Period(self.now.wall.0 - EPOCH.0);

@@ -3,10 +3,11 @@
 use super::cast::*;
 use super::desk::{Desk, code};
 use crate::id::{ReleaseId, StripeId};
+use crate::lock_clock::{BootId, LockClock};
 use crate::message::{
     Outcome, RELEASE_PAGE, Refusal, RefusalCode, Released, Request, Response, Standstill,
 };
-use crate::peer::{Input, LinkId, MemoryFacts, Note, PeerConfig, Table, Usage};
+use crate::peer::{Input, LinkId, MemoryFacts, Note, PeerConfig, Table, Usage, thawed};
 use crate::record::Record;
 use crate::release::{ReleaseRequest, release_id};
 use crate::sign::Signed;
@@ -306,6 +307,38 @@ fn nothing_is_dropped_while_in_doubt() {
 }
 
 #[test]
+fn nothing_is_dropped_while_the_lock_clock_is_frozen() {
+    let (mut desk, link) = unlocked(NODE, 0, &[1, 2]);
+    let asked = request(&desk, &[1]);
+    release(&mut desk, link, &asked, &GUARDIANS[..2]);
+    // What freezes it is for its own stories; here it stands.
+    let mut frozen = desk.peer.lock_clock.to_bytes();
+    let last = frozen.len() - 1;
+    frozen.splice(last.., [1, 0, 2]);
+    let operator = public(OPERATOR).into();
+    let clock = LockClock::resume(&frozen, operator, BootId([0; 16]), desk.now.mono).unwrap();
+    assert!(clock.reading().is_frozen);
+    desk.peer.lock_clock = clock;
+    for _ in 0..10 {
+        desk.pass(DAY);
+        desk.settle();
+    }
+    assert_eq!(desk.gone, []);
+    let anew = request(&desk, &[2]);
+    let refused = release(&mut desk, link, &anew, &GUARDIANS[..2]);
+    assert!(matches!(&refused[..], [Outcome::Refused(text)] if text.contains("frozen")));
+    assert!(standstill(&mut desk, link).stands.unwrap().contains("FROZEN"));
+    // The node's operator has looked into it, while it did not run.
+    let write = thawed(&desk.facts, operator).unwrap().expect("it was stored frozen");
+    desk.facts.apply(vec![write]);
+    assert_eq!(thawed(&desk.facts, operator).unwrap(), None);
+    let mut desk = desk.restart();
+    desk.pass(Period::days(8));
+    desk.settle();
+    assert_eq!(desk.gone.len(), 1);
+}
+
+#[test]
 fn what_a_crash_interrupted_is_finished_by_the_next_start() {
     for steps in 0..3 {
         let (mut desk, link) = unlocked(NODE, 0, &[1, 2]);
@@ -466,18 +499,24 @@ fn statements_of_nobody_and_for_nobody_are_not_kept() {
     let node = desk.node(NEIGHBOUR);
     for (link, request) in [
         (unlisted, Request::Releases(vault)),
-        (unlisted, Request::Stops { vault, releases: vec![] }),
         (node, Request::Stops { vault, releases }),
         (link, Request::Release { request: asked.clone(), approvals: vec![], from: 7 }),
     ] {
         let answer = desk.ask(link, request);
         assert!(matches!(answer, Response::Refused(Refusal { .. })), "{answer:?}");
     }
+    assert_eq!(desk.ask(node, veto(&asked, GUARDIANS[1])), Response::Done);
+    let stops = |releases| Request::Stops { vault, releases };
+    for (link, count) in [(unlisted, 0), (node, 1)] {
+        let answer = desk.ask(link, stops(vec![release_id(&asked)]));
+        assert!(matches!(answer, Response::Stops(told) if told.vetoes.len() == count));
+    }
     // An approval of something else spoils the whole.
     let strange = approve(&request(&desk, &[2]), &GUARDIANS);
     let spoiled = Request::Release { request: asked, approvals: strange, from: 0 };
     assert_eq!(code(&desk.ask(link, spoiled)), RefusalCode::Malformed);
-    assert_eq!([Table::Veto, Table::Holds, Table::Release].map(|table| desk.rows(table)), [0; 3]);
+    let rows = [Table::Veto, Table::Holds, Table::Release].map(|table| desk.rows(table));
+    assert_eq!(rows, [1, 0, 0]);
 }
 
 #[test]

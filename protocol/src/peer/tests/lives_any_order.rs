@@ -166,12 +166,16 @@ struct Oracle {
 }
 
 impl Oracle {
+    fn last(&self, stripe: u8) -> Option<Kept> {
+        self.kept.get(&stripe)?.last().copied()
+    }
+
     fn answered(&mut self, at: Wall, said: &Said, response: &Response) {
         match (said, response) {
             (Said::Keep { stripes, .. }, Response::Extended(ends)) => {
                 for (stripe, end) in stripes.iter().zip(ends) {
                     let Some(remaining) = *end else { continue };
-                    let last = self.kept[stripe].last().copied().expect("what is held was put");
+                    let Some(last) = self.last(*stripe) else { continue };
                     let promised = at.after(remaining);
                     // At most a 64th of the period, or an hour, is left away.
                     let least = at.after(last.period);
@@ -182,8 +186,9 @@ impl Oracle {
             }
             (Said::Keep { stripes, period, guarded }, Response::Receipt(_) | Response::Done) => {
                 let stripe = stripes[0];
-                let last = self.kept.get(&stripe).and_then(|kept| kept.last().copied());
-                let period = period.or(last.map(|last| last.period)).unwrap();
+                let last = self.last(stripe);
+                // Nobody heard how it was put before: what is claimed for it is the least that can be.
+                let period = period.or(last.map(|last| last.period)).unwrap_or(LOCK);
                 let guarded = guarded.unwrap_or(false) || last.is_some_and(|last| last.guarded);
                 // As above: what is left away is no more than this.
                 let slack = period.0 / 64;
@@ -204,8 +209,8 @@ impl Oracle {
 
     /// The shard of a stripe is given up now: checks that it may be.
     fn check(&self, stripe: u8, now: Wall) -> Result<(), String> {
-        let kept = &self.kept[&stripe];
-        let until = kept.iter().map(|kept| kept.until).max().unwrap();
+        let kept = self.kept.get(&stripe).map_or(&[][..], Vec::as_slice);
+        let until = kept.iter().map(|kept| kept.until).max().unwrap_or_default();
         if now < until {
             return Err(format!("stripe {stripe} is locked until {until:?}, now {now:?}"));
         }
@@ -289,14 +294,14 @@ impl Story {
         let leaving = self.desk.leaving.len();
         match *step {
             Step::Put { stripe, guarded } => {
-                let lane = self.desk.send_put(self.device, &lay(stripe, guarded), 0);
-                let at = self.desk.now.wall;
-                self.desk.arrive(lane, &shard_bytes(stripe, 0));
                 // Put again, it is kept as its record says and not as this one does.
                 let held = View { facts: &self.desk.facts, overlay: &self.desk.peer.overlay }
                     .held(shard_of(stripe))
                     .unwrap();
-                let is_new = held.is_none_or(|_| !self.oracle.kept.contains_key(&stripe));
+                let lane = self.desk.send_put(self.device, &lay(stripe, guarded), 0);
+                let at = self.desk.now.wall;
+                self.desk.arrive(lane, &shard_bytes(stripe, 0));
+                let is_new = held.is_none();
                 let period = is_new.then_some(LOCK);
                 let guarded = is_new.then_some(guarded);
                 self.said.insert(lane, (at, Said::Keep { stripes: vec![stripe], period, guarded }));
