@@ -114,6 +114,12 @@ impl Holds {
         Ok(())
     }
 
+    /// Whose holds are on, and until when.
+    pub fn running(&self, now: LockTime) -> impl Iterator<Item = (OperatorId, LockTime)> + '_ {
+        let running = self.0.iter().filter(move |(_, hold)| hold.until >= now);
+        running.map(|(guardian, hold)| (*guardian, hold.until))
+    }
+
     /// When the last hold ends, or ended, of those guardians that a lock names.
     #[must_use]
     pub fn end(&self, lock: &Lock) -> Option<LockTime> {

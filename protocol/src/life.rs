@@ -14,6 +14,7 @@
 //! - Time alone drops nothing. It takes a release ([`crate::release::accepts`]) that is accepted after the lock has ended, and
 //!   then the cooldown, in which no guardian stopped it, nobody extended the lock, and no hold ([`crate::hold`]) was on. Where one
 //!   was, the release is void, and it takes another.
+//! - A drop is decided once, and stored; what was decided is finished after any crash ([`Life::decided`]).
 //! - What a lock may ask for is bounded by the holder ([`Life::receive`]): that is what a stolen device key can cost.
 //!
 //! What a life says depends on the reading and on the vault's holds, which are stored once and not with each shard. The
@@ -26,6 +27,9 @@ use crate::policy::Lock;
 use crate::release::{Accepted, Veto};
 use crate::time::Period;
 use serde::{Deserialize, Serialize};
+
+/// A lock is stored anew once it is longer by so much, or by a 64th of its period: who asks again and again costs no writes.
+pub const EXTENSION_MIN: Period = Period::seconds(3600);
 
 /// Why something is not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +91,7 @@ pub enum State {
 enum Stage {
     Kept,
     Cooling { release: ReleaseId, accepted: LockTime, until: LockTime },
-    Dropped,
+    Dropped { release: ReleaseId },
 }
 
 /// The life of a shard of this stripe at one holder.
@@ -101,7 +105,7 @@ pub struct Life {
     stage: Stage,
 }
 
-/// The decision that a shard is dropped. Only [`Life::tick`] makes one.
+/// The decision that a shard is dropped. Only [`Life::tick`] makes one; [`Life::decided`] tells it again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DropDecision {
     stripe: StripeId,
@@ -146,7 +150,7 @@ impl Life {
     /// The lock is asked for again, from now on: what is weaker in it than what was promised changes nothing.
     pub fn extend(&mut self, lock: &Lock, now: Reading, longest: Period) -> Result<(), LifeError> {
         check_bounds(lock, longest)?;
-        if self.stage == Stage::Dropped {
+        if matches!(self.stage, Stage::Dropped { .. }) {
             return Err(LifeError::Dropped);
         }
         self.stage = Stage::Kept;
@@ -170,7 +174,7 @@ impl Life {
     pub fn state(&self, now: Reading, holds: &Holds) -> State {
         let held = holds.end(&self.lock);
         match self.stage {
-            Stage::Dropped => State::Dropped,
+            Stage::Dropped { .. } => State::Dropped,
             Stage::Cooling { release, accepted, until } if held < Some(accepted) => {
                 State::Cooling { release, until }
             }
@@ -218,7 +222,7 @@ impl Life {
             return Err(LifeError::NoGuardian(veto.guardian));
         }
         match self.stage {
-            Stage::Dropped => Err(LifeError::Dropped),
+            Stage::Dropped { .. } => Err(LifeError::Dropped),
             Stage::Cooling { release, .. } if release == veto.release => {
                 self.stage = Stage::Kept;
                 Ok(true)
@@ -231,11 +235,46 @@ impl Life {
     pub fn tick(&mut self, now: Reading, holds: &Holds) -> Option<DropDecision> {
         match self.state(now, holds) {
             State::Cooling { release, until } if !now.is_frozen && now.at >= until => {
-                self.stage = Stage::Dropped;
+                self.stage = Stage::Dropped { release };
                 Some(DropDecision { stripe: self.stripe, release })
             }
             _ => None,
         }
+    }
+
+    /// The decision that was made, for whoever has to finish what a crash interrupted.
+    #[must_use]
+    pub fn decided(&self) -> Option<DropDecision> {
+        match self.stage {
+            Stage::Dropped { release } => Some(DropDecision { stripe: self.stripe, release }),
+            Stage::Cooling { .. } | Stage::Kept => None,
+        }
+    }
+
+    /// By which release the shard cools, whether or not a hold has made that void.
+    #[must_use]
+    pub fn cooling(&self) -> Option<(ReleaseId, LockTime)> {
+        match self.stage {
+            Stage::Cooling { release, until, .. } => Some((release, until)),
+            Stage::Kept | Stage::Dropped { .. } => None,
+        }
+    }
+
+    /// Until when nothing and nobody can release it, holds aside.
+    #[must_use]
+    pub fn locked_until(&self) -> LockTime {
+        self.end
+    }
+
+    /// Whether this life is as good as the one before: all that became of it is an end that is later by less than a 64th
+    /// of the lock's period, and less than an hour. Then it need not be stored, and what was promised before is what counts.
+    #[must_use]
+    pub fn is_about(&self, before: &Self) -> bool {
+        let slack = (self.lock.period.0 / 64).min(EXTENSION_MIN.0);
+        self.stripe == before.stripe
+            && self.lock == before.lock
+            && self.stage == before.stage
+            && self.end.0.abs_diff(before.end.0) <= slack
     }
 }
 

@@ -59,6 +59,12 @@ impl LockTime {
     pub const fn after(self, period: Period) -> Self {
         Self(self.0.saturating_add(period.0))
     }
+
+    /// How long it is from an earlier point to this one; nothing when that one is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Period {
+        Period(self.0.saturating_sub(earlier.0))
+    }
 }
 
 impl fmt::Display for LockTime {
@@ -227,6 +233,18 @@ impl LockClock {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// The later one of what a wall clock shows and what the others' clocks show by all that is known here: a wall clock
+    /// that was set back brings nothing back that has expired.
+    #[must_use]
+    pub fn latest(&self, wall: Wall) -> Wall {
+        let behind = match self.standing {
+            Standing::Agreed { behind } => behind,
+            Standing::Alone { .. } | Standing::Frozen(_) => Period::default(),
+        };
+        let counted = Period(self.state.reading.0.saturating_add(behind.0));
+        self.state.origin.map_or(wall, |origin| wall.max(origin.after(counted)))
     }
 
     /// Takes in what another node says of the time. Nodes of this node's own operator have no voice.

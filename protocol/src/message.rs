@@ -7,16 +7,22 @@
 //! bytes; after a `Bytes` response follow `len` raw bytes. Raw bytes never pass the codec. A
 //! greeting is all that is accepted from whoever is not vouched for yet, and it is small.
 
+mod expiry;
+
+pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
+
 use crate::certificate::{
     ConsolePass, DeviceCertificate, DeviceRevocation, Invitation, JoinRequest, NodeCertificate,
     NodeRecord, VaultCertificate, VaultPapers,
 };
 use crate::codec::{self, Blob, CodecError};
-use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
+use crate::hold::HoldOrder;
+use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
 use crate::record::{Receipt, Record};
 use crate::recovery::{RecoveryCard, RecoveryTag};
+use crate::release::{Approval, ReleaseRequest, Veto};
 use crate::sign::Signed;
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
@@ -136,6 +142,40 @@ pub enum Request {
     Time {
         /// Random, so that an old answer is none.
         nonce: [u8; 16],
+    },
+    /// Extend the locks of these stripes, each by the lock of its record.
+    Extend {
+        /// The vault.
+        vault: VaultId,
+        /// The stripes, [`IDS_MAX`] at most.
+        stripes: Vec<StripeId>,
+    },
+    /// Give up these stripes.
+    Release {
+        /// By whose word.
+        request: Signed<ReleaseRequest>,
+        /// Who agrees.
+        approvals: Vec<Signed<Approval>>,
+        /// From this stripe of the request on, by its place there.
+        from: u32,
+    },
+    /// A guardian stops a release.
+    Veto {
+        /// Whose release.
+        vault: VaultId,
+        /// By whose word.
+        veto: Signed<Veto>,
+    },
+    /// A guardian freezes all expiry of a vault, or ends that.
+    Hold(Signed<HoldOrder>),
+    /// Which releases are running, and which holds?
+    Releases(VaultId),
+    /// What stops these releases, as far as you know?
+    Stops {
+        /// Whose.
+        vault: VaultId,
+        /// Which, [`RELEASES_ASKED_MAX`] at most.
+        releases: Vec<ReleaseId>,
     },
     /// Keep this card of the vault that the asking device writes to.
     Card(Signed<RecoveryCard>),
@@ -331,6 +371,15 @@ pub enum Response {
     },
     /// What my clock shows.
     Time(Signed<TimeStatement>),
+    /// For how long the first of the stripes asked for are still locked, in the order asked; `None` for those of which no
+    /// shard is held here. A page ends early: whoever asks does so again for the rest.
+    Extended(Vec<Option<Period>>),
+    /// What became of a page of the stripes of a release.
+    Released(Released),
+    /// What is running.
+    Releases(Box<Standstill>),
+    /// What stops releases.
+    Stops(Stops),
     /// What was sealed to the recipient with the tag shown, the first cards before later ones.
     Recovery {
         /// Age files.

@@ -159,6 +159,17 @@ impl Release {
         Ok(release)
     }
 
+    /// Takes in a veto that is known. More of them than a vault can have guardians may be: who was named by what lock is
+    /// for [`accepts`] to see.
+    pub fn stop(&mut self, veto: &Signed<Veto>) -> Result<(), ReleaseError> {
+        let Veto { guardian, release } = veto.verify()?;
+        if release != self.id {
+            return Err(ReleaseError::Other(guardian));
+        }
+        self.vetoes.insert(guardian);
+        Ok(())
+    }
+
     /// Its name.
     #[must_use]
     pub fn id(&self) -> ReleaseId {

@@ -17,14 +17,17 @@ use protocol::item::{
 use protocol::life::Life;
 use protocol::lock_clock::{BootId, LockClock, LockTime, Reading, TimeStatement};
 use protocol::log::{Body, Entry, entry_id};
-use protocol::message::{Greeting, Request, Response};
+use protocol::message::{
+    Greeting, Outcome, Released, Request, Response, Running, Standstill, Stops,
+};
 use protocol::pack::{
     PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
     shard_len,
 };
+use protocol::peer::{HoldRow, ReleaseRow};
 use protocol::policy::{Guardians, Lock};
 use protocol::recovery::{RecoveryCard, RecoverySecret, RecoveryTag};
-use protocol::release::{Approval, ReleaseRequest, Veto, release_id};
+use protocol::release::{Approval, Release, ReleaseRequest, Veto, accepts, release_id};
 use protocol::retention::Forget;
 use protocol::seal::{SealKey, SessionKey, VaultSecret};
 use protocol::share::{Part, combine, split};
@@ -175,6 +178,85 @@ fn releases_approvals_vetoes_and_holds_are_read() {
     let read = stored("life-v1.bin", &written);
     assert_eq!(hex(&read), hex(&written));
     assert_eq!(protocol::codec::decode_canonical::<Life>(&read, 1000).unwrap(), life);
+}
+
+/// A value as it was stored or sent, which this version writes alike.
+fn value<T>(name: &str, said: &T)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let written = protocol::codec::encode(said);
+    let read = stored(name, &written);
+    assert_eq!(hex(&read), hex(&written), "{name}");
+    assert_eq!(protocol::codec::decode_canonical::<T>(&read, 4096).unwrap(), *said, "{name}");
+}
+
+#[test]
+fn lives_that_end_and_what_is_said_about_it_are_read() {
+    let (vault, operator) = (SecretKey::from_seed(&[0x77; 32]), SecretKey::from_seed(&[0x78; 32]));
+    let (id, guardian) = (VaultId::from(vault.public()), OperatorId::from(operator.public()));
+    let stripes = vec![StripeId([1; 32]), StripeId([2; 32])];
+    let expires = NOW.after(Period::days(30));
+    let request = ReleaseRequest { vault: id, issued: NOW, expires, stripes: stripes.clone() };
+    let request = Signed::sign(&request, &vault);
+    let release = release_id(&request);
+    let approval = Signed::sign(&Approval { guardian, release, expires }, &operator);
+    let veto = Signed::sign(&Veto { guardian, release }, &operator);
+    let order = HoldOrder { vault: id, guardian, number: 7, period: Some(Period::days(14)) };
+    let order = Signed::sign(&order, &operator);
+
+    let lock = Lock { guardians: None, ..Lock::default() };
+    let day = |n: u64| Reading { at: LockTime(n * 86_400_000), is_frozen: false };
+    let mut life = Life::receive(stripes[0], &lock, day(0), Period::days(400)).unwrap();
+    let verified = Release::verify(&request, &[], &[]).unwrap();
+    let accepted = accepts((id, stripes[0]), &lock, &verified, NOW).unwrap();
+    life.release(&accepted, day(90), &Holds::default()).unwrap();
+    value("life-cooling-v1.bin", &life);
+    assert!(life.tick(day(97), &Holds::default()).is_some());
+    value("life-dropped-v1.bin", &life);
+
+    let mut row = HoldRow::default();
+    row.holds.follow(&order, id, &[guardian], day(1).at).unwrap();
+    row.orders.insert(guardian, order.clone());
+    value("hold-row-v1.bin", &row);
+    let (approvals, guardians) = (vec![approval.clone()], vec![guardian]);
+    let row = ReleaseRow { request: request.clone(), approvals, until: day(97).at, guardians };
+    value("release-row-v1.bin", &row);
+
+    let requests = [
+        Request::Extend { vault: id, stripes: stripes.clone() },
+        Request::Release { request, approvals: vec![approval], from: 1 },
+        Request::Veto { vault: id, veto: veto.clone() },
+        Request::Hold(order.clone()),
+        Request::Releases(id),
+        Request::Stops { vault: id, releases: vec![release] },
+    ];
+    for (request, number) in requests.iter().zip(0..) {
+        value(&format!("request-lives-{number}-v1.bin"), request);
+    }
+    let remaining = Period::days(7);
+    let running = Running { release, issued: NOW, stripes: 2, remaining, vetoed: vec![guardian] };
+    let outcomes = vec![
+        (stripes[0], Outcome::NotHeld),
+        (stripes[0], Outcome::Cooling { remaining }),
+        (stripes[0], Outcome::Locked { remaining }),
+        (stripes[0], Outcome::Other(release)),
+        (stripes[0], Outcome::Refused("why".into())),
+    ];
+    let standstill = Standstill {
+        running: vec![running],
+        holds: vec![(guardian, remaining)],
+        stands: Some("doubt".into()),
+    };
+    let responses = [
+        Response::Extended(vec![None, Some(remaining)]),
+        Response::Released(Released { outcomes, next: Some(5) }),
+        Response::Releases(Box::new(standstill)),
+        Response::Stops(Stops { vetoes: vec![veto], holds: vec![order] }),
+    ];
+    for (response, number) in responses.iter().zip(0..) {
+        value(&format!("response-lives-{number}-v1.bin"), response);
+    }
 }
 
 #[test]

@@ -46,6 +46,8 @@ enum Task {
         shard: ShardId,
         len: u32,
     },
+    /// Whatever somebody who has this device's key says.
+    Say(Box<Request>),
 }
 
 /// How far a client is with a node.
@@ -91,6 +93,7 @@ pub struct Stored {
 #[derive(Debug)]
 pub struct Client {
     key: SecretKey,
+    vault: SecretKey,
     nodes: Vec<NodeId>,
     greeting: Greeting,
     papers: VaultPapers,
@@ -103,6 +106,7 @@ pub struct Client {
     acks: BTreeMap<(EntryId, usize), EntryAck>,
     fetched: BTreeMap<ShardId, Vec<u8>>,
     refusals: Vec<(usize, Refusal)>,
+    said: Vec<(usize, Response)>,
 }
 
 impl Client {
@@ -142,6 +146,7 @@ impl Client {
         let channel = || Channel { line: Line::Idle, tasks: VecDeque::from([Task::Introduce]) };
         let mut client = Self {
             key: device,
+            vault: vault.clone(),
             greeting: Greeting::Device {
                 vault: certificate.clone(),
                 device: Signed::sign(&device_certificate, &vault),
@@ -167,6 +172,7 @@ impl Client {
             acks: BTreeMap::new(),
             fetched: BTreeMap::new(),
             refusals: Vec::new(),
+            said: Vec::new(),
         };
         let session = Body::Session { session: client.session, sealed_key: Blob(vec![0; 200]) };
         client.append(session);
@@ -175,6 +181,18 @@ impl Client {
 
     pub(crate) fn public(&self) -> PublicKey {
         self.key.public()
+    }
+
+    /// The key of its vault, for whoever stole it.
+    #[must_use]
+    pub fn vault_key(&self) -> &SecretKey {
+        &self.vault
+    }
+
+    /// What was answered to what was said, and by which node.
+    #[must_use]
+    pub fn said(&self) -> &[(usize, Response)] {
+        &self.said
     }
 
     /// The promises of holders that came, by stripe and place in it.
@@ -272,6 +290,11 @@ impl Client {
         }
     }
 
+    /// Says something to a node, on the device's link.
+    pub(crate) fn say(&mut self, node: usize, request: Request) {
+        self.add(node, Task::Say(Box::new(request)));
+    }
+
     /// Asks one holder for its shard.
     pub(crate) fn fetch(&mut self, stored: &Stored, node: usize) {
         if let Some(index) = stored.holders.iter().position(|&holder| holder == node) {
@@ -328,6 +351,7 @@ impl Client {
                     Task::Append(seq) => {
                         (Request::Append(self.log[*seq as usize].clone()), Vec::new())
                     }
+                    Task::Say(request) => ((**request).clone(), Vec::new()),
                     Task::Get { shard, len } => {
                         (Request::Get { shard: *shard, offset: 0, len: *len }, Vec::new())
                     }
@@ -435,6 +459,7 @@ impl Client {
                     self.refusals.push((node, wrong("the bytes are another shard's")));
                 }
             }
+            (Task::Say(_), answer) => self.said.push((node, answer)),
             (_, other) => self.refusals.push((node, refusal(other))),
         }
     }

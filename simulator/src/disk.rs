@@ -99,6 +99,11 @@ impl Disk {
         Some(token)
     }
 
+    /// The bytes of a shard are gone.
+    pub(crate) fn remove(&mut self, shard: ShardId) {
+        self.shards.remove(&shard);
+    }
+
     /// Loses what is not durable.
     pub(crate) fn crash(&mut self) {
         self.queue.clear();

@@ -1,10 +1,15 @@
 //! Whole meshes, told as stories.
 
 use super::*;
+use crate::setup::EPOCH;
+use protocol::id::StripeId;
 use protocol::label::Site;
+use protocol::message::Request;
 use protocol::placement::check_placement;
 use protocol::policy::Policy;
-use protocol::time::Period;
+use protocol::release::ReleaseRequest;
+use protocol::sign::Signed;
+use protocol::time::{Mono, Period};
 
 /// Within this time everybody knows everybody, in a network that loses nothing: bootstrap at node 0,
 /// then a few rounds of exchange, one every 30 s.
@@ -175,4 +180,59 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     assert_eq!(first.trace().digest(), again.trace().digest());
     assert!(first.trace().tail().eq(again.trace().tail()));
     assert_ne!(first.trace().digest(), other.trace().digest());
+}
+
+/// The vault's key asks every node, over and over, for everything to be given up at once.
+fn strike(world: &mut World, client: usize, stored: &[Stored]) {
+    let vault = world.client(client).vault_key().clone();
+    let issued = EPOCH.after(Period(world.now().0));
+    let mut stripes: Vec<StripeId> = stored.iter().map(|stored| stored.stripe.id()).collect();
+    stripes.sort_unstable();
+    let expires = issued.after(Period::days(80));
+    let request = ReleaseRequest { vault: vault.public().into(), issued, expires, stripes };
+    let request = Signed::sign(&request, &vault);
+    for node in 0..world.nodes() {
+        let request = request.clone();
+        world.say(client, node, Request::Release { request, approvals: Vec::new(), from: 0 });
+    }
+}
+
+#[test]
+fn a_stolen_vault_key_releases_nothing_before_its_lock_ends_whatever_crashes() {
+    for seed in 0..3 {
+        let setup = Setup::over_providers(3, 3);
+        let mut policy = policy();
+        policy.lock.period = Period::seconds(3600);
+        policy.lock.release_cooldown = Period::seconds(600);
+        let mut world = World::new(seed, &setup);
+        let client = world.add_client(&setup, policy);
+        let stored: Vec<Stored> =
+            (0..5u8).map(|i| world.back_up(client, &[i; 300], 2, &[0, 1, 2])).collect();
+        assert!(world.run_until(Period::seconds(60), |world| world.client(client).is_done()));
+        // Every step checks that nothing is dropped too early.
+        while world.now() < Mono(3_500_000) {
+            strike(&mut world, client, &stored);
+            let node = (world.random().number() % 3) as usize;
+            world.crash(node);
+            world.run_for(Period::seconds(240));
+            world.start(node);
+        }
+        assert_eq!(world.dropped(), 0, "seed {seed}");
+        world.run_for(Period::seconds(7200));
+        assert_eq!(world.dropped(), 0, "seed {seed}: time alone drops nothing");
+        strike(&mut world, client, &stored);
+        world.run_for(Period::seconds(500));
+        assert_eq!(world.dropped(), 0, "seed {seed}: not before the cooldown is over");
+        for _ in 0..8 {
+            // Also in the middle of it.
+            let pause = world.random().between(Period(0), Period::seconds(60));
+            world.run_for(pause);
+            let node = (world.random().number() % 3) as usize;
+            world.crash(node);
+            world.start(node);
+        }
+        world.run_for(Period::seconds(3600));
+        assert_eq!(world.dropped(), 15, "seed {seed}");
+        assert!((0..3).all(|node| world.disk(node).shards() == 0), "seed {seed}");
+    }
 }

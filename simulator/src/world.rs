@@ -9,18 +9,19 @@ use crate::random::Random;
 use crate::setup::{EPOCH, Setup};
 use crate::trace::Trace;
 use protocol::Peer;
-use protocol::codec::CodecError;
+use protocol::codec::{CodecError, VALUE_LEN_MAX, decode};
 use protocol::id::{EntryId, NodeId, PublicKey, ShardId};
 use protocol::label::{Label, Site};
 use protocol::message::{
-    Greeting, KIND_GREETING, KIND_REQUEST, KIND_RESPONSE, Refusal, RefusalCode, Request, Response,
+    Greeting, HeldRecord, KIND_GREETING, KIND_REQUEST, KIND_RESPONSE, Refusal, RefusalCode,
+    Request, Response,
 };
 use protocol::peer::{CallId, Facts, Input, LaneId, LinkId, Output, Table};
 use protocol::policy::Policy;
 use protocol::time::{Mono, Now, Period};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A node promised something that is not on its disk.
+/// A node promised something that is not on its disk, or dropped it too early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokenPromise {
@@ -42,6 +43,16 @@ pub enum BrokenPromise {
         /// What.
         entry: EntryId,
     },
+    /// A shard was dropped while its lock lasted.
+    #[error("node {node} dropped shard {shard} {early} before its lock ended")]
+    Dropped {
+        /// Who.
+        node: usize,
+        /// What.
+        shard: ShardId,
+        /// How much too early, by true time.
+        early: Period,
+    },
 }
 
 #[derive(Debug)]
@@ -56,6 +67,8 @@ enum Event {
     Received { node: usize, start: u64, lane: LaneId },
     /// A node's oldest write is durable.
     Durable { node: usize, start: u64 },
+    /// The file of a shard is gone.
+    Removed { node: usize, start: u64, shard: ShardId },
     /// A node wanted to be woken.
     Wake { node: usize, start: u64 },
     /// A client did.
@@ -75,6 +88,11 @@ pub struct World {
     network: Network,
     disk: DiskConfig,
     trace: Trace,
+    /// When the locks of shards end by true time, as their records say, from when they came.
+    locked: BTreeMap<(usize, ShardId), Mono>,
+    /// What was dropped, whenever.
+    dropped: BTreeSet<(usize, ShardId)>,
+    early: Option<BrokenPromise>,
 }
 
 impl World {
@@ -92,6 +110,9 @@ impl World {
             network: Network::new(setup.network.clone()),
             disk: setup.disk.clone(),
             trace: Trace::default(),
+            locked: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+            early: None,
         };
         for node in 0..world.hosts.len() {
             world.start(node);
@@ -208,6 +229,18 @@ impl World {
         self.act(client);
     }
 
+    /// Has a client say something to a node.
+    pub fn say(&mut self, client: usize, node: usize, request: Request) {
+        self.clients[client].say(node, request);
+        self.act(client);
+    }
+
+    /// What nodes have dropped.
+    #[must_use]
+    pub fn dropped(&self) -> usize {
+        self.dropped.len()
+    }
+
     /// Runs until something is so, at most for this long; whether it came to be.
     pub fn run_until(&mut self, within: Period, is_so: impl Fn(&Self) -> bool) -> bool {
         let deadline = self.now.after(within);
@@ -248,10 +281,16 @@ impl World {
     /// Checks that whatever clients were promised is on the disks of those who promised. (That the bytes
     /// are the right ones is checked by whoever reads them.)
     pub fn check_promises(&self) -> Result<(), BrokenPromise> {
+        if let Some(broken) = &self.early {
+            return Err(broken.clone());
+        }
         for client in &self.clients {
             for receipt in client.receipts() {
                 let shard = receipt.shard;
                 for (node, host) in self.promising(receipt.holder) {
+                    if self.dropped.contains(&(node, shard)) {
+                        continue;
+                    }
                     let row = host.disk.facts().get(Table::Held, shard.as_bytes());
                     if host.disk.shard(shard).is_none() || !matches!(row, Ok(Some(_))) {
                         return Err(BrokenPromise::Shard { node, shard });
@@ -322,6 +361,13 @@ impl World {
                     self.tell(node, Input::Persisted(token));
                 }
             }
+            Event::Removed { node, start, shard } => {
+                if self.is_current(node, start) {
+                    self.trace.add(now, format_args!("node {node} has removed {shard}"));
+                    self.hosts[node].disk.remove(shard);
+                    self.tell(node, Input::Dropped { shard, gone: true });
+                }
+            }
             Event::Wake { node, start } => {
                 if self.is_current(node, start) {
                     self.trace.add(now, format_args!("node {node} wakes"));
@@ -346,7 +392,7 @@ impl World {
         if let Some(peer) = &mut host.peer
             && peer.poll_timeout() <= now.mono
         {
-            peer.handle_timeout(now);
+            peer.handle_timeout(now, host.disk.facts());
         }
         self.drive(node);
     }
@@ -412,9 +458,17 @@ impl World {
             }
             Output::Persist { token, writes, shard } => {
                 let takes = self.random.between(self.disk.write_min, self.disk.write_max);
+                if let Some((_, shard, note)) = &shard {
+                    self.lock(node, *shard, note);
+                }
                 let shard = shard.map(|(lane, shard, _)| (lane, shard));
                 let at = self.hosts[node].disk.begin(self.now, takes, token, writes, shard);
                 self.cause_at(at, Event::Durable { node, start });
+            }
+            Output::Drop { shard, .. } => {
+                self.check_drop(node, shard);
+                let takes = self.random.between(self.disk.write_min, self.disk.write_max);
+                self.cause(takes, Event::Removed { node, start, shard });
             }
             Output::Dial { node: expected, addresses } => {
                 if self.hosts[node].dialing.insert(expected) {
@@ -433,6 +487,25 @@ impl World {
             Output::Close { link } => self.cause(Period(0), Event::Broken(link)),
             Output::Note(_) => {}
         }
+    }
+
+    /// A shard has come, with what its file says of it.
+    fn lock(&mut self, node: usize, shard: ShardId, note: &[u8]) {
+        let note: Result<HeldRecord, _> = decode(note, VALUE_LEN_MAX);
+        let record = note.ok().and_then(|note| note.record.verify().ok());
+        let period = record.expect("a file says what it is").policy.lock.period;
+        self.dropped.remove(&(node, shard));
+        self.locked.insert((node, shard), self.now.after(period));
+    }
+
+    /// A node drops a shard: not one that is locked, whatever came and whatever its clock says.
+    fn check_drop(&mut self, node: usize, shard: ShardId) {
+        let until = self.locked.get(&(node, shard)).copied().unwrap_or(Mono(u64::MAX));
+        if self.now < until {
+            let early = Period(until.0 - self.now.0);
+            self.early.get_or_insert(BrokenPromise::Dropped { node, shard, early });
+        }
+        self.dropped.insert((node, shard));
     }
 
     fn act(&mut self, client: usize) {

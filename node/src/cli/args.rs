@@ -7,6 +7,7 @@ use super::ops::{
 };
 use super::proof::{ProveArgs, VerifyProofArgs};
 use super::recovery::{CombineArgs, KitArgs, RecoverArgs, RecoveryCommand, SplitArgs};
+use super::release::{HoldCommand, PruneArgs, ReleaseCommand};
 use crate::config::RateLimit;
 use crate::restore::tree::Overwrite;
 use clap::{Args, Parser, Subcommand};
@@ -64,6 +65,14 @@ pub enum Command {
     Tag(TagArgs),
     /// Say which snapshots to keep, and forget the others
     Forget(ForgetArgs),
+    /// Ask for the release of what no kept snapshot needs
+    Prune(PruneArgs),
+    /// Releases: what is about to be dropped, and who agrees to it or stops it
+    #[command(subcommand)]
+    Release(ReleaseCommand),
+    /// As a guardian, freeze all expiry of a vault
+    #[command(subcommand)]
+    Hold(HoldCommand),
     /// List what is in a snapshot
     Ls(LsArgs),
     /// Write a file of a snapshot to standard output
@@ -118,6 +127,13 @@ node, clear the doubt, and start it again. What was cleared is kept in node/doub
         #[arg(long)]
         clear: bool,
     },
+    /// Let the lock clock go on that is frozen; the node must be stopped
+    #[command(
+        after_help = "A node's lock clock freezes when other operators do not agree on the time, or when it counted more time than they say has\n\
+passed; nothing expires then. It thaws by itself once they agree. Say this when you have looked into it: the clock goes on from\n\
+where it stands. While the others still disagree it freezes again."
+    )]
+    Thaw,
 }
 
 /// About the logs of a vault.

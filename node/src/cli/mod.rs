@@ -12,6 +12,7 @@ pub mod output;
 pub mod progress;
 pub mod proof;
 pub mod recovery;
+pub mod release;
 
 pub use args::Cli;
 pub use exit::Exit;
@@ -54,6 +55,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Node(NodeCommand::Doubt { clear }) => {
                 commands::node::doubt(&home, clear, output)
             }
+            Command::Node(NodeCommand::Thaw) => commands::node::thaw(&home, output),
             Command::Invite(args) => commands::node::invite(&home, args, output),
             Command::Join(args) => commands::node::join(&home, args, output).await,
             Command::Peers => commands::look::peers(&home, output).await,
@@ -73,6 +75,9 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
             Command::Tag(args) => commands::tag::tag(&home, args, output).await,
             Command::Forget(args) => commands::forget::forget(&home, args, output).await,
+            Command::Prune(args) => commands::release::prune(&home, args, output).await,
+            Command::Release(command) => commands::release::release(&home, command, output).await,
+            Command::Hold(command) => commands::release::hold(&home, command, output).await,
             Command::Ls(args) => commands::browse::ls(&home, args, output).await,
             Command::Cat(args) => commands::browse::cat(&home, args, output).await,
             Command::Find(args) => commands::browse::find(&home, args, output).await,

@@ -22,6 +22,7 @@ mod stages;
 mod standing;
 
 use super::buffers::Buffers;
+use super::extend::{Extended, extend};
 use super::index::Index;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
@@ -156,6 +157,7 @@ pub struct Writer {
     allow_degraded: bool,
     /// Once something was backed up: all sources of a run share it.
     session: Option<Session>,
+    extended: Extended,
 }
 
 /// Under what chunks are sealed, whatever happens on the way.
@@ -175,11 +177,28 @@ impl Writer {
         let ledger = Ledger::read(&mesh, &vault).await?;
         let index = Arc::new(Index::open(&vault.caches())?);
         Packs::new(Arc::clone(&mesh), &vault).sync_index(&ledger, &index).await?;
+        let extended = extend(&vault, &mesh, &ledger, &index).await?;
         let ledger = Arc::new(Mutex::new(ledger));
         let standings = Arc::new(Standings::new(&vault, &mesh, &index)?);
         let buffers = Arc::default();
         let session = None;
-        Ok(Self { vault, mesh, ledger, index, standings, buffers, allow_degraded, session })
+        Ok(Self {
+            vault,
+            mesh,
+            ledger,
+            index,
+            standings,
+            buffers,
+            allow_degraded,
+            session,
+            extended,
+        })
+    }
+
+    /// What extending the locks of all that the vault needs came to, when this was opened.
+    #[must_use]
+    pub fn extended(&self) -> &Extended {
+        &self.extended
     }
 
     async fn log(&self, body: Body) -> Result<Logged> {

@@ -2,6 +2,7 @@
 //! gone is listed by no node, and would not be missed otherwise. Needs no identity: every device reads the index.
 
 use super::Result;
+use super::extend::released;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::packs::Packs;
@@ -55,9 +56,9 @@ pub(super) async fn named(
         let known = Named { session: pack.session, needed: usize::from(pack.k).max(1) };
         named.insert(pack.stripe, known);
     })?;
-    // Whoever was sent again because of them need not be missed.
-    for stripe in index.replaced()? {
-        named.remove(&stripe);
+    // Whoever was sent again because of them need not be missed, nor what was given up.
+    for stripe in index.replaced()?.iter().chain(&released(vault)?) {
+        named.remove(stripe);
     }
     Ok(named)
 }

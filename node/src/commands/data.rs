@@ -9,6 +9,7 @@ use crate::cli::ops::SnapshotsArgs;
 use crate::cli::output::{Column, Output};
 use crate::cli::progress::Progress;
 use crate::client::backup::{BackupOptions, Writer};
+use crate::client::extend::Extended;
 use crate::client::ledger::{Ledger, Logged};
 use crate::client::recipients::Identities;
 use crate::client::restore::{Action, Reader, RestoreOptions, RestoreSummary, Step, info_of};
@@ -16,7 +17,7 @@ use crate::client::tags::Catalog;
 use crate::client::vault;
 use crate::home::Home;
 pub(super) use crate::size::format_time as time;
-use crate::size::{ByteSize, format_duration};
+use crate::size::{ByteSize, counted, format_duration};
 use crate::source::{Input, Rules, Stream};
 use protocol::log::Holding;
 use serde::Serialize;
@@ -94,6 +95,7 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
             );
         }
     }
+    warn_of_locks(writer.extended(), output);
     roots.sum_up(&failed, output);
     if !failed.is_empty() {
         let (failed, all) = (failed.len(), sources.len());
@@ -101,6 +103,20 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
             .next("the messages above say why; the others are saved"));
     }
     Ok(exit)
+}
+
+/// What was saved is saved; that it may be released one day sooner than meant is worth saying.
+fn warn_of_locks(extended: &Extended, output: &Output) {
+    for (node, what) in &extended.failed {
+        let node = node.short();
+        output
+            .warn(format!("node {node} did not extend locks, the next backup asks again: {what}"));
+    }
+    for (node, count) in &extended.short {
+        let (node, shards) = (node.short(), counted(*count as usize, "shard"));
+        output
+            .warn(format!("node {node} locks {shards} for less than half of what the policy asks"));
+    }
 }
 
 fn rules(args: &RuleArgs) -> Result<Rules, CliError> {

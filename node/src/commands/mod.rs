@@ -17,6 +17,7 @@ pub mod node;
 pub mod profile;
 pub mod proof;
 pub mod recover;
+pub mod release;
 pub mod share;
 pub mod tag;
 pub mod vault;

@@ -6,9 +6,9 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::client::mesh;
 use crate::config::{Config, NodeConfig};
-use crate::home::{Home, create_key, random, read_file, read_key, write_signed};
+use crate::home::{Home, create_key, random, read_file, read_key, read_signed, write_signed};
 use crate::service::{self, full_address, split_address, wall};
-use crate::store::Doubt;
+use crate::store::{Batch, Doubt, Store, StoreOptions};
 use crate::ticket::Ticket;
 use libp2p::Multiaddr;
 use protocol::certificate::{
@@ -17,6 +17,7 @@ use protocol::certificate::{
 use protocol::id::NodeId;
 use protocol::label::{LabelError, Labels};
 use protocol::message::{Greeting, Response};
+use protocol::peer::{StartError, thawed};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
 use serde::Serialize;
@@ -178,6 +179,29 @@ pub fn doubt(home: &Home, clear: bool, output: &Output) -> Result<Exit, CliError
         }
     }
     Ok(exit)
+}
+
+/// Lets a frozen lock clock go on.
+pub fn thaw(home: &Home, output: &Output) -> Result<Exit, CliError> {
+    let certificate =
+        read_signed::<NodeCertificate>(&home.path("node.cert"))?.ok_or_else(no_node)?;
+    let certificate = NodeCertificate::verify(&certificate, wall())
+        .map_err(|error| CliError::new(format!("this node's certificate: {error}")))?;
+    let store = Store::open(&home.path("node"), StoreOptions::default())?;
+    let thawed = thawed(&store, certificate.operator).map_err(StartError::from);
+    let thawed = thawed.map_err(service::ServiceError::from)?;
+    let was_frozen = thawed.is_some();
+    if let Some(write) = thawed {
+        store.commit_now(Batch { writes: vec![write], shard: None })?;
+    }
+    if output.style().json {
+        output.json("summary", &serde_json::json!({ "thawed": was_frozen }));
+    } else if was_frozen {
+        output.good("the lock clock goes on from where it stands\nNext: `strewn node run`");
+    } else {
+        output.good("the lock clock is not frozen");
+    }
+    Ok(Exit::Done)
 }
 
 /// Makes a ticket.

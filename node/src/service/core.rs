@@ -9,7 +9,7 @@ use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub(super) struct Shared {
     /// What the other sides of links may do; who is not here yet has not begun to greet.
     standing: Mutex<BTreeMap<LinkId, Standing>>,
     lanes: AtomicU64,
+    /// Whether files of dropped shards are to be removed.
+    has_trash: AtomicBool,
 }
 
 impl Shared {
@@ -104,6 +106,7 @@ pub(super) fn start(
         arrived: Mutex::default(),
         standing: Mutex::default(),
         lanes: AtomicU64::new(0),
+        has_trash: AtomicBool::new(false),
     });
     let machine = Machine {
         peer,
@@ -161,6 +164,7 @@ impl Machine {
                 if let Ok(space) = self.shared.store.space() {
                     self.handle(Input::Space(space));
                 }
+                self.empty_trash();
             }
             let wake = self.peer.poll_timeout().min(space_at);
             let wait = Duration::from_millis(wake.0.saturating_sub(now.mono.0));
@@ -184,7 +188,7 @@ impl Machine {
                     self.handle(Input::ReceiveFailed { lane, refusal });
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.peer.handle_timeout(self.clock.now());
+                    self.peer.handle_timeout(self.clock.now(), &self.shared.store);
                     self.drain();
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -259,6 +263,19 @@ impl Machine {
                 };
                 self.shared.store.commit(Batch { writes, shard }, Box::new(done));
             }
+            Output::Drop { shard, decision } => {
+                let shared = Arc::clone(&self.shared);
+                self.runtime.spawn_blocking(move || {
+                    let trashed = shared.store.trash(shard);
+                    if let Err(error) = &trashed {
+                        let release = decision.release().short();
+                        tracing::error!(%shard, release, %error, "a shard cannot be dropped");
+                    }
+                    shared.has_trash.store(true, Ordering::Relaxed);
+                    let gone = trashed.is_ok();
+                    shared.tell(Event::Input(Input::Dropped { shard, gone }));
+                });
+            }
             Output::Dial { node, addresses } => {
                 let shared = Arc::clone(&self.shared);
                 self.runtime.spawn(async move {
@@ -275,6 +292,21 @@ impl Machine {
             Output::Close { link } => self.shared.net.close(link),
             Output::Note(note) => log(&note),
         }
+    }
+
+    /// Removes what was dropped, where it holds up nobody.
+    fn empty_trash(&self) {
+        if !self.shared.has_trash.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn_blocking(move || {
+            let left = shared.store.empty_trash().unwrap_or_else(|error| {
+                tracing::warn!(%error, "what was dropped cannot be removed");
+                true
+            });
+            shared.has_trash.fetch_or(left, Ordering::Relaxed);
+        });
     }
 
     fn call(&self, call: protocol::peer::CallId, link: LinkId, (kind, body): (u8, Vec<u8>)) {
@@ -344,6 +376,35 @@ fn log(note: &Note) {
                 device = device.short(),
                 "a device's log has forked"
             );
+        }
+        Note::Cooling { vault, release, shards, remaining } => {
+            tracing::warn!(
+                vault = vault.short(),
+                %release,
+                shards,
+                %remaining,
+                "shards will be dropped unless a guardian stops it"
+            );
+        }
+        Note::Vetoed { vault, guardian, release } => {
+            tracing::warn!(
+                vault = vault.short(),
+                guardian = guardian.short(),
+                %release,
+                "a guardian stopped a release"
+            );
+        }
+        Note::Held { vault, guardian, period } => {
+            let period = period.map_or_else(|| "ended".into(), |period| period.to_string());
+            tracing::warn!(
+                vault = vault.short(),
+                guardian = guardian.short(),
+                period,
+                "a guardian holds a vault"
+            );
+        }
+        Note::Dropped { vault, shard, release } => {
+            tracing::info!(vault = vault.short(), %shard, %release, "a shard was dropped");
         }
     }
 }

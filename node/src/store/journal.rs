@@ -72,9 +72,16 @@ fn add_frame(to: &mut Vec<u8>, rows: &[u8], commits: u64) {
     to.extend_from_slice(rows);
 }
 
+/// Whether a change needs its second copy. That a record goes with its shard does not: the shard, put again, brings its record
+/// along in its file, which is read before the journal is.
+fn is_kept(write: &Write) -> bool {
+    let goes = write.table == Table::Record && write.value.is_none();
+    !write.table.is_told_by_shards() && !goes
+}
+
 /// Whether a row has its second copy here.
 fn is_journaled(key: &[u8]) -> bool {
-    let others = [0, Table::Held as u8, Table::Usage as u8];
+    let others = [0, Table::Held as u8, Table::Usage as u8, Table::Life as u8];
     key.first().is_some_and(|table| !others.contains(table))
 }
 
@@ -244,7 +251,7 @@ impl Journal {
         let mut frames = Vec::new();
         for writes in batches {
             let mut rows = Vec::new();
-            for write in writes.iter().filter(|write| !write.table.is_told_by_shards()) {
+            for write in writes.iter().filter(|write| is_kept(write)) {
                 add_row(&mut rows, &state::row_of(write));
             }
             if !rows.is_empty() {

@@ -12,6 +12,7 @@
 //! DIR/doubt          there while the rows are not to be trusted, see `doubt`
 //! DIR/shards/ab/…    one file a shard, see `file`
 //! DIR/incoming/…     shards that are arriving, see `arrivals`
+//! DIR/trash/…        shards that were dropped, see `trash`
 //! DIR/*.damaged.N    what was set aside
 //! DIR/doubt.cleared.N  doubt that the operator has cleared
 //! ```
@@ -28,6 +29,7 @@ mod state;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 pub use doubt::Doubt;
 pub use file::{Incoming, ShardBytes, ShardReader};
@@ -190,12 +192,13 @@ impl Store {
 
     fn open_with(dir: &Path, options: StoreOptions, steps: Steps) -> Result<Self, StoreError> {
         let shards = dir.join("shards");
-        for folder in [dir, &shards, &dir.join("incoming")] {
+        let trash = dir.join(trash::NAME);
+        for folder in [dir, &shards, &dir.join("incoming"), &trash] {
             fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
         }
         // Folders made by an earlier start that ended before they were durable count as new ones.
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        for folder in [&shards, dir, parent.unwrap_or(Path::new("."))] {
+        for folder in [&shards, &trash, dir, parent.unwrap_or(Path::new("."))] {
             steps.sync_folder(folder)?;
         }
         let lock = Lock::take(dir)?;
@@ -240,6 +243,13 @@ impl Store {
         self.committer.send(batch, done);
     }
 
+    /// Makes a batch durable before this returns. For commands on a node that does not run.
+    pub fn commit_now(&self, batch: Batch) -> Result<(), StoreError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.commit(batch, Box::new(move |result| drop(sender.send(result))));
+        receiver.recv().map_err(|_| StoreError::Closed)?
+    }
+
     /// Opens a shard for reading.
     pub fn shard(&self, shard: ShardId) -> Result<ShardReader, StoreError> {
         ShardReader::open(&path_of(&self.shared.dir, shard), shard)
@@ -250,13 +260,6 @@ impl Store {
     #[must_use]
     pub fn is_whole(&self, shard: ShardId, len: u32) -> bool {
         self.shard(shard).is_ok_and(|reader| reader.len() == len && reader.note().is_ok())
-    }
-
-    #[cfg(test)]
-    fn commit_and_wait(&self, batch: Batch) -> Result<(), StoreError> {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        self.commit(batch, Box::new(move |result| drop(sender.send(result))));
-        receiver.recv().map_err(|_| StoreError::Closed)?
     }
 }
 

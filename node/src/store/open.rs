@@ -9,7 +9,7 @@ use super::doubt::Doubt;
 use super::journal::Journal;
 use super::state::{self, Row};
 use super::steps::Steps;
-use super::{StoreError, arrivals, mark, rebuild};
+use super::{StoreError, arrivals, mark, rebuild, trash};
 use redb::Database;
 use std::fs;
 use std::path::Path;
@@ -68,6 +68,8 @@ pub(super) fn open(dir: &Path, cache: usize, steps: &Steps) -> Result<Opened, St
         doubt = Some(raised);
     }
 
+    // Before rows are made again from what lies in its place.
+    trash::settle(dir, &state, steps, doubt.is_some())?;
     let mut commits = highest;
     let journal = match &mut doubt {
         Some(doubt) if doubt.rebuilding => {

@@ -66,6 +66,10 @@ pub(super) fn rebuild(
     doubt: &mut Doubt,
 ) -> Result<Journal, StoreError> {
     let mut rows = Rows { state, steps, commits: &mut *commits, waiting: Vec::new(), len: 0 };
+    // A life from an older time could be over for reasons that were overruled since: all begin anew.
+    for key in state::keys(state, Table::Life)? {
+        rows.add(key, None)?;
+    }
     let (shards, strays) = add_shards(dir, &mut rows)?;
     let mut whole = false;
     if let Some(journal) = &journal {

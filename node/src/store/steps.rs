@@ -12,6 +12,7 @@ use std::path::Path;
 pub(super) enum Step<'a> {
     SyncFile(&'a Path),
     Place(&'a Path),
+    Rename(&'a Path),
     SyncFolder(&'a Path),
     Commit,
 }
@@ -45,6 +46,12 @@ impl Steps {
             fs::hard_link(from, to).or_else(|_| fs::rename(from, to))
         });
         placed.map_err(StoreError::io(to))
+    }
+
+    /// Gives a file another name; the error is about the one that it goes by now.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        let renamed = self.tell(Step::Rename(to)).and_then(|()| fs::rename(from, to));
+        renamed.map_err(StoreError::io(from))
     }
 
     pub(super) fn sync_folder(&self, path: &Path) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 mod kept;
 mod order;
 mod recovery;
+mod trash;
 
 use super::*;
 use protocol::peer::held_key;
@@ -49,7 +50,7 @@ fn put(store: &Store, seed: u64, len: usize) -> Result<ShardId, StoreError> {
     let shard = incoming.name()?;
     let batch =
         Batch { writes: vec![held(shard, seed)], shard: Some((incoming, shard, b"note".to_vec())) };
-    store.commit_and_wait(batch)?;
+    store.commit_now(batch)?;
     Ok(shard)
 }
 

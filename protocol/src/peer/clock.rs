@@ -1,11 +1,11 @@
-//! This node's lock clock: counted, stored, and compared with what nodes of other operators say. Nothing expires by it yet.
+//! This node's lock clock: counted, stored, and compared with what nodes of other operators say.
 
 use super::facts::Write;
 use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Output, Peer, Role, Then, refusal};
 use crate::certificate::NodeCertificate;
 use crate::id::{NodeId, OperatorId};
-use crate::lock_clock::{TimeStatement, Voice};
+use crate::lock_clock::{Reading, TimeStatement, Voice};
 use crate::message::{RefusalCode, Request, Response};
 use crate::sign::Signed;
 use crate::time::{Now, Period};
@@ -17,17 +17,30 @@ const STORE_PERIOD: Period = Period::seconds(600);
 impl Peer {
     /// Counts, compares, and stores what was counted when it is time.
     pub(super) fn tick_lock_clock(&mut self, now: Now) {
+        self.read_lock_clock(now);
+        if self.store_clock_at <= now.mono {
+            self.store_lock_clock(now);
+        }
+    }
+
+    /// What the lock clock shows now. Whatever is to count by it is stored together with the clock.
+    pub(super) fn read_lock_clock(&mut self, now: Now) -> Reading {
         let own = self.certificate.operator;
         let operators: BTreeSet<OperatorId> = self.members.values().map(|m| m.operator).collect();
         let others = operators.iter().filter(|operator| **operator != own).count();
         let was_frozen = self.lock_clock.reading().is_frozen;
         self.lock_clock.tick(now.mono, others);
-        // That it froze must be known after a restart too.
-        let turned = self.lock_clock.reading().is_frozen != was_frozen;
-        if turned || self.store_clock_at <= now.mono {
-            self.store_clock_at = now.mono.after(STORE_PERIOD);
-            self.persist(vec![Write::lock_clock(&self.lock_clock)], None, Then::Nothing);
+        let reading = self.lock_clock.reading();
+        if reading.is_frozen != was_frozen {
+            // That it froze must be known after a restart too.
+            self.store_lock_clock(now);
         }
+        reading
+    }
+
+    fn store_lock_clock(&mut self, now: Now) {
+        self.store_clock_at = now.mono.after(STORE_PERIOD);
+        self.persist(vec![Write::lock_clock(&self.lock_clock)], None, Then::Nothing);
     }
 
     /// Asks a member of another operator what time it is. Those of the own one have no voice.

@@ -5,12 +5,18 @@ use crate::certificate::{
     DeviceCertificate, DeviceRevocation, NodeRecord, Roster, VaultCertificate, VaultDescriptor,
 };
 use crate::codec::{self, CodecError, VALUE_LEN_MAX};
-use crate::id::{DeviceId, EntryId, NodeId, PublicKey, ShardId, StripeId, VaultId};
-use crate::lock_clock::LockClock;
+use crate::hold::{HoldOrder, Holds};
+use crate::id::{
+    DeviceId, EntryId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, StripeId, VaultId,
+};
+use crate::life::Life;
+use crate::lock_clock::{BootId, LockClock, LockTime};
 use crate::log::Head;
 use crate::message::{HeldRecord, LoggedEntry};
 use crate::record::{Receipt, Record};
+use crate::release::{Approval, ReleaseRequest, Veto};
 use crate::sign::{Signed, Statement};
+use crate::time::Mono;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
@@ -33,6 +39,12 @@ use std::collections::BTreeMap;
 /// | `Revoked` | vault, device | signed revocation of the device |
 /// | `Recovery` | `0`, vault | its recovery cards |
 /// | | `1`, tag, place (u64 BE) | vault |
+/// | `Life` | shard | [`Life`] |
+/// | `Veto` | vault, guardian, release | signed veto |
+/// | `Holds` | vault | [`HoldRow`] |
+/// | `Release` | vault, release | [`ReleaseRow`] |
+///
+/// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table above says what each is")]
@@ -52,13 +64,18 @@ pub enum Table {
     LockClock = 13,
     Revoked = 23,
     Recovery = 20,
+    Life = 14,
+    Veto = 15,
+    Holds = 16,
+    Release = 17,
 }
 
 impl Table {
-    /// Whether the shards' files tell these rows, so that they need no other copy to be made again from.
+    /// Whether the shards' files tell these rows, so that they need no other copy to be made again from. (Not lives: one
+    /// that is missing begins anew, and one from an older time could count for what was stopped since.)
     #[must_use]
     pub fn is_told_by_shards(self) -> bool {
-        matches!(self, Self::Held | Self::Usage)
+        matches!(self, Self::Held | Self::Usage | Self::Life)
     }
 }
 
@@ -121,6 +138,28 @@ pub struct Held {
     pub len: u32,
     /// The promise that was made for it.
     pub receipt: Signed<Receipt>,
+}
+
+/// The holds of a vault, and the orders that made them, for whoever did not hear them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRow {
+    /// What counts here.
+    pub holds: Holds,
+    /// The last order of each guardian.
+    pub orders: BTreeMap<OperatorId, Signed<HoldOrder>>,
+}
+
+/// A release by which something began to cool here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRow {
+    /// The request.
+    pub request: Signed<ReleaseRequest>,
+    /// The approvals that came with it.
+    pub approvals: Vec<Signed<Approval>>,
+    /// When the last cooldown ends that it began.
+    pub until: LockTime,
+    /// Who can stop it: the guardians of the locks that it met.
+    pub guardians: Vec<OperatorId>,
 }
 
 /// What a vault takes up here.
@@ -239,6 +278,32 @@ impl View<'_> {
 
     pub(crate) fn held(&self, shard: ShardId) -> Result<Option<Held>, FactsError> {
         self.get(Table::Held, &shard.0)
+    }
+
+    /// The life of a shard as it is stored.
+    pub(crate) fn life(&self, shard: ShardId) -> Result<Option<Life>, FactsError> {
+        self.get(Table::Life, &shard.0)
+    }
+
+    pub(crate) fn veto(
+        &self,
+        vault: VaultId,
+        guardian: OperatorId,
+        release: ReleaseId,
+    ) -> Result<Option<Signed<Veto>>, FactsError> {
+        self.get(Table::Veto, &key(&[&vault.0, &guardian.0, &release.0]))
+    }
+
+    pub(crate) fn holds(&self, vault: VaultId) -> Result<HoldRow, FactsError> {
+        Ok(self.get(Table::Holds, &vault.0)?.unwrap_or_default())
+    }
+
+    pub(crate) fn release(
+        &self,
+        vault: VaultId,
+        release: ReleaseId,
+    ) -> Result<Option<ReleaseRow>, FactsError> {
+        self.get(Table::Release, &key(&[&vault.0, &release.0]))
     }
 
     pub(crate) fn head(
@@ -361,6 +426,22 @@ impl Write {
     ) -> Self {
         put(Table::Fork, key(&[&vault.0, &device.0, &entry.0]), signed)
     }
+    pub(crate) fn life(shard: ShardId, life: &Life) -> Self {
+        put(Table::Life, shard.0.to_vec(), life)
+    }
+    pub(crate) fn veto(vault: VaultId, veto: &Veto, signed: &Signed<Veto>) -> Self {
+        put(Table::Veto, key(&[&vault.0, &veto.guardian.0, &veto.release.0]), signed)
+    }
+    pub(crate) fn holds(vault: VaultId, row: &HoldRow) -> Self {
+        put(Table::Holds, vault.0.to_vec(), row)
+    }
+    pub(crate) fn release(vault: VaultId, release: ReleaseId, row: &ReleaseRow) -> Self {
+        put(Table::Release, key(&[&vault.0, &release.0]), row)
+    }
+    /// The row is gone afterwards.
+    pub(crate) fn remove(table: Table, key: Vec<u8>) -> Self {
+        Self { table, key, value: None }
+    }
     pub(crate) fn lock_clock(clock: &LockClock) -> Self {
         let value = Some(clock.to_bytes());
         Self { table: Table::LockClock, key: LOCK_CLOCK_KEY.to_vec(), value }
@@ -395,6 +476,21 @@ pub fn rows_of(shard: ShardId, note: &HeldRecord) -> Option<(VaultId, u32, Vec<W
 pub fn is_first_record(row: &[u8]) -> bool {
     decode::<Signed<Record>>(Table::Record, row)
         .is_ok_and(|signed| signed.verify().is_ok_and(|record| record.version <= 1))
+}
+
+/// The lock clock as the node's own operator thaws it, who has looked into why it stood; `None` where it counts.
+/// `operator` is the node's. Only for a node that does not run.
+pub fn thawed(facts: &dyn Facts, operator: OperatorId) -> Result<Option<Write>, FactsError> {
+    let view = View { facts, overlay: &Overlay::default() };
+    let Some(stored) = view.lock_clock()? else { return Ok(None) };
+    // Which stretch of monotonic time it was does not matter to a clock that starts anew.
+    let mut clock = LockClock::resume(&stored, operator, BootId([0; 16]), Mono(0))
+        .map_err(|source| FactsError::Damaged { table: Table::LockClock, source })?;
+    if !clock.reading().is_frozen {
+        return Ok(None);
+    }
+    clock.thaw();
+    Ok(Some(Write::lock_clock(&clock)))
 }
 
 /// The key of the row in which a shard is held.

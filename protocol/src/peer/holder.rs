@@ -1,10 +1,11 @@
-//! Shards: which are accepted, kept, served and refused. Nothing here drops one.
+//! Shards: which are accepted, kept, served and refused. Nothing here drops one; [`super::lives`] does.
 
 use super::facts::{Facts, Held, Table, View, Write, decode, key};
+use super::lives::{self, Extension};
 use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal};
 use crate::codec;
 use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
-use crate::life::check_bounds;
+use crate::life::{Life, check_bounds};
 use crate::message::{HeldRecord, IDS_MAX, PAGE_LEN, Refusal, RefusalCode, Response};
 use crate::policy::Lock;
 use crate::record::{Receipt, Record};
@@ -106,6 +107,11 @@ impl Peer {
         }
         if let Some(held) = view.held(shard)? {
             check_same(&held, vault, id, index)?;
+            if view.life(shard)?.is_some_and(|life| life.decided().is_some()) {
+                // It is on its way out, and is received anew when it is gone.
+                self.discard_busy(lane, len);
+                return Ok(());
+            }
             // The row is no proof that the bytes are still there. Should they come anew, the note in
             // their file has the record as it is known, however old or weak the one put now is.
             let signed = view.record(vault, id)?.unwrap_or(signed);
@@ -133,8 +139,9 @@ impl Peer {
         // What heals is counted in the usage already.
         let healing: u64 =
             self.receiving.values().filter_map(|r| r.held.as_ref()).map(|h| u64::from(h.len)).sum();
-        let used: u64 =
-            self.usage.values().map(|usage| usage.bytes).sum::<u64>() + inflight - healing;
+        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum::<u64>() + inflight
+            - healing
+            + self.lives.uncounted();
         let room = self.config.quota.saturating_sub(used);
         if u64::from(len) > room {
             return Err(refusal(
@@ -179,13 +186,26 @@ impl Peer {
 
     /// A shard that is held was put again. Where its file is whole, the promise made for it stands and the
     /// bytes are not needed; where it is not, they are taken anew and heal it.
-    pub(super) fn handle_looked(&mut self, lane: LaneId, whole: bool) {
+    pub(super) fn handle_looked(&mut self, now: Now, facts: &dyn Facts, lane: LaneId, whole: bool) {
         let Some(receiving) = self.receiving.remove(&lane) else { return };
-        let Some(held) = &receiving.held else { return };
+        let Some(held) = receiving.held.clone() else { return };
         let (shard, len) = (receiving.shard(), held.len);
         if whole {
-            let response = Box::new(Response::Receipt(held.receipt.clone()));
-            self.outputs.push_back(Output::Discard { lane, len, response });
+            match self.extend_again(now, facts, shard, &held, &receiving.signed) {
+                Ok(Some(writes)) => {
+                    let response = Box::new(Response::Receipt(held.receipt));
+                    if writes.is_empty() {
+                        self.outputs.push_back(Output::Discard { lane, len, response });
+                    } else {
+                        self.persist(writes, None, Then::Discard { lane, len, response });
+                    }
+                }
+                Ok(None) => self.discard_busy(lane, len),
+                Err(refusal) => {
+                    let response = Box::new(Response::Refused(refusal));
+                    self.outputs.push_back(Output::Discard { lane, len, response });
+                }
+            }
         } else if self.is_too_much(self.inflight(), len) {
             self.discard_busy(lane, len);
         } else if let Err(refusal) = self.check_space(len) {
@@ -199,7 +219,41 @@ impl Peer {
         }
     }
 
-    pub(super) fn handle_received(&mut self, now: Now, lane: LaneId, shard: ShardId) {
+    /// A shard that is held was put again: its lock begins again, as its stored record has it. What to write, if anything;
+    /// `None` when the shard is on its way out.
+    fn extend_again(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        shard: ShardId,
+        held: &Held,
+        signed: &Signed<Record>,
+    ) -> Result<Option<Vec<Write>>, Refusal> {
+        let record = signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
+        let reading = self.read_lock_clock(now);
+        let view = View { facts, overlay: &self.overlay };
+        let (lock, longest) = (&record.policy.lock, self.config.lock_max);
+        Ok(match lives::extend(&view, shard, held, lock, reading, longest)? {
+            Some(Extension { life, is_news: true }) => {
+                Some(vec![Write::life(shard, &life), Write::lock_clock(&self.lock_clock)])
+            }
+            Some(Extension { is_news: false, .. }) => Some(Vec::new()),
+            None => None,
+        })
+    }
+
+    /// Whether bytes of a shard are arriving.
+    pub(super) fn is_arriving(&self, shard: ShardId) -> bool {
+        self.receiving.values().any(|receiving| receiving.shard() == shard)
+    }
+
+    pub(super) fn handle_received(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        shard: ShardId,
+    ) {
         let Some(receiving) = self.receiving.remove(&lane) else { return };
         let expected = receiving.shard();
         if shard != expected {
@@ -214,10 +268,27 @@ impl Peer {
         }
         let Receiving { signed, record, stripe, index, held, .. } = receiving;
         if let Some(held) = held {
-            self.heal(lane, shard, &signed, &held);
+            match self.extend_again(now, facts, shard, &held, &signed) {
+                Ok(Some(writes)) => self.heal(lane, shard, &signed, &held, writes),
+                Ok(None) => self.discard_busy(lane, 0),
+                Err(refusal) => {
+                    let response = Box::new(Response::Refused(refusal));
+                    self.outputs.push_back(Output::Discard { lane, len: 0, response });
+                }
+            }
             return;
         }
         let (vault, len) = (record.stripe.vault, record.stripe.shard_len);
+        let reading = self.read_lock_clock(now);
+        let life = Life::receive(stripe, &record.policy.lock, reading, self.config.lock_max);
+        let life = match life {
+            Ok(life) => life,
+            Err(error) => {
+                let response = Box::new(Response::Refused(not_allowed(error.to_string())));
+                self.outputs.push_back(Output::Discard { lane, len: 0, response });
+                return;
+            }
+        };
         let receipt = Receipt {
             holder: self.node(),
             vault,
@@ -238,6 +309,8 @@ impl Peer {
             Write::held(shard, &held),
             Write::record(vault, stripe, &signed),
             Write::usage(vault, *usage),
+            Write::life(shard, &life),
+            Write::lock_clock(&self.lock_clock),
         ];
         let response = Box::new(Response::Receipt(receipt));
         let then = Then::Held { lane, response, vault, len: u64::from(len) };
@@ -245,13 +318,21 @@ impl Peer {
     }
 
     /// Keeps the bytes of a shard whose file was lost or damaged, under the promise made before.
-    fn heal(&mut self, lane: LaneId, shard: ShardId, signed: &Signed<Record>, held: &Held) {
+    fn heal(
+        &mut self,
+        lane: LaneId,
+        shard: ShardId,
+        signed: &Signed<Record>,
+        held: &Held,
+        mut writes: Vec<Write>,
+    ) {
+        writes.push(Write::held(shard, held));
         let receipt = held.receipt.clone();
         let note =
             codec::encode(&HeldRecord { record: signed.clone(), receipt: Some(receipt.clone()) });
         let response = Box::new(Response::Receipt(receipt));
         let then = Then::Reply { lane, response, close: false };
-        self.persist(vec![Write::held(shard, held)], Some((lane, shard, note)), then);
+        self.persist(writes, Some((lane, shard, note)), then);
     }
 
     pub(super) fn handle_replace(
@@ -262,6 +343,7 @@ impl Peer {
         role: &Role,
         signed: Signed<Record>,
     ) -> Decision {
+        let reading = self.read_lock_clock(now);
         let view = View { facts, overlay: &self.overlay };
         let (record, _) = self.check_record(now, &view, role, &signed)?;
         let (vault, stripe) = (record.stripe.vault, record.stripe.id());
@@ -287,7 +369,17 @@ impl Peer {
             return Err(not_allowed(format!("version {} is known already", known.version)));
         }
         let response = Box::new(Response::Done);
-        let writes = vec![Write::record(vault, stripe, &signed)];
+        let mut writes = vec![Write::record(vault, stripe, &signed)];
+        if let Some((_, shard, held)) = self.held_of(&view, vault, stripe)? {
+            let (lock, longest) = (&record.policy.lock, self.config.lock_max);
+            let Some(Extension { life, .. }) =
+                lives::extend(&view, shard, &held, lock, reading, longest)?
+            else {
+                return Err(refusal(RefusalCode::NotHeld, "its shard is being dropped here"));
+            };
+            writes.push(Write::life(shard, &life));
+            writes.push(Write::lock_clock(&self.lock_clock));
+        }
         self.persist(writes, None, Then::Reply { lane, response, close: false });
         Ok(())
     }
@@ -392,7 +484,11 @@ impl Peer {
             record.index_of(self.node()).map(|index| record.stripe.shards[usize::from(index)]);
         // A receipt that is not durable yet is no promise yet, whoever asks.
         let held = match shard {
-            Some(shard) if !view.is_pending(Table::Held, &shard.0) => view.held(shard)?,
+            Some(shard)
+                if !view.is_pending(Table::Held, &shard.0) && !self.lives.is_dropping(shard) =>
+            {
+                view.held(shard)?
+            }
             _ => None,
         };
         Ok(HeldRecord { record: signed, receipt: held.map(|held| held.receipt) })

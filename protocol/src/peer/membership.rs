@@ -8,7 +8,7 @@ use crate::certificate::{
     Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest, NodeCertificate,
     NodeRecord, Trust, VaultCertificate,
 };
-use crate::id::{NodeId, OperatorId, PublicKey};
+use crate::id::{NodeId, OperatorId, PublicKey, VaultId};
 use crate::message::{Greeting, MemberStatus, RefusalCode, Request, Response};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
@@ -35,7 +35,13 @@ pub(super) struct Member {
 pub(super) enum Pending {
     Welcome(LinkId),
     Members(NodeId),
-    Time { node: NodeId, nonce: [u8; 16] },
+    Time {
+        node: NodeId,
+        nonce: [u8; 16],
+    },
+    Stops(VaultId),
+    /// Something that was said; what is answered does not matter.
+    Told,
 }
 
 /// The members stored, as far as they are still vouched for.
@@ -328,6 +334,7 @@ impl Peer {
 
     fn exchange_with(&mut self, node: NodeId, link: LinkId) {
         self.ask_time(node, link);
+        self.ask_stops(link);
         let request = Box::new(Request::Members(self.known_records()));
         let call = self.call(Pending::Members(node));
         self.outputs.push_back(Output::Call { call, link, request });
@@ -340,7 +347,13 @@ impl Peer {
         call
     }
 
-    pub(super) fn handle_answer(&mut self, now: Now, call: CallId, response: Option<Response>) {
+    pub(super) fn handle_answer(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        call: CallId,
+        response: Option<Response>,
+    ) {
         match (self.calls.remove(&call), response) {
             (Some(Pending::Welcome(link)), Some(Response::Welcome { record, .. })) => {
                 let Some(key) = self.links.get(&link).map(|link| link.key) else { return };
@@ -366,6 +379,9 @@ impl Peer {
             }
             (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
                 self.handle_time_answer(now, node, &nonce, &signed);
+            }
+            (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
+                self.handle_stops_answer(now, facts, vault, stops);
             }
             _ => {}
         }

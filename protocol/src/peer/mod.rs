@@ -13,6 +13,8 @@
 //!   found, and the peer decides whether they are kept ([`Output::Persist`] names the lane) or not
 //!   ([`Output::Discard`]). Before the bytes of a shard that is held already are waved through,
 //!   [`Output::Look`] asks whether its file is still whole.
+//! - Nothing is removed but by [`Output::Drop`], which carries the decision that only [`crate::life`] makes. It is asked for
+//!   once the decision is durable, and until [`Input::Dropped`] answers nothing else is done with that shard.
 //! - A *link* is one authenticated connection: the driver vouches that the other side has the secret
 //!   half of its key. A *lane* is a stream on which requests arrive one at a time; the driver sends
 //!   the next one only after the reply to the last.
@@ -21,21 +23,25 @@
 mod budgets;
 mod clock;
 mod facts;
+mod guardians;
 mod holder;
 mod ledger;
+mod lives;
 mod membership;
 mod recovery;
+mod releases;
 #[cfg(test)]
 mod tests;
 
 pub use facts::{
-    Facts, FactsError, Held, MemoryFacts, Rows, Table, Usage, Write, held_key, is_first_record,
-    rows_of, usage_row,
+    Facts, FactsError, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage, Write, held_key,
+    is_first_record, rows_of, thawed, usage_row,
 };
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
-use crate::id::{DeviceId, NodeId, PublicKey, ShardId, VaultId};
+use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, VaultId};
 use crate::label::Site;
+use crate::life::DropDecision;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{Greeting, NodeStatus, Refusal, RefusalCode, Request, Response};
 use crate::record::SHARD_LEN_MAX;
@@ -127,6 +133,13 @@ pub enum Input {
         /// Why.
         refusal: Refusal,
     },
+    /// What came of [`Output::Drop`].
+    Dropped {
+        /// The shard.
+        shard: ShardId,
+        /// Whether its file is gone, durably; the driver does nothing more about it.
+        gone: bool,
+    },
     /// The answer to [`Output::Call`]; `None` when there was none.
     Answer {
         /// Which call.
@@ -202,6 +215,13 @@ pub enum Output {
         /// that the rows can be made again from it.
         shard: Option<(LaneId, ShardId, Vec<u8>)>,
     },
+    /// Remove the file of a shard, and report it once that is durable.
+    Drop {
+        /// The shard.
+        shard: ShardId,
+        /// Its life has ended: nothing else lets a file go.
+        decision: DropDecision,
+    },
     /// Connect to a node.
     Dial {
         /// The node.
@@ -254,6 +274,44 @@ pub enum Note {
         vault: VaultId,
         /// The device.
         device: DeviceId,
+    },
+    /// Shards wait to be dropped.
+    Cooling {
+        /// Whose.
+        vault: VaultId,
+        /// By which release.
+        release: ReleaseId,
+        /// How many.
+        shards: usize,
+        /// How long.
+        remaining: Period,
+    },
+    /// A guardian stopped a release.
+    Vetoed {
+        /// Whose vault.
+        vault: VaultId,
+        /// Who.
+        guardian: OperatorId,
+        /// What.
+        release: ReleaseId,
+    },
+    /// A guardian froze all expiry of a vault, or ended that.
+    Held {
+        /// Whose.
+        vault: VaultId,
+        /// Who.
+        guardian: OperatorId,
+        /// For how long; `None` ends it.
+        period: Option<Period>,
+    },
+    /// A shard is gone.
+    Dropped {
+        /// Whose.
+        vault: VaultId,
+        /// The shard.
+        shard: ShardId,
+        /// By which release.
+        release: ReleaseId,
     },
     /// A stranger showed the tag of a vault's recipient, and got its cards.
     Recovering {
@@ -335,7 +393,10 @@ struct Link {
 enum Then {
     Nothing,
     Reply { lane: LaneId, response: Box<Response>, close: bool },
+    Discard { lane: LaneId, len: u32, response: Box<Response> },
     Held { lane: LaneId, response: Box<Response>, vault: VaultId, len: u64 },
+    Drop(Vec<(ShardId, DropDecision)>),
+    Gone { shard: ShardId, vault: VaultId, len: u64, release: ReleaseId },
     Welcome { lane: LaneId, link: LinkId, role: Role, response: Box<Response> },
 }
 
@@ -353,6 +414,8 @@ pub struct Peer {
     calls: BTreeMap<CallId, membership::Pending>,
     usage: BTreeMap<VaultId, Usage>,
     budgets: BTreeMap<VaultId, budgets::Budgets>,
+    lives: lives::Lives,
+    releases: releases::Releases,
     lock_clock: LockClock,
     store_clock_at: Mono,
     overlay: Overlay,
@@ -448,6 +511,8 @@ impl Peer {
             calls: BTreeMap::new(),
             usage,
             budgets: BTreeMap::new(),
+            lives: lives::Lives::begin(now.mono, facts)?,
+            releases: releases::load(facts)?,
             lock_clock,
             store_clock_at: now.mono,
             overlay: Overlay::default(),
@@ -503,8 +568,8 @@ impl Peer {
                 }
                 self.outputs.push_back(Output::Close { link });
             }
-            Input::Looked { lane, whole } => self.handle_looked(lane, whole),
-            Input::Received { lane, shard } => self.handle_received(now, lane, shard),
+            Input::Looked { lane, whole } => self.handle_looked(now, facts, lane, whole),
+            Input::Received { lane, shard } => self.handle_received(now, facts, lane, shard),
             Input::ReceiveFailed { lane, refusal } => {
                 if self.receiving.remove(&lane).is_some() {
                     let response = Box::new(Response::Refused(refusal));
@@ -513,8 +578,9 @@ impl Peer {
             }
             Input::Persisted(token) => self.handle_persisted(token),
             Input::PersistFailed { token, refusal } => self.handle_persist_failed(token, refusal),
+            Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
             Input::Answer { call, response } => {
-                self.handle_answer(now, call, response.map(|response| *response));
+                self.handle_answer(now, facts, call, response.map(|response| *response));
             }
             Input::Space(bytes) => self.space = bytes,
             Input::Doubt(doubt) => self.doubt = doubt,
@@ -523,7 +589,7 @@ impl Peer {
     }
 
     /// Takes in that time has passed.
-    pub fn handle_timeout(&mut self, now: Now) {
+    pub fn handle_timeout(&mut self, now: Now, facts: &dyn Facts) {
         let late: Vec<LinkId> = self
             .links
             .iter()
@@ -545,7 +611,9 @@ impl Peer {
             self.exchange_at = now.mono.after(self.config.exchange_period);
             self.tick_lock_clock(now);
             self.exchange_members();
+            self.forget_releases();
         }
+        self.handle_lives(now, facts);
     }
 
     /// When to call [`Peer::handle_timeout`] next, at the latest.
@@ -553,7 +621,7 @@ impl Peer {
     pub fn poll_timeout(&self) -> Mono {
         let greetings =
             self.links.values().filter(|link| link.role.is_none()).map(|link| link.greet_by);
-        greetings.fold(self.exchange_at, Mono::min)
+        greetings.fold(self.exchange_at.min(self.lives.poll_timeout()), Mono::min)
     }
 
     /// What to do next, if anything.
@@ -621,6 +689,18 @@ impl Peer {
             }
             Request::Inventory { vault, after } => {
                 self.handle_inventory(facts, lane, &role, vault, after)
+            }
+            Request::Extend { vault, stripes } => {
+                self.handle_extend(now, facts, lane, &role, vault, &stripes)
+            }
+            Request::Release { request, approvals, from } => {
+                self.handle_release(now, facts, lane, &role, request, approvals, from)
+            }
+            Request::Veto { vault, veto } => self.handle_veto(facts, lane, &role, vault, veto),
+            Request::Hold(order) => self.handle_hold(now, facts, lane, &role, order),
+            Request::Releases(vault) => self.handle_releases(now, facts, lane, &role, vault),
+            Request::Stops { vault, releases } => {
+                self.handle_stops(now, facts, lane, &role, vault, &releases)
             }
         };
         self.refuse_on_error(link, lane, decision, false);
@@ -696,6 +776,13 @@ impl Peer {
             Some(Then::Held { lane, response, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
+            Some(Then::Discard { lane, len, response }) => {
+                self.outputs.push_back(Output::Discard { lane, len, response });
+            }
+            Some(Then::Drop(decided)) => self.begin_drops(decided),
+            Some(Then::Gone { shard, vault, len, release }) => {
+                self.end_drop(shard, vault, len, release);
+            }
             Some(Then::Welcome { lane, link, role, response }) => {
                 if let Some(link) = self.links.get_mut(&link) {
                     link.role = Some(role);
@@ -722,6 +809,11 @@ impl Peer {
             Some(Then::Reply { lane, close, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close });
             }
+            Some(Then::Discard { lane, len, .. }) => {
+                self.outputs.push_back(Output::Discard { lane, len, response });
+            }
+            Some(Then::Drop(decided)) => self.cancel_drops(&decided),
+            Some(Then::Gone { shard, vault, len, .. }) => self.keep_counting(shard, vault, len),
             Some(Then::Welcome { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: true });
             }

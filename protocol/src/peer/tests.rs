@@ -8,6 +8,8 @@ mod cast;
 mod clock;
 mod desk;
 mod greetings;
+mod lives;
+mod lives_any_order;
 mod logs;
 mod members;
 mod recovery;

@@ -7,6 +7,7 @@ mod devices;
 mod forget;
 mod logs;
 mod loss;
+mod release;
 
 use harness::{Mesh, Ran, bytes, write};
 use serde_json::Value;

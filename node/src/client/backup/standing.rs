@@ -6,6 +6,7 @@
 //! known or which fell short, and only when a source needs them.
 
 use crate::client::Result;
+use crate::client::extend::released;
 use crate::client::index::Index;
 use crate::client::mesh::Mesh;
 use crate::client::packs::Packs;
@@ -29,6 +30,8 @@ pub(super) struct Standings {
     answering: BTreeSet<NodeId>,
     index: Arc<Index>,
     packs: Packs,
+    /// What this host has asked holders to give up: it is there no more, or not for long.
+    released: BTreeSet<StripeId>,
     runtime: Handle,
     seen: Mutex<Seen>,
 }
@@ -66,6 +69,7 @@ impl Standings {
             answering: mesh.nodes.keys().copied().collect(),
             index: Arc::clone(index),
             packs: Packs::new(Arc::clone(mesh), vault),
+            released: released(vault)?,
             runtime: Handle::current(),
             seen: Mutex::default(),
         })
@@ -138,6 +142,9 @@ impl Standings {
     }
 
     fn judge_stripe(&self, stripe: StripeId) -> Result<Option<Standing>> {
+        if self.released.contains(&stripe) {
+            return Ok(Some(Standing::Gone));
+        }
         let Some(holders) = self.holders(stripe)? else { return Ok(None) };
         if let Some(&standing) = self.seen().holders.get(&holders) {
             return Ok(Some(standing));

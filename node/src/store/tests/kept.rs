@@ -70,8 +70,7 @@ pub(super) fn keep(
     take(&mut incoming, &bytes)?;
     let (_, _, mut writes) = rows_of(shard, &held).unwrap();
     writes.push(usage_row(vault(), usage));
-    store
-        .commit_and_wait(Batch { writes, shard: Some((incoming, shard, codec::encode(&held))) })?;
+    store.commit_now(Batch { writes, shard: Some((incoming, shard, codec::encode(&held))) })?;
     Ok(shard)
 }
 

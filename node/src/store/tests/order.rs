@@ -8,13 +8,13 @@ use std::sync::Mutex;
 
 /// What was done, in words, and which words fail.
 #[derive(Clone, Default)]
-struct Journalist {
+pub(super) struct Journalist {
     seen: Arc<Mutex<Vec<String>>>,
     fails: Arc<Mutex<Option<String>>>,
 }
 
 impl Journalist {
-    fn open(&self, dir: &Path) -> Result<Store, StoreError> {
+    pub(super) fn open(&self, dir: &Path) -> Result<Store, StoreError> {
         let (own, root) = (self.clone(), dir.to_owned());
         let watch = move |step: Step<'_>| {
             let word = |verb: &str, path: &Path| {
@@ -25,6 +25,7 @@ impl Journalist {
             let text = match step {
                 Step::SyncFile(path) => word("sync file", path),
                 Step::Place(path) => word("place", path),
+                Step::Rename(path) => word("rename", path),
                 Step::SyncFolder(path) => word("sync folder", path),
                 Step::Commit => "commit".into(),
             };
@@ -39,11 +40,11 @@ impl Journalist {
         self.seen.lock().unwrap().push(text.into());
     }
 
-    fn fail(&self, word: Option<&str>) {
+    pub(super) fn fail(&self, word: Option<&str>) {
         *self.fails.lock().unwrap() = word.map(str::to_owned);
     }
 
-    fn take(&self) -> Vec<String> {
+    pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.seen.lock().unwrap())
     }
 }

@@ -24,7 +24,7 @@ fn abort_child() {
     let dir = Path::new(dir);
     let store = Store::open_with(dir, options(), Steps::watched(Box::new(watch))).unwrap();
     keep(&store, 100, 10_000, Usage { bytes: 10_000, shards: 1 }).unwrap();
-    store.commit_and_wait(entries(100)).unwrap();
+    store.commit_now(entries(100)).unwrap();
     std::process::exit(0);
 }
 
@@ -51,7 +51,7 @@ fn entries(seq: u64) -> Batch {
 fn three_entries(dir: &Path) -> PathBuf {
     let store = open(dir);
     for seq in 0..3 {
-        store.commit_and_wait(entries(seq)).unwrap();
+        store.commit_now(entries(seq)).unwrap();
     }
     dir.join("journal")
 }
@@ -120,7 +120,7 @@ fn a_rebuild_that_was_killed_is_done_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let shards = keep_many(&store, 10);
-    store.commit_and_wait(entries(1)).unwrap();
+    store.commit_now(entries(1)).unwrap();
     drop(store);
     for commits in 0..2 {
         damage(dir.path());
@@ -160,7 +160,7 @@ fn a_database_that_was_rolled_back_is_brought_up_to_date() {
         let store = open(dir.path());
         let shards = keep_many(&store, 8);
         for seq in 0..3 {
-            store.commit_and_wait(entries(seq)).unwrap();
+            store.commit_now(entries(seq)).unwrap();
         }
         drop(store);
         fs::write(&state, &old).unwrap();
@@ -218,11 +218,11 @@ fn logs_papers_and_replaced_records_outlive_the_database() {
         write(Table::Device, b"device", b"certificate"),
         write(Table::Fork, b"fork", b"evidence"),
     ];
-    store.commit_and_wait(Batch { writes: writes.clone(), shard: None }).unwrap();
-    store.commit_and_wait(entries(1)).unwrap();
-    store.commit_and_wait(entries(2)).unwrap();
+    store.commit_now(Batch { writes: writes.clone(), shard: None }).unwrap();
+    store.commit_now(entries(1)).unwrap();
+    store.commit_now(entries(2)).unwrap();
     let removed = Write { table: Table::Fork, key: b"fork".to_vec(), value: None };
-    store.commit_and_wait(Batch { writes: vec![removed], shard: None }).unwrap();
+    store.commit_now(Batch { writes: vec![removed], shard: None }).unwrap();
     drop(store);
     for round in 0..3 {
         damage(dir.path());
@@ -290,7 +290,7 @@ fn no_altered_byte_of_a_journal_stops_a_start_or_makes_up_a_row() {
 fn half_a_frame_at_the_end_of_the_journal_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.commit_and_wait(entries(1)).unwrap();
+    store.commit_now(entries(1)).unwrap();
     drop(store);
     let path = dir.path().join("journal");
     let whole = fs::read(&path).unwrap();
@@ -298,7 +298,7 @@ fn half_a_frame_at_the_end_of_the_journal_is_cut_off() {
     let store = open(dir.path());
     assert_eq!(store.doubt(), None);
     assert_eq!(fs::read(&path).unwrap(), whole);
-    store.commit_and_wait(entries(2)).unwrap();
+    store.commit_now(entries(2)).unwrap();
     drop(store);
     damage(dir.path());
     assert_eq!(open(dir.path()).scan(Table::Entry, &[], None, 10).unwrap().len(), 2);

@@ -5,13 +5,15 @@ use crate::certificate::{
     NodeRecord, Roster, VaultCertificate, VaultDescriptor, VaultPapers,
 };
 use crate::codec::Blob;
-use crate::id::{EntryId, PublicKey, SessionId, ShardId};
+use crate::hold::HoldOrder;
+use crate::id::{EntryId, PublicKey, SessionId, ShardId, StripeId};
 use crate::label::Labels;
 use crate::log::{Body, Entry};
-use crate::message::Greeting;
-use crate::policy::Policy;
+use crate::message::{Greeting, Request};
+use crate::policy::{Guardians, Lock, Policy};
 use crate::record::{CODEC_REED_SOLOMON, Record, Stripe};
 use crate::recovery::RecoveryCard;
+use crate::release::{Approval, ReleaseRequest, Veto, release_id};
 use crate::sign::{SecretKey, Signed};
 use crate::time::{Mono, Now, Period, Wall};
 
@@ -214,11 +216,72 @@ pub(super) fn join(invitation: Signed<Invitation>, node: u8, stated: &[&str]) ->
 }
 
 pub(super) fn console_greeting(node: u8, console: u8) -> Greeting {
+    console_greeting_at(node, console, EPOCH)
+}
+
+pub(super) fn console_greeting_at(node: u8, console: u8, issued: Wall) -> Greeting {
     let pass = ConsolePass {
         console: public(console),
         node: public(node).into(),
-        issued: EPOCH,
-        expires: EPOCH.after(Period::days(1)),
+        issued,
+        expires: issued.after(Period::days(1)),
     };
     Greeting::Console(Signed::sign(&pass, &secret(node)))
+}
+
+/// Who can stop releases of guarded vaults; two of them must agree.
+pub(super) const GUARDIANS: [u8; 3] = [60, 61, 62];
+
+pub(super) fn guarded_lock() -> Lock {
+    let of = GUARDIANS.map(|guardian| public(guardian).into()).to_vec();
+    Lock { guardians: Some(Guardians { need: 2, of }), ..Lock::default() }
+}
+
+/// Papers whose policy names the guardians.
+pub(super) fn guarded_papers(vault: u8, version: u64, nodes: &[u8]) -> VaultPapers {
+    let mut papers = papers(vault, version, nodes);
+    let mut descriptor = papers.descriptor.verify().unwrap();
+    descriptor.policy.lock = guarded_lock();
+    papers.descriptor = Signed::sign(&descriptor, &secret(vault));
+    papers
+}
+
+/// As [`record`], under the guarded lock.
+pub(super) fn guarded_record(stripe: u8) -> Record {
+    let mut record = record(VAULT, DEVICE, stripe);
+    record.policy.lock = guarded_lock();
+    record
+}
+
+/// A request of this key, made then, for stripes of the vault.
+pub(super) fn release_request(
+    vault: u8,
+    issued: Wall,
+    stripes: &[StripeId],
+) -> Signed<ReleaseRequest> {
+    let mut stripes = stripes.to_vec();
+    stripes.sort_unstable();
+    stripes.dedup();
+    let expires = issued.after(Period::days(30));
+    let request = ReleaseRequest { vault: public(vault).into(), issued, expires, stripes };
+    Signed::sign(&request, &secret(vault))
+}
+
+pub(super) fn approve(request: &Signed<ReleaseRequest>, by: &[u8]) -> Vec<Signed<Approval>> {
+    let release = release_id(request);
+    let approval = |&name: &u8| {
+        let approval = Approval { guardian: public(name).into(), release, expires: EXPIRY };
+        Signed::sign(&approval, &secret(name))
+    };
+    by.iter().map(approval).collect()
+}
+
+pub(super) fn veto(request: &Signed<ReleaseRequest>, by: u8) -> Request {
+    let veto = Veto { guardian: public(by).into(), release: release_id(request) };
+    Request::Veto { vault: public(VAULT).into(), veto: Signed::sign(&veto, &secret(by)) }
+}
+
+pub(super) fn hold(by: u8, number: u64, period: Option<Period>) -> Request {
+    let (vault, guardian) = (public(VAULT).into(), public(by).into());
+    Request::Hold(Signed::sign(&HoldOrder { vault, guardian, number, period }, &secret(by)))
 }

@@ -4,10 +4,11 @@ use super::cast::{self, EPOCH, NODE, OPERATOR};
 use crate::certificate::Trust;
 use crate::codec;
 use crate::id::{NodeId, PublicKey, ShardId, VaultId};
+use crate::life::Life;
 use crate::message::{Greeting, HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
 use crate::peer::{
-    CallId, Facts, Held, Input, LaneId, LinkId, MemoryFacts, Note, Output, Peer, PeerConfig, Table,
-    Usage, Write,
+    CallId, Facts, Held, HoldRow, Input, LaneId, LinkId, MemoryFacts, Note, Output, Peer,
+    PeerConfig, Table, Usage, Write,
 };
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
@@ -47,6 +48,10 @@ pub(super) struct Desk {
     pub(super) greeted: Vec<(CallId, LinkId, Greeting)>,
     pub(super) called: Vec<(CallId, LinkId, Request)>,
     pub(super) notes: Vec<Note>,
+    /// Shards whose files are to be removed.
+    pub(super) leaving: VecDeque<ShardId>,
+    /// Shards whose files were removed.
+    pub(super) gone: Vec<ShardId>,
     next: u64,
 }
 
@@ -93,6 +98,8 @@ impl Desk {
             greeted: Vec::new(),
             called: Vec::new(),
             notes: Vec::new(),
+            leaving: VecDeque::new(),
+            gone: Vec::new(),
             next: 0,
         };
         desk.collect();
@@ -203,9 +210,24 @@ impl Desk {
         self.undurable.len()
     }
 
-    /// Makes everything durable.
+    /// Makes everything durable, and removes what is to be removed.
     pub(super) fn settle(&mut self) {
-        while self.settle_one() {}
+        while self.settle_one() || self.remove_one() {}
+    }
+
+    /// Removes the file of the first shard that is to go.
+    pub(super) fn remove_one(&mut self) -> bool {
+        let Some(shard) = self.leaving.pop_front() else { return false };
+        self.gone.push(shard);
+        self.handle(Input::Dropped { shard, gone: true });
+        true
+    }
+
+    /// The file of the first shard that is to go cannot be removed.
+    pub(super) fn fail_removal(&mut self) -> bool {
+        let Some(shard) = self.leaving.pop_front() else { return false };
+        self.handle(Input::Dropped { shard, gone: false });
+        true
     }
 
     /// Makes the oldest thing durable that is not.
@@ -230,7 +252,7 @@ impl Desk {
 
     pub(super) fn pass(&mut self, period: Period) {
         self.now = Now { mono: self.now.mono.after(period), wall: self.now.wall.after(period) };
-        self.peer.handle_timeout(self.now);
+        self.peer.handle_timeout(self.now, &self.facts);
         self.collect();
     }
 
@@ -283,6 +305,14 @@ impl Desk {
                 Output::Persist { token, writes, shard } => {
                     let shard = shard.map(|(_, shard, _)| shard);
                     self.undurable.push_back(Pending { token, writes, shard });
+                }
+                Output::Drop { shard, decision } => {
+                    let life: Life = decode(
+                        &self.facts.get(Table::Life, &shard.0).unwrap().expect("a durable life"),
+                    );
+                    assert_eq!(life.decided(), Some(decision), "what goes was decided durably");
+                    assert!(!self.leaving.contains(&shard), "asked once until it is answered");
+                    self.leaving.push_back(shard);
                 }
                 Output::Dial { node, .. } => self.dialed.push(node),
                 Output::Greet { call, link, greeting } => {
@@ -373,6 +403,17 @@ impl Desk {
                             rows.unwrap().into_iter().map(|(_, row)| decode::<VaultId>(&row));
                         assert_eq!(vaults.filter(|vault| *vault == card.vault).count(), 1);
                     }
+                }
+                Request::Veto { vault, veto } => {
+                    let said = veto.verify().unwrap();
+                    let key = [vault.0, said.guardian.0, said.release.0].concat();
+                    assert!(self.facts.get(Table::Veto, &key).unwrap().is_some());
+                }
+                Request::Hold(order) => {
+                    let said = order.verify().unwrap();
+                    let row = self.facts.get(Table::Holds, &said.vault.0).unwrap();
+                    let row: HoldRow = decode(&row.expect("a durable hold"));
+                    assert!(row.orders.contains_key(&said.guardian));
                 }
                 other => panic!("{other:?} is not answered with Done"),
             },

@@ -1,0 +1,310 @@
+//! `prune`, `release`, `hold`.
+
+use super::data::time;
+use crate::cli::Exit;
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::cli::progress::Progress;
+use crate::cli::release::{GuardianArg, HoldCommand, PruneArgs, ReleaseCommand};
+use crate::client::mesh::{Caller, Mesh};
+use crate::client::prune::Prune;
+use crate::client::recipients::Identities;
+use crate::client::release::{Audience, Came, send};
+use crate::client::{ClientError, vault};
+use crate::home::{Home, read_key, read_signed, write_signed};
+use crate::service::wall;
+use crate::size::{ByteSize, counted};
+use protocol::hold::HoldOrder;
+use protocol::id::{NodeId, OperatorId};
+use protocol::message::Request;
+use protocol::release::{Approval, Release, ReleaseRequest, Veto, release_id};
+use protocol::sign::{SecretKey, Signed, Statement};
+use protocol::time::Period;
+use serde_json::json;
+use std::path::Path;
+
+/// Asks for the release of what no kept snapshot needs.
+pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit, CliError> {
+    let vault = vault::choose(home, args.vault.vault.as_deref())?;
+    let key = vault.key().cloned();
+    if args.apply && key.is_none() {
+        return Err(CliError::new(format!("the key of vault {} is not here", vault.name)).next(
+            "do it on the host where the vault was made; here it can be tried without --apply",
+        ));
+    }
+    let is_guarded = vault.policy.lock.guardians.is_some();
+    if args.apply && is_guarded && args.out.is_none() {
+        return Err(CliError::new("guardians of the vault must agree to a release")
+            .next("say with --out FILE where the request goes that they are to approve")
+            .exit(Exit::Usage));
+    }
+    let identities = Identities::find(args.identity.as_deref())?;
+    let progress = Progress::start(output, "following snapshots");
+    let plan = Prune::plan(home, vault, &identities, &progress.counters()).await;
+    drop(progress);
+    let plan = plan?;
+    let (count, bytes) = (plan.unneeded.len(), plan.bytes);
+    let mut came = Vec::new();
+    let mut files = Vec::new();
+    if let (true, Some(key), false) = (args.apply, &key, plan.unneeded.is_empty()) {
+        for (number, request) in plan.requests(key)?.iter().enumerate() {
+            match &args.out {
+                Some(out) => {
+                    let out = match number {
+                        0 => out.clone(),
+                        _ => out.with_extension(format!("{number}")),
+                    };
+                    write_signed(&out, request)?;
+                    files.push(out);
+                }
+                None => came.extend(send(&plan.mesh, request, &[]).await),
+            }
+        }
+    }
+    if output.style().json {
+        let body = json!({
+            "snapshots": plan.snapshots, "stripes_kept": plan.kept, "stripes_unneeded": count,
+            "bytes_unneeded": bytes, "applied": args.apply, "requests": files, "nodes": came,
+        });
+        output.json("summary", &body);
+        return Ok(Exit::Done);
+    }
+    let (snapshots, kept) = (counted(plan.snapshots, "snapshot"), counted(plan.kept, "stripe"));
+    output.line(format!("{snapshots} kept, which need {kept}"));
+    let what = format!("{} ({} of data)", counted(count, "stripe"), ByteSize(bytes));
+    if count == 0 {
+        output.good("nothing is to be given up");
+    } else if !args.apply {
+        output.line(format!("{what} could be given up; --apply asks for it"));
+    } else if files.is_empty() {
+        output.good(format!("asked for the release of {what}"));
+        show(&came, output);
+    } else {
+        output.good(format!("{what}: the request is written"));
+        for file in &files {
+            output.line(format!("  {}", file.display()));
+        }
+        output.line("Next: each guardian says `strewn release approve FILE --out APPROVAL`; then `strewn release request FILE --approval APPROVAL …`");
+    }
+    Ok(Exit::Done)
+}
+
+fn show(came: &[Came], output: &Output) {
+    for came in came {
+        let mut parts = Vec::new();
+        if came.cooling > 0 {
+            let within = Period(came.cooling_for);
+            parts.push(format!("{} go within {within}", came.cooling));
+        }
+        if came.locked > 0 {
+            let locked = Period(came.locked_for);
+            parts.push(format!("{} are locked, for {locked} at most", came.locked));
+        }
+        if came.refused > 0 {
+            parts.push(format!("it does not count for {}", came.refused));
+        }
+        if parts.is_empty() && came.why.is_none() {
+            parts.push("it holds nothing of it".into());
+        }
+        parts.extend(came.why.clone());
+        output.line(format!("  node {}: {}", came.node, parts.join("; ")));
+    }
+}
+
+/// A signed statement that somebody was handed as a file.
+fn read_file<T: Statement>(path: &Path) -> Result<Signed<T>, CliError> {
+    read_signed(path)?.ok_or_else(|| {
+        CliError::new(format!("there is no file {}", path.display())).exit(Exit::NotThere)
+    })
+}
+
+fn guardian_key(home: &Home, guardian: &GuardianArg) -> Result<SecretKey, CliError> {
+    let path = guardian.key.clone().unwrap_or_else(|| home.path("operator.key"));
+    read_key(&path)?.ok_or_else(|| {
+        CliError::new(format!("there is no key in {}", path.display()))
+            .next("name the guardian's key with --key FILE")
+            .exit(Exit::NotThere)
+    })
+}
+
+fn no_request(error: impl std::fmt::Display) -> CliError {
+    CliError::new(format!("this is no request for a release: {error}"))
+}
+
+/// About releases.
+pub async fn release(
+    home: &Home,
+    command: ReleaseCommand,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    match command {
+        ReleaseCommand::List { vault } => list(home, vault.vault.as_deref(), output).await,
+        ReleaseCommand::Request { request, approval, vault } => {
+            let request: Signed<ReleaseRequest> = read_file(&request)?;
+            let approvals: Result<Vec<Signed<Approval>>, CliError> =
+                approval.iter().map(|path| read_file(path)).collect();
+            let approvals = approvals?;
+            Release::verify(&request, &approvals, &[]).map_err(no_request)?;
+            let vault = vault::choose(home, vault.vault.as_deref())?;
+            let mesh = Mesh::connect(home, Caller::device(&vault)).await?;
+            let came = send(&mesh, &request, &approvals).await;
+            let release = release_id(&request);
+            if output.style().json {
+                output.json("summary", &json!({ "release": release, "nodes": came }));
+            } else {
+                output.good(format!("release {release} was brought to the holders"));
+                show(&came, output);
+            }
+            Ok(Exit::Done)
+        }
+        ReleaseCommand::Approve { request, out, guardian } => {
+            let request: Signed<ReleaseRequest> = read_file(&request)?;
+            let verified = Release::verify(&request, &[], &[]).map_err(no_request)?;
+            let key = guardian_key(home, &guardian)?;
+            let (release, asked) = (verified.id(), verified.request());
+            let approval =
+                Approval { guardian: key.public().into(), release, expires: asked.expires };
+            write_signed(&out, &Signed::sign(&approval, &key))?;
+            if output.style().json {
+                let body = json!({
+                    "release": release, "vault": asked.vault, "stripes": asked.stripes.len(),
+                    "issued": asked.issued, "expires": asked.expires,
+                });
+                output.json("summary", &body);
+            } else {
+                let stripes = counted(asked.stripes.len(), "stripe");
+                output.good(format!("approved: release {release}"));
+                output.line(format!(
+                    "  {stripes} of vault {}, asked {}",
+                    asked.vault,
+                    time(asked.issued)
+                ));
+            }
+            Ok(Exit::Done)
+        }
+        ReleaseCommand::Guardian { guardian } => {
+            let id = OperatorId::from(guardian_key(home, &guardian)?.public());
+            if output.style().json {
+                output.json("summary", &json!({ "guardian": id }));
+            } else {
+                output.result(id.to_string());
+            }
+            Ok(Exit::Done)
+        }
+        ReleaseCommand::Veto { release, vault, guardian } => {
+            let key = guardian_key(home, &guardian)?;
+            let audience = Audience::gather(home, vault.vault.as_deref()).await?;
+            let veto = Veto { guardian: key.public().into(), release };
+            let veto = Signed::sign(&veto, &key);
+            let request = Request::Veto { vault: audience.vault, veto };
+            let said = audience.say(&request).await;
+            told(said, &format!("release {release} is stopped"), output)
+        }
+    }
+}
+
+/// About holds.
+pub async fn hold(home: &Home, command: HoldCommand, output: &Output) -> Result<Exit, CliError> {
+    let (period, vault, guardian) = match command {
+        HoldCommand::On { period, vault, guardian } => (Some(period), vault, guardian),
+        HoldCommand::Off { vault, guardian } => (None, vault, guardian),
+    };
+    let key = guardian_key(home, &guardian)?;
+    let audience = Audience::gather(home, vault.vault.as_deref()).await?;
+    let (vault, guardian) = (audience.vault, key.public().into());
+    let order = HoldOrder { vault, guardian, number: wall().0, period };
+    let said = audience.say(&Request::Hold(Signed::sign(&order, &key))).await;
+    let what = match period {
+        Some(period) => {
+            format!("nothing of the vault expires for {}", period.min(protocol::hold::HOLD_MAX))
+        }
+        None => "the hold has ended".into(),
+    };
+    told(said, &what, output)
+}
+
+/// One node that has heard it is enough: it tells the others.
+fn told(
+    said: Vec<(NodeId, Result<(), ClientError>)>,
+    what: &str,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let heard = said.iter().filter(|(_, done)| done.is_ok()).count();
+    let refused: Vec<(NodeId, String)> = said
+        .into_iter()
+        .filter_map(|(node, done)| Some((node, CliError::from(done.err()?).message())))
+        .collect();
+    if output.style().json {
+        output.json("summary", &json!({ "heard": heard, "failed": refused }));
+    } else {
+        for (node, why) in &refused {
+            output.warn(format!("node {}: {why}", node.short()));
+        }
+        if heard > 0 {
+            output
+                .good(format!("{what}; {} heard it, and tell the others", counted(heard, "node")));
+        }
+    }
+    if heard == 0 {
+        return Err(CliError::new("no node that holds the vault took it"));
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(home: &Home, vault: Option<&str>, output: &Output) -> Result<Exit, CliError> {
+    let audience = Audience::gather(home, vault).await?;
+    let mut is_any = false;
+    for (node, standstill) in audience.standstills().await {
+        let standstill = match standstill {
+            Ok(standstill) => standstill,
+            Err(error) => {
+                let what = CliError::from(error).message();
+                output.warn(format!("node {}: {what}", node.short()));
+                continue;
+            }
+        };
+        if output.style().json {
+            let running = standstill.running.iter().map(|running| {
+                json!({
+                    "release": running.release, "issued": running.issued, "stripes": running.stripes,
+                    "remaining": running.remaining.0, "vetoed": running.vetoed,
+                })
+            });
+            let running: Vec<_> = running.collect();
+            let holds = standstill.holds.iter();
+            let holds: Vec<_> =
+                holds.map(|(who, left)| json!({ "guardian": who, "remaining": left.0 })).collect();
+            let body = json!({
+                "node": node, "running": running, "holds": holds, "stands": standstill.stands,
+            });
+            output.json("node", &body);
+            continue;
+        }
+        let mut lines = Vec::new();
+        for running in &standstill.running {
+            let state = match running.vetoed.first() {
+                Some(guardian) => format!("stopped by guardian {}", guardian.short()),
+                None => format!("the last of it goes in {}", running.remaining),
+            };
+            let stripes = counted(running.stripes as usize, "stripe");
+            let issued = time(running.issued);
+            lines.push(format!(
+                "  release {}, of {stripes}, asked {issued}: {state}",
+                running.release
+            ));
+        }
+        for (guardian, left) in &standstill.holds {
+            lines.push(format!("  guardian {} holds all of it for {left}", guardian.short()));
+        }
+        lines.extend(standstill.stands.map(|why| format!("  nothing is dropped here: {why}")));
+        if !lines.is_empty() {
+            is_any = true;
+            output.line(format!("node {}:", node.short()));
+            lines.iter().for_each(|line| output.line(line));
+        }
+    }
+    if !is_any && !output.style().json {
+        output.good("nothing is about to be dropped");
+    }
+    Ok(Exit::Done)
+}
