@@ -141,7 +141,7 @@ fn the_owner_lost_everything_but_the_identity_and_one_provider_is_down() {
 
 #[test]
 fn what_goes_wrong_is_said_with_what_to_do() {
-    let mesh = six();
+    let mut mesh = six();
     let source = mesh.dir().join("source");
     folder(&source, 2);
     let _ = mesh.backup(&source).summary();
@@ -165,6 +165,14 @@ fn what_goes_wrong_is_said_with_what_to_do() {
     let ran = recover(&home, &identity, &[&frozen, &bare], &[]).ok();
     assert_eq!(ran.messages("snapshot").len(), 1);
     mesh.nodes[5].thaw();
+
+    // A node whose database is gone makes the cards again from its journal, like everything else.
+    mesh.nodes[1].kill();
+    fs::remove_file(mesh.nodes[1].home.join("node/state.redb")).unwrap();
+    mesh.nodes[1].start();
+    let (_, bare) = addresses(&mesh, 1);
+    let ran = recover(&mesh.dir().join("after"), &identity, &[&bare], &[]).ok();
+    assert_eq!(ran.messages("snapshot").len(), 1);
 }
 
 /// As whom a stolen vault key comes: a device that the thief made for himself.

@@ -128,8 +128,8 @@ pub fn read_request(line: &str) -> std::result::Result<DeviceRequest, DeviceErro
 }
 
 /// Brings the vault's papers on this host and on the nodes up to date: the new device learns from them who may hold
-/// what it writes.
-pub async fn introduce(vault: &mut Vault, mesh: &Mesh) -> Result<()> {
+/// what it writes. How many nodes took the recovery card; `None` where this host has none.
+pub async fn introduce(vault: &mut Vault, mesh: &Mesh) -> Result<Option<usize>> {
     vault.refresh(mesh).await;
     vault.extend_roster(&mesh.certificates())?;
     for (node, answer) in mesh.ask_all(&Request::Introduce(vault.papers.clone())).await {
@@ -137,8 +137,7 @@ pub async fn introduce(vault: &mut Vault, mesh: &Mesh) -> Result<()> {
             tracing::warn!(%error, node = node.id.short(), "a node does not take the vault");
         }
     }
-    card::hand_out(vault, mesh).await?;
-    Ok(())
+    card::hand_out(vault, mesh).await
 }
 
 /// Which devices were revoked, and which nodes know of it.
@@ -351,7 +350,7 @@ pub fn accept(
 }
 
 /// What a vault is called on this host.
-pub(super) fn name_of(home: &Home, id: VaultId) -> Result<Option<String>> {
+fn name_of(home: &Home, id: VaultId) -> Result<Option<String>> {
     for name in home.vaults()? {
         if vault::load(home, &name)?.id == id {
             return Ok(Some(name));

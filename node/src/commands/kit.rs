@@ -16,6 +16,17 @@ use crate::home::{Home, write_file};
 /// Nodes on the page when none answers.
 const NODES_MAX: usize = 6;
 
+/// Why it is not sure that these nodes bring the vault back.
+fn doubt(taken: Option<usize>, nodes: usize) -> Option<String> {
+    match taken {
+        None => Some("this host does not have the vault's key; whether the nodes have its recovery card only a drill can tell".into()),
+        Some(taken) if taken < nodes => Some(format!(
+            "{taken} of {nodes} nodes took the vault's recovery card; strewn recover finds nothing at the others: do they run this version?"
+        )),
+        Some(_) => None,
+    }
+}
+
 /// Prints it.
 pub async fn kit(home: &Home, args: KitArgs, output: &Output) -> Result<Exit, CliError> {
     let mut vault = vault::choose(home, args.vault.vault.as_deref())?;
@@ -30,7 +41,10 @@ pub async fn kit(home: &Home, args: KitArgs, output: &Output) -> Result<Exit, Cl
     let addresses = match Mesh::connect(home, Caller::device(&vault)).await {
         Ok(mesh) => {
             // A kit is of no use with nodes that do not keep the vault's card.
-            device::introduce(&mut vault, &mesh).await?;
+            let taken = device::introduce(&mut vault, &mesh).await?;
+            if let Some(doubt) = doubt(taken, mesh.nodes.len()) {
+                output.warn(doubt);
+            }
             spread(&mesh)
         }
         Err(error) => {
@@ -54,7 +68,8 @@ pub async fn kit(home: &Home, args: KitArgs, output: &Output) -> Result<Exit, Cl
     }
     match &args.html {
         Some(file) => {
-            output.good(format!("the page is in {}: print it, and delete the file", file.display()))
+            let file = file.display();
+            output.good(format!("the page is in {file}: print it, and delete the file"));
         }
         None => output.result(kit.text().as_str()),
     }

@@ -119,7 +119,7 @@ fn draw(below: u64) -> Result<u64, RecoverError> {
     Ok(number % below.max(1))
 }
 
-fn pick<'a, T>(all: &'a [T]) -> Result<Option<&'a T>, RecoverError> {
+fn pick<T>(all: &[T]) -> Result<Option<&T>, RecoverError> {
     let at = draw(all.len() as u64)?;
     Ok(all.get(usize::try_from(at).unwrap_or_default()))
 }

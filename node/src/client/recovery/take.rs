@@ -3,7 +3,7 @@
 use super::find::Candidate;
 use super::{RecoverError, card};
 use crate::client::ClientError;
-use crate::client::device::{addresses, begin_at, name_of};
+use crate::client::device::{addresses, begin_at};
 use crate::client::mesh::{Caller, Mesh};
 use crate::client::vault::{self, VALIDITY, Vault};
 use crate::home::{Home, create_key, read_key, write_secret, write_signed};
@@ -12,6 +12,7 @@ use libp2p::Multiaddr;
 use protocol::certificate::{
     CertificateError, DeviceCertificate, RECIPIENTS_MAX, VaultDescriptor, VaultPapers,
 };
+use protocol::id::VaultId;
 use protocol::recovery::{RecoveryCard, RecoveryTag};
 use protocol::sign::{SecretKey, Signed};
 use std::path::Path;
@@ -67,7 +68,7 @@ async fn recover_one(
     device: Device,
 ) -> Result<Recovered, RecoverError> {
     let id = candidate.secret.vault();
-    if let Some(name) = name_of(home, id)? {
+    if let Some(name) = name_here(home, id)? {
         return Err(RecoverError::Known { vault: id, name });
     }
     let name = free_name(home, candidate, name)?;
@@ -116,26 +117,39 @@ fn own_device(
     Ok((device, Signed::sign(&word, &candidate.secret.key)))
 }
 
+/// Whether a folder has a vault, or what is left of another one.
+fn is_taken(dir: &Path, id: VaultId) -> Result<bool, RecoverError> {
+    let other =
+        read_key(&dir.join("vault.key"))?.is_some_and(|key| VaultId::from(key.public()) != id);
+    Ok(other || dir.join("vault.cert").exists())
+}
+
+/// What the vault is called on this host, if it is here. One that cannot be loaded is no reason not to recover.
+fn name_here(home: &Home, id: VaultId) -> Result<Option<String>, RecoverError> {
+    let is_it = |name: &String| vault::load(home, name).is_ok_and(|vault| vault.id == id);
+    Ok(home.vaults()?.into_iter().find(is_it))
+}
+
 /// The name asked for, or the one that the vault had, made different from those that are here.
 fn free_name(
     home: &Home,
     candidate: &Candidate,
     asked: Option<&str>,
 ) -> Result<String, RecoverError> {
-    let is_taken =
-        |name: &str| Ok::<_, RecoverError>(home.vault(name)?.join("vault.cert").exists());
-    if let Some(name) = asked {
-        if is_taken(name)? {
-            return Err(ClientError::VaultExists(name.into()).into());
-        }
-        return Ok(name.into());
-    }
+    let is_taken = |name: &str| is_taken(&home.vault(name)?, candidate.secret.vault());
     let short = candidate.secret.vault().short();
-    let name = &candidate.secret.name;
-    match home.vault(name) {
-        Ok(_) if !is_taken(name)? => Ok(name.clone()),
-        _ => Ok(format!("recovered-{short}")),
+    let name = match asked {
+        Some(name) => name.to_owned(),
+        // Whoever sealed the card may have given a name that is none.
+        None => match home.vault(&candidate.secret.name) {
+            Ok(_) if !is_taken(&candidate.secret.name)? => candidate.secret.name.clone(),
+            _ => format!("recovered-{short}"),
+        },
+    };
+    if is_taken(&name)? {
+        return Err(ClientError::VaultExists(name).into());
     }
+    Ok(name)
 }
 
 /// Greets the mesh as a device of the vault, and takes the newest of the papers that its nodes have.
@@ -154,12 +168,8 @@ pub(super) async fn fetch(
         .map_err(|source| RecoverError::NotLetIn { vault: id, source: Box::new(source) })?;
     let mut best: Option<VaultPapers> = None;
     vault::states(&mesh, id, |node, state| {
-        match newest(best.take(), &state.papers, candidate) {
-            Ok(papers) => best = Some(papers),
-            Err((kept, error)) => {
-                best = kept;
-                tracing::warn!(%error, node = node.id.short(), "a node's papers of the vault do not count");
-            }
+        if let Err(error) = take_newer(&mut best, &state.papers, candidate) {
+            tracing::warn!(%error, node = node.id.short(), "a node's papers of the vault do not count");
         }
     })
     .await;
@@ -167,25 +177,23 @@ pub(super) async fn fetch(
     Ok((papers, mesh))
 }
 
-type NotTaken = (Option<VaultPapers>, CertificateError);
-
-/// Of two papers what is newer of each part. The vault's key signed them, whoever brings them.
-fn newest(
-    known: Option<VaultPapers>,
+/// Takes of these papers what is newer. The vault's key signed them, whoever brings them.
+fn take_newer(
+    known: &mut Option<VaultPapers>,
     papers: &VaultPapers,
     candidate: &Candidate,
-) -> Result<VaultPapers, NotTaken> {
-    let theirs = match papers.verify(wall()) {
-        Ok(terms) => terms,
-        Err(error) => return Err((known, error)),
-    };
+) -> Result<(), CertificateError> {
+    let theirs = papers.verify(wall())?;
     let is_ours = theirs.certificate.vault == candidate.secret.vault()
         && theirs.certificate.operator == candidate.operator;
     if !is_ours {
-        return Err((known, CertificateError::Chain("papers of another vault")));
+        return Err(CertificateError::Chain("papers of another vault"));
     }
-    let Some(mut known) = known else { return Ok(papers.clone()) };
-    let Ok(ours) = known.verify(wall()) else { return Ok(papers.clone()) };
+    let Some(known) = known else {
+        *known = Some(papers.clone());
+        return Ok(());
+    };
+    let ours = known.verify(wall())?;
     if theirs.certificate.expires > ours.certificate.expires {
         known.certificate = papers.certificate.clone();
     }
@@ -195,7 +203,7 @@ fn newest(
     if theirs.roster.version > ours.roster.version {
         known.roster = papers.roster.clone();
     }
-    Ok(known)
+    Ok(())
 }
 
 /// What of the papers does not fit to who recovers: somebody with the vault's key may have changed them.

@@ -6,6 +6,7 @@ use super::desk::Desk;
 use crate::message::{Greeting, Request};
 use crate::peer::{Held, Input, LaneId, LinkId, PeerConfig, Table};
 use crate::record::Record;
+use crate::recovery::RecoveryTag;
 use crate::sign::Signed;
 use crate::time::Period;
 use proptest::prelude::*;
@@ -48,7 +49,12 @@ fn greeting() -> impl Strategy<Value = Greeting> {
         2 => (operator(), key()).prop_map(|(operator, node)| node_greeting(operator, node)),
         2 => (operator(), key()).prop_map(|(o, node)| join(invitation(o, NODE, &[]), node, &[])),
         1 => key().prop_map(|console| console_greeting(NODE, console)),
+        1 => (0u8..3).prop_map(|name| Greeting::Recover { tag: RecoveryTag::of(&recipient(name)) }),
     ]
+}
+
+fn recipient(name: u8) -> String {
+    format!("age1{name}")
 }
 
 fn signed_record() -> impl Strategy<Value = Signed<Record>> {
@@ -96,6 +102,9 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|vault| Request::Inventory { vault: public(vault).into(), after: None }),
         1 => vault().prop_map(|vault| Request::Log { vault: public(vault).into(), after: None }),
         1 => Just(Request::Status),
+        2 => (vault(), 0u64..4, 0u8..3, 0u8..3).prop_map(|(vault, version, one, two)| {
+            Request::Card(card(vault, version, &[&recipient(one), &recipient(two)], 1))
+        }),
         1 => (key(), 0u64..3)
             .prop_map(|(node, version)| Request::Members(vec![node_record(OPERATOR, node, version)])),
     ]

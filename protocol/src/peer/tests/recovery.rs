@@ -9,6 +9,7 @@ use crate::recovery::{
     VAULTS_PER_TAG_MAX,
 };
 use crate::sign::Signed;
+use proptest::prelude::*;
 
 const OWNER: &str = "age1owner";
 const HEIR: &str = "age1heir";
@@ -178,4 +179,60 @@ fn a_card_is_not_done_before_it_is_durable() {
     assert!(desk.fail_one());
     assert_eq!(code(&desk.reply(first).unwrap().0), RefusalCode::Internal);
     assert_eq!(desk.rows(Table::Recovery), 0);
+}
+
+/// A card of one of two vaults, for some of three recipients; whether it becomes durable, and whether the node starts again
+/// then.
+type Step = (bool, u64, u8, u8, bool, bool);
+
+const RECIPIENTS: [&str; 3] = [OWNER, HEIR, "age1third"];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (
+        any::<bool>(),
+        0u64..5,
+        1u8..8,
+        any::<u8>(),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.1),
+    );
+    prop::collection::vec(step, 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn what_was_given_first_is_given_first_for_ever(steps in steps()) {
+        let mut desk = Desk::new();
+        for name in [VAULT, OTHER_VAULT] {
+            let _ = vault(&mut desk, name);
+        }
+        // By recipient: what was sealed in the first card of each vault, in the order in which they came.
+        let mut firsts: [Vec<(bool, u8)>; 3] = Default::default();
+        for (other, version, some, name, is_durable, restarts) in steps {
+            let (vault, device) = (if other { OTHER_VAULT } else { VAULT }, DEVICE);
+            let chosen: Vec<usize> = (0..3).filter(|i| some >> i & 1 == 1).collect();
+            let recipients: Vec<&str> = chosen.iter().map(|&i| RECIPIENTS[i]).collect();
+            let link = desk.device(vault, device);
+            let lane = desk.send(link, Request::Card(card(vault, version, &recipients, name)));
+            if is_durable { desk.settle() } else { while desk.fail_one() {} }
+            let (answer, _) = desk.reply(lane).expect("an answer");
+            if answer == Response::Done {
+                for i in chosen {
+                    if !firsts[i].iter().any(|(known, _)| *known == other) {
+                        firsts[i].push((other, name));
+                    }
+                }
+            }
+            if restarts {
+                desk = desk.restart();
+            }
+            for (recipient, firsts) in RECIPIENTS.iter().zip(&firsts) {
+                let given = ask(&mut desk, recipient);
+                let expected: Vec<u8> = firsts.iter().map(|(_, name)| *name).collect();
+                prop_assert_eq!(&given[..expected.len()], &sealed(&expected)[..]);
+                prop_assert!(given.len() <= 2 * expected.len());
+            }
+        }
+    }
 }
