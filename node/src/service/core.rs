@@ -386,6 +386,15 @@ fn log(note: &Note) {
                 "shards will be dropped unless a guardian stops it"
             );
         }
+        Note::NotReleased { vault, release, locked, refused } => {
+            tracing::warn!(
+                vault = vault.short(),
+                %release,
+                locked,
+                refused,
+                "a release was asked for of what is locked, or without who must agree"
+            );
+        }
         Note::Vetoed { vault, guardian, release } => {
             tracing::warn!(
                 vault = vault.short(),

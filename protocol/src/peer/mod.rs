@@ -286,6 +286,17 @@ pub enum Note {
         /// How long.
         remaining: Period,
     },
+    /// A release was asked for that does not count, or not yet.
+    NotReleased {
+        /// Whose.
+        vault: VaultId,
+        /// Which.
+        release: ReleaseId,
+        /// Shards held here that are locked or on hold.
+        locked: usize,
+        /// Those for which it does not count.
+        refused: usize,
+    },
     /// A guardian stopped a release.
     Vetoed {
         /// Whose vault.

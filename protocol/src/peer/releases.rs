@@ -122,6 +122,13 @@ impl Peer {
         let after = from as usize + page.outcomes.len();
         let next = (after < stripes.len()).then_some(after as u32);
         let outcomes = std::mem::take(&mut page.outcomes);
+        let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|(_, o)| is(o)).count();
+        let locked = count(|outcome| matches!(outcome, Outcome::Locked { .. }));
+        let refused = count(|outcome| matches!(outcome, Outcome::Refused(_)));
+        if locked + refused > 0 {
+            let note = Note::NotReleased { vault, release: id, locked, refused };
+            self.outputs.push_back(Output::Note(note));
+        }
         let response = Response::Released(Released { outcomes, next });
         let until = page.due.iter().map(|(until, _)| *until).max();
         let mut writes = std::mem::take(&mut page.writes);

@@ -87,8 +87,10 @@ fn request() -> impl Strategy<Value = Request> {
         6 => (signed_record(), 0u16..3, prop_oneof![9 => Just(SHARD_LEN), 1 => any::<u32>()])
             .prop_map(|(record, index, len)| Request::Put { record, index, len }),
         4 => entry,
-        2 => (vault(), 0u64..4)
-            .prop_map(|(vault, version)| Request::Introduce(papers(vault, version, &[NODE, THIRD]))),
+        2 => (vault(), 0u64..4, any::<bool>()).prop_map(|(vault, version, guarded)| {
+            let papers = if guarded { guarded_papers } else { papers };
+            Request::Introduce(papers(vault, version, &[NODE, THIRD]))
+        }),
         2 => signed_record().prop_map(Request::Replace),
         2 => (0u8..3, 0u16..3, 0u32..70, 0u32..70).prop_map(|(stripe, index, offset, len)| {
             Request::Get { shard: shard_id(&shard_bytes(stripe, index)), offset, len }
@@ -101,6 +103,28 @@ fn request() -> impl Strategy<Value = Request> {
         1 => vault()
             .prop_map(|vault| Request::Inventory { vault: public(vault).into(), after: None }),
         1 => vault().prop_map(|vault| Request::Log { vault: public(vault).into(), after: None }),
+        1 => vault().prop_map(|name| {
+            let stripes = (0..3).map(|stripe| record(name, DEVICE, stripe).stripe.id()).collect();
+            Request::Extend { vault: public(name).into(), stripes }
+        }),
+        1 => (vault(), 0usize..4).prop_map(|(name, agree)| {
+            let stripes: Vec<_> =
+                (0..3).map(|stripe| record(name, DEVICE, stripe).stripe.id()).collect();
+            let request = release_request(name, EPOCH, &stripes);
+            let approvals = approve(&request, &GUARDIANS[..agree.min(3)]);
+            Request::Release { request, approvals, from: agree as u32 / 3 }
+        }),
+        1 => (0usize..3).prop_map(|by| {
+            let request = release_request(VAULT, EPOCH, &[record(VAULT, DEVICE, 1).stripe.id()]);
+            veto(&request, GUARDIANS[by])
+        }),
+        1 => (0usize..3, 0u64..3, any::<bool>()).prop_map(|(by, number, on)| {
+            hold(GUARDIANS[by], number, on.then_some(Period::days(1)))
+        }),
+        1 => vault().prop_map(|vault| Request::Releases(public(vault).into())),
+        1 => vault().prop_map(|vault| {
+            Request::Stops { vault: public(vault).into(), releases: vec![] }
+        }),
         1 => Just(Request::Status),
         2 => (vault(), 0u64..4, 0u8..3, 0u8..3).prop_map(|(vault, version, one, two)| {
             Request::Card(card(vault, version, &[&recipient(one), &recipient(two)], 1))
