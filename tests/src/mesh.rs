@@ -22,12 +22,18 @@ pub struct Node {
     pub home: PathBuf,
     /// Its provider.
     pub provider: String,
+    environment: Vec<(String, String)>,
     process: Option<Child>,
 }
 
 impl Node {
     fn new(home: PathBuf, provider: &str) -> Self {
-        Self { home, provider: provider.into(), process: None }
+        Self { home, provider: provider.into(), environment: Vec::new(), process: None }
+    }
+
+    /// From its next start on its process has this variable.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
     }
 
     /// Starts its process, and waits until it listens.
@@ -45,6 +51,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.home.join("log"));
         let child = command(&self.home)
             .args(["node", "run"])
+            .envs(self.environment.clone())
             .stdout(Stdio::null())
             .stderr(log.expect("a log"))
             .spawn();

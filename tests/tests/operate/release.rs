@@ -4,6 +4,7 @@ use super::devices::on;
 use super::{folder, run, summary};
 use harness::{Mesh, tree_of, within};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 fn three(policy: &str) -> Mesh {
@@ -42,14 +43,13 @@ fn what_no_kept_snapshot_needs_goes_after_its_lock_and_a_cooldown_and_nothing_el
     assert!(count(&early, "locked") > 0 && count(&early, "cooling") == 0, "{early}");
     assert_eq!(shards(&mesh), before);
     let mut came = Value::Null;
-    let mut cooled = 0;
-    let gone = within(Duration::from_secs(180), || {
+    let cools = within(Duration::from_secs(180), || {
         std::thread::sleep(Duration::from_secs(2));
         came = summary(run(&mesh, &["prune", "--apply"], true), 0);
-        cooled += count(&came, "cooling");
-        cooled > 0 && count(&came, "cooling") + count(&came, "locked") == 0
+        count(&came, "cooling") > 0
     });
-    assert!(gone && shards(&mesh) < before, "{came}");
+    assert!(cools, "{came}");
+    assert!(within(Duration::from_secs(60), || shards(&mesh) < before), "{came}");
     let _ = mesh.restore("latest", &mesh.dir().join("back"), &[]).ok();
     assert_eq!(tree_of(&mesh.dir().join("back")), tree_of(&source));
     let _ = summary(run(&mesh, &["check", "--read-data"], true), 0);
@@ -75,6 +75,7 @@ fn without_its_guardians_nothing_goes_and_any_one_of_them_stops_it() {
     ));
     let key_file = mesh.dir().join("guardian.key");
     std::fs::write(&key_file, key).unwrap();
+    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let key_file = key_file.to_str().unwrap();
     let source = mesh.dir().join("source");
     folder(&source, "first", 2, 200_000);
