@@ -1,9 +1,9 @@
 //! A vault comes back to a machine that has nothing but the recovery identity and the address of one node.
 
-use harness::{Mesh, Ran, bytes, strewn, tree_of, write};
+use harness::{Mesh, Ran, bytes, program, strewn, tree_of, write};
 use node::client::mesh::{Caller, Mesh as Connections};
 use node::client::recipients::{Identities, seal};
-use node::home::{Home, read_key, read_signed};
+use node::home::{Home, create_key, read_key, read_signed};
 use node::net::{Net, NetConfig, NetEvent, NetLimits};
 use node::service::wall;
 use protocol::certificate::{DeviceCertificate, VaultCertificate};
@@ -19,6 +19,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const POLICY: &str = "[survive]\nany = [ { provider = 1, node = 1 } ]\n[lock]\nperiod = \"30d\"\nrelease_cooldown = \"1d\"\n";
 const SIX: [(&str, &str); 6] =
@@ -442,4 +444,44 @@ fn devices(mesh: &Mesh) -> usize {
             other => panic!("{other:?}"),
         }
     })
+}
+
+#[test]
+fn a_recovery_that_was_killed_is_done_again_and_nothing_on_the_host_is_overwritten() {
+    let mesh = six();
+    let source = mesh.dir().join("source");
+    folder(&source, 2);
+    let _ = mesh.backup(&source).summary();
+    let identity = mesh.identity("v");
+    let (_, bare) = addresses(&mesh, 2);
+    let before = devices(&mesh);
+    let home = mesh.dir().join("killed");
+    for wait in [20, 60, 120, 200, 300, 450] {
+        let mut command = Command::new(program());
+        command.arg("--home").arg(&home).args(["recover", "--from", &bare, "--identity"]);
+        command.arg(&identity).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    // Whatever was reached, the same command ends it, or says that it was done.
+    let ran = recover(&home, &identity, &[&bare], &[]);
+    assert!(ran.code == 0 || error(&ran).0.contains("already"), "{ran:?}");
+    let back = mesh.dir().join("back");
+    let _ = restore(&home, &identity, "latest", &back).ok();
+    assert_eq!(tree_of(&source), tree_of(&back));
+    assert_eq!(devices(&mesh), before + 1, "it is one device, however often it was killed");
+
+    // The folder of another vault of that name, which was never finished.
+    let home = mesh.dir().join("other");
+    let key = home.join("vaults/v/vault.key");
+    let _ = create_key(&key, "the signing key of a vault").unwrap();
+    let kept = fs::read(&key).unwrap();
+    let named = recover(&home, &identity, &[&bare], &["--name", "v"]).ended(1);
+    assert!(error(&named).0.contains("already"), "{named:?}");
+    let ran = recover(&home, &identity, &[&bare], &[]).ok();
+    let summary = ran.messages("summary").pop().unwrap();
+    assert!(summary["name"].as_str().unwrap().starts_with("recovered-"), "{summary}");
+    assert_eq!(fs::read(&key).unwrap(), kept);
 }
