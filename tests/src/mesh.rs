@@ -230,6 +230,21 @@ impl Mesh {
         Self::start_in(&std::env::temp_dir(), sites)
     }
 
+    /// The same, each with further arguments of `init` or `join`.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[must_use]
+    pub fn start_with(sites: &[(&str, &str)], further: &[&str]) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let mut mesh = Self { dir, nodes: Vec::new() };
+        for (provider, account) in sites {
+            mesh.add(provider, account, further);
+        }
+        mesh.settle();
+        mesh
+    }
+
     /// The same, with all state below a folder.
     ///
     /// # Panics

@@ -15,6 +15,7 @@ pub use data::DataRead;
 pub use findings::{Findings, Kind};
 pub use subset::Subset;
 
+use super::extend::released;
 use super::index::Index;
 use super::inventory::{Held, Inventory};
 use super::items::root_of;
@@ -100,6 +101,8 @@ struct Check {
     notes: Vec<String>,
     devices: BTreeSet<DeviceId>,
     stripes: BTreeMap<StripeId, Known>,
+    /// Those whose release this host has asked for: they may be gone, and nobody misses them.
+    given_up: BTreeSet<StripeId>,
     damaged: BTreeSet<ChunkId>,
 }
 
@@ -128,6 +131,7 @@ pub async fn check(
     }
     let scratch = vault.scratch("check-")?;
     let index = Arc::new(Index::open(scratch.path())?);
+    let given_up = released(&vault)?;
     let mut check = Check {
         vault,
         packs: Arc::new(packs),
@@ -137,6 +141,7 @@ pub async fn check(
         notes: Vec::new(),
         devices: logs.devices,
         stripes: BTreeMap::new(),
+        given_up,
         damaged: BTreeSet::new(),
         mesh,
     };
@@ -150,7 +155,7 @@ pub async fn check(
     let mut snapshots_broken = Vec::new();
     let mut snapshots_checked = 0;
     if identities.is_some() {
-        (snapshots_checked, snapshots_broken) = check.check_snapshots(&snapshots).await?;
+        (snapshots_checked, snapshots_broken) = check.check_snapshots(&ledger, &snapshots).await?;
     } else if !snapshots.is_empty() {
         check.notes.push(
             "without the recovery identity it was not checked which chunks the snapshots need, nor what is in the packs"
@@ -191,6 +196,15 @@ impl Check {
         silent: &mut BTreeMap<NodeId, u64>,
     ) {
         let stripe = &held.record.stripe;
+        let sites = held.sites(&self.mesh);
+        let k = usize::from(stripe.k);
+        let readable = sites.len() >= k;
+        let len = u64::from(stripe.shard_len) * k as u64;
+        let known = Known { len, shards: u64::from(stripe.n), readable, listed: None };
+        self.stripes.insert(held.stripe, known);
+        if self.given_up.contains(&held.stripe) {
+            return;
+        }
         let short = held.stripe.short();
         for (i, holder) in held.record.holders.iter().enumerate() {
             if held.has(i) {
@@ -206,9 +220,6 @@ impl Check {
                 *silent.entry(*holder).or_default() += 1;
             }
         }
-        let sites = held.sites(&self.mesh);
-        let k = usize::from(stripe.k);
-        let readable = sites.len() >= k;
         if readable {
             let pattern = (stripe.k, sites.iter().map(|site| site.node).collect());
             let violation = judged.entry(pattern).or_insert_with(|| {
@@ -221,9 +232,6 @@ impl Check {
             let what = format!("stripe {short}: {} shards left, {k} needed", sites.len());
             self.findings.add(Kind::StripeUnreadable, what);
         }
-        let len = u64::from(stripe.shard_len) * k as u64;
-        let known = Known { len, shards: u64::from(stripe.n), readable, listed: None };
-        self.stripes.insert(held.stripe, known);
     }
 
     /// Every index pack that the log names, and that there is a record of every stripe that it names in turn.
@@ -260,6 +268,7 @@ impl Check {
             for pack in blocks.iter().flat_map(|(_, block)| &block.packs) {
                 let listed = digest(&pack.chunks);
                 match self.stripes.get_mut(&pack.stripe) {
+                    None if self.given_up.contains(&pack.stripe) => {}
                     None => self.findings.add(
                         Kind::RecordMissing,
                         format!(
@@ -288,7 +297,8 @@ impl Check {
 
     /// Fetches and opens a part of the data.
     async fn check_data(&mut self, subset: Subset) -> Result<DataRead> {
-        let stripes = self.stripes.iter().map(|(stripe, known)| (*stripe, known.len));
+        let kept = self.stripes.iter().filter(|(stripe, _)| !self.given_up.contains(stripe));
+        let stripes = kept.map(|(stripe, known)| (*stripe, known.len));
         let chosen = subset.choose(stripes.collect::<Vec<_>>().into_iter())?;
         let expected = chosen.iter().filter_map(|stripe| self.stripes.get(stripe));
         let bytes = |known: &Known| known.len / known.shards.max(1) * known.shards;
@@ -364,13 +374,17 @@ impl Check {
     }
 
     /// Every chunk of every snapshot: in the index, in a stripe that can be read.
-    async fn check_snapshots(&mut self, snapshots: &[&Logged]) -> Result<(usize, Vec<EntryId>)> {
+    async fn check_snapshots(
+        &mut self,
+        ledger: &Ledger,
+        snapshots: &[&Logged],
+    ) -> Result<(usize, Vec<EntryId>)> {
         self.progress.begin_again();
         for info in snapshots.iter().filter_map(|logged| info_of(&self.vault, logged)) {
             self.progress.expect(info.items, info.bytes);
         }
         let (mut checked, mut broken) = (0, Vec::new());
-        let mut closed = 0;
+        let (mut closed, mut given_up) = (0, 0);
         // Unchanged sources have the same root: one answer for all of them.
         let mut answers: BTreeMap<Vec<u8>, Option<String>> = BTreeMap::new();
         let (packs, index) = (Arc::clone(&self.packs), Arc::clone(&self.index));
@@ -401,12 +415,19 @@ impl Check {
                 answers.insert(name, answer.clone());
                 answer
             };
-            if let Some(what) = answer {
+            if answer.is_some() && !self.given_up.is_empty() && ledger.is_forgotten(logged) {
+                given_up += 1;
+            } else if let Some(what) = answer {
                 broken.push(logged.id);
                 self.progress.error();
                 let what = format!("snapshot {}: {what}", logged.id.short());
                 self.findings.add(Kind::SnapshotBroken, what);
             }
+        }
+        if given_up > 0 {
+            let what =
+                "cannot be restored whole any more: `strewn prune` gave up what they alone needed";
+            self.notes.push(format!("{} {what}", counted(given_up, "forgotten snapshot")));
         }
         if closed > 0 {
             let what = "not checked: sealed to another identity";

@@ -2,6 +2,7 @@
 //! as well as what nodes list: a stripe that nobody has a record of is lost.
 
 use super::Result;
+use super::extend::released;
 use super::inventory::{Inventory, devices};
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
@@ -202,7 +203,11 @@ async fn health(
     let levels = levels_of(mesh.nodes.values().map(|node| &node.site));
     // Stripes with the same holders have the same fate: each pattern is computed once.
     let mut patterns: BTreeMap<(u16, Vec<NodeId>), u64> = BTreeMap::new();
+    let given_up = released(vault)?;
     while let Some(held) = inventory.next().await {
+        if given_up.contains(&held.stripe) {
+            continue;
+        }
         missing.remove(&held.stripe);
         let holders = held.sites(mesh).into_iter().map(|site| site.node).collect();
         *patterns.entry((held.record.stripe.k, holders)).or_default() += 1;

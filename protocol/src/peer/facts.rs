@@ -171,6 +171,9 @@ pub struct Usage {
     pub shards: u64,
 }
 
+/// Versions that are read at once: more than a vault has that nobody attacks.
+const VERSIONS_PAGE: usize = 16;
+
 /// The key of the one row of the lock clock.
 const LOCK_CLOCK_KEY: &[u8] = &[0];
 
@@ -323,20 +326,13 @@ impl View<'_> {
         self.get(Table::Entry, &key(&[&vault.0, &device.0, &seq.to_be_bytes()]))
     }
 
-    /// The newest of the versions kept. Versions are kept in order, and pending ones are few, so
-    /// the rows are paged through.
+    /// The newest of the versions kept.
     fn newest<T: Statement>(
         &self,
         table: Table,
         vault: VaultId,
     ) -> Result<Option<Signed<T>>, FactsError> {
-        let mut last: Option<(Vec<u8>, Vec<u8>)> = None;
-        loop {
-            let after = last.as_ref().map(|(key, _)| key.as_slice());
-            let page = self.facts.scan(table, &vault.0, after, 64)?;
-            let Some(row) = page.into_iter().next_back() else { break };
-            last = Some(row);
-        }
+        let last = last_version(self.facts, table, vault)?;
         let pending = self
             .overlay
             .rows
@@ -361,6 +357,34 @@ impl View<'_> {
     pub(crate) fn roster(&self, vault: VaultId) -> Result<Option<Signed<Roster>>, FactsError> {
         self.newest(Table::Roster, vault)
     }
+}
+
+/// The row with the highest version of a vault's rows, which are keyed by vault and version.
+///
+/// Most vaults have a few. Whoever has the vault's key can make them many and long, so they are not paged through: from the
+/// last one found on, ever smaller gaps are leapt, some hundred reads at most.
+fn last_version(
+    facts: &dyn Facts,
+    table: Table,
+    vault: VaultId,
+) -> Result<Option<(Vec<u8>, Vec<u8>)>, FactsError> {
+    let mut last = facts.scan(table, &vault.0, None, VERSIONS_PAGE)?.pop();
+    let mut gap = 1u64 << 63;
+    while let Some((row, _)) = &last {
+        let version = row.last_chunk().map_or(0, |version| u64::from_be_bytes(*version));
+        let after = version.checked_add(gap - 1);
+        let after = after.map(|after| key(&[&vault.0, &after.to_be_bytes()]));
+        let next = match after {
+            Some(after) => facts.scan(table, &vault.0, Some(&after), 1)?.pop(),
+            None => None,
+        };
+        match next {
+            Some(found) => last = Some(found),
+            None if gap == 1 => break,
+            None => gap /= 2,
+        }
+    }
+    Ok(last)
 }
 
 /// Decodes a row.
@@ -543,5 +567,40 @@ impl Facts for MemoryFacts {
             .map(|((_, key), value)| (key.clone(), value.clone()))
             .collect();
         Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_last_version_is_found_however_many_there_are(
+            steps in prop::collection::vec(1u64..1 << 20, 0..200),
+            others in prop::collection::vec(any::<u64>(), 0..3),
+        ) {
+            let (vault, before, behind) =
+                (VaultId([7; 32]), VaultId([6; 32]), VaultId([8; 32]));
+            let mut facts = MemoryFacts::default();
+            let mut put = |vault: VaultId, version: u64| {
+                let key = key(&[&vault.0, &version.to_be_bytes()]);
+                let value = Some(version.to_be_bytes().to_vec());
+                facts.apply(vec![Write { table: Table::Roster, key, value }]);
+            };
+            let mut version = 0;
+            for step in &steps {
+                version += step;
+                put(vault, version);
+            }
+            for other in others {
+                put(before, other);
+                put(behind, other);
+            }
+            let last = last_version(&facts, Table::Roster, vault).unwrap();
+            let last = last.map(|(_, value)| u64::from_be_bytes(value.try_into().unwrap()));
+            prop_assert_eq!(last, (!steps.is_empty()).then_some(version));
+        }
     }
 }

@@ -75,6 +75,9 @@ impl Peer {
         }
         check_bounds(&record.policy.lock, self.config.lock_max)
             .map_err(|e| not_allowed(e.to_string()))?;
+        if record.policy.lock.guardians.is_some() {
+            check_guardians(view, *vault, &record)?;
+        }
         Ok((record, *sender))
     }
 
@@ -502,6 +505,24 @@ fn check_same(held: &Held, vault: VaultId, stripe: StripeId, index: u16) -> Deci
     } else {
         Err(not_allowed("these bytes are held as a shard of another stripe"))
     }
+}
+
+/// A lock names the guardians that the vault names, or those that it named for this stripe before: who has a device's key alone
+/// does not give stripes to guardians of his own, whom no release would ever satisfy.
+fn check_guardians(view: &View<'_>, vault: VaultId, record: &Record) -> Decision {
+    let guardians = &record.policy.lock.guardians;
+    let internal = |e: crate::sign::SignatureError| refusal(RefusalCode::Internal, e.to_string());
+    if let Some(signed) = view.descriptor(vault)?
+        && signed.verify().map_err(internal)?.policy.lock.guardians == *guardians
+    {
+        return Ok(());
+    }
+    if let Some(signed) = view.record(vault, record.stripe.id())?
+        && signed.verify().map_err(internal)?.policy.lock.guardians == *guardians
+    {
+        return Ok(());
+    }
+    Err(not_allowed("the vault names no such guardians"))
 }
 
 /// Whoever signs a later record: the lock that it names is at least as strong as the one before.

@@ -5,6 +5,7 @@ use super::Owned;
 use super::recovery::close_the_way_back;
 use super::thief::Thief;
 use harness::strewn;
+use node::service::wall;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_panel_is_taken_and_the_kit_alone_brings_everything_back() {
@@ -27,7 +28,7 @@ async fn the_panel_is_taken_and_the_kit_alone_brings_everything_back() {
     let names = owned.snapshots.iter().map(|(name, _)| name.as_str());
     let forget: Vec<&str> = ["--json", "forget", "--apply"].into_iter().chain(names).collect();
     let _ = strewn(&thief.home.path(""), &forget);
-    let came = thief.release_all().await;
+    let came = thief.release_all(wall()).await;
     assert!(came.iter().all(|came| came.cooling == 0), "{came:?}");
 
     // The kit alone, on a machine that has nothing.

@@ -16,12 +16,8 @@ use protocol::time::Period;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_filled_keeps_what_it_has_and_still_logs_and_gives_back() {
     const QUOTA: u64 = 24 << 20;
-    let mut mesh = Mesh::start(&[]);
-    for (provider, account) in [("x", "x1"), ("y", "y1"), ("z", "z1")] {
-        mesh.add(provider, account, &["--quota", "24MiB"]);
-    }
-    mesh.settle();
-    let owned = Owned::on(mesh);
+    let sites = [("x", "x1"), ("y", "y1"), ("z", "z1")];
+    let owned = Owned::on(Mesh::start_with(&sites, &["--quota", "24MiB"]));
     let thief = Thief::new(&owned.mesh).await;
     let shard = |n: usize| bytes(&format!("garbage {n}"), 1 << 20);
     let mut full = 0;

@@ -12,6 +12,7 @@ use protocol::id::StripeId;
 use protocol::message::{RefusalCode, Request, Response};
 use protocol::release::{RELEASE_VALIDITY_MAX, ReleaseRequest};
 use protocol::sign::{SecretKey, Signed};
+use protocol::time::Wall;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -48,6 +49,8 @@ impl Thief {
             match answer {
                 Ok(Response::Done | Response::Appended(_)) => done += 1,
                 Err(ClientError::Refused { refusal, .. }) => refused.push(refusal.code),
+                // Of a provider that is gone already.
+                Err(ClientError::Net(_)) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -66,11 +69,11 @@ impl Thief {
         all
     }
 
-    /// Asks every node to give up everything.
-    pub(crate) async fn release_all(&self) -> Vec<Came> {
+    /// Asks every node to give up everything, by a request that was made then.
+    pub(crate) async fn release_all(&self, issued: Wall) -> Vec<Came> {
         let stripes: Vec<StripeId> = self.stripes().await.iter().map(|held| held.stripe).collect();
-        let expires = wall().after(RELEASE_VALIDITY_MAX);
-        let request = ReleaseRequest { vault: self.vault.id, issued: wall(), expires, stripes };
+        let expires = issued.after(RELEASE_VALIDITY_MAX);
+        let request = ReleaseRequest { vault: self.vault.id, issued, expires, stripes };
         let came = send(&self.mesh, &Signed::sign(&request, &self.key), &[]).await;
         assert!(!came.is_empty());
         came
@@ -78,7 +81,7 @@ impl Thief {
 
     /// Asks every node to give up everything: every shard is locked, and stays so.
     pub(crate) async fn assert_all_locked(&self) {
-        let came = self.release_all().await;
+        let came = self.release_all(wall()).await;
         assert!(came.iter().all(|came| came.cooling == 0), "{came:?}");
         let locked: u64 = came.iter().map(|came| came.locked).sum();
         let shards: usize = self.stripes().await.iter().map(|held| held.promised.len()).sum();

@@ -19,6 +19,15 @@ fn desk() -> (Desk, LinkId) {
     Desk::with_vault(PeerConfig::default())
 }
 
+/// The vault's policy names guardians.
+fn guarded_desk() -> (Desk, LinkId) {
+    let mut desk = Desk::new();
+    let link = desk.device(VAULT, DEVICE);
+    let papers = guarded_papers(VAULT, 1, &[NODE, NEIGHBOUR, THIRD]);
+    assert_eq!(desk.ask(link, Request::Introduce(papers)), Response::Done);
+    (desk, link)
+}
+
 /// The put is refused, its bytes are discarded and nothing is kept.
 fn refused(desk: &mut Desk, link: LinkId, record: &Record, index: u16) -> RefusalCode {
     let (discarded, held) = (desk.discarded, desk.rows(Table::Held));
@@ -449,10 +458,8 @@ fn a_replacement_never_takes_the_shard_away() {
 
 #[test]
 fn a_replacement_never_weakens_the_lock() {
-    let (mut desk, link) = desk();
-    let mut guarded = record(VAULT, DEVICE, 1);
-    guarded.policy.lock.guardians =
-        Some(Guardians { need: 1, of: vec![public(FOREIGN_OPERATOR).into()] });
+    let (mut desk, link) = guarded_desk();
+    let guarded = guarded_record(1);
     desk.put(link, &guarded, 0, &shard_bytes(1, 0));
     let weaker: [fn(&mut Record); 4] = [
         |record| record.policy.lock.period.0 -= 1,
@@ -468,4 +475,24 @@ fn a_replacement_never_weakens_the_lock() {
     let mut longer = Record { version: 2, ..guarded };
     longer.policy.lock.period = Period::days(180);
     assert_eq!(replace(&mut desk, link, &longer), Response::Done);
+}
+
+#[test]
+fn a_device_names_no_guardians_but_those_of_the_vault() {
+    let of_its_own = Some(Guardians { need: 1, of: vec![public(FOREIGN_OPERATOR).into()] });
+    let (mut desk, link) = desk();
+    desk.put(link, &record(VAULT, DEVICE, 1), 0, &shard_bytes(1, 0));
+    let mut replaced = Record { version: 2, ..record(VAULT, DEVICE, 1) };
+    replaced.policy.lock.guardians.clone_from(&of_its_own);
+    assert_eq!(code(&replace(&mut desk, link, &replaced)), RefusalCode::NotAllowed);
+    let mut fresh = record(VAULT, DEVICE, 2);
+    fresh.policy.lock.guardians = of_its_own;
+    assert_eq!(refused(&mut desk, link, &fresh, 0), RefusalCode::NotAllowed);
+    // Those that the vault named for a stripe stay, also when it names others later.
+    let (mut desk, link) = guarded_desk();
+    desk.put(link, &guarded_record(1), 0, &shard_bytes(1, 0));
+    let others = papers(VAULT, 2, &[NODE, NEIGHBOUR, THIRD]);
+    assert_eq!(desk.ask(link, Request::Introduce(others)), Response::Done);
+    let moved = Record { version: 2, ..guarded_record(1) };
+    assert_eq!(replace(&mut desk, link, &moved), Response::Done);
 }

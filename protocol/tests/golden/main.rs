@@ -3,6 +3,8 @@
 //! A fixture is never changed, a new version of a format adds a new one. `STREWN_NEW_FIXTURES=1 cargo test`
 //! writes those that are missing.
 
+mod proofs;
+
 use protocol::certificate::VaultCertificate;
 use protocol::chunk::{Chunker, Compressor, decode_chunk};
 use protocol::codec::Blob;
