@@ -14,7 +14,7 @@
 use crate::config::Overrides;
 use protocol::sign::{SecretKey, Signed, Statement};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -141,9 +141,14 @@ impl Home {
     }
 }
 
+/// The folder of a file. (The parent of a bare name is the empty path, which cannot be opened.)
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file whole or not at all, and durably.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = folder_of(path);
     fs::create_dir_all(dir).map_err(io_error(dir))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -164,14 +169,26 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError>
 
 /// Reads a file of bounded length; `None` when it is not there.
 pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, HomeError> {
-    match fs::metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(io_error(path)(e)),
-        Ok(meta) if meta.len() > FILE_LEN_MAX => {
-            Err(HomeError::Content { path: path.into(), what: "it is too long".into() })
-        }
-        Ok(_) => fs::read(path).map(Some).map_err(io_error(path)),
+    let file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io_error(path))?,
+    };
+    let mut bytes = Vec::new();
+    // What has no length, such as a device, is not read without end either.
+    file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(io_error(path))?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        return Err(HomeError::Content { path: path.into(), what: "it is too long".into() });
     }
+    Ok(Some(bytes))
+}
+
+/// Writes a file that somebody named and that is not there yet, whole or not at all.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
+    if path.exists() {
+        let what = "it is there already, and nothing is written over it: name another file".into();
+        return Err(HomeError::Content { path: path.into(), what });
+    }
+    write_file(path, bytes, mode)
 }
 
 /// Writes 32 secret bytes as text that says what they are.
@@ -227,6 +244,22 @@ pub fn read_signed<T: Statement>(path: &Path) -> Result<Option<Signed<T>>, HomeE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_name_lies_in_this_folder() {
+        assert_eq!(folder_of(Path::new("kit.html")), Path::new("."));
+        assert_eq!(folder_of(Path::new("a/kit.html")), Path::new("a"));
+    }
+
+    #[test]
+    fn what_somebody_named_is_not_written_over_and_nothing_is_read_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("request");
+        write_new(&file, b"one", 0o600).unwrap();
+        assert!(write_new(&file, b"two", 0o600).is_err());
+        assert_eq!(read_file(&file).unwrap().unwrap(), b"one");
+        assert!(read_file(Path::new("/dev/zero")).is_err());
+    }
 
     #[test]
     fn keys_are_read_as_written_and_refused_when_others_can_read_them() {

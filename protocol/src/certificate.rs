@@ -90,11 +90,21 @@ fn check_time(issued: Wall, expires: Wall, now: Wall) -> Result<(), CertificateE
     Ok(())
 }
 
-/// Whether a version of a vault's papers may follow the one known (0: none). Were any step allowed, one statement with the
+/// Whether a version of a vault's papers may follow the one known. Were any step allowed, one statement with the
 /// highest number, signed with a stolen key, would be the last for ever.
 #[must_use]
 pub fn is_next_version(known: u64, found: u64) -> bool {
     found > known && found - known <= VERSION_STEP_MAX
+}
+
+/// The highest version to believe of those that several holders show (in any order), by who knows one already (0: none): a
+/// step beyond that, or beyond the middle one. Of holders each keeps to [`is_next_version`], so as long as fewer than half lie, the
+/// middle one is where the vault really is.
+#[must_use]
+pub fn plausible_version(known: u64, shown: &mut [u64]) -> u64 {
+    shown.sort_unstable();
+    let middle = shown.len().checked_sub(1).map_or(0, |last| shown[last / 2]);
+    known.max(middle).saturating_add(VERSION_STEP_MAX)
 }
 
 pub(crate) fn check_count(

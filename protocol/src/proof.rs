@@ -8,7 +8,8 @@
 //! is not believed: vault, devices, operators and holders signed every statement in it.
 //!
 //! What it shows: by the word of the holders, countersigned by nobody but themselves, that each stripe listed lies as the
-//! vault's policy asks (the one predicate), and that the snapshot's entry and keys do. What it cannot show: that labels are true (its
+//! vault's policy asks (the one predicate), and that the snapshot's entry and keys do. A receipt states for how long a shard is kept;
+//! cooldown and guardians stand in the record alone. What a proof cannot show: that labels are true (its
 //! operators vouch for them), that a holder keeps its word (an audit does that), and that all stripes of the snapshot are listed
 //! (the recovery identity alone knows which those are).
 
@@ -208,8 +209,8 @@ pub struct Verifier {
     trust: Option<Trust>,
     premises: Option<Premises>,
     /// The snapshot's session, once its entry was seen; and the sessions whose entries were.
-    session: Option<SessionId>,
-    sessions: BTreeSet<SessionId>,
+    session: Option<(DeviceId, SessionId)>,
+    sessions: BTreeSet<(DeviceId, SessionId)>,
     entries: u64,
     last: Option<StripeId>,
     stripes: u64,
@@ -277,7 +278,10 @@ impl Verifier {
         }
         let session = self.session.ok_or(ProofError::NoSnapshot(premises.snapshot))?;
         if !self.sessions.contains(&session) {
-            self.fall_short(format!("session {session}"), "the entry with its key is not shown");
+            self.fall_short(
+                format!("session {}", session.1),
+                "the entry with its key is not shown",
+            );
         }
         if self.stripes == 0 {
             let what = format!("snapshot {}", premises.snapshot);
@@ -368,10 +372,10 @@ impl Verifier {
         }
         match &entry.body {
             Body::Session { session, .. } => {
-                self.sessions.insert(*session);
+                self.sessions.insert((entry.device, *session));
             }
             Body::Snapshot { session, .. } if id == premises.snapshot => {
-                self.session = Some(*session);
+                self.session = Some((entry.device, *session));
             }
             _ => {}
         }

@@ -140,6 +140,9 @@ impl From<ClientError> for CliError {
             ClientError::Tree(TreeError::NotEmpty(_)) => {
                 what.next("`strewn restore --help` says what --overwrite if-changed, if-newer and never do")
             }
+            ClientError::Revoked => {
+                what.next("what it wrote before is there; `strewn device request` makes a new device of it")
+            }
             ClientError::Locked => what.next("wait until it has ended").exit(Exit::Locked),
             ClientError::Identity(_) => what.exit(Exit::WrongIdentity),
             ClientError::NoSnapshot(_) => what.next("`strewn snapshots` lists them").exit(Exit::NotThere),

@@ -173,6 +173,9 @@ impl Writer {
         let mut vault = vault;
         let mesh = Mesh::connect(home, Caller::device(&vault)).await?;
         super::device::introduce(&mut vault, &mesh).await?;
+        if vault.is_revoked() {
+            return Err(ClientError::Revoked);
+        }
         let (vault, mesh) = (Arc::new(vault), Arc::new(mesh));
         let ledger = Ledger::read(&mesh, &vault).await?;
         let index = Arc::new(Index::open(&vault.caches())?);

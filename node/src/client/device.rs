@@ -160,12 +160,16 @@ impl Revocations {
         }
     }
 
+    /// Whether a device was revoked.
+    pub(super) fn has(&self, device: DeviceId) -> bool {
+        self.orders.contains_key(&device)
+    }
+
     /// Tells those nodes that do not know.
     pub(super) async fn spread(&self, mesh: &Mesh) {
         for (node, known) in &self.nodes {
             let Some(node) = mesh.nodes.get(node) else { continue };
             for (_, order) in self.orders.iter().filter(|(device, _)| !known.contains(device)) {
-                // Who never met the device has nothing to refuse it.
                 if let Err(error) = node.request(&Request::Revoke(order.clone())).await {
                     tracing::debug!(%error, node = node.id.short(), "a revocation was not taken");
                 }

@@ -60,6 +60,8 @@ pub struct Verified {
     pub logs: Vec<DeviceLog>,
     /// Holders that were set back.
     pub set_back: usize,
+    /// Holders that show nothing any more of a log that they showed before.
+    pub gone: Vec<(NodeId, DeviceId)>,
     /// Nodes that do not answer.
     pub silent: usize,
     /// What else is wrong.
@@ -155,10 +157,10 @@ pub async fn verify(home: &Home, vault: &Vault) -> Result<Verified> {
     let gone = memory.keys().filter(|(node, device)| {
         mesh.nodes.contains_key(node) && !logs.iter().any(|log| log.device == *device)
     });
+    let gone: Vec<(NodeId, DeviceId)> = gone.copied().collect();
     let is_set_back =
         |(_, standing): &&(NodeId, Standing)| matches!(standing, Standing::SetBack { .. });
-    let set_back =
-        gone.count() + logs.iter().flat_map(|log| &log.nodes).filter(is_set_back).count();
+    let set_back = gone.len() + logs.iter().flat_map(|log| &log.nodes).filter(is_set_back).count();
     // What was seen once is not forgotten because it is gone.
     for (key, end) in shown {
         let known = memory.entry(key).or_insert(end);
@@ -168,7 +170,7 @@ pub async fn verify(home: &Home, vault: &Vault) -> Result<Verified> {
     }
     write_file(&path, print(&memory).as_bytes(), 0o600)?;
     let good = findings.is_empty() && set_back == 0;
-    Ok(Verified { good, logs, set_back, silent: mesh.silent.len(), findings })
+    Ok(Verified { good, logs, set_back, gone, silent: mesh.silent.len(), findings })
 }
 
 #[cfg(test)]

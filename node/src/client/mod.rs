@@ -19,6 +19,7 @@ pub mod mount;
 mod named;
 mod opened;
 pub mod packs;
+mod papers;
 pub mod prove;
 pub mod prune;
 pub mod recipients;
@@ -55,6 +56,9 @@ pub enum ClientError {
     /// A vault of this name is here already.
     #[error("there is a vault {0} here already")]
     VaultExists(String),
+    /// The vault took this device's right to write away.
+    #[error("this host may not write to the vault any more: its device was revoked")]
+    Revoked,
     /// Another process writes to the vault.
     #[error("another strewn on this host is writing to the vault")]
     Locked,

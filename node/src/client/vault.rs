@@ -2,6 +2,7 @@
 
 use super::device::Revocations;
 use super::mesh::{Mesh, Node};
+use super::papers::Shown;
 use super::recovery::card;
 use super::{ClientError, Result, recipients};
 use crate::home::{
@@ -11,7 +12,7 @@ use crate::service::wall;
 use futures::StreamExt;
 use protocol::certificate::{
     CertificateError, DeviceCertificate, NodeCertificate, Roster, VaultCertificate,
-    VaultDescriptor, VaultPapers, is_next_version,
+    VaultDescriptor, VaultPapers,
 };
 use protocol::codec::Blob;
 use protocol::id::{DeviceId, NodeId, OperatorId, VaultId};
@@ -59,6 +60,7 @@ pub struct Vault {
     /// What must be survived.
     pub policy: Policy,
     key: Option<SecretKey>,
+    is_revoked: bool,
 }
 
 /// Makes a vault. Needs the operator's key.
@@ -121,6 +123,7 @@ pub fn load(home: &Home, name: &str) -> Result<Vault> {
         key: read_key(&dir.join("vault.key"))?,
         papers,
         dir,
+        is_revoked: false,
     })
 }
 
@@ -205,32 +208,41 @@ impl Vault {
     /// Takes in newer papers that the nodes have: other devices may have listed nodes since. Which devices were revoked is
     /// brought to the nodes that have not heard of it.
     pub async fn refresh(&mut self, mesh: &Mesh) {
-        let mut revocations = Revocations::default();
+        let (mut revocations, mut shown) = (Revocations::default(), Shown::default());
+        let whose = (self.id, self.operator);
         states(mesh, self.id, |node, state| {
-            if let Err(error) = self.take_papers(&state.papers) {
+            revocations.take(node.id, whose.0, &state);
+            if let Err(error) = shown.take(state.papers, whose, wall()) {
                 tracing::warn!(%error, node = node.id.short(), "a node's papers of the vault do not count");
             }
-            revocations.take(node.id, self.id, &state);
         })
         .await;
+        if let Err(error) = self.take_papers(shown) {
+            tracing::warn!(%error, "newer papers of the vault cannot be taken");
+        }
         revocations.spread(mesh).await;
+        self.is_revoked = revocations.has(self.device_id());
     }
 
-    /// Takes of these papers what is newer. The vault's key signed them, whoever brings them.
-    fn take_papers(&mut self, papers: &VaultPapers) -> Result<()> {
-        let (theirs, ours) = (papers.verify(wall())?, self.papers.verify(wall())?);
-        if theirs.certificate.vault != self.id || theirs.certificate.operator != self.operator {
-            return Err(CertificateError::Chain("papers of another vault").into());
+    /// Whether nodes say that the vault took this device's right to write away.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.is_revoked
+    }
+
+    /// Takes of these papers what is newer.
+    fn take_papers(&mut self, mut shown: Shown) -> Result<()> {
+        let ours = self.papers.verify(wall())?;
+        if let Some(signed) = shown.descriptor(ours.descriptor.version) {
+            let descriptor = signed.verify().map_err(CertificateError::from)?;
+            write_signed(&self.dir.join("descriptor"), &signed)?;
+            self.papers.descriptor = signed;
+            self.recipients = descriptor.recipients;
+            self.policy = descriptor.policy;
         }
-        if is_next_version(ours.descriptor.version, theirs.descriptor.version) {
-            write_signed(&self.dir.join("descriptor"), &papers.descriptor)?;
-            self.papers.descriptor = papers.descriptor.clone();
-            self.recipients = theirs.descriptor.recipients;
-            self.policy = theirs.descriptor.policy;
-        }
-        if is_next_version(ours.roster.version, theirs.roster.version) {
-            write_signed(&self.dir.join("roster"), &papers.roster)?;
-            self.papers.roster = papers.roster.clone();
+        if let Some(signed) = shown.roster(ours.roster.version) {
+            write_signed(&self.dir.join("roster"), &signed)?;
+            self.papers.roster = signed;
         }
         Ok(())
     }
@@ -273,7 +285,8 @@ impl Vault {
         }
         // Without the vault's key new nodes are just not used: another device lists them.
         let Some(key) = &self.key else { return Ok(false) };
-        let roster = Roster { vault: self.id, version: roster.version + 1, nodes: listed };
+        let version = roster.version.saturating_add(1);
+        let roster = Roster { vault: self.id, version, nodes: listed };
         self.papers.roster = Signed::sign(&roster, key);
         write_signed(&self.dir.join("roster"), &self.papers.roster)?;
         Ok(true)

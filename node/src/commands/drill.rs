@@ -11,9 +11,9 @@ use crate::client::recovery::{Drilled, Page, RecoverError, drill};
 use crate::home::{Home, read_file};
 use crate::size::{ByteSize, counted, format_duration};
 use libp2p::Multiaddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 fn page_of(args: &DrillArgs) -> Result<Page, CliError> {
@@ -42,7 +42,10 @@ pub async fn run(home: &Home, args: DrillArgs, output: &Output) -> Result<Exit, 
             .exit(Exit::Usage));
     }
     let wanted = args.vault.clone().or(page.vault.map(|id| id.to_string()));
-    let scratch = TempDir::with_prefix("strewn-drill-")?;
+    // The vault's key is in it for a while.
+    let only_mine = std::fs::Permissions::from_mode(0o700);
+    let scratch =
+        tempfile::Builder::new().prefix("strewn-drill-").permissions(only_mine).tempdir()?;
     let (target, kept) = match &args.keep {
         Some(dir) => (dir.clone(), true),
         None => (scratch.path().join("restored"), false),
@@ -101,7 +104,7 @@ fn show(done: &Drilled, target: &PathBuf, kept: bool, took: Duration, output: &O
     output.line(format!(
         "  {}, {}, {silent} silent; {}",
         counted(done.snapshots, "snapshot"),
-        counted(up, "node that answers"),
+        counted(up, "node"),
         format_duration(took)
     ));
     if kept {

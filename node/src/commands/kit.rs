@@ -11,7 +11,7 @@ use crate::client::recipients::{self, Identities};
 use crate::client::recovery::{Kit, spread};
 use crate::client::vault;
 use crate::config::Config;
-use crate::home::{Home, write_file};
+use crate::home::{Home, write_new};
 
 /// Nodes on the page when none answers.
 const NODES_MAX: usize = 6;
@@ -55,7 +55,7 @@ pub async fn kit(home: &Home, args: KitArgs, output: &Output) -> Result<Exit, Cl
     };
     let kit = Kit::new(&vault, addresses, identity);
     if let Some(file) = &args.html {
-        write_file(file, kit.html().as_bytes(), 0o600)?;
+        write_new(file, kit.html().as_bytes(), 0o600)?;
     }
     if output.style().json {
         let body = serde_json::json!({

@@ -17,6 +17,12 @@ pub async fn verify(home: &Home, name: Option<&str>, output: &Output) -> Result<
             output.finding(kind, what);
         }
     }
+    for (node, device) in &verified.gone {
+        let (node, device) = (node.short(), device.short());
+        output.warn(format!(
+            "node {node} showed the log of device {device} before, and nothing of it any more"
+        ));
+    }
     let mut rows = Vec::new();
     for log in &verified.logs {
         let count = |is: fn(&Standing) -> bool| {

@@ -11,7 +11,7 @@ use crate::client::recipients::Identities;
 use crate::client::vault;
 use crate::home::Home;
 use crate::service::wall;
-use crate::size::counted;
+use crate::size::{counted, format_duration};
 use protocol::certificate::Trust;
 use protocol::label::Domain;
 use protocol::proof::{MAGIC, PART_LEN_MAX, ProofError, Shown, Verifier};
@@ -101,9 +101,10 @@ pub fn verify(args: &VerifyProofArgs, output: &Output) -> Result<Exit, CliError>
     let trust = (!args.operator.is_empty()).then(|| Trust::new(args.operator.iter().copied()));
     let now = wall();
     let shown = read(&args.proof, Verifier::new(now, trust))?;
-    let exit = if shown.is_good() { Exit::Done } else { Exit::Failed };
+    let is_kept = shown.kept_for(now).is_some();
+    let exit = if shown.is_good() && is_kept { Exit::Done } else { Exit::Failed };
     if output.style().json {
-        summary(&shown, output);
+        summary(&shown, is_kept, output);
         return Ok(exit);
     }
     output.line(format!("snapshot {} of vault {}", shown.snapshot, shown.vault));
@@ -113,15 +114,18 @@ pub fn verify(args: &VerifyProofArgs, output: &Output) -> Result<Exit, CliError>
         shown.entries,
         time(shown.made)
     ));
-    output.line(format!("  the vault belongs to operator {}", shown.operator));
+    let fingerprint = shown.operator.key().fingerprint();
+    output.line(format!("  the vault belongs to operator {} ({fingerprint})", shown.operator));
     for (operator, nodes) in &shown.operators {
         let nodes = counted(*nodes as usize, "node");
-        output.line(format!("  operator {operator} vouches for {nodes}"));
+        let fingerprint = operator.key().fingerprint();
+        output.line(format!("  operator {operator} ({fingerprint}) vouches for {nodes}"));
     }
     match (shown.kept_until, shown.kept_for(now)) {
         (Some(until), Some(left)) => output.line(format!(
-            "  every holder keeps its shard until {} UTC at least ({left} from now)",
-            time(until)
+            "  every holder keeps its shard until {} UTC at least ({} from now)",
+            time(until),
+            format_duration(std::time::Duration::from_millis(left.0))
         )),
         (Some(until), None) => {
             output.warn(format!("the first promise ended at {} UTC", time(until)));
@@ -140,6 +144,10 @@ pub fn verify(args: &VerifyProofArgs, output: &Output) -> Result<Exit, CliError>
         Column::text("for example"),
     ];
     output.table(&columns, rows);
+    if shown.is_good() && !is_kept {
+        output.bad("NOT PROVED: it lay as the policy asks, and promises have ended");
+        return Ok(exit);
+    }
     if shown.is_good() {
         output.good("PROVED: all of it lies as the policy asks");
         return Ok(exit);
@@ -154,7 +162,7 @@ pub fn verify(args: &VerifyProofArgs, output: &Output) -> Result<Exit, CliError>
     Ok(exit)
 }
 
-fn summary(shown: &Shown, output: &Output) {
+fn summary(shown: &Shown, is_kept: bool, output: &Output) {
     let levels = shown.exposure.levels.iter().map(|(level, found)| {
         json!({
             "level": level.to_string(),
@@ -169,7 +177,7 @@ fn summary(shown: &Shown, output: &Output) {
         .map(|(operator, nodes)| json!({ "operator": operator, "nodes": nodes }))
         .collect();
     let body = json!({
-        "good": shown.is_good(), "vault": shown.vault, "snapshot": shown.snapshot, "made": shown.made,
+        "good": shown.is_good() && is_kept, "kept": is_kept, "vault": shown.vault, "snapshot": shown.snapshot, "made": shown.made,
         "operator": shown.operator, "operators": operators, "entries": shown.entries, "stripes": shown.stripes,
         "kept_until": shown.kept_until, "exposure": levels.collect::<Vec<_>>(),
         "short": shown.short, "shortfalls": shown.shortfalls,

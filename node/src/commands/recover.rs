@@ -70,7 +70,7 @@ async fn show(home: &Home, recovered: &Recovered, output: &Output) -> Result<(),
             "  vault     {}\n  operator  {}\n  {}, {silent} silent\nCompare vault and operator with the recovery kit before the first backup.\n",
             vault.id.key().fingerprint(),
             vault.operator.key().fingerprint(),
-            counted(up, "node that answers"),
+            counted(up, "node"),
         ));
     }
     let vault = VaultArg { vault: Some(vault.name.clone()) };

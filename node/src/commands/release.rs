@@ -11,9 +11,9 @@ use crate::client::prune::Prune;
 use crate::client::recipients::Identities;
 use crate::client::release::{Audience, Came, send};
 use crate::client::{ClientError, vault};
-use crate::home::{Home, read_key, read_signed, write_signed};
+use crate::home::{Home, read_key, read_signed, write_new};
 use crate::service::wall;
-use crate::size::{ByteSize, counted};
+use crate::size::{ByteSize, counted, format_duration};
 use protocol::hold::HoldOrder;
 use protocol::id::{NodeId, OperatorId};
 use protocol::message::Request;
@@ -21,7 +21,8 @@ use protocol::release::{Approval, Release, ReleaseRequest, Veto, release_id};
 use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::time::Period;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Asks for the release of what no kept snapshot needs.
 pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit, CliError> {
@@ -50,11 +51,12 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
         for (number, request) in plan.requests(key)?.iter().enumerate() {
             match &args.out {
                 Some(out) => {
-                    let out = match number {
-                        0 => out.clone(),
-                        _ => out.with_extension(format!("{number}")),
-                    };
-                    write_signed(&out, request)?;
+                    let mut name = out.clone().into_os_string();
+                    if number > 0 {
+                        name.push(format!(".{number}"));
+                    }
+                    let out = PathBuf::from(name);
+                    write_new(&out, &request.to_bytes(), 0o644)?;
                     files.push(out);
                 }
                 None => came.extend(send(&plan.mesh, request, &[]).await),
@@ -89,15 +91,28 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
     Ok(Exit::Done)
 }
 
+/// A span as people say it.
+fn span(period: Period) -> String {
+    format_duration(Duration::from_millis(period.0))
+}
+
+/// Tells of nodes that could not be asked.
+fn warn_of_silent(mesh: &Mesh, output: &Output) {
+    if !mesh.silent.is_empty() {
+        let silent = counted(mesh.silent.len(), "node");
+        output.warn(format!("{silent} did not answer: nothing is known of what they do"));
+    }
+}
+
 fn show(came: &[Came], output: &Output) {
     for came in came {
         let mut parts = Vec::new();
         if came.cooling > 0 {
-            let within = Period(came.cooling_for);
+            let within = span(Period(came.cooling_for));
             parts.push(format!("{} go within {within}", came.cooling));
         }
         if came.locked > 0 {
-            let locked = Period(came.locked_for);
+            let locked = span(Period(came.locked_for));
             parts.push(format!("{} are locked, for {locked} at most", came.locked));
         }
         if came.refused > 0 {
@@ -146,16 +161,30 @@ pub async fn release(
             let approvals = approvals?;
             Release::verify(&request, &approvals, &[]).map_err(no_request)?;
             let vault = vault::choose(home, vault.vault.as_deref())?;
+            let asked = request.verify().map_err(no_request)?;
+            if asked.vault != vault.id {
+                let what =
+                    format!("the request is of vault {}, not of {}", asked.vault, vault.name);
+                return Err(CliError::new(what).next("name the vault with --vault"));
+            }
             let mesh = Mesh::connect(home, Caller::device(&vault)).await?;
             let came = send(&mesh, &request, &approvals).await;
             let release = release_id(&request);
+            let counts = came.iter().any(|came| came.cooling + came.locked > 0);
+            warn_of_silent(&mesh, output);
             if output.style().json {
-                output.json("summary", &json!({ "release": release, "nodes": came }));
+                let silent = mesh.silent.len();
+                let body = json!({ "release": release, "nodes": came, "silent": silent });
+                output.json("summary", &body);
             } else {
-                output.good(format!("release {release} was brought to the holders"));
+                if counts {
+                    output.good(format!("release {release} was brought to the holders"));
+                } else {
+                    output.bad(format!("release {release} counts at no node"));
+                }
                 show(&came, output);
             }
-            Ok(Exit::Done)
+            Ok(if counts { Exit::Done } else { Exit::Failed })
         }
         ReleaseCommand::Approve { request, out, guardian } => {
             let request: Signed<ReleaseRequest> = read_file(&request)?;
@@ -164,7 +193,7 @@ pub async fn release(
             let (release, asked) = (verified.id(), verified.request());
             let approval =
                 Approval { guardian: key.public().into(), release, expires: asked.expires };
-            write_signed(&out, &Signed::sign(&approval, &key))?;
+            write_new(&out, &Signed::sign(&approval, &key).to_bytes(), 0o644)?;
             if output.style().json {
                 let body = json!({
                     "release": release, "vault": asked.vault, "stripes": asked.stripes.len(),
@@ -194,10 +223,16 @@ pub async fn release(
         ReleaseCommand::Veto { release, vault, guardian } => {
             let key = guardian_key(home, &guardian)?;
             let audience = Audience::gather(home, vault.vault.as_deref()).await?;
+            let shown = audience.standstills().await;
+            let mut running = shown.iter().filter_map(|(_, told)| told.as_ref().ok());
+            if !running.any(|told| told.running.iter().any(|one| one.release == release)) {
+                output.warn("no node that answers shows such a release: compare its id with `strewn release list`");
+            }
             let veto = Veto { guardian: key.public().into(), release };
             let veto = Signed::sign(&veto, &key);
             let request = Request::Veto { vault: audience.vault, veto };
             let said = audience.say(&request).await;
+            warn_of_silent(&audience.mesh, output);
             told(said, &format!("release {release} is stopped"), output)
         }
     }
@@ -213,10 +248,15 @@ pub async fn hold(home: &Home, command: HoldCommand, output: &Output) -> Result<
     let audience = Audience::gather(home, vault.vault.as_deref()).await?;
     let (vault, guardian) = (audience.vault, key.public().into());
     let order = HoldOrder { vault, guardian, number: wall().0, period };
+    if period == Some(Period(0)) {
+        return Err(CliError::new("a hold of no time at all").exit(Exit::Usage));
+    }
     let said = audience.say(&Request::Hold(Signed::sign(&order, &key))).await;
+    warn_of_silent(&audience.mesh, output);
     let what = match period {
         Some(period) => {
-            format!("nothing of the vault expires for {}", period.min(protocol::hold::HOLD_MAX))
+            let period = period.min(protocol::hold::HOLD_MAX);
+            format!("nothing of the vault expires there for {period}")
         }
         None => "the hold has ended".into(),
     };
@@ -246,7 +286,8 @@ fn told(
         }
     }
     if heard == 0 {
-        return Err(CliError::new("no node that holds the vault took it"));
+        return Err(CliError::new("no node that holds the vault took it")
+            .next("say with --key FILE which guardian speaks, and with --vault of which vault"));
     }
     Ok(Exit::Done)
 }
@@ -284,7 +325,7 @@ async fn list(home: &Home, vault: Option<&str>, output: &Output) -> Result<Exit,
         for running in &standstill.running {
             let state = match running.vetoed.first() {
                 Some(guardian) => format!("stopped by guardian {}", guardian.short()),
-                None => format!("the last of it goes in {}", running.remaining),
+                None => format!("the last of it goes in {}", span(running.remaining)),
             };
             let stripes = counted(running.stripes as usize, "stripe");
             let issued = time(running.issued);
@@ -294,16 +335,23 @@ async fn list(home: &Home, vault: Option<&str>, output: &Output) -> Result<Exit,
             ));
         }
         for (guardian, left) in &standstill.holds {
-            lines.push(format!("  guardian {} holds all of it for {left}", guardian.short()));
+            lines.push(format!(
+                "  guardian {} holds all of it for {}",
+                guardian.short(),
+                span(*left)
+            ));
         }
         lines.extend(standstill.stands.map(|why| format!("  nothing is dropped here: {why}")));
         if !lines.is_empty() {
             is_any = true;
             output.line(format!("node {}:", node.short()));
-            lines.iter().for_each(|line| output.line(line));
+            for line in &lines {
+                output.line(line);
+            }
         }
     }
-    if !is_any && !output.style().json {
+    warn_of_silent(&audience.mesh, output);
+    if !is_any && audience.mesh.silent.is_empty() && !output.style().json {
         output.good("nothing is about to be dropped");
     }
     Ok(Exit::Done)

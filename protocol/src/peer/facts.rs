@@ -107,7 +107,9 @@ pub enum FactsError {
     },
 }
 
-/// A page of rows: keys and values.
+/// A key and its value.
+type Row = (Vec<u8>, Vec<u8>);
+/// A page of rows.
 pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Reads of a peer's own durable state. Synchronous and deterministic: the same state gives the
@@ -367,7 +369,7 @@ fn last_version(
     facts: &dyn Facts,
     table: Table,
     vault: VaultId,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, FactsError> {
+) -> Result<Option<Row>, FactsError> {
     let mut last = facts.scan(table, &vault.0, None, VERSIONS_PAGE)?.pop();
     let mut gap = 1u64 << 63;
     while let Some((row, _)) = &last {

@@ -15,6 +15,9 @@ use crate::time::{Now, Period};
 /// When to come back after having been told that too much is arriving at once.
 pub(super) const BUSY_RETRY: Period = Period(200);
 
+/// Furthest step from one version of a record to the next: so many may have been missed.
+const RECORD_STEP_MAX: u32 = 1 << 16;
+
 /// A shard whose bytes are arriving.
 #[derive(Debug)]
 pub(super) struct Receiving {
@@ -371,6 +374,11 @@ impl Peer {
             }
             return Err(not_allowed(format!("version {} is known already", known.version)));
         }
+        if record.version - known.version > RECORD_STEP_MAX {
+            // Or else one statement, signed with a stolen key, would be the last for ever.
+            let text = format!("version {} is too far ahead of {}", record.version, known.version);
+            return Err(not_allowed(text));
+        }
         let response = Box::new(Response::Done);
         let mut writes = vec![Write::record(vault, stripe, &signed)];
         if let Some((_, shard, held)) = self.held_of(&view, vault, stripe)? {
@@ -382,6 +390,15 @@ impl Peer {
             };
             writes.push(Write::life(shard, &life));
             writes.push(Write::lock_clock(&self.lock_clock));
+            let period = record.policy.lock.period;
+            let promised = held.receipt.verify();
+            let promised = promised.map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
+            if promised.keep < period {
+                // Who compares the promise with the record finds as much as that asks.
+                let promised = Receipt { keep: period, received: now.wall, ..promised };
+                let receipt = Signed::sign(&promised, &self.key);
+                writes.push(Write::held(shard, &Held { receipt, ..held }));
+            }
         }
         self.persist(writes, None, Then::Reply { lane, response, close: false });
         Ok(())

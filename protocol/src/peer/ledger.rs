@@ -17,6 +17,8 @@ use crate::time::Now;
 
 /// Most devices of one vault that are known here. Whoever comes later may read: its key is certified like theirs.
 pub(super) const DEVICES_MAX: usize = 1024;
+/// Most vaults of one node.
+const VAULTS_MAX: usize = 4096;
 /// Most versions kept of a vault's descriptor, and of its roster.
 const VERSIONS_MAX: usize = 1024;
 /// Most forks kept as evidence for one device: more prove nothing new.
@@ -106,10 +108,19 @@ impl Peer {
         }
         if writes.is_empty() {
             self.reply(lane, Response::Done);
-        } else {
-            let response = Box::new(Response::Done);
-            self.persist(writes, None, Then::Reply { lane, response, close: false });
+            return Ok(());
         }
+        if view.vault(vault)?.is_none()
+            && facts.scan(Table::Vault, &[], None, VAULTS_MAX)?.len() >= VAULTS_MAX
+        {
+            let text = format!("{VAULTS_MAX} vaults are known here already");
+            return Err(refusal(RefusalCode::Quota, text));
+        }
+        // Papers fill a disk as log entries do.
+        let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
+        self.spend_log(now, vault, len)?;
+        let response = Box::new(Response::Done);
+        self.persist(writes, None, Then::Reply { lane, response, close: false });
         Ok(())
     }
 
@@ -133,7 +144,7 @@ impl Peer {
             devices.push(decode(Table::Device, &bytes)?);
         }
         let mut revoked = Vec::new();
-        for (_, bytes) in facts.scan(Table::Revoked, &vault.0, None, DEVICES_MAX)? {
+        for (_, bytes) in facts.scan(Table::Revoked, &vault.0, None, 2 * DEVICES_MAX)? {
             revoked.push(decode(Table::Revoked, &bytes)?);
         }
         let papers = VaultPapers { certificate, descriptor, roster };
@@ -157,11 +168,14 @@ impl Peer {
             return Err(refusal(RefusalCode::NotAllowed, text));
         }
         let view = View { facts, overlay: &self.overlay };
-        // Others than the known devices are not kept: there is no end to them.
-        if view.device(vault, device)?.is_none() {
-            return Err(refusal(RefusalCode::NotHeld, "the device is not known here"));
-        }
         let row = key(&[&vault.0, &device.0]);
+        // Also of devices that never came here, as many again: this one may come next.
+        let kept = facts.scan(Table::Revoked, &vault.0, None, 2 * DEVICES_MAX)?.len();
+        let pending = view.count_pending(Table::Revoked, &vault.0);
+        if kept + pending >= 2 * DEVICES_MAX && !view.is_revoked(vault, device)? {
+            let text = "too many devices of the vault were revoked here already";
+            return Err(refusal(RefusalCode::Quota, text));
+        }
         if view.is_pending(Table::Revoked, &row) {
             self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
         } else if view.is_revoked(vault, device)? {
@@ -342,7 +356,8 @@ fn is_news(
     version: u64,
 ) -> Result<bool, Refusal> {
     let known = match known {
-        None => 0,
+        // Whoever comes first says where it begins: a node that joins late must take what the others have.
+        None => return Ok(true),
         Some(Ok(known)) => known,
         Some(Err(error)) => return Err(refusal(RefusalCode::Internal, error.to_string())),
     };
@@ -355,8 +370,15 @@ fn is_news(
 
 /// Every version is kept, so there is an end to them.
 fn check_versions(facts: &dyn Facts, table: Table, vault: VaultId) -> Decision {
-    if facts.scan(table, &vault.0, None, VERSIONS_MAX)?.len() < VERSIONS_MAX {
-        return Ok(());
+    let (mut count, mut after) = (0, None);
+    while count < VERSIONS_MAX {
+        // Each can be a MiB long.
+        let mut page = facts.scan(table, &vault.0, after.as_deref(), 16)?;
+        count += page.len();
+        match page.pop() {
+            Some((last, _)) => after = Some(last),
+            None => return Ok(()),
+        }
     }
     let text = format!("{VERSIONS_MAX} versions of the vault's papers are kept here already");
     Err(refusal(RefusalCode::Quota, text))

@@ -9,7 +9,7 @@ use crate::certificate::{
     NodeRecord, Trust, VaultCertificate,
 };
 use crate::id::{NodeId, OperatorId, PublicKey, VaultId};
-use crate::message::{Greeting, MemberStatus, RefusalCode, Request, Response};
+use crate::message::{Greeting, MemberStatus, PAGE_LEN, RefusalCode, Request, Response};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
 use std::collections::BTreeMap;
@@ -246,10 +246,17 @@ impl Peer {
                 return Ok(node);
             }
             None if full => {
-                return Err(refusal(
-                    RefusalCode::Quota,
-                    format!("{MEMBERS_MAX} members are known already"),
-                ));
+                // Who is there in person takes the place of one that nobody has heard since the start.
+                let unheard = self.members.iter().find(|(_, member)| member.heard.is_none());
+                let unheard = unheard.map(|(&node, _)| node).filter(|_| heard.is_some());
+                let Some(unheard) = unheard else {
+                    let text = format!("{MEMBERS_MAX} members are known already");
+                    return Err(refusal(RefusalCode::Quota, text));
+                };
+                self.members.remove(&unheard);
+                let row = Write::remove(Table::Member, unheard.0.to_vec());
+                self.persist(vec![row], None, Then::Nothing);
+                return self.accept_member(now, signed, presented_by);
             }
             known => {
                 let was = known.and_then(|member| member.heard);
@@ -285,9 +292,18 @@ impl Peer {
         }
     }
 
+    /// As many as fit into a message, this node and those heard last before others: whoever has an operator's key can make up
+    /// as many as there is room for, and long ones.
     fn known_records(&self) -> Vec<Signed<NodeRecord>> {
-        let others = self.members.values().map(|member| member.signed.clone());
-        std::iter::once(self.record.clone()).chain(others).collect()
+        let mut others: Vec<&Member> = self.members.values().collect();
+        others.sort_by_key(|member| std::cmp::Reverse(member.heard));
+        let mut len = 0;
+        let fits = |signed: &&Signed<NodeRecord>| {
+            len += signed.to_bytes().len();
+            len <= PAGE_LEN
+        };
+        let others = others.into_iter().map(|member| &member.signed);
+        std::iter::once(&self.record).chain(others).take_while(fits).cloned().collect()
     }
 
     pub(super) fn member_status(&self, now: Now) -> Vec<MemberStatus> {

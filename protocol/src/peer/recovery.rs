@@ -147,8 +147,13 @@ impl Peer {
             card.tags.iter().copied().filter(|tag| !tags.contains(tag)).collect();
         let is_newer = known.iter().all(|known| known.version < card.version);
         if new.is_empty() && !is_newer {
-            self.reply(lane, Response::Done);
-            return Ok(());
+            if kept.firsts.iter().chain(&kept.newest).any(|known| known == signed) {
+                self.reply(lane, Response::Done);
+                return Ok(());
+            }
+            // Whoever has the vault's key may have been here before: that must not look as if all were well.
+            let text = "other cards of the vault are kept here, and this one is not";
+            return Err(refusal(RefusalCode::NotAllowed, text));
         }
         if tags.len() + new.len() > TAGS_PER_VAULT_MAX {
             return Err(refusal(RefusalCode::Quota, "the vault had too many recipients"));

@@ -5,6 +5,7 @@ use super::{RecoverError, card};
 use crate::client::ClientError;
 use crate::client::device::{addresses, begin_at};
 use crate::client::mesh::{Caller, Mesh};
+use crate::client::papers::Shown;
 use crate::client::vault::{self, VALIDITY, Vault};
 use crate::home::{Home, create_key, read_key, write_secret, write_signed};
 use crate::service::wall;
@@ -166,44 +167,15 @@ pub(super) async fn fetch(
     let mesh = Mesh::connect_at(home, caller, nodes)
         .await
         .map_err(|source| RecoverError::NotLetIn { vault: id, source: Box::new(source) })?;
-    let mut best: Option<VaultPapers> = None;
+    let (mut shown, whose) = (Shown::default(), (id, candidate.operator));
     vault::states(&mesh, id, |node, state| {
-        if let Err(error) = take_newer(&mut best, &state.papers, candidate) {
+        if let Err(error) = shown.take(state.papers, whose, wall()) {
             tracing::warn!(%error, node = node.id.short(), "a node's papers of the vault do not count");
         }
     })
     .await;
-    let papers = best.ok_or(RecoverError::NoPapers(id))?;
+    let papers = shown.into_papers().ok_or(RecoverError::NoPapers(id))?;
     Ok((papers, mesh))
-}
-
-/// Takes of these papers what is newer. The vault's key signed them, whoever brings them.
-fn take_newer(
-    known: &mut Option<VaultPapers>,
-    papers: &VaultPapers,
-    candidate: &Candidate,
-) -> Result<(), CertificateError> {
-    let theirs = papers.verify(wall())?;
-    let is_ours = theirs.certificate.vault == candidate.secret.vault()
-        && theirs.certificate.operator == candidate.operator;
-    if !is_ours {
-        return Err(CertificateError::Chain("papers of another vault"));
-    }
-    let Some(known) = known else {
-        *known = Some(papers.clone());
-        return Ok(());
-    };
-    let ours = known.verify(wall())?;
-    if theirs.certificate.expires > ours.certificate.expires {
-        known.certificate = papers.certificate.clone();
-    }
-    if theirs.descriptor.version > ours.descriptor.version {
-        known.descriptor = papers.descriptor.clone();
-    }
-    if theirs.roster.version > ours.roster.version {
-        known.roster = papers.roster.clone();
-    }
-    Ok(())
 }
 
 /// What of the papers does not fit to who recovers: somebody with the vault's key may have changed them.

@@ -65,13 +65,21 @@ fn a_revoked_device_writes_no_more_and_what_it_wrote_stays() {
 }
 
 #[test]
-fn only_the_vault_revokes_and_only_whom_it_let_in() {
+fn only_the_vault_revokes() {
     let (mut desk, link) = Desk::with_vault(PeerConfig::default());
     assert_eq!(code(&desk.ask(link, revocation(DEVICE, OTHER_VAULT))), RefusalCode::NotAllowed);
-    assert_eq!(code(&desk.ask(link, revocation(STRANGER, VAULT))), RefusalCode::NotHeld);
     let node = desk.node(NEIGHBOUR);
     assert_eq!(code(&desk.ask(node, revocation(DEVICE, VAULT))), RefusalCode::NotAllowed);
     assert_eq!(desk.rows(Table::Revoked), 0);
+}
+
+#[test]
+fn a_device_that_never_came_is_revoked_too() {
+    let (mut desk, link) = Desk::with_vault(PeerConfig::default());
+    assert_eq!(desk.ask(link, revocation(SECOND_DEVICE, VAULT)), Response::Done);
+    let late = desk.device(VAULT, SECOND_DEVICE);
+    let put = desk.put(late, &record(VAULT, SECOND_DEVICE, 1), 0, &shard_bytes(1, 0));
+    assert_eq!(code(&put), RefusalCode::NotAllowed);
 }
 
 #[test]

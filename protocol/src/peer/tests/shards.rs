@@ -475,6 +475,13 @@ fn a_replacement_never_weakens_the_lock() {
     let mut longer = Record { version: 2, ..guarded };
     longer.policy.lock.period = Period::days(180);
     assert_eq!(replace(&mut desk, link, &longer), Response::Done);
+    let asked = vec![longer.stripe.id()];
+    let records = Request::Records { vault: public(VAULT).into(), stripes: asked };
+    let Response::Records(records) = desk.ask(link, records) else { panic!("records") };
+    let receipt = records[0].as_ref().unwrap().receipt.as_ref().expect("a promise");
+    assert_eq!(receipt.verify().unwrap().check_for(&longer, 0), Ok(()));
+    let far = Record { version: u32::MAX, ..longer };
+    assert_eq!(code(&replace(&mut desk, link, &far)), RefusalCode::NotAllowed);
 }
 
 #[test]
