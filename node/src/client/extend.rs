@@ -5,7 +5,7 @@
 //! for whose release this host has asked. Which of it an older snapshot refers to only its reader could tell.
 //!
 //! It is done before anything is read from the source: what holders have given up, or are about to, must not be taken for
-//! known. So a holder is asked when a [`PART`]th of the lock's period has passed, up to 4096 stripes in a request, and at once
+//! known. So a holder is asked when a tenth of the lock's period has passed, up to 4096 stripes in a request, and at once
 //! when a release is running there: what was extended so lately is locked, and cannot begin to cool meanwhile.
 
 use super::index::Index;
