@@ -13,9 +13,9 @@
 
 use crate::config::Overrides;
 use protocol::sign::{SecretKey, Signed, Statement};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -149,7 +149,8 @@ fn folder_of(path: &Path) -> &Path {
 /// Writes a file whole or not at all, and durably.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
     let dir = folder_of(path);
-    fs::create_dir_all(dir).map_err(io_error(dir))?;
+    // Caches tell what is backed up: that is nobody else's to read.
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error(dir))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = dir.join(name);

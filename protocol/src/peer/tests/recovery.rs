@@ -73,15 +73,20 @@ fn a_stranger_is_not_vouched_for_by_having_asked() {
 fn a_stolen_vault_key_replaces_no_first_card() {
     let (mut desk, link) = Desk::with_vault(PeerConfig::default());
     assert_eq!(desk.ask(link, Request::Card(card(VAULT, 1, &[OWNER], 1))), Response::Done);
-    for (version, name, given) in [
-        (2, 2, sealed(&[1, 2])),
-        // An older one is nothing new.
-        (1, 9, sealed(&[1, 2])),
-        (u64::MAX, 3, sealed(&[1, 3])),
-        (u64::MAX, 4, sealed(&[1, 3])),
+    for (version, name, given, is_kept) in [
+        (2, 2, sealed(&[1, 2]), true),
+        // An older one is not kept, and whoever brings it is told so.
+        (1, 9, sealed(&[1, 2]), false),
+        (1, 1, sealed(&[1, 2]), true),
+        (u64::MAX, 3, sealed(&[1, 3]), true),
+        (u64::MAX, 4, sealed(&[1, 3]), false),
     ] {
         let answer = desk.ask(link, Request::Card(card(VAULT, version, &[OWNER], name)));
-        assert_eq!(answer, Response::Done);
+        if is_kept {
+            assert_eq!(answer, Response::Done);
+        } else {
+            assert_eq!(code(&answer), RefusalCode::NotAllowed);
+        }
         assert_eq!(ask(&mut desk, OWNER), given);
     }
     // One for somebody else takes nothing away either.
