@@ -72,7 +72,7 @@ fn repositories(source: &Path, target: &Path) -> Result<Compared, CliError> {
             theirs.len()
         ));
     }
-    let fsck = |dir| git(dir, &["fsck", "--strict", "--full", "--no-progress"]);
+    let fsck = |dir| git(dir, &["fsck", "--strict", "--full", "--no-dangling", "--no-progress"]);
     let said = fsck(target)?;
     // Of a repository without commits Git says so, of the source as of the copy.
     if !said.is_empty() && said != fsck(source)? {
