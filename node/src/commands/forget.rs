@@ -48,7 +48,7 @@ pub async fn forget(home: &Home, args: ForgetArgs, output: &Output) -> Result<Ex
     Ok(Exit::Done)
 }
 
-fn key_of(vault: &vault::Vault) -> Result<SecretKey, CliError> {
+pub(super) fn key_of(vault: &vault::Vault) -> Result<SecretKey, CliError> {
     vault.key().cloned().ok_or_else(|| {
         CliError::new(format!("the key of vault {} is not here", vault.name)).next(
             "do it on the host where the vault was made; here it can be tried without --apply",

@@ -1,6 +1,7 @@
 //! `prune`, `release`, `hold`.
 
 use super::data::time;
+use super::forget::key_of;
 use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
@@ -27,12 +28,7 @@ use std::time::Duration;
 /// Asks for the release of what no kept snapshot needs.
 pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit, CliError> {
     let vault = vault::choose(home, args.vault.vault.as_deref())?;
-    let key = vault.key().cloned();
-    if args.apply && key.is_none() {
-        return Err(CliError::new(format!("the key of vault {} is not here", vault.name)).next(
-            "do it on the host where the vault was made; here it can be tried without --apply",
-        ));
-    }
+    let key = if args.apply { Some(key_of(&vault)?) } else { None };
     let is_guarded = vault.policy.lock.guardians.is_some();
     if args.apply && is_guarded && args.out.is_none() {
         return Err(CliError::new("guardians of the vault must agree to a release")
@@ -47,7 +43,7 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
     let (count, bytes) = (plan.unneeded.len(), plan.bytes);
     let mut came = Vec::new();
     let mut files = Vec::new();
-    if let (true, Some(key), false) = (args.apply, &key, plan.unneeded.is_empty()) {
+    if let (Some(key), false) = (&key, plan.unneeded.is_empty()) {
         for (number, request) in plan.requests(key)?.iter().enumerate() {
             match &args.out {
                 Some(out) => {

@@ -180,7 +180,7 @@ impl Peer {
         vault: VaultId,
         stripes: &[StripeId],
     ) -> Decision {
-        if !matches!(role, Role::Device { vault: own, .. } if *own == vault) {
+        if role.device_of(vault).is_none() {
             let text = "only a device of the vault extends its locks";
             return Err(refusal(RefusalCode::NotAllowed, text));
         }

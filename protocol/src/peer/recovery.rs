@@ -126,7 +126,7 @@ impl Peer {
         signed: &Signed<RecoveryCard>,
     ) -> Decision {
         let card = RecoveryCard::verify(signed)?;
-        if !matches!(role, Role::Device { vault, .. } if *vault == card.vault) {
+        if role.device_of(card.vault).is_none() {
             return Err(refusal(
                 RefusalCode::NotAllowed,
                 "only a device of the vault brings its card",

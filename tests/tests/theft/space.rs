@@ -70,7 +70,10 @@ async fn what_is_filled_keeps_what_it_has_and_still_logs_and_gives_back() {
         let signed = Signed::sign(&entry, &thief.vault.device);
         previous = entry_id(&signed);
         match node.request(&Request::Append(signed)).await {
-            Ok(Response::Appended(_)) => bytes += 60 << 10,
+            Ok(Response::Appended(_)) => {
+                bytes += 60 << 10;
+                assert!(bytes < 1 << 30, "there is no end to it");
+            }
             Err(ClientError::Refused { refusal, .. }) => break refusal,
             other => panic!("{other:?}"),
         }
