@@ -1,0 +1,290 @@
+//! What goes into a peer and what comes out: [`Input`], [`Output`], and [`Note`] for the log. The contract they
+//! follow is the one of [`super`]; nothing here decides.
+
+use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, VaultId};
+use crate::label::Site;
+use crate::life::DropDecision;
+use crate::message::{Greeting, Refusal, Request, Response};
+use crate::peer::facts::Write;
+use crate::time::Period;
+
+/// A connection, named by the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// A stream on which requests arrive, named by the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub u64);
+
+/// A request that this peer makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection is up; the other side has this key.
+    Connected {
+        /// The connection.
+        link: LinkId,
+        /// The other side.
+        key: PublicKey,
+        /// Whether this side dialed.
+        outbound: bool,
+    },
+    /// A connection is gone.
+    Disconnected(LinkId),
+    /// [`Output::Dial`] led to nothing.
+    DialFailed(NodeId),
+    /// A greeting arrived.
+    Greeting {
+        /// On this connection.
+        link: LinkId,
+        /// On this stream.
+        lane: LaneId,
+        /// It.
+        greeting: Box<Greeting>,
+    },
+    /// A request arrived.
+    Request {
+        /// On this connection.
+        link: LinkId,
+        /// On this stream.
+        lane: LaneId,
+        /// It.
+        request: Box<Request>,
+    },
+    /// Something arrived that is no message. The driver closes the connection.
+    Malformed {
+        /// On this connection.
+        link: LinkId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What [`Output::Look`] found.
+    Looked {
+        /// On this stream.
+        lane: LaneId,
+        /// Whether the shard's file is there, with its header and its length as they should be.
+        whole: bool,
+    },
+    /// The raw bytes asked for by [`Output::Receive`] are in temporary storage.
+    Received {
+        /// On this stream.
+        lane: LaneId,
+        /// The hash of what came.
+        shard: ShardId,
+    },
+    /// They are not, and will not be: the stream ended, or there was no space.
+    ReceiveFailed {
+        /// On this stream.
+        lane: LaneId,
+        /// What to tell the other side, if it can still hear.
+        refusal: Refusal,
+    },
+    /// An [`Output::Persist`] is durable.
+    Persisted(u64),
+    /// It is not, and will not be.
+    PersistFailed {
+        /// Which.
+        token: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// What came of [`Output::Drop`].
+    Dropped {
+        /// The shard.
+        shard: ShardId,
+        /// Whether its file is gone, durably; the driver does nothing more about it.
+        gone: bool,
+    },
+    /// The answer to [`Output::Call`]; `None` when there was none.
+    Answer {
+        /// Which call.
+        call: CallId,
+        /// The answer.
+        response: Option<Box<Response>>,
+    },
+    /// How much space the disk has for shards, in bytes.
+    Space(u64),
+    /// Stored state is in doubt, or no longer: shown in the status.
+    Doubt(Option<String>),
+    /// What the driver turned away since its start before it was a message, by reason: shown in the status.
+    TurnedAway(Vec<(&'static str, u64)>),
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a response; close the link after it when asked to.
+    Reply {
+        /// On this stream.
+        lane: LaneId,
+        /// It.
+        response: Box<Response>,
+        /// Whether the connection ends with it.
+        close: bool,
+    },
+    /// See whether a shard that is held, and was put again, is still there.
+    Look {
+        /// On this stream.
+        lane: LaneId,
+        /// The shard.
+        shard: ShardId,
+        /// Its length.
+        len: u32,
+    },
+    /// Take `len` raw bytes into temporary storage.
+    Receive {
+        /// From this stream.
+        lane: LaneId,
+        /// What they should be.
+        shard: ShardId,
+        /// How many.
+        len: u32,
+    },
+    /// Read and forget `len` raw bytes (or the temporary storage already filled), then respond.
+    Discard {
+        /// From this stream.
+        lane: LaneId,
+        /// How many are still to be read.
+        len: u32,
+        /// Then send this.
+        response: Box<Response>,
+    },
+    /// Send bytes of a shard, after a `Bytes` response.
+    Transmit {
+        /// On this stream.
+        lane: LaneId,
+        /// The shard.
+        shard: ShardId,
+        /// From here.
+        offset: u32,
+        /// So many.
+        len: u32,
+    },
+    /// Make this durable, all or nothing, and report it.
+    Persist {
+        /// What to report.
+        token: u64,
+        /// Rows.
+        writes: Vec<Write>,
+        /// The shard received on this stream becomes one that is held. The note goes into its file, so
+        /// that the rows can be made again from it.
+        shard: Option<(LaneId, ShardId, Vec<u8>)>,
+    },
+    /// Remove the file of a shard, and report it once that is durable.
+    Drop {
+        /// The shard.
+        shard: ShardId,
+        /// Its life has ended: nothing else lets a file go.
+        decision: DropDecision,
+    },
+    /// Connect to a node.
+    Dial {
+        /// The node.
+        node: NodeId,
+        /// Where to try.
+        addresses: Vec<String>,
+    },
+    /// Send a greeting and report the answer.
+    Greet {
+        /// The call.
+        call: CallId,
+        /// The connection.
+        link: LinkId,
+        /// It.
+        greeting: Box<Greeting>,
+    },
+    /// Send a request and report the answer.
+    Call {
+        /// The call.
+        call: CallId,
+        /// The connection.
+        link: LinkId,
+        /// It.
+        request: Box<Request>,
+    },
+    /// Close a connection.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+    /// Something worth a line in the log.
+    Note(Note),
+}
+
+/// What is worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Somebody was refused.
+    Refused {
+        /// Who.
+        key: PublicKey,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A node is now a member.
+    Joined(Site),
+    /// A device's log has forked; both sides are kept.
+    Forked {
+        /// Whose vault.
+        vault: VaultId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// Shards wait to be dropped.
+    Cooling {
+        /// Whose.
+        vault: VaultId,
+        /// By which release.
+        release: ReleaseId,
+        /// How many.
+        shards: usize,
+        /// How long.
+        remaining: Period,
+    },
+    /// A release was asked for that does not count, or not yet.
+    NotReleased {
+        /// Whose.
+        vault: VaultId,
+        /// Which.
+        release: ReleaseId,
+        /// Shards held here that are locked or on hold.
+        locked: usize,
+        /// Those for which it does not count.
+        refused: usize,
+    },
+    /// A guardian stopped a release.
+    Vetoed {
+        /// Whose vault.
+        vault: VaultId,
+        /// Who.
+        guardian: OperatorId,
+        /// What.
+        release: ReleaseId,
+    },
+    /// A guardian froze all expiry of a vault, or ended that.
+    Held {
+        /// Whose.
+        vault: VaultId,
+        /// Who.
+        guardian: OperatorId,
+        /// For how long; `None` ends it.
+        period: Option<Period>,
+    },
+    /// A shard is gone.
+    Dropped {
+        /// Whose.
+        vault: VaultId,
+        /// The shard.
+        shard: ShardId,
+        /// By which release.
+        release: ReleaseId,
+    },
+    /// A stranger showed the tag of a vault's recipient, and got its cards.
+    Recovering {
+        /// Under which key.
+        key: PublicKey,
+    },
+}
