@@ -120,17 +120,30 @@ pub(crate) fn check_count(
 
 /// The operators that a node or client trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trust(BTreeSet<OperatorId>);
+pub struct Trust {
+    operators: BTreeSet<OperatorId>,
+    fingerprints: BTreeSet<String>,
+}
 
 impl Trust {
     /// Trusts these operators and nobody else.
     pub fn new(operators: impl IntoIterator<Item = OperatorId>) -> Self {
-        Self(operators.into_iter().collect())
+        Self { operators: operators.into_iter().collect(), fingerprints: BTreeSet::new() }
+    }
+
+    /// Trusts also the operators whose keys have these fingerprints.
+    #[must_use]
+    pub fn and_fingerprints(mut self, fingerprints: impl IntoIterator<Item = String>) -> Self {
+        self.fingerprints.extend(fingerprints);
+        self
     }
 
     /// Refuses operators that are not trusted.
     pub fn check(&self, operator: OperatorId) -> Result<(), CertificateError> {
-        if self.0.contains(&operator) { Ok(()) } else { Err(CertificateError::Foreign(operator)) }
+        let is_trusted = self.operators.contains(&operator)
+            || !self.fingerprints.is_empty()
+                && self.fingerprints.contains(&operator.key().fingerprint());
+        if is_trusted { Ok(()) } else { Err(CertificateError::Foreign(operator)) }
     }
 }
 
@@ -649,7 +662,11 @@ mod tests {
         let verified = NodeCertificate::verify(&signed, NOW).unwrap();
         let trust = Trust::new([verified.operator]);
         assert_eq!(trust.check(verified.operator), Ok(()));
-        assert!(matches!(trust.check(OperatorId([0; 32])), Err(CertificateError::Foreign(_))));
+        let named = Trust::default().and_fingerprints([verified.operator.key().fingerprint()]);
+        assert_eq!(named.check(verified.operator), Ok(()));
+        for trust in [trust, named] {
+            assert!(matches!(trust.check(OperatorId([0; 32])), Err(CertificateError::Foreign(_))));
+        }
     }
 
     #[test]
