@@ -9,6 +9,7 @@
 //! is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
 //! node that holds it together ([`Peer`]).
 
+pub mod audit;
 pub mod budget;
 pub mod certificate;
 pub mod chunk;

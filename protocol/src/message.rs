@@ -11,6 +11,7 @@ mod expiry;
 
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
 
+use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn};
 use crate::certificate::{
     ConsolePass, DeviceCertificate, DeviceRevocation, Invitation, JoinRequest, NodeCertificate,
     NodeRecord, VaultCertificate, VaultPapers,
@@ -181,6 +182,10 @@ pub enum Request {
     Card(Signed<RecoveryCard>),
     /// A device may not write any more.
     Revoke(Signed<DeviceRevocation>),
+    /// Do you have these shards? The auditor has settled on its nonce.
+    AuditOpen(AuditOpening),
+    /// Then prove it.
+    Audit(Box<AuditQuestion>),
 }
 
 /// An entry as a holder keeps it.
@@ -384,6 +389,15 @@ pub enum Response {
     Recovery {
         /// Age files.
         sealed: Vec<Blob>,
+    },
+    /// The holder has settled on its nonce, too.
+    AuditTurn(Signed<AuditTurn>),
+    /// What it can prove.
+    Audited {
+        /// Its word.
+        answer: Signed<AuditAnswer>,
+        /// The proofs of which it speaks.
+        proofs: Vec<Blob>,
     },
 }
 

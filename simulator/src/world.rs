@@ -9,6 +9,7 @@ use crate::random::Random;
 use crate::setup::{EPOCH, Setup};
 use crate::trace::Trace;
 use protocol::Peer;
+use protocol::audit::prove_bytes;
 use protocol::codec::{CodecError, VALUE_LEN_MAX, decode};
 use protocol::id::{EntryId, NodeId, PublicKey, ShardId};
 use protocol::label::{Label, Site};
@@ -16,7 +17,7 @@ use protocol::message::{
     Greeting, HeldRecord, KIND_GREETING, KIND_REQUEST, KIND_RESPONSE, Refusal, RefusalCode,
     Request, Response,
 };
-use protocol::peer::{CallId, Facts, Input, LaneId, LinkId, Output, Table};
+use protocol::peer::{CallId, Facts, Input, LaneId, LinkId, Output, Pieces, Table};
 use protocol::policy::Policy;
 use protocol::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
@@ -455,6 +456,15 @@ impl World {
                     None => Response::refused(RefusalCode::Damaged, "not on this disk"),
                 };
                 self.answer(end, lane, &response, bytes.unwrap_or_default(), false);
+            }
+            Output::Prove { lane, pieces } => {
+                let disk = &self.hosts[node].disk;
+                let prove = |pieces: Option<Pieces>| {
+                    let Pieces { shard, groups, .. } = pieces?;
+                    prove_bytes(shard, &groups, disk.shard(shard)?).ok()
+                };
+                let proofs = pieces.into_iter().map(prove).collect();
+                self.tell(node, Input::Proved { lane, proofs });
             }
             Output::Persist { token, writes, shard } => {
                 let takes = self.random.between(self.disk.write_min, self.disk.write_max);

@@ -5,7 +5,7 @@ use super::lane::{self, Order};
 use crate::net::{Counters, Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
 use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Request, Response, frame_len_max};
-use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer};
+use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer, Pieces};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
@@ -232,6 +232,14 @@ impl Machine {
             }
             Output::Transmit { lane, shard, offset, len } => {
                 self.order(lane, Order::Transmit { shard, offset, len });
+            }
+            Output::Prove { lane, pieces } => {
+                let shared = Arc::clone(&self.shared);
+                self.runtime.spawn_blocking(move || {
+                    let prove = |pieces: Option<Pieces>| shared.store.prove(&pieces?);
+                    let proofs = pieces.into_iter().map(prove).collect();
+                    shared.tell(Event::Input(Input::Proved { lane, proofs }));
+                });
             }
             Output::Persist { token, writes, shard } => {
                 let shard = match shard {

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"STRWSHRD";
 const VERSION: u8 = 1;
-const HEADER_LEN: usize = 64;
+pub(super) const HEADER_LEN: usize = 64;
 const NOTE_LEN_MAX: usize = 128 << 10;
 /// Bytes of an arriving shard in memory: whole blocks, written at once.
 const BUFFER_LEN: usize = 256 << 10;
@@ -243,6 +243,14 @@ impl ShardReader {
         }
         let right = *hasher.finalize().as_bytes() == shard.0;
         right.then_some(()).ok_or(StoreError::Damaged { shard, what: "its bytes were altered" })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Length of the data in bytes.

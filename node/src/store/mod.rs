@@ -24,6 +24,7 @@ mod file;
 mod journal;
 mod mark;
 mod open;
+mod prove;
 mod rebuild;
 mod state;
 mod steps;

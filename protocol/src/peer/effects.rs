@@ -75,7 +75,7 @@ pub enum Input {
         /// The hash of what came.
         shard: ShardId,
     },
-    /// They are not, and will not be: the stream ended, or there was no space.
+    /// They are not, and will not be: there was no space, or the stream ended, whatever it was waiting for.
     ReceiveFailed {
         /// On this stream.
         lane: LaneId,
@@ -90,6 +90,13 @@ pub enum Input {
         token: u64,
         /// Why.
         refusal: Refusal,
+    },
+    /// What [`Output::Prove`] came to.
+    Proved {
+        /// On this stream.
+        lane: LaneId,
+        /// Of each shard, in the order asked, the proof; `None` where it is not there or not whole.
+        proofs: Vec<Option<Vec<u8>>>,
     },
     /// What came of [`Output::Drop`].
     Dropped {
@@ -111,6 +118,17 @@ pub enum Input {
     Doubt(Option<String>),
     /// What the driver turned away since its start before it was a message, by reason: shown in the status.
     TurnedAway(Vec<(&'static str, u64)>),
+}
+
+/// Pieces of a shard that are to be proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pieces {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Its length in bytes.
+    pub len: u32,
+    /// Which groups, in increasing order.
+    pub groups: Vec<u64>,
 }
 
 /// What to do.
@@ -162,6 +180,13 @@ pub enum Output {
         offset: u32,
         /// So many.
         len: u32,
+    },
+    /// Prove pieces of shards by [`crate::audit::prove`], and report it.
+    Prove {
+        /// For this stream.
+        lane: LaneId,
+        /// Each shard with its length and the groups asked for, in increasing order; `None` for one that is not held.
+        pieces: Vec<Option<Pieces>>,
     },
     /// Make this durable, all or nothing, and report it.
     Persist {

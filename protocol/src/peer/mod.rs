@@ -20,6 +20,7 @@
 //!   the next one only after the reply to the last.
 //! - Nothing but a greeting is answered on a link before it is vouched for.
 
+mod audits;
 mod budgets;
 mod clock;
 mod effects;
@@ -34,7 +35,7 @@ mod releases;
 #[cfg(test)]
 mod tests;
 
-pub use effects::{CallId, Input, LaneId, LinkId, Note, Output};
+pub use effects::{CallId, Input, LaneId, LinkId, Note, Output, Pieces};
 pub use facts::{
     Facts, FactsError, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage, Write, held_key,
     is_first_record, rows_of, thawed, usage_row,
@@ -142,6 +143,8 @@ pub struct Peer {
     members: BTreeMap<NodeId, membership::Member>,
     links: BTreeMap<LinkId, Link>,
     receiving: BTreeMap<LaneId, holder::Receiving>,
+    auditing: BTreeMap<LaneId, audits::Auditing>,
+    audit_secret: [u8; 32],
     calls: BTreeMap<CallId, membership::Pending>,
     usage: BTreeMap<VaultId, Usage>,
     budgets: BTreeMap<VaultId, budgets::Budgets>,
@@ -230,6 +233,7 @@ impl Peer {
                 .map_err(|source| FactsError::Damaged { table: Table::LockClock, source })?,
             None => LockClock::new(operator, config.boot, now.mono),
         };
+        let audit_secret = blake3::derive_key("strewn 2026-11 audit nonces v1", &config.seed);
         let mut peer = Self {
             key,
             certificate: verified,
@@ -239,6 +243,8 @@ impl Peer {
             members,
             links: BTreeMap::new(),
             receiving: BTreeMap::new(),
+            auditing: BTreeMap::new(),
+            audit_secret,
             calls: BTreeMap::new(),
             usage,
             budgets: BTreeMap::new(),
@@ -301,7 +307,9 @@ impl Peer {
             }
             Input::Looked { lane, whole } => self.handle_looked(now, facts, lane, whole),
             Input::Received { lane, shard } => self.handle_received(now, facts, lane, shard),
+            Input::Proved { lane, proofs } => self.handle_proved(now, lane, proofs),
             Input::ReceiveFailed { lane, refusal } => {
+                self.auditing.remove(&lane);
                 if self.receiving.remove(&lane).is_some() {
                     let response = Box::new(Response::Refused(refusal));
                     self.outputs.push_back(Output::Reply { lane, response, close: false });
@@ -368,7 +376,8 @@ impl Peer {
         lane: LaneId,
         request: Request,
     ) {
-        let Some(role) = self.links.get(&link).and_then(|link| link.role.clone()) else {
+        let known = self.links.get(&link);
+        let Some((key, role)) = known.and_then(|link| Some((link.key, link.role.clone()?))) else {
             let key = self.links.get(&link).map(|link| link.key);
             if let Some(key) = key {
                 self.count_refusal(
@@ -433,6 +442,10 @@ impl Peer {
             Request::Stops { vault, releases } => {
                 self.handle_stops(now, facts, lane, &role, vault, &releases)
             }
+            Request::AuditOpen(opening) => {
+                self.handle_audit_open(now, facts, lane, &role, key, &opening)
+            }
+            Request::Audit(question) => self.handle_audit(now, facts, lane, &role, key, &question),
         };
         self.refuse_on_error(link, lane, decision, false);
     }

@@ -3,6 +3,7 @@
 
 use super::cast::*;
 use super::desk::Desk;
+use crate::audit::AuditOpening;
 use crate::message::{Greeting, Request};
 use crate::peer::{Held, Input, LaneId, LinkId, PeerConfig, Table};
 use crate::record::Record;
@@ -124,6 +125,10 @@ fn request() -> impl Strategy<Value = Request> {
         1 => vault().prop_map(|vault| Request::Releases(public(vault).into())),
         1 => vault().prop_map(|vault| {
             Request::Stops { vault: public(vault).into(), releases: vec![] }
+        }),
+        1 => (vault(), 0u8..3).prop_map(|(vault, stripe)| {
+            let shards = vec![shard_id(&shard_bytes(stripe, 0))];
+            Request::AuditOpen(AuditOpening { vault: public(vault).into(), shards, commitment: [0; 32] })
         }),
         1 => Just(Request::Status),
         2 => (vault(), 0u64..4, 0u8..3, 0u8..3).prop_map(|(vault, version, one, two)| {

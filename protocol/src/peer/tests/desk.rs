@@ -8,7 +8,7 @@ use crate::life::Life;
 use crate::message::{Greeting, HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
 use crate::peer::{
     CallId, Facts, Held, HoldRow, Input, LaneId, LinkId, MemoryFacts, Note, Output, Peer,
-    PeerConfig, Table, Usage, Write,
+    PeerConfig, Pieces, Table, Usage, Write,
 };
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
@@ -39,6 +39,8 @@ pub(super) struct Desk {
     pub(super) arriving: BTreeMap<LaneId, ShardId>,
     /// Shards that the disk lost, unknown to the peer.
     pub(super) lost: BTreeSet<ShardId>,
+    /// What is to be proved, in the order asked.
+    pub(super) proving: VecDeque<(LaneId, Vec<Option<Pieces>>)>,
     replies: BTreeMap<LaneId, (Response, bool)>,
     asked: BTreeMap<LaneId, Asked>,
     pub(super) discarded: u64,
@@ -88,6 +90,7 @@ impl Desk {
             now,
             undurable: VecDeque::new(),
             arriving: BTreeMap::new(),
+            proving: VecDeque::new(),
             lost: BTreeSet::new(),
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -202,6 +205,20 @@ impl Desk {
     }
 
     /// The answer on a lane, and whether the connection ends with it.
+    /// Proves what was asked for first, of the bytes that are there.
+    pub(super) fn prove_one(&mut self, bytes: impl Fn(ShardId) -> Option<Vec<u8>>) -> bool {
+        let Some((lane, pieces)) = self.proving.pop_front() else { return false };
+        let prove = |pieces: Option<Pieces>| {
+            let Pieces { shard, groups, .. } = pieces?;
+            assert!(self.held(shard).is_some(), "proves what is not durable");
+            let bytes = bytes(shard)?;
+            crate::audit::prove_bytes(shard, &groups, &bytes).ok()
+        };
+        let proofs = pieces.into_iter().map(prove).collect();
+        self.handle(Input::Proved { lane, proofs });
+        true
+    }
+
     pub(super) fn reply(&mut self, lane: LaneId) -> Option<(Response, bool)> {
         self.replies.remove(&lane)
     }
@@ -302,6 +319,7 @@ impl Desk {
                     self.transmitted.push((shard, offset, len));
                     self.answer(lane, Response::Bytes { len }, false);
                 }
+                Output::Prove { lane, pieces } => self.proving.push_back((lane, pieces)),
                 Output::Persist { token, writes, shard } => {
                     let shard = shard.map(|(_, shard, _)| shard);
                     self.undurable.push_back(Pending { token, writes, shard });
