@@ -652,7 +652,7 @@ mod tests {
         let request = Signed::sign(&request, &key(77));
         let authority = Authority::Bearer { node: admitter.public().into(), invitation, request };
         let expires = NOW.after(Period::days(365));
-        NodeCertificate { authority, expires, ..certificate(operator, node) }
+        NodeCertificate { expires, authority, ..certificate(operator, node) }
     }
 
     #[test]

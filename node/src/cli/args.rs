@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how answers and errors are shown.
 
+use super::audit::AuditArgs;
 use super::browse::{CatArgs, DiffArgs, FindArgs, LsArgs, MountArgs};
 use super::forget::ForgetArgs;
 use super::ops::{
@@ -92,6 +93,8 @@ pub enum Command {
     Recovery(RecoveryCommand),
     /// Check that everything is there and can be restored
     Check(CheckArgs),
+    /// Have holders prove that they have what they promised to keep
+    Audit(AuditArgs),
     /// Say which snapshots survive a loss
     WhatIf(WhatIfArgs),
     /// The logs of a vault
@@ -99,7 +102,7 @@ pub enum Command {
     Log(LogCommand),
     /// Write down who promised to keep a snapshot: a proof that anybody can check
     Prove(ProveArgs),
-    /// Check such a proof, without a mesh and without a key
+    /// Check such a proof, or what `audit` wrote, without a mesh and without a key
     VerifyProof(VerifyProofArgs),
     /// Show nodes, health and exposure, and one line that says it all
     Status(VaultArg),

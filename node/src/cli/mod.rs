@@ -2,6 +2,7 @@
 //! ([`Exit`]). What the commands do lives in [`crate::commands`].
 
 pub mod args;
+pub mod audit;
 pub mod browse;
 pub mod error;
 mod exit;
@@ -107,6 +108,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Log(LogCommand::Verify { vault }) => {
                 commands::log::verify(&home, vault.vault.as_deref(), output).await
             }
+            Command::Audit(args) => commands::audit::audit(&home, args, output).await,
             Command::Prove(args) => commands::proof::prove(&home, args, output).await,
             Command::VerifyProof(args) => commands::proof::verify(&args, output),
             Command::Completions(args) => commands::describe::completions(&args, output),

@@ -1,6 +1,7 @@
 //! What commands do with a mesh: connect, back up, list, restore, look. No daemon: the command itself dials
 //! the holders, and streams shards straight to and from them.
 
+pub mod audit;
 pub mod backup;
 pub mod browse;
 mod buffers;

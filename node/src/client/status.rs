@@ -93,6 +93,8 @@ pub struct VaultStatus {
     pub log_lost: bool,
     /// When a recovery drill was last done on this host, milliseconds since 1970; never if nothing is known.
     pub last_drill: Option<u64>,
+    /// What the last audit of all shards on this host found; never if nothing is known.
+    pub last_audit: Option<super::audit::LastAudit>,
 }
 
 /// All of it.
@@ -182,6 +184,7 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         forked: ledger.forked(),
         log_lost: ledger.all().next().is_none() && vault.log_head()?.is_some(),
         last_drill: super::recovery::last_drill(vault.folder()).map(|wall| wall.0),
+        last_audit: super::audit::last(vault.folder()),
     };
     let verdict = verdict(&state, down);
     let good = state.health.unreadable == 0

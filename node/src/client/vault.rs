@@ -189,7 +189,8 @@ impl Vault {
     }
 
     /// Its folder.
-    pub(super) fn folder(&self) -> &Path {
+    #[must_use]
+    pub fn folder(&self) -> &Path {
         &self.dir
     }
 

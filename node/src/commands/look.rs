@@ -4,6 +4,7 @@ use crate::cli::Exit;
 use crate::cli::args::VaultArg;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output};
+use crate::client::audit::LastAudit;
 use crate::client::mesh::{Caller, Mesh};
 use crate::client::status::{self, NodeLine, Status};
 use crate::client::vault;
@@ -88,6 +89,7 @@ pub(super) fn show(status: &Status, output: &Output) {
         ));
         show_exposure(status, output);
         output.line(last_drill(vault.last_drill));
+        output.line(last_audit(vault.last_audit));
     }
     if status.good {
         output.good(&status.verdict);
@@ -96,14 +98,30 @@ pub(super) fn show(status: &Status, output: &Output) {
     }
 }
 
-fn last_drill(when: Option<u64>) -> String {
+fn ago(when: u64) -> String {
     const DAY: u64 = 24 * 3600 * 1000;
-    let Some(when) = when else {
-        return "last recovery drill: never (strewn recovery drill)".into();
-    };
     match wall().0.saturating_sub(when) / DAY {
-        0 => "last recovery drill: today".into(),
-        days => format!("last recovery drill: {} ago", counted(days as usize, "day")),
+        0 => "today".into(),
+        days => format!("{} ago", counted(days as usize, "day")),
+    }
+}
+
+fn last_drill(when: Option<u64>) -> String {
+    match when {
+        None => "last recovery drill: never (strewn recovery drill)".into(),
+        Some(when) => format!("last recovery drill: {}", ago(when)),
+    }
+}
+
+fn last_audit(last: Option<LastAudit>) -> String {
+    let Some(LastAudit { when, asked, proved }) = last else {
+        return "last audit: never (strewn audit)".into();
+    };
+    let shards = counted(asked as usize, "shard");
+    if asked == proved {
+        format!("last audit: {}, {shards}, all proved", ago(when))
+    } else {
+        format!("last audit: {}, {shards}, {proved} PROVED", ago(when))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file a group of commands: from arguments to engines, and from results to what people and machines read.
 
+pub mod audit;
 pub mod browse;
 pub mod check;
 pub mod data;

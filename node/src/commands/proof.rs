@@ -12,6 +12,7 @@ use crate::client::vault;
 use crate::home::Home;
 use crate::service::wall;
 use crate::size::{counted, format_duration};
+use protocol::audit::{TRANSCRIPT_LEN_MAX, TRANSCRIPT_MAGIC};
 use protocol::certificate::Trust;
 use protocol::label::Domain;
 use protocol::proof::{MAGIC, PART_LEN_MAX, ProofError, Shown, Verifier};
@@ -61,12 +62,21 @@ fn no_proof(path: &Path, why: impl std::fmt::Display) -> CliError {
     CliError::new(format!("{} is no proof: {why}", path.display()))
 }
 
-/// Reads a proof, part by part.
-fn read(path: &Path, mut verifier: Verifier) -> Result<Shown, CliError> {
-    let failed = |e: std::io::Error| match e.kind() {
+/// What was signed about a snapshot's placement, or in an audit.
+enum Opened {
+    Placement(Box<dyn Read>),
+    Audit(Vec<u8>),
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> CliError {
+    match error.kind() {
         ErrorKind::UnexpectedEof => no_proof(path, ProofError::CutOff),
-        _ => CliError::new(format!("{}: {e}", path.display())),
-    };
+        _ => CliError::new(format!("{}: {error}", path.display())),
+    }
+}
+
+fn open(path: &Path) -> Result<Opened, CliError> {
+    let failed = |e: std::io::Error| failed(path, &e);
     let mut from: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
@@ -74,10 +84,22 @@ fn read(path: &Path, mut verifier: Verifier) -> Result<Shown, CliError> {
     };
     let mut magic = [0; MAGIC.len()];
     from.read_exact(&mut magic).map_err(failed)?;
-    if magic != *MAGIC {
-        let error = no_proof(path, "it does not begin like one, or is of a later version");
-        return Err(error.next("`strewn prove SNAPSHOT > FILE` makes one"));
+    if magic == *MAGIC {
+        return Ok(Opened::Placement(from));
     }
+    if magic == *TRANSCRIPT_MAGIC {
+        let mut bytes = magic.to_vec();
+        // One byte more than there may be: what is cut off here decodes no more.
+        from.take(TRANSCRIPT_LEN_MAX as u64).read_to_end(&mut bytes).map_err(failed)?;
+        return Ok(Opened::Audit(bytes));
+    }
+    let error = no_proof(path, "it does not begin like one, or is of a later version");
+    Err(error.next("`strewn prove SNAPSHOT > FILE` makes one"))
+}
+
+/// Reads a proof, part by part.
+fn read(path: &Path, mut from: Box<dyn Read>, mut verifier: Verifier) -> Result<Shown, CliError> {
+    let failed = |e: std::io::Error| failed(path, &e);
     let mut body = Vec::new();
     loop {
         let mut len = [0; 4];
@@ -109,7 +131,11 @@ pub fn verify(args: &VerifyProofArgs, output: &Output) -> Result<Exit, CliError>
     let trust = Trust::new(ids).and_fingerprints(fingerprints);
     let trust = (!args.operator.is_empty()).then_some(trust);
     let now = wall();
-    let shown = read(&args.proof, Verifier::new(now, trust))?;
+    let from = match open(&args.proof)? {
+        Opened::Placement(from) => from,
+        Opened::Audit(bytes) => return super::audit::verify(&args.proof, &bytes, output),
+    };
+    let shown = read(&args.proof, from, Verifier::new(now, trust))?;
     let is_kept = shown.kept_for(now).is_some();
     let exit = if shown.is_good() && is_kept { Exit::Done } else { Exit::Failed };
     if output.style().json {

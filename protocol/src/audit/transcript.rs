@@ -1,7 +1,7 @@
 //! All that was said in an audit of one holder, so that anybody can judge it without having been there.
 //!
 //! ```text
-//! file = "STRWAUDT" version(u8 = 1) transcript      the codec's encoding, to the end
+//! file = "strewn audit\n" version(u8 = 1) transcript      the codec's encoding, to the end
 //! ```
 
 use super::{AUDIT_SHARDS_MAX, AuditAnswer, AuditError, AuditQuestion, ProofFault, check_proof};
@@ -12,11 +12,10 @@ use crate::sign::{SignatureError, Signed};
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
 
-/// How the file of a transcript begins.
-pub const TRANSCRIPT_MAGIC: &[u8; 8] = b"STRWAUDT";
+/// How the file of a transcript begins, its version included.
+pub const TRANSCRIPT_MAGIC: &[u8; 14] = b"strewn audit\n\x01";
 /// Longest file of a transcript, in bytes.
 pub const TRANSCRIPT_LEN_MAX: usize = 4 << 20;
-const VERSION: u8 = 1;
 
 /// An audit of one holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +104,6 @@ impl Transcript {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = TRANSCRIPT_MAGIC.to_vec();
-        bytes.push(VERSION);
         bytes.extend(codec::encode(self));
         bytes
     }
@@ -113,12 +111,8 @@ impl Transcript {
     /// The inverse of [`Transcript::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TranscriptError> {
         let body = bytes.strip_prefix(TRANSCRIPT_MAGIC.as_slice());
-        let Some((&version, body)) = body.and_then(<[u8]>::split_first) else {
-            return Err(CodecError::Malformed("it does not begin like one".into()).into());
-        };
-        if version != VERSION {
-            return Err(CodecError::Version { found: version, known: VERSION }.into());
-        }
+        let malformed = || CodecError::Malformed("it does not begin like one".into());
+        let body = body.ok_or_else(malformed)?;
         Ok(codec::decode(body, TRANSCRIPT_LEN_MAX)?)
     }
 
