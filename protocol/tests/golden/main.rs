@@ -3,6 +3,7 @@
 //! A fixture is never changed, a new version of a format adds a new one. `STREWN_NEW_FIXTURES=1 cargo test`
 //! writes those that are missing.
 
+mod audits;
 mod proofs;
 
 use protocol::certificate::VaultCertificate;
@@ -190,7 +191,7 @@ where
     let written = protocol::codec::encode(said);
     let read = stored(name, &written);
     assert_eq!(hex(&read), hex(&written), "{name}");
-    assert_eq!(protocol::codec::decode_canonical::<T>(&read, 4096).unwrap(), *said, "{name}");
+    assert_eq!(protocol::codec::decode_canonical::<T>(&read, 1 << 20).unwrap(), *said, "{name}");
 }
 
 #[test]
