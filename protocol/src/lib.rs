@@ -27,6 +27,7 @@ pub mod pack;
 pub mod peer;
 pub mod placement;
 pub mod policy;
+pub mod promise;
 pub mod proof;
 pub mod record;
 pub mod recovery;

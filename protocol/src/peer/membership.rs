@@ -40,6 +40,14 @@ pub(super) enum Pending {
         nonce: [u8; 16],
     },
     Stops(VaultId),
+    Exchange {
+        node: NodeId,
+        step: super::exchange::Step,
+    },
+    Promises {
+        node: NodeId,
+        nonce: [u8; 16],
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -317,7 +325,7 @@ impl Peer {
     }
 
     /// One round of anti-entropy: a few members in turn, or the bootstrap nodes while nobody is known.
-    pub(super) fn exchange_members(&mut self) {
+    pub(super) fn exchange_members(&mut self, now: Now, facts: &dyn Facts) {
         self.rounds += 1;
         let mut targets: Vec<(NodeId, Vec<String>)> = self
             .members
@@ -337,7 +345,7 @@ impl Peer {
                 continue;
             }
             match self.link_to(node) {
-                Some(link) => self.exchange_with(node, link),
+                Some(link) => self.exchange_with(now, facts, node, link),
                 None => self.outputs.push_back(Output::Dial { node, addresses }),
             }
         }
@@ -348,8 +356,10 @@ impl Peer {
         self.links.keys().find(vouched).copied()
     }
 
-    fn exchange_with(&mut self, node: NodeId, link: LinkId) {
+    fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {
         self.ask_time(node, link);
+        self.ask_promises(facts, node, link);
+        self.begin_talk(now, node, link);
         self.ask_stops(link);
         let request = Box::new(Request::Members(self.known_records()));
         let call = self.call(Pending::Members(node));
@@ -378,7 +388,7 @@ impl Peer {
                         if let Some(link) = self.links.get_mut(&link) {
                             link.role = Some(Role::Node(node));
                         }
-                        self.exchange_with(node, link);
+                        self.exchange_with(now, facts, node, link);
                     }
                     Err(refusal) => {
                         self.count_refusal(key, &refusal);
@@ -395,6 +405,16 @@ impl Peer {
             }
             (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
                 self.handle_time_answer(now, node, &nonce, &signed);
+            }
+            (Some(Pending::Exchange { node, step }), response) => {
+                self.handle_exchange_answer(now, facts, node, step, response);
+            }
+            (Some(Pending::Promises { node, nonce }), response) => {
+                let said = match response {
+                    Some(Response::PromiseHead(said)) => Some(said),
+                    _ => None,
+                };
+                self.handle_promise_answer(now, facts, node, nonce, said);
             }
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);

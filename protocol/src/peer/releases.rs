@@ -304,7 +304,7 @@ impl Peer {
     /// Forgets releases by which nothing can cool any more.
     pub(super) fn forget_releases(&mut self) {
         let reading = self.lock_clock.reading();
-        if reading.is_frozen || self.doubt.is_some() || !self.lives.is_done(reading.at) {
+        if reading.is_frozen || self.forbids_drops() || !self.lives.is_done(reading.at) {
             return;
         }
         let over = |known: &Known| known.until.after(SHOWN) < reading.at;
