@@ -143,6 +143,12 @@ impl Promises {
         self.is_frozen() || self.row.renews || !self.is_compared
     }
 
+    /// The number of the head with which this run began.
+    #[cfg(test)]
+    pub(super) fn began_at(&self) -> u64 {
+        self.began.seq
+    }
+
     /// Whether lives are to begin anew.
     pub(super) fn renews(&self) -> bool {
         self.row.renews
