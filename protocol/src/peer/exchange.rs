@@ -34,6 +34,8 @@ const USELESS_MAX: usize = 8;
 const REST_MIN: Period = Period::seconds(60);
 /// and at most.
 const REST_MAX: Period = Period::seconds(3600);
+/// For so long a talk may last: whoever answers a byte at a time holds up no others.
+const TALK_MAX: Period = Period::seconds(600);
 /// Digests that are computed for one answer: each takes a scan of the vault's rows. The others are told next time.
 const DIGESTS_MAX: usize = 64;
 /// What is remembered of vaults about which another node has nothing new, 160 bytes each.
@@ -75,6 +77,9 @@ impl Step {
 /// What one node is asked, one thing after the other.
 #[derive(Debug)]
 struct Talk {
+    /// What belongs to an earlier talk concerns nobody any more.
+    number: u64,
+    began: Mono,
     link: LinkId,
     steps: VecDeque<Step>,
     calls: usize,
@@ -194,9 +199,11 @@ impl Peer {
         let mut parts =
             vec![papers.certificate.digest(), papers.descriptor.digest(), papers.roster.digest()];
         parts.extend(holdings.state.devices.iter().map(Signed::digest));
-        // Of several revocations of one device each node keeps another.
-        let revoked = holdings.state.revoked.iter().filter_map(|signed| signed.verify().ok());
-        parts.extend(revoked.map(|order| order.device.0));
+        // Of several revocations of one device each node keeps another: their rows name the devices.
+        let revoked = facts.scan(Table::Revoked, &vault.0, None, 2 * DEVICES_MAX)?;
+        parts.extend(
+            revoked.iter().filter_map(|(row, _)| <[u8; 32]>::try_from(row.get(32..)?).ok()),
+        );
         let mut cards: Vec<[u8; 32]> = holdings.cards.iter().map(Signed::digest).collect();
         cards.sort_unstable();
         parts.extend(cards);
@@ -317,13 +324,20 @@ impl Peer {
 
     /// Begins to ask a member what it has, unless that is going on or it is left alone.
     pub(super) fn begin_talk(&mut self, now: Now, node: NodeId, link: LinkId) {
+        let talks = self.exchange.talks.iter();
+        let long = talks.filter(|(_, talk)| talk.began.after(TALK_MAX) <= now.mono);
+        for slow in long.map(|(&node, _)| node).collect::<Vec<_>>() {
+            self.exchange.talks.remove(&slow);
+            self.leave_alone(now, slow);
+        }
         let exchange = &mut self.exchange;
         let rests = exchange.rests.get(&node).is_some_and(|rest| now.mono < rest.until);
         if rests || exchange.talks.contains_key(&node) || exchange.talks.len() >= TALKS_MAX {
             return;
         }
         let steps = VecDeque::from([Step::Vaults]);
-        let talk = Talk { link, steps, calls: 0, useless: 0, is_put_off: false };
+        let (number, began) = (self.next_token, now.mono);
+        let talk = Talk { number, began, link, steps, calls: 0, useless: 0, is_put_off: false };
         exchange.talks.insert(node, talk);
         self.go_on(now, node);
     }
@@ -348,8 +362,8 @@ impl Peer {
                 Some(step) if !is_over => {
                     let Some(request) = step.request() else { continue };
                     talk.calls += 1;
-                    let link = talk.link;
-                    let call = self.call(Pending::Exchange { node, step });
+                    let (link, number) = (talk.link, talk.number);
+                    let call = self.call(Pending::Exchange { node, number, step });
                     let request = Box::new(request);
                     self.outputs.push_back(Output::Call { call, link, request });
                     return;
@@ -374,9 +388,21 @@ impl Peer {
     }
 
     /// What was taken in a talk is durable, or nothing will come of it.
-    pub(super) fn handle_taken(&mut self, now: Now, facts: &dyn Facts, node: NodeId, step: Step) {
-        self.follow(facts, node, step);
-        self.go_on(now, node);
+    pub(super) fn handle_taken(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        (node, number): (NodeId, u64),
+        step: Step,
+    ) {
+        if self.is_on(node, number) {
+            self.follow(facts, node, step);
+            self.go_on(now, node);
+        }
+    }
+
+    fn is_on(&self, node: NodeId, number: u64) -> bool {
+        self.exchange.talks.get(&node).is_some_and(|talk| talk.number == number)
     }
 
     /// What was taken could not be stored: another time.
@@ -402,11 +428,11 @@ impl Peer {
         &mut self,
         now: Now,
         facts: &dyn Facts,
-        node: NodeId,
+        (node, number): (NodeId, u64),
         step: Step,
         response: Option<Response>,
     ) {
-        if !self.exchange.talks.contains_key(&node) {
+        if !self.is_on(node, number) {
             return;
         }
         let taken = match (&step, response) {
@@ -435,7 +461,7 @@ impl Peer {
         match taken {
             Ok(Taken::News(writes)) => {
                 self.exchange.rests.remove(&node);
-                self.persist(writes, None, super::Then::Taken { node, step });
+                self.persist(writes, None, super::Then::Taken { node, number, step });
                 return;
             }
             Ok(Taken::Asked) => {}

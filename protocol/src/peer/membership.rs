@@ -42,6 +42,7 @@ pub(super) enum Pending {
     Stops(VaultId),
     Exchange {
         node: NodeId,
+        number: u64,
         step: super::exchange::Step,
     },
     Promises {
@@ -406,8 +407,8 @@ impl Peer {
             (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
                 self.handle_time_answer(now, node, &nonce, &signed);
             }
-            (Some(Pending::Exchange { node, step }), response) => {
-                self.handle_exchange_answer(now, facts, node, step, response);
+            (Some(Pending::Exchange { node, number, step }), response) => {
+                self.handle_exchange_answer(now, facts, (node, number), step, response);
             }
             (Some(Pending::Promises { node, nonce }), response) => {
                 let said = match response {

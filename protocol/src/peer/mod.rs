@@ -133,7 +133,7 @@ enum Then {
     Drop(Vec<(ShardId, DropDecision)>),
     Gone { shard: ShardId, vault: VaultId, len: u64, release: ReleaseId },
     Welcome { lane: LaneId, link: LinkId, role: Role, response: Box<Response> },
-    Taken { node: NodeId, step: exchange::Step },
+    Taken { node: NodeId, number: u64, step: exchange::Step },
 }
 
 /// The state machine of one node. See the module for the contract.
@@ -539,7 +539,9 @@ impl Peer {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
             Some(Then::Drop(decided)) => self.begin_drops(decided),
-            Some(Then::Taken { node, step }) => self.handle_taken(now, facts, node, step),
+            Some(Then::Taken { node, number, step }) => {
+                self.handle_taken(now, facts, (node, number), step);
+            }
             Some(Then::Gone { shard, vault, len, release }) => {
                 self.end_drop(shard, vault, len, release);
             }

@@ -3,6 +3,7 @@
 //! A fixture is never changed, a new version of a format adds a new one. `STREWN_NEW_FIXTURES=1 cargo test`
 //! writes those that are missing.
 
+mod exchange;
 mod proofs;
 
 use protocol::certificate::VaultCertificate;
