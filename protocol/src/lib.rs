@@ -5,7 +5,7 @@
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
-//! [`release`], [`retention`]) and how much may come ([`budget`]), how a vault is found again ([`recovery`], [`share`]), what
+//! [`release`], [`retention`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may come ([`budget`]), how a vault is found again ([`recovery`], [`share`]), what
 //! is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
 //! node that holds it together ([`Peer`]).
 
@@ -28,6 +28,7 @@ pub mod pack;
 pub mod peer;
 pub mod placement;
 pub mod policy;
+pub mod promise;
 pub mod proof;
 pub mod record;
 pub mod recovery;

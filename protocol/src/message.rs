@@ -7,8 +7,10 @@
 //! bytes; after a `Bytes` response follow `len` raw bytes. Raw bytes never pass the codec. A
 //! greeting is all that is accepted from whoever is not vouched for yet, and it is small.
 
+mod exchange;
 mod expiry;
 
+pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
 
 use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn};
@@ -21,6 +23,7 @@ use crate::hold::HoldOrder;
 use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
+use crate::promise::{PromiseStatement, PromiseWitness};
 use crate::record::{Receipt, Record};
 use crate::recovery::{RecoveryCard, RecoveryTag};
 use crate::release::{Approval, ReleaseRequest, Veto};
@@ -182,6 +185,39 @@ pub enum Request {
     Card(Signed<RecoveryCard>),
     /// A device may not write any more.
     Revoke(Signed<DeviceRevocation>),
+    /// A node: what do you have of the vaults whose rosters list me?
+    Vaults,
+    /// A node: all that you have of this vault but for its logs.
+    Holdings(VaultId),
+    /// A node: where do this vault's logs end?
+    Logs(VaultId),
+    /// A node: entries of a device's log.
+    Entries {
+        /// The vault.
+        vault: VaultId,
+        /// The device.
+        device: DeviceId,
+        /// From this number on.
+        from: u64,
+    },
+    /// A node: the forks of a device's log.
+    Forks {
+        /// The vault.
+        vault: VaultId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// A node: where does your chain of promises end?
+    PromiseHead {
+        /// Random, so that an old answer is none.
+        nonce: [u8; 16],
+        /// What you told me last.
+        known: Option<Signed<PromiseStatement>>,
+        /// My countersignature of it.
+        witness: Option<Signed<PromiseWitness>>,
+    },
+    /// How is your chain of promises, and what have you seen of others'?
+    Promised,
     /// Do you have these shards? The auditor has settled on its nonce.
     AuditOpen(AuditOpening),
     /// Then prove it.
@@ -390,6 +426,18 @@ pub enum Response {
         /// Age files.
         sealed: Vec<Blob>,
     },
+    /// What I have of the vaults whose rosters list you.
+    Vaults(Vec<VaultDigest>),
+    /// All that I have of a vault but for its logs; `None` when I do not know it.
+    Holdings(Option<Box<Holdings>>),
+    /// Where a vault's logs end.
+    Logs(Vec<LogEnd>),
+    /// Entries, as they follow each other, or forks. A page ends early: whoever asks does so again for the rest.
+    Entries(Vec<Signed<Entry>>),
+    /// Where my chain of promises ends.
+    PromiseHead(Signed<PromiseStatement>),
+    /// How my chain of promises is, and what I have seen of others'.
+    Promised(Box<Promised>),
     /// The holder has settled on its nonce, too.
     AuditTurn(Signed<AuditTurn>),
     /// What it can prove.

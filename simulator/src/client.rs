@@ -290,6 +290,13 @@ impl Client {
         }
     }
 
+    /// Gives up whatever is not answered yet: its host is gone.
+    pub(crate) fn retire(&mut self) {
+        for channel in &mut self.channels {
+            channel.tasks.clear();
+        }
+    }
+
     /// Says something to a node, on the device's link.
     pub(crate) fn say(&mut self, node: usize, request: Request) {
         self.add(node, Task::Say(Box::new(request)));

@@ -156,6 +156,51 @@ fn crashes_at_any_time_break_no_promise() {
     }
 }
 
+#[test]
+fn holders_bring_each_other_up_to_date_and_one_that_is_left_alone_has_all() {
+    for seed in 0..5 {
+        let mut setup = nine();
+        setup.network.loss_per_mille = if seed % 2 == 0 { 0 } else { 30 };
+        let mut world = World::new(seed, &setup);
+        let client = world.add_client(&setup, policy());
+        world.run_for(ACQUAINTED);
+        // One node is away during the last backups, another one hears of nothing at all.
+        world.crash(7);
+        world.crash(8);
+        for i in 0..10u8 {
+            world.back_up(client, &[i; 200], 2, &[0, 1, 2]);
+        }
+        let done = |world: &World| (0..7).all(|node| world.client(client).is_done_with(node));
+        assert!(world.run_until(Period::seconds(600), done), "seed {seed}");
+        // Then the owner is gone for good.
+        world.retire(client);
+        world.start(7);
+        let all = |node: usize| move |world: &World| world.entries(node) == 11;
+        assert!(world.run_until(Period::seconds(600), all(7)), "seed {seed}: back again");
+        for node in 0..7 {
+            world.crash(node);
+        }
+        // It is the only one that knows anything, and the other one gets it all.
+        world.start(8);
+        assert!(world.run_until(Period::seconds(600), all(8)), "seed {seed}: from one alone");
+    }
+}
+
+#[test]
+fn nodes_that_have_the_same_exchange_nothing_but_hashes() {
+    let setup = Setup::over_providers(20, 5);
+    let mut world = World::new(1, &setup);
+    let client = world.add_client(&setup, policy());
+    let _ = world.back_up(client, b"once", 1, &[0, 1, 2]);
+    assert!(world.run_until(Period::seconds(3600), |world| world.client(client).is_done()));
+    let before = world.trace().events();
+    world.run_for(Period::seconds(300));
+    let events = world.trace().events() - before;
+    // Ten rounds, in which each node meets three: six questions with their answers at most.
+    let meetings = 20 * 10 * 3;
+    assert!(events < meetings * 14, "{events} events of {meetings} meetings");
+}
+
 /// A run with everything in it.
 fn eventful(seed: u64) -> World {
     let mut setup = nine();

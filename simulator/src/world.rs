@@ -236,6 +236,18 @@ impl World {
         self.act(client);
     }
 
+    /// Has a client give up whatever nodes have not answered yet, for ever.
+    pub fn retire(&mut self, client: usize) {
+        self.clients[client].retire();
+    }
+
+    /// How many log entries a node has durably.
+    #[must_use]
+    pub fn entries(&self, node: usize) -> usize {
+        let rows = self.hosts[node].disk.facts().scan(Table::Entry, &[], None, usize::MAX);
+        rows.map_or(0, |rows| rows.len())
+    }
+
     /// What nodes have dropped.
     #[must_use]
     pub fn dropped(&self) -> usize {

@@ -130,11 +130,13 @@ node, clear the doubt, and start it again. What was cleared is kept in node/doub
         #[arg(long)]
         clear: bool,
     },
-    /// Let the lock clock go on that is frozen; the node must be stopped
+    /// Let a node go on that lets nothing expire; it must be stopped
     #[command(
         after_help = "A node's lock clock freezes when other operators do not agree on the time, or when it counted more time than they say has\n\
 passed; nothing expires then. It thaws by itself once they agree. Say this when you have looked into it: the clock goes on from\n\
-where it stands. While the others still disagree it freezes again."
+where it stands. While the others still disagree it freezes again.\n\
+A node that was set back to an older disk (another node has its signature under a promise that it does not know any more) lets\n\
+nothing expire either. Then this makes it go on above what others have seen, and all its locks begin anew."
     )]
     Thaw,
 }

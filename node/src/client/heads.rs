@@ -4,6 +4,7 @@
 use super::check::{Findings, check_logs};
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
+use super::promises::{self, SetBack};
 use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::home::{Home, read_file, write_file};
@@ -62,6 +63,8 @@ pub struct Verified {
     pub set_back: usize,
     /// Holders that show nothing any more of a log that they showed before.
     pub gone: Vec<(NodeId, DeviceId)>,
+    /// Nodes whose promises do not go on from where they were.
+    pub promises: Vec<SetBack>,
     /// Nodes that do not answer.
     pub silent: usize,
     /// What else is wrong.
@@ -169,8 +172,9 @@ pub async fn verify(home: &Home, vault: &Vault) -> Result<Verified> {
         }
     }
     write_file(&path, print(&memory).as_bytes(), 0o600)?;
-    let good = findings.is_empty() && set_back == 0;
-    Ok(Verified { good, logs, set_back, gone, silent: mesh.silent.len(), findings })
+    let promises = promises::set_back(&mesh).await;
+    let good = findings.is_empty() && set_back == 0 && promises.is_empty();
+    Ok(Verified { good, logs, set_back, gone, promises, silent: mesh.silent.len(), findings })
 }
 
 #[cfg(test)]

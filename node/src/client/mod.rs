@@ -21,6 +21,7 @@ mod named;
 mod opened;
 pub mod packs;
 mod papers;
+pub mod promises;
 pub mod prove;
 pub mod prune;
 pub mod recipients;

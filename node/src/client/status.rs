@@ -8,6 +8,7 @@ use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
 use super::named::named;
 use super::packs::Packs;
+use super::promises;
 use super::vault::Vault;
 use crate::home::Home;
 use crate::size::counted;
@@ -150,6 +151,14 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             trouble: Some(silent.reason.clone()),
             lock_clock: None,
         });
+    }
+    for found in promises::set_back(mesh).await {
+        let line = lines.iter_mut().find(|line| line.node == found.node);
+        // Who says so itself has said it.
+        if let Some(line) = line.filter(|line| line.trouble.is_none() || !found.says_so) {
+            let other = line.trouble.take().map(|trouble| format!("; {trouble}"));
+            line.trouble = Some(format!("{}{}", found.sentence(), other.unwrap_or_default()));
+        }
     }
     lines.sort_by(|a, b| a.labels.cmp(&b.labels).then(a.node.cmp(&b.node)));
     lines

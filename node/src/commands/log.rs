@@ -23,6 +23,9 @@ pub async fn verify(home: &Home, name: Option<&str>, output: &Output) -> Result<
             "node {node} showed the log of device {device} before, and nothing of it any more"
         ));
     }
+    for found in &verified.promises {
+        output.warn(format!("node {} {}", found.node.short(), found.sentence()));
+    }
     let mut rows = Vec::new();
     for log in &verified.logs {
         let count = |is: fn(&Standing) -> bool| {
@@ -64,10 +67,11 @@ pub async fn verify(home: &Home, name: Option<&str>, output: &Output) -> Result<
         output.warn(format!("{} did not answer", counted(verified.silent, "node")));
     }
     if verified.good {
-        output.good("all logs hold: signatures, chains, countersignatures, and nothing that was shown before is gone");
+        output.good("all logs hold: signatures, chains, countersignatures, and nothing that was shown or promised before is gone");
         return Ok(Exit::Done);
     }
     let faults: u64 = verified.findings.counts().values().sum();
-    output.bad(format!("{} in the logs", counted(faults as usize + verified.set_back, "fault")));
+    let faults = faults as usize + verified.set_back + verified.promises.len();
+    output.bad(format!("{} in the logs and promises", counted(faults, "fault")));
     Ok(Exit::Failed)
 }

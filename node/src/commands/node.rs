@@ -18,7 +18,7 @@ use protocol::certificate::{
 use protocol::id::NodeId;
 use protocol::label::{LabelError, Labels};
 use protocol::message::{Greeting, Response};
-use protocol::peer::{StartError, thawed};
+use protocol::peer::{StartError, thawed, thawed_promises};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
 use serde::Serialize;
@@ -179,7 +179,7 @@ pub fn doubt(home: &Home, clear: bool, output: &Output) -> Result<Exit, CliError
     Ok(exit)
 }
 
-/// Lets a frozen lock clock go on.
+/// Lets a frozen lock clock go on, and a node that was set back to an older disk.
 pub fn thaw(home: &Home, output: &Output) -> Result<Exit, CliError> {
     let certificate =
         read_signed::<NodeCertificate>(&home.path("node.cert"))?.ok_or_else(no_node)?;
@@ -188,16 +188,31 @@ pub fn thaw(home: &Home, output: &Output) -> Result<Exit, CliError> {
     let store = Store::open(&home.path("node"), StoreOptions::default())?;
     let thawed = thawed(&store, certificate.operator).map_err(StartError::from);
     let thawed = thawed.map_err(service::ServiceError::from)?;
-    let was_frozen = thawed.is_some();
-    if let Some(write) = thawed {
-        store.commit_now(Batch { writes: vec![write], shard: None })?;
+    let promises = thawed_promises(&store).map_err(StartError::from);
+    let promises = promises.map_err(service::ServiceError::from)?;
+    let (was_frozen, was_set_back) = (thawed.is_some(), promises.is_some());
+    let writes: Vec<_> = thawed.into_iter().chain(promises).collect();
+    if !writes.is_empty() {
+        store.commit_now(Batch { writes, shard: None })?;
     }
     if output.style().json {
-        output.json("summary", &serde_json::json!({ "thawed": was_frozen }));
-    } else if was_frozen {
-        output.good("the lock clock goes on from where it stands\nNext: `strewn node run`");
+        let summary = serde_json::json!({ "thawed": was_frozen, "was_set_back": was_set_back });
+        output.json("summary", &summary);
+        return Ok(Exit::Done);
+    }
+    if was_frozen {
+        output.good("the lock clock goes on from where it stands");
+    }
+    if was_set_back {
+        output.good(
+            "the promises go on above what other nodes have seen; every lock here begins anew",
+        );
+    }
+    if was_frozen || was_set_back {
+        output.line("Next: `strewn node run`");
     } else {
-        output.good("the lock clock is not frozen");
+        output
+            .good("the lock clock is not frozen, and nobody has found that this node was set back");
     }
     Ok(Exit::Done)
 }

@@ -375,6 +375,21 @@ fn log(note: &Note) {
                 "a vault's cards were given to who knows its recipient"
             );
         }
+        Note::SetBack { by, shown } => {
+            tracing::error!(
+                by = by.short(),
+                shown,
+                "this node was set back to an older disk: nothing is dropped until `strewn node thaw`"
+            );
+        }
+        Note::Contradicted { node, before, after } => {
+            tracing::error!(
+                node = node.short(),
+                before,
+                after,
+                "a node was set back to an older disk: it does not know what it promised"
+            );
+        }
         Note::Joined(site) => {
             tracing::info!(node = site.node.short(), labels = %site.labels, "a node joined");
         }

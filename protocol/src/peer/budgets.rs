@@ -10,10 +10,16 @@ use crate::time::Now;
 /// Of log entries, per vault: a thousand sources that are backed up every hour write 40 MB a day.
 const LOG: Rate = Rate { per_day: 64 << 20, burst: 256 << 20 };
 
+/// Of what nodes bring that a device brought elsewhere, per vault: four times what comes in a day, so that who lacks everything is up to
+/// date in a quarter of the time that it took to write at most, and at once in all but the largest vaults. A device's key and a
+/// lying node together fill no more than that.
+const CATCHING_UP: Rate = Rate { per_day: 4 * (64 << 20), burst: 1 << 30 };
+
 /// The budgets of one vault.
 #[derive(Debug)]
 pub(super) struct Budgets {
     log: Budget,
+    catching_up: Budget,
     growth: Option<Budget>,
 }
 
@@ -22,6 +28,7 @@ impl Peer {
         let growth = self.config.growth_per_day;
         self.budgets.entry(vault).or_insert_with(|| Budgets {
             log: Budget::full(LOG, now.mono),
+            catching_up: Budget::full(CATCHING_UP, now.mono),
             growth: growth.map(|per_day| Budget::full(Rate { per_day, burst: per_day }, now.mono)),
         })
     }
@@ -30,6 +37,12 @@ impl Peer {
     pub(super) fn spend_log(&mut self, now: Now, vault: VaultId, bytes: usize) -> Decision {
         let spent = self.budgets(now, vault).log.spend(bytes as u64, now.mono);
         spent.map_err(|e| refusal(RefusalCode::Quota, format!("log entries: {e}")))
+    }
+
+    /// Whether a node may bring so many bytes of a vault's papers and logs.
+    pub(super) fn spend_catching_up(&mut self, now: Now, vault: VaultId, bytes: usize) -> Decision {
+        let spent = self.budgets(now, vault).catching_up.spend(bytes as u64, now.mono);
+        spent.map_err(|e| refusal(RefusalCode::Quota, format!("what nodes bring: {e}")))
     }
 
     /// Whether a vault may add a shard of so many bytes. The vault must be known here.

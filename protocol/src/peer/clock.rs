@@ -35,7 +35,8 @@ impl Peer {
             // That it froze must be known after a restart too.
             self.store_lock_clock(now);
         }
-        reading
+        // Who was set back does not know what it promised, and lets nothing expire either.
+        Reading { is_frozen: reading.is_frozen || self.promises.is_frozen(), ..reading }
     }
 
     fn store_lock_clock(&mut self, now: Now) {

@@ -307,6 +307,22 @@ pub enum Note {
         /// By which release.
         release: ReleaseId,
     },
+    /// Another node showed a head of this node's promises that it does not know any more: its disk was set back.
+    SetBack {
+        /// Who.
+        by: NodeId,
+        /// The number of the promise that was shown.
+        shown: u64,
+    },
+    /// Another node's promises do not go on from where they were: its disk was set back.
+    Contradicted {
+        /// Which node.
+        node: NodeId,
+        /// The number of the promise that it showed before.
+        before: u64,
+        /// Of the one that it shows now.
+        after: u64,
+    },
     /// A stranger showed the tag of a vault's recipient, and got its cards.
     Recovering {
         /// Under which key.

@@ -43,6 +43,10 @@ use std::collections::BTreeMap;
 /// | `Veto` | vault, guardian, release | signed veto |
 /// | `Holds` | vault | [`HoldRow`] |
 /// | `Release` | vault, release | [`ReleaseRow`] |
+/// | `Listed` | node, vault | the first version of the vault's roster that listed the node, as far as known here (u64) |
+/// | `Promises` | `0` | [`super::PromiseRow`] |
+/// | `Countersigned` | node | that node's newest countersignature of the own chain of promises |
+/// | `Witnessed` | node | [`super::WitnessedRow`] |
 ///
 /// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +72,10 @@ pub enum Table {
     Veto = 15,
     Holds = 16,
     Release = 17,
+    Listed = 24,
+    Promises = 25,
+    Countersigned = 26,
+    Witnessed = 27,
 }
 
 impl Table {
@@ -276,6 +284,11 @@ impl View<'_> {
         self.get(Table::Record, &key(&[&vault.0, &stripe.0]))
     }
 
+    /// Whether a roster of the vault, the newest or an earlier one, lists the node.
+    pub(crate) fn is_listed(&self, node: NodeId, vault: VaultId) -> Result<bool, FactsError> {
+        Ok(self.get::<u64>(Table::Listed, &key(&[&node.0, &vault.0]))?.is_some())
+    }
+
     /// The lock clock as it was stored.
     pub(crate) fn lock_clock(&self) -> Result<Option<Vec<u8>>, FactsError> {
         self.facts.get(Table::LockClock, LOCK_CLOCK_KEY)
@@ -417,6 +430,9 @@ impl Write {
     }
     pub(crate) fn roster(vault: VaultId, version: u64, roster: &Signed<Roster>) -> Self {
         put(Table::Roster, key(&[&vault.0, &version.to_be_bytes()]), roster)
+    }
+    pub(crate) fn listed(node: NodeId, vault: VaultId, version: u64) -> Self {
+        put(Table::Listed, key(&[&node.0, &vault.0]), &version)
     }
     pub(crate) fn device(
         vault: VaultId,

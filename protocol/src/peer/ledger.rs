@@ -1,11 +1,11 @@
 //! Vaults' papers and devices' logs: what is accepted, countersigned and handed out.
 
-use super::facts::{Facts, Table, View, Write, decode, key};
+use super::facts::{Facts, FactsError, Table, View, Write, decode, key};
 use super::holder::BUSY_RETRY;
 use super::{Decision, LaneId, Note, Output, Peer, Role, Then, refusal};
 use crate::certificate::DeviceRevocation;
 use crate::certificate::{
-    CertificateError, Roster, VaultCertificate, VaultPapers, is_next_version,
+    CertificateError, Roster, VaultCertificate, VaultPapers, VaultTerms, is_next_version,
 };
 use crate::id::{DeviceId, EntryId, VaultId};
 use crate::log::{
@@ -18,11 +18,11 @@ use crate::time::Now;
 /// Most devices of one vault that are known here. Whoever comes later may read: its key is certified like theirs.
 pub(super) const DEVICES_MAX: usize = 1024;
 /// Most vaults of one node.
-const VAULTS_MAX: usize = 4096;
+pub(super) const VAULTS_MAX: usize = 4096;
 /// Most versions kept of a vault's descriptor, and of its roster.
 const VERSIONS_MAX: usize = 1024;
 /// Most forks kept as evidence for one device: more prove nothing new.
-const FORKS_MAX: usize = 16;
+pub(super) const FORKS_MAX: usize = 16;
 
 impl Peer {
     /// The vault's roster, or a refusal that says to introduce the vault first.
@@ -42,13 +42,17 @@ impl Peer {
         Ok(())
     }
 
-    /// A device reads its own vault; a node reads vaults whose roster lists it.
+    /// A device reads its own vault; a node reads vaults of which a roster lists it, or ever did: what it could read then it may
+    /// have kept, so that hiding it now protects nothing, and whoever stole the vault's key would part its holders by a roster that
+    /// lists none of them.
     pub(super) fn check_reader(&self, view: &View<'_>, role: &Role, vault: VaultId) -> Decision {
         let unknown =
             || refusal(RefusalCode::UnknownVault, format!("vault {vault} is not known here"));
         match role {
             Role::Device { vault: own, .. } if *own == vault => Ok(()),
+            Role::Node(node) if view.is_listed(*node, vault)? => Ok(()),
             Role::Node(node) => {
+                // Rosters that came before such rows were kept.
                 let roster = self.roster_of(view, vault).map_err(|_| unknown())?;
                 let listed = roster.nodes.iter().any(|signed| {
                     signed.verify().is_ok_and(|certificate| certificate.node == *node)
@@ -76,9 +80,6 @@ impl Peer {
             ));
         };
         self.trust.check(terms.certificate.operator)?;
-        for signed in &terms.roster.nodes {
-            signed.verify().map_err(CertificateError::from)?;
-        }
         let view = View { facts, overlay: &self.overlay };
         Self::check_not_revoked(&view, vault, sender)?;
         let undecided = [Table::Vault, Table::Descriptor, Table::Roster]
@@ -89,6 +90,31 @@ impl Peer {
             self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
             return Ok(());
         }
+        let writes = self.paper_writes(facts, papers, &terms)?;
+        if writes.is_empty() {
+            self.reply(lane, Response::Done);
+            return Ok(());
+        }
+        if view.vault(vault)?.is_none() {
+            Self::check_room_for_vault(facts)?;
+        }
+        // Papers fill a disk as log entries do.
+        let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
+        self.spend_log(now, vault, len)?;
+        let response = Box::new(Response::Done);
+        self.persist(writes, None, Then::Reply { lane, response, close: false });
+        Ok(())
+    }
+
+    /// What to write of a vault's papers: what is newer than what is known, and whom its roster lists.
+    pub(super) fn paper_writes(
+        &self,
+        facts: &dyn Facts,
+        papers: &VaultPapers,
+        terms: &VaultTerms,
+    ) -> Result<Vec<Write>, Refusal> {
+        let vault = terms.certificate.vault;
+        let view = View { facts, overlay: &self.overlay };
         let mut writes = Vec::new();
         // Whoever has the operator's key may not make the vault end earlier than it said before.
         let known = view.vault(vault)?.map(|signed| signed.verify().map(|known| known.expires));
@@ -102,25 +128,29 @@ impl Peer {
             writes.push(Write::descriptor(vault, terms.descriptor.version, &papers.descriptor));
         }
         let known = view.roster(vault)?.map(|signed| signed.verify().map(|r| r.version));
-        if is_news(known, terms.roster.version)? {
+        let is_known = matches!(known, Some(Ok(version)) if version == terms.roster.version);
+        let is_newer = is_news(known, terms.roster.version)?;
+        if is_newer {
             check_versions(facts, Table::Roster, vault)?;
             writes.push(Write::roster(vault, terms.roster.version, &papers.roster));
         }
-        if writes.is_empty() {
-            self.reply(lane, Response::Done);
-            return Ok(());
+        let is_the_known = || Ok(view.roster(vault)?.as_ref() == Some(&papers.roster));
+        if is_newer || (is_known && is_the_known().map_err(|e: FactsError| Refusal::from(e))?) {
+            for signed in &terms.roster.nodes {
+                let node = signed.verify().map_err(CertificateError::from)?.node;
+                if !view.is_listed(node, vault)? {
+                    writes.push(Write::listed(node, vault, terms.roster.version));
+                }
+            }
         }
-        if view.vault(vault)?.is_none()
-            && facts.scan(Table::Vault, &[], None, VAULTS_MAX)?.len() >= VAULTS_MAX
-        {
+        Ok(writes)
+    }
+
+    pub(super) fn check_room_for_vault(facts: &dyn Facts) -> Decision {
+        if facts.scan(Table::Vault, &[], None, VAULTS_MAX)?.len() >= VAULTS_MAX {
             let text = format!("{VAULTS_MAX} vaults are known here already");
             return Err(refusal(RefusalCode::Quota, text));
         }
-        // Papers fill a disk as log entries do.
-        let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
-        self.spend_log(now, vault, len)?;
-        let response = Box::new(Response::Done);
-        self.persist(writes, None, Then::Reply { lane, response, close: false });
         Ok(())
     }
 
@@ -132,13 +162,21 @@ impl Peer {
         vault: VaultId,
     ) -> Decision {
         let view = View { facts, overlay: &self.overlay };
-        let parts = (view.vault(vault)?, view.descriptor(vault)?, view.roster(vault)?);
         // Who may not read a vault is not told that it is known here.
         let reads = self.check_reader(&view, role, vault).is_ok();
-        let (true, (Some(certificate), Some(descriptor), Some(roster))) = (reads, parts) else {
-            self.reply(lane, Response::Vault(None));
-            return Ok(());
-        };
+        let state = if reads { Self::vault_state(&view, vault)? } else { None };
+        self.reply(lane, Response::Vault(state.map(Box::new)));
+        Ok(())
+    }
+
+    /// Papers, devices and revocations of a vault that is known here.
+    pub(super) fn vault_state(
+        view: &View<'_>,
+        vault: VaultId,
+    ) -> Result<Option<VaultState>, Refusal> {
+        let facts = view.facts;
+        let parts = (view.vault(vault)?, view.descriptor(vault)?, view.roster(vault)?);
+        let (Some(certificate), Some(descriptor), Some(roster)) = parts else { return Ok(None) };
         let mut devices = Vec::new();
         for (_, bytes) in facts.scan(Table::Device, &vault.0, None, DEVICES_MAX)? {
             devices.push(decode(Table::Device, &bytes)?);
@@ -148,9 +186,7 @@ impl Peer {
             revoked.push(decode(Table::Revoked, &bytes)?);
         }
         let papers = VaultPapers { certificate, descriptor, roster };
-        let state = VaultState { papers, devices, revoked };
-        self.reply(lane, Response::Vault(Some(Box::new(state))));
-        Ok(())
+        Ok(Some(VaultState { papers, devices, revoked }))
     }
 
     /// The vault takes a device's right to write away, from now on. What it wrote stays.
@@ -207,7 +243,6 @@ impl Peer {
         signed: Signed<Entry>,
     ) -> Decision {
         let entry = signed.verify().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
-        check_body(&entry)?;
         // Any device of the vault may bring another's entries: they are signed.
         let Some(sender) = role.device_of(entry.vault) else {
             return Err(refusal(
@@ -216,11 +251,7 @@ impl Peer {
             ));
         };
         let view = View { facts, overlay: &self.overlay };
-        self.roster_of(&view, entry.vault)?;
-        Self::check_vault_open(now, &view, entry.vault)?;
-        if view.device(entry.vault, entry.device)?.is_none() {
-            return Err(refusal(RefusalCode::NotAllowed, "the entry's device is not known here"));
-        }
+        self.check_entry(now, &view, &entry)?;
         let id = entry_id(&signed);
         if view.is_pending(Table::Head, &key(&[&entry.vault.0, &entry.device.0])) {
             // An entry on top of one that could still fail would leave a gap.
@@ -254,6 +285,17 @@ impl Peer {
         }
     }
 
+    /// Whether an entry can be one of a log that is kept here, whoever brings it.
+    pub(super) fn check_entry(&self, now: Now, view: &View<'_>, entry: &Entry) -> Decision {
+        check_body(entry)?;
+        self.roster_of(view, entry.vault)?;
+        Self::check_vault_open(now, view, entry.vault)?;
+        if view.device(entry.vault, entry.device)?.is_none() {
+            return Err(refusal(RefusalCode::NotAllowed, "the entry's device is not known here"));
+        }
+        Ok(())
+    }
+
     fn append(
         &mut self,
         now: Now,
@@ -262,17 +304,44 @@ impl Peer {
         entry: &Entry,
         id: EntryId,
     ) {
+        let (ack, writes) = self.entry_writes(now, signed, entry, id);
+        let response = Box::new(Response::Appended(ack));
+        self.persist(writes.into(), None, Then::Reply { lane, response, close: false });
+    }
+
+    /// The countersignature of an entry that continues its log, and what to write before it is given.
+    pub(super) fn entry_writes(
+        &self,
+        now: Now,
+        signed: Signed<Entry>,
+        entry: &Entry,
+        id: EntryId,
+    ) -> (Signed<EntryAck>, [Write; 2]) {
         let Entry { vault, device, seq, .. } = *entry;
         let ack =
             EntryAck { holder: self.node(), vault, device, seq, entry: id, witnessed: now.wall };
         let ack = Signed::sign(&ack, &self.key);
         let logged = LoggedEntry { entry: signed, ack: ack.clone() };
-        let writes = vec![
+        let writes = [
             Write::entry(vault, device, seq, &logged),
             Write::head(vault, device, Head { seq, entry: id }),
         ];
-        let response = Box::new(Response::Appended(ack));
-        self.persist(writes, None, Then::Reply { lane, response, close: false });
+        (ack, writes)
+    }
+
+    /// Whether the other side of a fork is not known, and there is room for it.
+    pub(super) fn is_new_fork(
+        &self,
+        facts: &dyn Facts,
+        entry: &Entry,
+        id: EntryId,
+    ) -> Result<bool, FactsError> {
+        let of_device = key(&[&entry.vault.0, &entry.device.0]);
+        let row = key(&[&of_device, &id.0]);
+        let view = View { facts, overlay: &self.overlay };
+        let known = view.is_pending(Table::Fork, &row) || facts.get(Table::Fork, &row)?.is_some();
+        let durable = facts.scan(Table::Fork, &of_device, None, FORKS_MAX)?.len();
+        Ok(!known && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX)
     }
 
     fn keep_fork(
@@ -284,13 +353,9 @@ impl Peer {
         id: EntryId,
     ) -> Decision {
         let (vault, device) = (entry.vault, entry.device);
-        let of_device = key(&[&vault.0, &device.0]);
-        let row = key(&[&of_device, &id.0]);
-        let view = View { facts, overlay: &self.overlay };
-        let known = view.is_pending(Table::Fork, &row) || facts.get(Table::Fork, &row)?.is_some();
-        let durable = facts.scan(Table::Fork, &of_device, None, FORKS_MAX)?.len();
-        let is_kept = !known && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX;
-        if is_kept && self.spend_log(now, vault, signed.to_bytes().len()).is_ok() {
+        if self.is_new_fork(facts, entry, id)?
+            && self.spend_log(now, vault, signed.to_bytes().len()).is_ok()
+        {
             self.persist(vec![Write::fork(vault, device, id, signed)], None, Then::Nothing);
         }
         self.outputs.push_back(Output::Note(Note::Forked { vault, device }));

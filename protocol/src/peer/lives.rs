@@ -80,6 +80,11 @@ impl Lives {
         self.dropping.contains(&shard)
     }
 
+    /// Whether all that is held was seen.
+    pub(super) fn is_swept(&self) -> bool {
+        self.sweep.is_none()
+    }
+
     /// Bytes that are counted no more, and could be again.
     pub(super) fn uncounted(&self) -> u64 {
         self.uncounted
@@ -240,7 +245,7 @@ impl Peer {
         }
         let reading = self.read_lock_clock(now);
         self.sweep(facts, reading);
-        let stands = reading.is_frozen || self.doubt.is_some();
+        let stands = reading.is_frozen || self.forbids_drops();
         if !stands {
             self.drop_due(facts, reading);
         }
@@ -248,6 +253,11 @@ impl Peer {
         let wait = due.map(|(until, _)| until.since(reading.at).max(PAUSE));
         let wait = if self.lives.sweep.is_some() { Some(PAUSE) } else { wait };
         self.lives.at = now.mono.after(wait.unwrap_or(RETRY));
+    }
+
+    /// Whether nothing may be dropped, whatever was decided.
+    pub(super) fn forbids_drops(&self) -> bool {
+        self.doubt.is_some() || self.promises.forbids_drops()
     }
 
     /// Sees what a page of the held shards needs.
@@ -262,11 +272,20 @@ impl Peer {
         for (row, bytes) in &held {
             let Ok(shard) = <[u8; 32]>::try_from(row.as_slice()).map(ShardId) else { continue };
             let life = match lives.get(row) {
-                Some(bytes) => decode::<Life>(Table::Life, bytes).map(Some),
-                None => view.life(shard),
+                Some(bytes) if !view.is_pending(Table::Life, row) => {
+                    decode::<Life>(Table::Life, bytes).map(Some)
+                }
+                _ => view.life(shard),
             };
             match life {
-                Ok(Some(life)) => {
+                Ok(Some(mut life)) => {
+                    if self.promises.renews() {
+                        // It was promised: what this holder promises at most by now does not matter.
+                        let (lock, longest) = (life.lock().clone(), Period(u64::MAX));
+                        if life.extend(&lock, reading, longest).is_ok() {
+                            writes.push(Write::life(shard, &life));
+                        }
+                    }
                     if life.decided().is_some() {
                         if self.lives.dropping.insert(shard) {
                             self.lives.due.insert((LockTime::default(), shard));
@@ -293,6 +312,9 @@ impl Peer {
         if !writes.is_empty() {
             writes.push(Write::lock_clock(&self.lock_clock));
             self.persist(writes, None, Then::Nothing);
+        }
+        if self.lives.sweep.is_none() && self.promises.renews() {
+            self.end_renewal();
         }
     }
 
@@ -367,7 +389,7 @@ impl Peer {
     /// That shards are to be dropped is durable: their files go.
     pub(super) fn begin_drops(&mut self, decided: Vec<(ShardId, DropDecision)>) {
         for (shard, decision) in decided {
-            if self.doubt.is_some() {
+            if self.forbids_drops() {
                 // It is decided; once there is no doubt any more it is done.
                 self.lives.due.insert((LockTime::default(), shard));
             } else {

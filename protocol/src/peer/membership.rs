@@ -40,6 +40,15 @@ pub(super) enum Pending {
         nonce: [u8; 16],
     },
     Stops(VaultId),
+    Exchange {
+        node: NodeId,
+        number: u64,
+        step: super::exchange::Step,
+    },
+    Promises {
+        node: NodeId,
+        nonce: [u8; 16],
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -328,7 +337,7 @@ impl Peer {
     }
 
     /// One round of anti-entropy: a few members in turn, or the bootstrap nodes while nobody is known.
-    pub(super) fn exchange_members(&mut self) {
+    pub(super) fn exchange_members(&mut self, now: Now, facts: &dyn Facts) {
         self.rounds += 1;
         let mut targets: Vec<(NodeId, Vec<String>)> = self
             .members
@@ -348,7 +357,7 @@ impl Peer {
                 continue;
             }
             match self.link_to(node) {
-                Some(link) => self.exchange_with(node, link),
+                Some(link) => self.exchange_with(now, facts, node, link),
                 None => self.outputs.push_back(Output::Dial { node, addresses }),
             }
         }
@@ -359,8 +368,10 @@ impl Peer {
         self.links.keys().find(vouched).copied()
     }
 
-    fn exchange_with(&mut self, node: NodeId, link: LinkId) {
+    fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {
         self.ask_time(node, link);
+        self.ask_promises(facts, node, link);
+        self.begin_talk(now, node, link);
         self.ask_stops(link);
         let request = Box::new(Request::Members(self.known_records()));
         let call = self.call(Pending::Members(node));
@@ -389,7 +400,7 @@ impl Peer {
                         if let Some(link) = self.links.get_mut(&link) {
                             link.role = Some(Role::Node(node));
                         }
-                        self.exchange_with(node, link);
+                        self.exchange_with(now, facts, node, link);
                     }
                     Err(refusal) => {
                         self.count_refusal(key, &refusal);
@@ -406,6 +417,16 @@ impl Peer {
             }
             (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
                 self.handle_time_answer(now, node, &nonce, &signed);
+            }
+            (Some(Pending::Exchange { node, number, step }), response) => {
+                self.handle_exchange_answer(now, facts, (node, number), step, response);
+            }
+            (Some(Pending::Promises { node, nonce }), response) => {
+                let said = match response {
+                    Some(Response::PromiseHead(said)) => Some(said),
+                    _ => None,
+                };
+                self.handle_promise_answer(now, facts, node, nonce, said);
             }
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);

@@ -24,14 +24,17 @@ mod audits;
 mod budgets;
 mod clock;
 mod effects;
+mod exchange;
 mod facts;
 mod guardians;
 mod holder;
 mod ledger;
 mod lives;
 mod membership;
+mod promises;
 mod recovery;
 mod releases;
+mod taking;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +43,7 @@ pub use facts::{
     Facts, FactsError, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage, Write, held_key,
     is_first_record, rows_of, thawed, usage_row,
 };
+pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, PublicKey, ReleaseId, ShardId, VaultId};
@@ -130,6 +134,7 @@ enum Then {
     Drop(Vec<(ShardId, DropDecision)>),
     Gone { shard: ShardId, vault: VaultId, len: u64, release: ReleaseId },
     Welcome { lane: LaneId, link: LinkId, role: Role, response: Box<Response> },
+    Taken { node: NodeId, number: u64, step: exchange::Step },
 }
 
 /// The state machine of one node. See the module for the contract.
@@ -151,6 +156,8 @@ pub struct Peer {
     lives: lives::Lives,
     releases: releases::Releases,
     lock_clock: LockClock,
+    promises: promises::Promises,
+    exchange: exchange::Exchange,
     store_clock_at: Mono,
     overlay: Overlay,
     pending: BTreeMap<u64, Then>,
@@ -234,6 +241,7 @@ impl Peer {
             None => LockClock::new(operator, config.boot, now.mono),
         };
         let audit_secret = blake3::derive_key("strewn 2026-11 audit nonces v1", &config.seed);
+        let boot = config.boot;
         let mut peer = Self {
             key,
             certificate: verified,
@@ -251,6 +259,8 @@ impl Peer {
             lives: lives::Lives::begin(now.mono, facts)?,
             releases: releases::load(facts)?,
             lock_clock,
+            promises: promises::Promises::load(facts, boot)?,
+            exchange: exchange::Exchange::default(),
             store_clock_at: now.mono,
             overlay: Overlay::default(),
             pending: BTreeMap::new(),
@@ -266,6 +276,7 @@ impl Peer {
         peer.members.remove(&node);
         let write = Write::member(node, &peer.record);
         peer.persist(vec![write], None, Then::Nothing);
+        peer.begin_renewal();
         Ok(peer)
     }
 
@@ -315,7 +326,7 @@ impl Peer {
                     self.outputs.push_back(Output::Reply { lane, response, close: false });
                 }
             }
-            Input::Persisted(token) => self.handle_persisted(token),
+            Input::Persisted(token) => self.handle_persisted(now, facts, token),
             Input::PersistFailed { token, refusal } => self.handle_persist_failed(token, refusal),
             Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
             Input::Answer { call, response } => {
@@ -349,7 +360,7 @@ impl Peer {
         if self.exchange_at <= now.mono {
             self.exchange_at = now.mono.after(self.config.exchange_period);
             self.tick_lock_clock(now);
-            self.exchange_members();
+            self.exchange_members(now, facts);
             self.forget_releases();
         }
         self.handle_lives(now, facts);
@@ -418,6 +429,19 @@ impl Peer {
                 }
                 return;
             }
+            Request::PromiseHead { nonce, known, witness } => {
+                self.handle_promise_head(lane, &role, nonce, known.as_ref(), witness.as_ref())
+            }
+            Request::Vaults => self.handle_vaults(facts, lane, &role),
+            Request::Holdings(vault) => self.handle_holdings(facts, lane, &role, vault),
+            Request::Logs(vault) => self.handle_logs(facts, lane, &role, vault),
+            Request::Entries { vault, device, from } => {
+                self.handle_entries(facts, lane, &role, (vault, device, from))
+            }
+            Request::Forks { vault, device } => {
+                self.handle_forks(facts, lane, &role, (vault, device))
+            }
+            Request::Promised => self.handle_promised(facts, lane),
             Request::Time { nonce } => self.handle_time(now, lane, &role, nonce),
             Request::Card(card) => self.handle_card(now, facts, lane, &role, &card),
             Request::Replace(record) => self.handle_replace(now, facts, lane, &role, record),
@@ -461,7 +485,7 @@ impl Peer {
             shards: self.usage.values().map(|usage| usage.shards).sum(),
             room: self.config.quota.saturating_sub(used).min(self.space),
             quota: self.config.quota,
-            doubt: self.doubt.clone(),
+            doubt: self.doubt.clone().or_else(|| self.promises.alarm()),
             lock_clock: self.lock_clock.standing(),
             members: self.member_status(now),
             refused: refused
@@ -499,19 +523,23 @@ impl Peer {
 
     fn persist(
         &mut self,
-        writes: Vec<Write>,
+        mut writes: Vec<Write>,
         shard: Option<(LaneId, ShardId, Vec<u8>)>,
         then: Then,
     ) {
         let token = self.next_token;
         self.next_token += 1;
+        self.promises.link(token, &mut writes);
+        self.exchange.touch(token, &writes);
         self.overlay.add(token, &writes);
         self.pending.insert(token, then);
         self.outputs.push_back(Output::Persist { token, writes, shard });
     }
 
-    fn handle_persisted(&mut self, token: u64) {
+    fn handle_persisted(&mut self, now: Now, facts: &dyn Facts, token: u64) {
         self.overlay.settle(token);
+        self.promises.settle(token, true);
+        self.exchange.settle(token);
         match self.pending.remove(&token) {
             None | Some(Then::Nothing) => {}
             Some(Then::Reply { lane, response, close }) => {
@@ -524,6 +552,9 @@ impl Peer {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
             Some(Then::Drop(decided)) => self.begin_drops(decided),
+            Some(Then::Taken { node, number, step }) => {
+                self.handle_taken(now, facts, (node, number), step);
+            }
             Some(Then::Gone { shard, vault, len, release }) => {
                 self.end_drop(shard, vault, len, release);
             }
@@ -538,6 +569,8 @@ impl Peer {
 
     fn handle_persist_failed(&mut self, token: u64, refusal: Refusal) {
         self.overlay.settle(token);
+        self.promises.settle(token, false);
+        self.exchange.settle(token);
         let response = Box::new(Response::Refused(refusal));
         match self.pending.remove(&token) {
             None | Some(Then::Nothing) => {}
@@ -557,6 +590,7 @@ impl Peer {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
             Some(Then::Drop(decided)) => self.cancel_drops(&decided),
+            Some(Then::Taken { node, .. }) => self.end_talk(node),
             Some(Then::Gone { shard, vault, len, .. }) => self.keep_counting(shard, vault, len),
             Some(Then::Welcome { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: true });

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// The cards of a vault.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Kept {
     /// Those that were the first with one of their tags.
     firsts: Vec<Signed<RecoveryCard>>,
@@ -33,7 +33,57 @@ struct Kept {
     newest: Option<Signed<RecoveryCard>>,
 }
 
+/// What becomes of a card.
+enum Added {
+    /// It is kept from now on.
+    News(Vec<Write>),
+    /// It is kept already.
+    Known,
+    /// Others are kept, and this one is not.
+    Old,
+}
+
 impl Kept {
+    /// Keeps a card when it brings a tag that the vault had not, or is newer than what is kept.
+    fn add(
+        &mut self,
+        facts: &dyn Facts,
+        card: &RecoveryCard,
+        signed: &Signed<RecoveryCard>,
+    ) -> Result<Added, Refusal> {
+        let known = self.cards()?;
+        let tags: BTreeSet<RecoveryTag> =
+            known.iter().flat_map(|card| card.tags.iter().copied()).collect();
+        let new: Vec<RecoveryTag> =
+            card.tags.iter().copied().filter(|tag| !tags.contains(tag)).collect();
+        let is_newer = known.iter().all(|known| known.version < card.version);
+        if new.is_empty() && !is_newer {
+            let is_known = self.firsts.iter().chain(&self.newest).any(|known| known == signed);
+            return Ok(if is_known { Added::Known } else { Added::Old });
+        }
+        if tags.len() + new.len() > TAGS_PER_VAULT_MAX {
+            return Err(refusal(RefusalCode::Quota, "the vault had too many recipients"));
+        }
+        let mut writes = Vec::new();
+        for &tag in &new {
+            let place = check_room(facts, tag, card.sealed.0.len())?;
+            let row = key(&[&tag_key(tag), &place.to_be_bytes()]);
+            writes.push(Write::row(Table::Recovery, row, &card.vault));
+        }
+        if new.is_empty() {
+            self.newest = Some(signed.clone());
+        } else {
+            self.firsts.push(signed.clone());
+            // One that is older than the new one is not the newest any more.
+            self.newest = self.newest.take().filter(|_| !is_newer);
+        }
+        if codec::encode(self).len() > CARDS_LEN_MAX {
+            return Err(refusal(RefusalCode::Quota, "the vault's cards are too long"));
+        }
+        writes.push(Write::row(Table::Recovery, vault_key(card.vault), self));
+        Ok(Added::News(writes))
+    }
+
     /// All of them, verified: they were when they came, so what is none any more is the disk's fault.
     fn cards(&self) -> Result<Vec<RecoveryCard>, CertificateError> {
         self.firsts.iter().chain(&self.newest).map(RecoveryCard::verify).collect()
@@ -67,6 +117,41 @@ fn tag_key(tag: RecoveryTag) -> Vec<u8> {
 fn kept(facts: &dyn Facts, vault: VaultId) -> Result<Kept, FactsError> {
     let row = facts.get(Table::Recovery, &vault_key(vault))?;
     row.map_or_else(|| Ok(Kept::default()), |bytes| decode(Table::Recovery, &bytes))
+}
+
+/// All cards of a vault, in the order in which they came.
+pub(super) fn cards_of(
+    facts: &dyn Facts,
+    vault: VaultId,
+) -> Result<Vec<Signed<RecoveryCard>>, FactsError> {
+    let Kept { mut firsts, newest } = kept(facts, vault)?;
+    firsts.extend(newest);
+    Ok(firsts)
+}
+
+/// What to write of cards that another node keeps, in the order in which they came there. What does not fit or is older is
+/// left out.
+pub(super) fn card_writes(
+    facts: &dyn Facts,
+    vault: VaultId,
+    cards: &[Signed<RecoveryCard>],
+) -> Result<Vec<Write>, Refusal> {
+    let mut kept = kept(facts, vault)?;
+    let mut writes = Vec::new();
+    for signed in cards.iter().take(2 * TAGS_PER_VAULT_MAX) {
+        let card = RecoveryCard::verify(signed)?;
+        if card.vault != vault {
+            return Err(refusal(RefusalCode::Malformed, "a card of another vault"));
+        }
+        let before = kept.clone();
+        match kept.add(facts, &card, signed) {
+            Ok(Added::News(more)) => writes.extend(more),
+            Ok(Added::Known | Added::Old) => {}
+            Err(refusal) if refusal.code == RefusalCode::Quota => kept = before,
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(writes)
 }
 
 /// What is given for a tag.
@@ -140,44 +225,22 @@ impl Peer {
             return Ok(());
         }
         let mut kept = kept(facts, card.vault)?;
-        let known = kept.cards()?;
-        let tags: BTreeSet<RecoveryTag> =
-            known.iter().flat_map(|card| card.tags.iter().copied()).collect();
-        let new: Vec<RecoveryTag> =
-            card.tags.iter().copied().filter(|tag| !tags.contains(tag)).collect();
-        let is_newer = known.iter().all(|known| known.version < card.version);
-        if new.is_empty() && !is_newer {
-            if kept.firsts.iter().chain(&kept.newest).any(|known| known == signed) {
-                self.reply(lane, Response::Done);
-                return Ok(());
+        match kept.add(facts, &card, signed)? {
+            Added::News(writes) => {
+                let response = Box::new(Response::Done);
+                self.persist(writes, None, Then::Reply { lane, response, close: false });
+                Ok(())
             }
-            // Whoever has the vault's key may have been here before: that must not look as if all were well.
-            let text = "other cards of the vault are kept here, and this one is not";
-            return Err(refusal(RefusalCode::NotAllowed, text));
+            Added::Known => {
+                self.reply(lane, Response::Done);
+                Ok(())
+            }
+            Added::Old => {
+                // Whoever has the vault's key may have been here before: that must not look as if all were well.
+                let text = "other cards of the vault are kept here, and this one is not";
+                Err(refusal(RefusalCode::NotAllowed, text))
+            }
         }
-        if tags.len() + new.len() > TAGS_PER_VAULT_MAX {
-            return Err(refusal(RefusalCode::Quota, "the vault had too many recipients"));
-        }
-        let mut writes = Vec::new();
-        for &tag in &new {
-            let place = check_room(facts, tag, card.sealed.0.len())?;
-            let row = key(&[&tag_key(tag), &place.to_be_bytes()]);
-            writes.push(Write::row(Table::Recovery, row, &card.vault));
-        }
-        if new.is_empty() {
-            kept.newest = Some(signed.clone());
-        } else {
-            kept.firsts.push(signed.clone());
-            // One that is older than the new one is not the newest any more.
-            kept.newest = kept.newest.filter(|_| !is_newer);
-        }
-        if codec::encode(&kept).len() > CARDS_LEN_MAX {
-            return Err(refusal(RefusalCode::Quota, "the vault's cards are too long"));
-        }
-        writes.push(Write::row(Table::Recovery, vault_key(card.vault), &kept));
-        let response = Box::new(Response::Done);
-        self.persist(writes, None, Then::Reply { lane, response, close: false });
-        Ok(())
     }
 
     /// Gives a stranger what was sealed to the recipient with this tag, and ends the connection. Whose it is, and whether

@@ -296,7 +296,8 @@ impl Peer {
         standstill.holds =
             holds.running(reading.at).map(|(who, until)| (who, until.since(reading.at))).collect();
         let frozen = || self.lock_clock.standing().to_string();
-        standstill.stands = self.doubt.clone().or_else(|| reading.is_frozen.then(frozen));
+        let stands = self.doubt.clone().or_else(|| self.promises.alarm());
+        standstill.stands = stands.or_else(|| reading.is_frozen.then(frozen));
         self.reply(lane, Response::Releases(Box::new(standstill)));
         Ok(())
     }
@@ -304,7 +305,7 @@ impl Peer {
     /// Forgets releases by which nothing can cool any more.
     pub(super) fn forget_releases(&mut self) {
         let reading = self.lock_clock.reading();
-        if reading.is_frozen || self.doubt.is_some() || !self.lives.is_done(reading.at) {
+        if reading.is_frozen || self.forbids_drops() || !self.lives.is_done(reading.at) {
             return;
         }
         let over = |known: &Known| known.until.after(SHOWN) < reading.at;

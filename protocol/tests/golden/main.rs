@@ -4,6 +4,7 @@
 //! writes those that are missing.
 
 mod audits;
+mod exchange;
 mod proofs;
 
 use protocol::certificate::VaultCertificate;

@@ -5,13 +5,16 @@ use crate::statements::{Owner, damaged};
 use harness::{Mesh, bytes, tree_of, write};
 use node::client::ledger::Ledger;
 use node::client::mesh::{Caller, Mesh as Connections};
-use node::client::vault;
+use node::client::vault::{self, Vault};
 use node::service::wall;
+use protocol::certificate::DeviceRevocation;
 use protocol::codec::Blob;
 use protocol::id::{EntryId, SessionId, StripeId};
 use protocol::log::{Body, Entry, INDEX_STRIPES_MAX, entry_id};
 use protocol::message::{RefusalCode, Request, Response};
 use protocol::sign::Signed;
+use std::path::PathBuf;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_not_rewritten() {
@@ -93,36 +96,69 @@ async fn a_log_is_not_rewritten() {
 
 const ONE_PROVIDER: &str = "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"90d\"\n";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_one_node_alone_shows_is_marked_and_is_not_the_latest() {
-    let mesh = Mesh::start(&[("p", "a"), ("q", "b"), ("r", "c")]);
-    mesh.create_vault("v", ONE_PROVIDER);
-    let source = mesh.dir().join("source");
-    write(source.join("file"), bytes("file", 100_000));
-    let sound = mesh.backup(&source).summary();
-    let listed = mesh.strewn(["--json", "snapshots"]).ok().messages("snapshot");
-    assert_eq!(listed[0]["held"], true, "{listed:?}");
+/// A vault on three nodes with one snapshot of a folder, and whoever has its device's key.
+struct Stolen {
+    mesh: Mesh,
+    source: PathBuf,
+    snapshot: String,
+    vault: Vault,
+    connections: Connections,
+}
 
-    // A backup that failed, or whoever has the device's key, told one node only.
-    let vault = vault::load(&home(&mesh, 0), "v").unwrap();
-    let connections = Connections::connect(&home(&mesh, 0), Caller::device(&vault)).await.unwrap();
-    let ledger = Ledger::read(&connections, &vault).await.unwrap();
-    let last = ledger.entries.values().next_back().unwrap();
-    let entry = |root: u8| {
+impl Stolen {
+    async fn new() -> Self {
+        let mesh = Mesh::start(&[("p", "a"), ("q", "b"), ("r", "c")]);
+        mesh.create_vault("v", ONE_PROVIDER);
+        let source = mesh.dir().join("source");
+        write(source.join("file"), bytes("file", 100_000));
+        let snapshot = mesh.backup(&source).summary()["snapshot"].as_str().unwrap().to_owned();
+        let vault = vault::load(&home(&mesh, 0), "v").unwrap();
+        let caller = Caller::device(&vault);
+        let connections = Connections::connect(&home(&mesh, 0), caller).await.unwrap();
+        Self { mesh, source, snapshot, vault, connections }
+    }
+
+    /// Another entry that follows the last one, for each root.
+    async fn entries(&self, roots: &[u8]) -> Vec<Signed<Entry>> {
+        let ledger = Ledger::read(&self.connections, &self.vault).await.unwrap();
+        let last = ledger.entries.values().next_back().unwrap();
         let Body::Snapshot { session, summary, .. } = last.entry.body.clone() else {
             panic!("the last entry is the snapshot")
         };
-        let body = Body::Snapshot { session, summary, root: Blob(vec![root]) };
-        let (seq, previous) = (last.entry.seq + 1, Some(last.id));
-        let entry = Entry { seq, previous, claimed: wall(), body, ..last.entry.clone() };
-        Signed::sign(&entry, &vault.device)
-    };
-    let append = async |node: usize, entry: &Signed<Entry>| {
-        let node = &connections.nodes[&target(&mesh, node).node];
-        let answer = node.request(&Request::Append(entry.clone())).await.unwrap();
-        assert!(matches!(answer, Response::Appended(_)), "{answer:?}");
-    };
-    append(1, &entry(1)).await;
+        let entry = |root: &u8| {
+            let body =
+                Body::Snapshot { session, summary: summary.clone(), root: Blob(vec![*root]) };
+            let (seq, previous) = (last.entry.seq + 1, Some(last.id));
+            let entry = Entry { seq, previous, claimed: wall(), body, ..last.entry.clone() };
+            Signed::sign(&entry, &self.vault.device)
+        };
+        roots.iter().map(entry).collect()
+    }
+
+    async fn say(&self, node: usize, request: Request) -> Response {
+        self.connections.nodes[&target(&self.mesh, node).node].request(&request).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_alone_shows_is_marked_and_is_not_the_latest() {
+    let stolen = Stolen::new().await;
+    let mesh = &stolen.mesh;
+    let listed = mesh.strewn(["--json", "snapshots"]).ok().messages("snapshot");
+    assert_eq!(listed[0]["held"], true, "{listed:?}");
+
+    // One node helps the thief of a device that was revoked; the others do not take its word.
+    let entry = stolen.entries(&[1]).await.remove(0);
+    let (vault, device) = (stolen.vault.id, stolen.vault.device_id());
+    let order = DeviceRevocation { vault, device, issued: wall() };
+    let order = Signed::sign(&order, stolen.vault.key().unwrap());
+    for node in [0, 2] {
+        assert_eq!(stolen.say(node, Request::Revoke(order.clone())).await, Response::Done);
+    }
+    let answer = stolen.say(1, Request::Append(entry)).await;
+    assert!(matches!(answer, Response::Appended(_)), "{answer:?}");
+    // The nodes have met meanwhile.
+    tokio::time::sleep(Duration::from_secs(45)).await;
     let listed = mesh.strewn(["--json", "snapshots"]).ok().messages("snapshot");
     assert_eq!(listed.len(), 2);
     assert_eq!((&listed[0]["held"], &listed[1]["held"]), (&true.into(), &false.into()));
@@ -132,18 +168,26 @@ async fn what_one_node_alone_shows_is_marked_and_is_not_the_latest() {
     assert_eq!(state["vault"]["snapshots_not_held"], 1, "{state}");
     let back = mesh.dir().join("back");
     let restored = mesh.restore("latest", &back, &[]).ok();
-    assert_eq!(tree_of(&back), tree_of(&source));
+    assert_eq!(tree_of(&back), tree_of(&stolen.source));
     let warned = restored.messages("warning").pop().unwrap()["message"].to_string();
-    assert!(warned.contains(&sound["snapshot"].as_str().unwrap()[..8]), "{warned}");
+    assert!(warned.contains(&stolen.snapshot[..8]), "{warned}");
+}
 
-    // And told another node something else.
-    append(2, &entry(2)).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_two_nodes_were_told_differently_is_shown_as_forked() {
+    let stolen = Stolen::new().await;
+    let mesh = &stolen.mesh;
+    for (node, entry) in [1, 2].into_iter().zip(stolen.entries(&[1, 2]).await) {
+        let answer = stolen.say(node, Request::Append(entry)).await;
+        assert!(matches!(answer, Response::Appended(_)), "{answer:?}");
+    }
     let listed = mesh.strewn(["--json", "snapshots"]).ok();
     assert_eq!(listed.messages("snapshot").len(), 3);
     let warned = listed.messages("warning").pop().unwrap()["message"].to_string();
     assert!(warned.contains("two logs"), "{warned}");
     let state = mesh.strewn(["--json", "status"]).ended(1).messages("summary").pop().unwrap();
-    assert_eq!(state["vault"]["forked"][0], serde_json::json!(vault.device_id()), "{state}");
+    let device = serde_json::json!(stolen.vault.device_id());
+    assert_eq!(state["vault"]["forked"][0], device, "{state}");
     assert!(state["verdict"].as_str().unwrap().contains("FORKED"), "{state}");
     let found = mesh.strewn(["--json", "check"]).ended(1).messages("summary").pop().unwrap();
     assert!(found["problems"]["log_broken"].as_u64() > Some(0), "{found}");

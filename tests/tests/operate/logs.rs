@@ -1,8 +1,10 @@
 //! Logs that only grow, and nodes that are found out when theirs do not.
 
 use super::{folder, run, six, summary};
+use harness::within;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
@@ -10,7 +12,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_node_whose_disk_was_set_back_is_found_out_and_brought_up_to_date() {
+fn a_node_whose_disk_was_set_back_is_brought_up_to_date_by_the_others() {
     let mut mesh = six();
     let source = mesh.dir().join("source");
     folder(&source, "one", 1, 100_000);
@@ -31,12 +33,12 @@ fn a_node_whose_disk_was_set_back_is_found_out_and_brought_up_to_date() {
     copy(&image, &stored);
     mesh.nodes[3].start();
     mesh.settle();
-    let found = summary(run(&mesh, &verify, false), 1);
-    assert_eq!((&found["good"], &found["set_back"]), (&false.into(), &1.into()), "{found}");
-    let again = summary(run(&mesh, &verify, false), 1);
-    assert_eq!(again["set_back"], 1, "it is not forgotten because it was seen");
-    // The next backup brings what it lacks.
-    folder(&source, "three", 3, 100_000);
-    let _ = mesh.backup(&source).summary();
-    assert_eq!(summary(run(&mesh, &verify, false), 0)["set_back"], 0);
+    // Without another backup. That it forgot what it promised is another story.
+    let shows_all = || {
+        std::thread::sleep(Duration::from_secs(2));
+        let found = run(&mesh, &verify, false).messages("summary").pop().expect("a summary");
+        let all = found["logs"][0]["nodes"].as_array().expect("nodes").clone();
+        found["set_back"] == 0 && all.iter().all(|node| node[1]["state"] == "same")
+    };
+    assert!(within(Duration::from_secs(90), shows_all));
 }

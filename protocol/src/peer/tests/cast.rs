@@ -56,7 +56,7 @@ pub(super) fn node_certificate(operator: u8, node: u8) -> Signed<NodeCertificate
     let certificate = NodeCertificate {
         node: public(node).into(),
         operator: public(operator).into(),
-        labels: labels(&["provider=aws"]),
+        labels: labels(&[&format!("provider=p{node}")]),
         issued: EPOCH,
         expires: EXPIRY,
         authority: Authority::Operator,

@@ -1,0 +1,89 @@
+//! What nodes tell each other to bring each other up to date, and chains of promises.
+
+use super::{hex, statement, stored, value};
+use protocol::id::{DeviceId, EntryId, NodeId, VaultId};
+use protocol::lock_clock::BootId;
+use protocol::log::Head;
+use protocol::message::{Contradiction, LogEnd, Promised, Request, Response, VaultDigest};
+use protocol::peer::{PromiseRow, SetBack, WitnessedRow};
+use protocol::promise::{PromiseHead, PromiseStatement, PromiseWitness};
+use protocol::sign::{SecretKey, Signed};
+use protocol::time::Wall;
+
+fn key() -> SecretKey {
+    SecretKey::from_seed(&[0x71; 32])
+}
+
+fn said(run: u8, began: PromiseHead, head: PromiseHead) -> PromiseStatement {
+    let (holder, asker) = (NodeId::from(key().public()), NodeId([0x72; 32]));
+    PromiseStatement { holder, asker, nonce: [0x73; 16], run: BootId([run; 16]), began, head }
+}
+
+#[test]
+fn promises_are_chained_as_ever() {
+    let first = PromiseHead::default().next(b"a receipt");
+    let second = first.next(b"a longer lock");
+    value("promise-heads-v1.bin", &[first, second]);
+    let (witness, holder) = (NodeId::from(key().public()), NodeId([0x74; 32]));
+    let seen = PromiseWitness { witness, holder, head: second, witnessed: Wall(1_800_000_000_000) };
+    statement("promise-head-v1.bin", &said(1, first, second), &key());
+    statement("promise-witness-v1.bin", &seen, &key());
+    let set_back = SetBack { shown: second, began: first, by: holder };
+    value("promise-row-v1.bin", &PromiseRow { head: second, set_back: None, renews: false });
+    let row = PromiseRow { head: first, set_back: Some(set_back), renews: true };
+    value("promise-row-set-back-v1.bin", &row);
+    let signed = |statement: &PromiseStatement| Signed::sign(statement, &key());
+    let before = signed(&said(1, PromiseHead::default(), second));
+    let after = signed(&said(2, first, first));
+    let contradiction = Some(Contradiction { before: before.clone(), after, stands: true });
+    value(
+        "witnessed-row-v1.bin",
+        &WitnessedRow { said: before, witnessed: Wall(1_800_000_000_000), contradiction },
+    );
+}
+
+#[test]
+fn nodes_understand_each_other_as_ever() {
+    let (vault, device) = (VaultId([0x75; 32]), DeviceId([0x76; 32]));
+    let zero = PromiseHead::default();
+    let known = Some(Signed::sign(&said(1, zero, zero.next(b"x")), &key()));
+    let (nonce, witness) = ([0x77; 16], None);
+    let requests = [
+        Request::Vaults,
+        Request::Holdings(vault),
+        Request::Logs(vault),
+        Request::Entries { vault, device, from: 7 },
+        Request::Forks { vault, device },
+        Request::PromiseHead { nonce, known: known.clone(), witness },
+        Request::Promised,
+    ];
+    for (number, request) in requests.into_iter().enumerate() {
+        let written = request.encode().1;
+        let stored = stored(&format!("request-exchange-{number}-v1.bin"), &written);
+        assert_eq!(hex(&stored), hex(&written), "{request:?}");
+        assert_eq!(Request::decode(&stored).unwrap(), request);
+    }
+    let head = Some(Head { seq: 6, entry: EntryId([0x78; 32]) });
+    let end = LogEnd { device, head, forks: vec![EntryId([0x79; 32])] };
+    let promised = Promised {
+        head: zero,
+        set_back: Some(zero.next(b"x")),
+        awaits: true,
+        witnesses: vec![],
+        contradictions: vec![],
+    };
+    let responses = [
+        Response::Vaults(vec![VaultDigest { vault, papers: [0x7a; 32], logs: [0x7b; 32] }]),
+        Response::Holdings(None),
+        Response::Logs(vec![end]),
+        Response::Entries(vec![]),
+        Response::PromiseHead(known.unwrap()),
+        Response::Promised(Box::new(promised)),
+    ];
+    for (number, response) in responses.into_iter().enumerate() {
+        let written = response.encode().1;
+        let stored = stored(&format!("response-exchange-{number}-v1.bin"), &written);
+        assert_eq!(hex(&stored), hex(&written), "{response:?}");
+        assert_eq!(Response::decode(&stored).unwrap(), response);
+    }
+}
