@@ -38,6 +38,8 @@ const REST_MAX: Period = Period::seconds(3600);
 const TALK_MAX: Period = Period::seconds(600);
 /// Digests that are computed for one answer: each takes a scan of the vault's rows. The others are told next time.
 const DIGESTS_MAX: usize = 64;
+/// Forks of one vault that are told and compared: each is read for that, and can be a long entry. More prove nothing new.
+const FORKS_TOLD_MAX: usize = 64;
 /// What is remembered of vaults about which another node has nothing new, 160 bytes each.
 const SETTLED_MAX: usize = 16 << 10;
 
@@ -105,7 +107,7 @@ pub(super) struct Exchange {
     /// Vaults whose rows the writes of a token change.
     touched: BTreeMap<u64, BTreeSet<VaultId>>,
     /// What both had when nothing new was left to be asked for.
-    settled: BTreeMap<(NodeId, VaultId), [VaultDigest; 2]>,
+    settled: BTreeMap<(NodeId, VaultId), (Option<VaultDigest>, VaultDigest)>,
     /// What nodes show of logs whose devices may not write any more.
     pub(super) shown: Shown,
 }
@@ -168,12 +170,12 @@ pub(super) fn log_ends(facts: &dyn Facts, vault: VaultId) -> Result<Vec<LogEnd>,
         let head: Head = decode(Table::Head, &bytes)?;
         ends.entry(device).or_insert_with(|| none(device)).head = Some(head);
     }
-    // A fork can be a long entry, and there is one only where something is wrong.
-    let mut after: Option<Vec<u8>> = None;
-    loop {
+    let (mut after, mut told) = (None::<Vec<u8>>, 0);
+    while told < FORKS_TOLD_MAX {
         let rows = facts.scan(Table::Fork, &vault.0, after.as_deref(), FORKS_MAX)?;
         let Some((last, _)) = rows.last() else { break };
         after = Some(last.clone());
+        told += rows.len();
         for (row, _) in rows {
             let (Some(device), Some(entry)) = (id(&row, 32).map(DeviceId), id(&row, 64)) else {
                 continue;
@@ -351,12 +353,12 @@ impl Peer {
             match step {
                 Some(Step::Settled(theirs)) if !is_over => {
                     let is_final = !std::mem::take(&mut talk.is_put_off);
-                    if let (true, Some(&own)) = (is_final, self.exchange.digests.get(&theirs.vault))
-                    {
+                    if is_final {
+                        let own = self.exchange.digests.get(&theirs.vault).copied();
                         if self.exchange.settled.len() >= SETTLED_MAX {
                             self.exchange.settled.clear();
                         }
-                        self.exchange.settled.insert((node, theirs.vault), [own, theirs]);
+                        self.exchange.settled.insert((node, theirs.vault), (own, theirs));
                     }
                 }
                 Some(step) if !is_over => {
@@ -482,9 +484,8 @@ impl Peer {
         for theirs in theirs.into_iter().take(VAULTS_MAX) {
             let vault = theirs.vault;
             let own = self.digest(facts, vault).unwrap_or_default();
-            if own.is_some_and(|own| {
-                own == theirs || self.exchange.settled.get(&(node, vault)) == Some(&[own, theirs])
-            }) {
+            let known = self.exchange.settled.get(&(node, vault));
+            if own == Some(theirs) || known == Some(&(own, theirs)) {
                 continue;
             }
             if own.is_none_or(|own| own.papers != theirs.papers) {
