@@ -33,6 +33,7 @@ mod membership;
 mod promises;
 mod recovery;
 mod releases;
+mod showing;
 mod taking;
 #[cfg(test)]
 mod tests;
