@@ -71,10 +71,11 @@ fn trouble(mesh: &Mesh, account: &str) -> String {
     node.expect("a node of that account")["trouble"].as_str().unwrap_or_default().to_owned()
 }
 
-#[test]
-fn a_node_that_was_away_and_one_that_lost_all_show_the_newest_when_they_are_left_alone() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_and_one_that_lost_all_show_the_newest_when_they_are_left_alone() {
     let mut mesh = mesh();
     let first = back_up(&mesh, "first");
+    countersigned(&mesh, 2).await;
     mesh.nodes[3].kill();
     let second = back_up(&mesh, "second");
     // The one had no part in the last backup; the other one has nothing any more but its key.

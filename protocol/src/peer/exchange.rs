@@ -1,5 +1,5 @@
-//! Nodes that a vault's rosters list bring each other up to date: papers, devices, revocations, cards, logs and forks. What is shown
-//! is here, and who asks whom; what is taken is [`super::taking`]'s.
+//! Nodes that a vault's rosters list bring each other up to date: papers, devices, revocations, cards, logs and forks. Who asks
+//! whom for what is here; what is shown is [`super::showing`]'s, and what is taken [`super::taking`]'s.
 //!
 //! - A node pulls. At each meeting it asks what the other one has of the vaults whose rosters list it, in two hashes for each
 //!   vault; where they differ it asks for papers, then for the ends of logs, then for entries, one call after the other, and
@@ -12,15 +12,12 @@
 use super::facts::{Facts, Table, View, Write, decode, key};
 use super::ledger::{DEVICES_MAX, FORKS_MAX, VAULTS_MAX};
 use super::membership::Pending;
+use super::showing::log_ends;
 use super::taking::{Shown, Taken};
-use super::{Decision, LaneId, LinkId, Output, Peer, Role, refusal};
-use crate::codec;
-use crate::id::{DeviceId, EntryId, NodeId, VaultId};
-use crate::log::{Entry, Head, entry_id};
-use crate::message::{
-    Holdings, LogEnd, LoggedEntry, PAGE_LEN, Refusal, RefusalCode, Request, Response, VaultDigest,
-};
-use crate::sign::Signed;
+use super::{LinkId, Output, Peer};
+use crate::id::{DeviceId, NodeId, VaultId};
+use crate::log::entry_id;
+use crate::message::{LogEnd, LoggedEntry, Refusal, RefusalCode, Request, Response, VaultDigest};
 use crate::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -36,8 +33,6 @@ const REST_MIN: Period = Period::seconds(60);
 const REST_MAX: Period = Period::seconds(3600);
 /// For so long a talk may last: whoever answers a byte at a time holds up no others.
 const TALK_MAX: Period = Period::seconds(600);
-/// Digests that are computed for one answer: each takes a scan of the vault's rows. The others are told next time.
-const DIGESTS_MAX: usize = 64;
 /// What is remembered of vaults about which another node has nothing new, 160 bytes each.
 const SETTLED_MAX: usize = 16 << 10;
 
@@ -101,11 +96,11 @@ pub(super) struct Exchange {
     talks: BTreeMap<NodeId, Talk>,
     rests: BTreeMap<NodeId, Rest>,
     /// Digests of what is durable here.
-    digests: BTreeMap<VaultId, VaultDigest>,
+    pub(super) digests: BTreeMap<VaultId, VaultDigest>,
     /// Vaults whose rows the writes of a token change.
     touched: BTreeMap<u64, BTreeSet<VaultId>>,
     /// What both had when nothing new was left to be asked for.
-    settled: BTreeMap<(NodeId, VaultId), [VaultDigest; 2]>,
+    settled: BTreeMap<(NodeId, VaultId), (Option<VaultDigest>, VaultDigest)>,
     /// What nodes show of logs whose devices may not write any more.
     pub(super) shown: Shown,
 }
@@ -143,185 +138,7 @@ impl Exchange {
     }
 }
 
-fn nodes_only() -> Refusal {
-    refusal(RefusalCode::NotAllowed, "only nodes are brought up to date")
-}
-
-/// The entries of the forks of a device's log.
-fn forks(
-    facts: &dyn Facts,
-    vault: VaultId,
-    device: DeviceId,
-) -> Result<Vec<Signed<Entry>>, Refusal> {
-    let rows = facts.scan(Table::Fork, &key(&[&vault.0, &device.0]), None, FORKS_MAX)?;
-    let rows = rows.into_iter().map(|(_, bytes)| decode(Table::Fork, &bytes));
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Where the logs of a vault end, by what is durable.
-pub(super) fn log_ends(facts: &dyn Facts, vault: VaultId) -> Result<Vec<LogEnd>, Refusal> {
-    let mut ends: BTreeMap<DeviceId, LogEnd> = BTreeMap::new();
-    let none = |device| LogEnd { device, head: None, forks: Vec::new() };
-    let id = |row: &[u8], at: usize| <[u8; 32]>::try_from(row.get(at..at + 32)?).ok();
-    for (row, bytes) in facts.scan(Table::Head, &vault.0, None, DEVICES_MAX)? {
-        let Some(device) = id(&row, 32).map(DeviceId) else { continue };
-        let head: Head = decode(Table::Head, &bytes)?;
-        ends.entry(device).or_insert_with(|| none(device)).head = Some(head);
-    }
-    // A fork can be a long entry, and there is one only where something is wrong.
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let rows = facts.scan(Table::Fork, &vault.0, after.as_deref(), FORKS_MAX)?;
-        let Some((last, _)) = rows.last() else { break };
-        after = Some(last.clone());
-        for (row, _) in rows {
-            let (Some(device), Some(entry)) = (id(&row, 32).map(DeviceId), id(&row, 64)) else {
-                continue;
-            };
-            ends.entry(device).or_insert_with(|| none(device)).forks.push(EntryId(entry));
-        }
-    }
-    Ok(ends.into_values().collect())
-}
-
 impl Peer {
-    /// What is durable of a vault, if it is known here.
-    fn digest(
-        &mut self,
-        facts: &dyn Facts,
-        vault: VaultId,
-    ) -> Result<Option<VaultDigest>, Refusal> {
-        if let Some(known) = self.exchange.digests.get(&vault) {
-            return Ok(Some(*known));
-        }
-        let Some(holdings) = self.holdings(facts, vault)? else { return Ok(None) };
-        let papers = &holdings.state.papers;
-        let mut parts =
-            vec![papers.certificate.digest(), papers.descriptor.digest(), papers.roster.digest()];
-        parts.extend(holdings.state.devices.iter().map(Signed::digest));
-        // Of several revocations of one device each node keeps another: their rows name the devices.
-        let revoked = facts.scan(Table::Revoked, &vault.0, None, 2 * DEVICES_MAX)?;
-        parts.extend(
-            revoked.iter().filter_map(|(row, _)| <[u8; 32]>::try_from(row.get(32..)?).ok()),
-        );
-        let mut cards: Vec<[u8; 32]> = holdings.cards.iter().map(Signed::digest).collect();
-        cards.sort_unstable();
-        parts.extend(cards);
-        let papers = *blake3::hash(&parts.concat()).as_bytes();
-        let logs = *blake3::hash(&codec::encode(&log_ends(facts, vault)?)).as_bytes();
-        let digest = VaultDigest { vault, papers, logs };
-        self.exchange.digests.insert(vault, digest);
-        Ok(Some(digest))
-    }
-
-    /// All that is durable of a vault but its logs.
-    fn holdings(&self, facts: &dyn Facts, vault: VaultId) -> Result<Option<Holdings>, Refusal> {
-        // What is only decided could fail: nobody is told of it.
-        let overlay = &super::facts::Overlay::default();
-        let Some(state) = Self::vault_state(&View { facts, overlay }, vault)? else {
-            return Ok(None);
-        };
-        let cards = super::recovery::cards_of(facts, vault)?;
-        Ok(Some(Holdings { state, cards }))
-    }
-
-    pub(super) fn handle_vaults(
-        &mut self,
-        facts: &dyn Facts,
-        lane: LaneId,
-        role: &Role,
-    ) -> Decision {
-        let Role::Node(asker) = *role else { return Err(nodes_only()) };
-        let mut vaults = Vec::new();
-        let mut computed = 0;
-        for (row, _) in facts.scan(Table::Listed, &asker.0, None, VAULTS_MAX)? {
-            let Some(vault) = row.get(32..).and_then(|id| id.try_into().ok()).map(VaultId) else {
-                continue;
-            };
-            computed += usize::from(!self.exchange.digests.contains_key(&vault));
-            if computed <= DIGESTS_MAX || self.exchange.digests.contains_key(&vault) {
-                vaults.extend(self.digest(facts, vault)?);
-            }
-        }
-        self.reply(lane, Response::Vaults(vaults));
-        Ok(())
-    }
-
-    /// Refuses whoever is no node that a roster of the vault lists.
-    fn check_partner(&self, facts: &dyn Facts, role: &Role, vault: VaultId) -> Decision {
-        if !matches!(role, Role::Node(_)) {
-            return Err(nodes_only());
-        }
-        self.check_reader(&View { facts, overlay: &self.overlay }, role, vault)
-    }
-
-    pub(super) fn handle_holdings(
-        &mut self,
-        facts: &dyn Facts,
-        lane: LaneId,
-        role: &Role,
-        vault: VaultId,
-    ) -> Decision {
-        self.check_partner(facts, role, vault)?;
-        let holdings = self.holdings(facts, vault)?.map(Box::new);
-        self.reply(lane, Response::Holdings(holdings));
-        Ok(())
-    }
-
-    pub(super) fn handle_logs(
-        &mut self,
-        facts: &dyn Facts,
-        lane: LaneId,
-        role: &Role,
-        vault: VaultId,
-    ) -> Decision {
-        self.check_partner(facts, role, vault)?;
-        let ends = log_ends(facts, vault)?;
-        self.reply(lane, Response::Logs(ends));
-        Ok(())
-    }
-
-    pub(super) fn handle_entries(
-        &mut self,
-        facts: &dyn Facts,
-        lane: LaneId,
-        role: &Role,
-        (vault, device, from): (VaultId, DeviceId, u64),
-    ) -> Decision {
-        self.check_partner(facts, role, vault)?;
-        let log = key(&[&vault.0, &device.0]);
-        let before = from.checked_sub(1).map(|seq| key(&[&log, &seq.to_be_bytes()]));
-        let (mut cursor, mut entries, mut len) = (before, Vec::new(), 0);
-        'page: loop {
-            let rows = facts.scan(Table::Entry, &log, cursor.as_deref(), 16)?;
-            let Some((last, _)) = rows.last() else { break 'page };
-            cursor = Some(last.clone());
-            for (_, bytes) in rows {
-                len += bytes.len();
-                let logged: LoggedEntry = decode(Table::Entry, &bytes)?;
-                entries.push(logged.entry);
-                if len > PAGE_LEN {
-                    break 'page;
-                }
-            }
-        }
-        self.reply(lane, Response::Entries(entries));
-        Ok(())
-    }
-
-    pub(super) fn handle_forks(
-        &mut self,
-        facts: &dyn Facts,
-        lane: LaneId,
-        role: &Role,
-        (vault, device): (VaultId, DeviceId),
-    ) -> Decision {
-        self.check_partner(facts, role, vault)?;
-        let forks = forks(facts, vault, device)?;
-        self.reply(lane, Response::Entries(forks));
-        Ok(())
-    }
-
     /// Begins to ask a member what it has, unless that is going on or it is left alone.
     pub(super) fn begin_talk(&mut self, now: Now, node: NodeId, link: LinkId) {
         let talks = self.exchange.talks.iter();
@@ -351,12 +168,12 @@ impl Peer {
             match step {
                 Some(Step::Settled(theirs)) if !is_over => {
                     let is_final = !std::mem::take(&mut talk.is_put_off);
-                    if let (true, Some(&own)) = (is_final, self.exchange.digests.get(&theirs.vault))
-                    {
+                    if is_final {
+                        let own = self.exchange.digests.get(&theirs.vault).copied();
                         if self.exchange.settled.len() >= SETTLED_MAX {
                             self.exchange.settled.clear();
                         }
-                        self.exchange.settled.insert((node, theirs.vault), [own, theirs]);
+                        self.exchange.settled.insert((node, theirs.vault), (own, theirs));
                     }
                 }
                 Some(step) if !is_over => {
@@ -482,9 +299,8 @@ impl Peer {
         for theirs in theirs.into_iter().take(VAULTS_MAX) {
             let vault = theirs.vault;
             let own = self.digest(facts, vault).unwrap_or_default();
-            if own.is_some_and(|own| {
-                own == theirs || self.exchange.settled.get(&(node, vault)) == Some(&[own, theirs])
-            }) {
+            let known = self.exchange.settled.get(&(node, vault));
+            if own == Some(theirs) || known == Some(&(own, theirs)) {
                 continue;
             }
             if own.is_none_or(|own| own.papers != theirs.papers) {

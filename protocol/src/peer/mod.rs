@@ -34,6 +34,7 @@ mod membership;
 mod promises;
 mod recovery;
 mod releases;
+mod showing;
 mod taking;
 #[cfg(test)]
 mod tests;

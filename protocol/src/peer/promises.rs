@@ -154,6 +154,16 @@ impl Promises {
         self.row.renews
     }
 
+    /// Why nothing is dropped, for people who ask what becomes of a release.
+    pub(super) fn holds_up(&self) -> Option<String> {
+        let waits = || {
+            let text = "nothing is dropped before a node was met that countersigned this one's promises before its start";
+            (!self.is_compared).then(|| text.to_owned())
+        };
+        let renews = || self.row.renews.then(|| "all locks are being begun anew".to_owned());
+        self.alarm().or_else(waits).or_else(renews)
+    }
+
     /// What is wrong, for people.
     pub(super) fn alarm(&self) -> Option<String> {
         let SetBack { shown, began, by } = self.row.set_back?;

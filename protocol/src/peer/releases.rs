@@ -296,7 +296,7 @@ impl Peer {
         standstill.holds =
             holds.running(reading.at).map(|(who, until)| (who, until.since(reading.at))).collect();
         let frozen = || self.lock_clock.standing().to_string();
-        let stands = self.doubt.clone().or_else(|| self.promises.alarm());
+        let stands = self.doubt.clone().or_else(|| self.promises.holds_up());
         standstill.stands = stands.or_else(|| reading.is_frozen.then(frozen));
         self.reply(lane, Response::Releases(Box::new(standstill)));
         Ok(())

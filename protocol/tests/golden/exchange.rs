@@ -46,7 +46,7 @@ fn promises_are_chained_as_ever() {
 fn nodes_understand_each_other_as_ever() {
     let (vault, device) = (VaultId([0x75; 32]), DeviceId([0x76; 32]));
     let zero = PromiseHead::default();
-    let known = Some(Signed::sign(&said(1, zero, zero.next(b"x")), &key()));
+    let known = Signed::sign(&said(1, zero, zero.next(b"x")), &key());
     let (nonce, witness) = ([0x77; 16], None);
     let requests = [
         Request::Vaults,
@@ -54,7 +54,7 @@ fn nodes_understand_each_other_as_ever() {
         Request::Logs(vault),
         Request::Entries { vault, device, from: 7 },
         Request::Forks { vault, device },
-        Request::PromiseHead { nonce, known: known.clone(), witness },
+        Request::PromiseHead { nonce, known: Some(known.clone()), witness },
         Request::Promised,
     ];
     for (number, request) in requests.into_iter().enumerate() {
@@ -77,7 +77,7 @@ fn nodes_understand_each_other_as_ever() {
         Response::Holdings(None),
         Response::Logs(vec![end]),
         Response::Entries(vec![]),
-        Response::PromiseHead(known.unwrap()),
+        Response::PromiseHead(known),
         Response::Promised(Box::new(promised)),
     ];
     for (number, response) in responses.into_iter().enumerate() {

@@ -131,6 +131,18 @@ fn request() -> impl Strategy<Value = Request> {
             Request::AuditOpen(AuditOpening { vault: public(vault).into(), shards, commitment: [0; 32] })
         }),
         1 => Just(Request::Status),
+        2 => (vault(), device(), 0u8..7, 0u64..3).prop_map(|(vault, device, which, from)| {
+            let (vault, device) = (public(vault).into(), public(device).into());
+            match which {
+                0 => Request::Vaults,
+                1 => Request::Holdings(vault),
+                2 => Request::Logs(vault),
+                3 => Request::Entries { vault, device, from },
+                4 => Request::Forks { vault, device },
+                5 => Request::PromiseHead { nonce: [0; 16], known: None, witness: None },
+                _ => Request::Promised,
+            }
+        }),
         2 => (vault(), 0u64..4, 0u8..3, 0u8..3).prop_map(|(vault, version, one, two)| {
             Request::Card(card(vault, version, &[&recipient(one), &recipient(two)], 1))
         }),

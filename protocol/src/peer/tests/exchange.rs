@@ -130,22 +130,23 @@ fn who_is_in_no_roster_gets_nothing_and_takes_nothing() {
     for request in requests.into_iter().chain([Request::Vaults]) {
         assert_eq!(code(&there.ask(link, request)), RefusalCode::NotAllowed);
     }
-    // Also when it is told of it all the same.
-    let state = papers(VAULT, 1, &[NEIGHBOUR, THIRD]);
-    ask_through(&mut here, &mut there, |_, request| match request {
+    // Also when it is told of it all the same; and that is asked for once.
+    let papers = papers(VAULT, 1, &[NEIGHBOUR, THIRD]);
+    let mut tell = |_: &mut Desk, request| match request {
         Request::Vaults => {
             Response::Vaults(vec![VaultDigest { vault, papers: [1; 32], logs: [1; 32] }])
         }
         Request::Holdings(_) => {
-            let state = crate::message::VaultState {
-                papers: state.clone(),
-                devices: vec![],
-                revoked: vec![],
-            };
+            let papers = papers.clone();
+            let state = crate::message::VaultState { papers, devices: vec![], revoked: vec![] };
             Response::Holdings(Some(Box::new(Holdings { state, cards: vec![] })))
         }
+        Request::Logs(_) => Response::Logs(vec![]),
         _ => Response::Done,
-    });
+    };
+    let asked = ask_through(&mut here, &mut there, &mut tell);
+    assert_eq!(asked, [Request::Vaults, Request::Holdings(vault), Request::Logs(vault)]);
+    assert_eq!(ask_through(&mut here, &mut there, &mut tell), [Request::Vaults]);
     assert_eq!((here.rows(Table::Vault), here.rows(Table::Listed)), (0, 0));
 }
 
