@@ -14,6 +14,7 @@
 //! - Every message passes through its real encoding. Connections are not encrypted: each end is told
 //!   the other's true key.
 
+pub mod chart;
 mod client;
 mod disk;
 mod host;
