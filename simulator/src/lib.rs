@@ -17,6 +17,7 @@
 pub mod chart;
 mod client;
 mod disk;
+pub mod durability;
 mod host;
 mod network;
 mod random;
