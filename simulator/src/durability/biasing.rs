@@ -20,7 +20,7 @@ use super::stripe::{Harm, Model, Player, State, Stop};
 /// Cycles of one batch.
 const BATCH: u64 = 2_000;
 /// Batches between two looks at the interval.
-const ROUND: u64 = 32;
+const ROUND: u64 = 8;
 /// Failures are made as frequent as this many times the repairs.
 const HASTE: f64 = 1.5;
 /// Most probability given to a failure before the next repair: what is left covers what was thought impossible.

@@ -365,7 +365,7 @@ impl Input {
         let code = match (&read.code, &read.wish) {
             (Some(code), _) => *code.get_ref(),
             // The planner picks it.
-            (None, Some(_)) => Code { k: 1, n: 1 },
+            (None, Some(_)) => Code { k: 1, n: 2 },
             (None, None) => return Err(InputError::Text("[code] with k and n is missing".into())),
         };
         if code.k == 0 || code.k > code.n || code.n > super::stripe::SHARDS_MAX {

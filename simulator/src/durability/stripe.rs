@@ -212,7 +212,7 @@ impl Model {
 pub struct Mission {
     /// When the stripe was lost.
     pub lost_at: Option<f64>,
-    /// Years in which fewer than k shards could be reached, those after the loss included.
+    /// Years in which fewer than k shards could be reached, up to the loss or the end.
     pub unavailable: f64,
     /// Years in which not all shards were whole, up to the loss or the end.
     pub short: f64,
@@ -403,7 +403,10 @@ impl<'a> Player<'a> {
             }
             self.pass(state, first);
             state.seen.events += 1;
-            if first == state.repair.0 {
+            if first == state.light {
+                // Before a repair that waits for it.
+                self.relight(state);
+            } else if first == state.repair.0 {
                 self.repaired(state, dice);
             } else if first == strike {
                 let cause = self.pick(dice);
@@ -412,13 +415,11 @@ impl<'a> Player<'a> {
                 }
                 strike = next(first, dice);
                 self.strike(state, cause, dice);
-            } else if first == state.end.0 {
+            } else {
                 let shard = state.end.1;
                 state.ends[shard] = f64::INFINITY;
                 self.lose(state, shard, self.model.causes.len(), dice);
                 self.find_end(state);
-            } else {
-                self.relight(state);
             }
             if state.lost.count_ones() >= most {
                 return Stop::Lost;
@@ -562,7 +563,6 @@ impl<'a> Player<'a> {
         let mut state = self.start(dice);
         if self.play(&mut state, dice, years, self.model.spare() + 1, false) == Stop::Lost {
             state.seen.lost_at = Some(state.time);
-            state.seen.unavailable += years - state.time;
         }
         state.seen
     }

@@ -51,7 +51,7 @@ pub(crate) struct Trying {
     #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
     relative_error: f64,
     /// Failures and repairs to play at most
-    #[arg(long, default_value_t = 2_000_000_000, value_name = "COUNT")]
+    #[arg(long, default_value_t = 500_000_000, value_name = "COUNT")]
     events: u64,
     /// Seed of all chance: the same one gives the same result, whatever --jobs is
     #[arg(long, default_value_t = 1)]
@@ -284,8 +284,8 @@ fn validate(output: &Output) -> Result<bool, Failure> {
 fn figure(value: f64, digits: u32) -> String {
     let digits = digits.saturating_sub(1) as usize;
     if (1e-2..1e4).contains(&value) {
-        let before = value.log10().floor().max(0.0) as usize;
-        format!("{value:.*}", digits.saturating_sub(before))
+        let before = value.log10().floor() as i32;
+        format!("{value:.*}", usize::try_from(digits as i32 - before).unwrap_or(0))
     } else {
         format!("{value:.digits$e}")
     }
