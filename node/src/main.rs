@@ -19,8 +19,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => {
             // Help into a pipe that was closed is no failure.
-            let _ = usage.print();
-            return if usage.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+            if !usage.use_stderr() {
+                let _ = usage.print();
+                return Exit::Done.into();
+            }
+            cli::tell_of_usage(&usage);
+            return Exit::Usage.into();
         }
     };
     // The runtime ignores SIGPIPE, so a closed pipe is an error of the write, which `Output` handles.

@@ -6,7 +6,8 @@
 //!                     └────► NodeCertificate            node ──signs──► NodeRecord (addresses), ConsolePass
 //! ```
 //! The operator's key is needed when a node is certified or invited, not while nodes run: an
-//! invitation lets one named node (the admitter) certify one other node, once, until it expires.
+//! invitation lets one named node (the admitter) certify one other node, once, until it expires. What the bearer of the
+//! invitation asked for is part of that certificate: an admitter makes no node up.
 //! Everything here is a statement to verify; whether its operator is trusted is [`Trust`]'s to say.
 
 use crate::codec::Blob;
@@ -16,7 +17,7 @@ use crate::policy::Policy;
 use crate::sign::{SignatureError, Signed, Statement};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far a certificate may lie in the future and still count: clocks differ.
 pub const CLOCK_SKEW_MAX: Period = Period::days(1);
@@ -28,6 +29,8 @@ pub const ADDRESSES_MAX: usize = 16;
 pub const ADDRESS_LEN_MAX: usize = 256;
 /// Furthest step from one version of a vault's papers to the next: so many may have been missed.
 pub const VERSION_STEP_MAX: u64 = 1 << 20;
+/// Longest time for which a certificate counts that an admitter signed.
+pub const ADMITTED_VALIDITY_MAX: Period = Period::days(5 * 365);
 /// Most recipients of a vault.
 pub const RECIPIENTS_MAX: usize = 32;
 
@@ -117,17 +120,30 @@ pub(crate) fn check_count(
 
 /// The operators that a node or client trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trust(BTreeSet<OperatorId>);
+pub struct Trust {
+    operators: BTreeSet<OperatorId>,
+    fingerprints: BTreeSet<String>,
+}
 
 impl Trust {
     /// Trusts these operators and nobody else.
     pub fn new(operators: impl IntoIterator<Item = OperatorId>) -> Self {
-        Self(operators.into_iter().collect())
+        Self { operators: operators.into_iter().collect(), fingerprints: BTreeSet::new() }
+    }
+
+    /// Trusts also the operators whose keys have these fingerprints.
+    #[must_use]
+    pub fn and_fingerprints(mut self, fingerprints: impl IntoIterator<Item = String>) -> Self {
+        self.fingerprints.extend(fingerprints);
+        self
     }
 
     /// Refuses operators that are not trusted.
     pub fn check(&self, operator: OperatorId) -> Result<(), CertificateError> {
-        if self.0.contains(&operator) { Ok(()) } else { Err(CertificateError::Foreign(operator)) }
+        let is_trusted = self.operators.contains(&operator)
+            || !self.fingerprints.is_empty()
+                && self.fingerprints.contains(&operator.key().fingerprint());
+        if is_trusted { Ok(()) } else { Err(CertificateError::Foreign(operator)) }
     }
 }
 
@@ -180,12 +196,22 @@ impl Statement for JoinRequest {
 pub enum Authority {
     /// Signed by the operator itself.
     Operator,
-    /// Signed by the admitter that the operator's invitation names.
+    /// Signed by the admitter that the operator's invitation names, whatever the bearer asked for. It counts no more: an
+    /// admitter could certify whom it liked. Nodes that have one join again.
     Admitter {
         /// The node that admitted.
         node: NodeId,
         /// Its permission.
         invitation: Signed<Invitation>,
+    },
+    /// Signed by the admitter that the operator's invitation names, for the node that the invitation's bearer named.
+    Bearer {
+        /// The node that admitted.
+        node: NodeId,
+        /// Its permission.
+        invitation: Signed<Invitation>,
+        /// What the bearer asked for.
+        request: Signed<JoinRequest>,
     },
 }
 
@@ -208,11 +234,11 @@ pub struct NodeCertificate {
 
 impl Statement for NodeCertificate {
     const CONTEXT: &'static str = "strewn node certificate";
-    const LEN_MAX: usize = 20 << 10;
+    const LEN_MAX: usize = 28 << 10;
     fn signer(&self) -> PublicKey {
         match &self.authority {
             Authority::Operator => self.operator.key(),
-            Authority::Admitter { node, .. } => node.key(),
+            Authority::Admitter { node, .. } | Authority::Bearer { node, .. } => node.key(),
         }
     }
 }
@@ -223,24 +249,56 @@ impl NodeCertificate {
     pub fn verify(signed: &Signed<Self>, now: Wall) -> Result<Self, CertificateError> {
         let certificate = signed.verify()?;
         check_time(certificate.issued, certificate.expires, now)?;
-        if let Authority::Admitter { node, invitation } = &certificate.authority {
-            let invitation = invitation.verify()?;
-            if invitation.operator != certificate.operator {
-                return Err(CertificateError::Chain("the invitation is another operator's"));
+        match &certificate.authority {
+            Authority::Operator => {}
+            Authority::Admitter { .. } => {
+                return Err(CertificateError::Chain(
+                    "it does not show what the invitation's bearer asked for: join again",
+                ));
             }
-            if invitation.admitter != *node {
-                return Err(CertificateError::Chain("the invitation names another admitter"));
-            }
-            if certificate.issued >= invitation.expires {
-                return Err(CertificateError::Chain("issued after the invitation expired"));
-            }
-            let kept =
-                invitation.labels.iter().all(|(l, name)| certificate.labels.get(l) == Some(name));
-            if !kept {
-                return Err(CertificateError::Chain("a label differs from the invitation"));
+            Authority::Bearer { node, invitation, request } => {
+                certificate.check_admitted(*node, &invitation.verify()?, &request.verify()?)?;
             }
         }
         Ok(certificate)
+    }
+
+    fn check_admitted(
+        &self,
+        admitter: NodeId,
+        invitation: &Invitation,
+        request: &JoinRequest,
+    ) -> Result<(), CertificateError> {
+        let wrong = if invitation.operator != self.operator {
+            "the invitation is another operator's"
+        } else if invitation.admitter != admitter {
+            "the invitation names another admitter"
+        } else if self.issued >= invitation.expires {
+            "issued after the invitation expired"
+        } else if self.expires > self.issued.after(ADMITTED_VALIDITY_MAX) {
+            "an admitter's word does not count for so long"
+        } else if request.bearer != invitation.bearer {
+            "the invitation has another bearer"
+        } else if request.node != self.node {
+            "the invitation's bearer named another node"
+        } else if invitation.labels_for(&request.labels)? != self.labels {
+            "the labels are not those of the invitation and its bearer"
+        } else {
+            return Ok(());
+        };
+        Err(CertificateError::Chain(wrong))
+    }
+
+    /// The bearer of the invitation by which it was admitted; `None` where its operator signed it. One bearer stands for
+    /// one node, also where admitter and bearer lie together.
+    #[must_use]
+    pub fn bearer(&self) -> Option<PublicKey> {
+        match &self.authority {
+            Authority::Bearer { invitation, .. } => {
+                invitation.verify().ok().map(|invitation| invitation.bearer)
+            }
+            Authority::Operator | Authority::Admitter { .. } => None,
+        }
     }
 
     /// The node as placement sees it.
@@ -265,7 +323,7 @@ pub struct NodeRecord {
 
 impl Statement for NodeRecord {
     const CONTEXT: &'static str = "strewn node record";
-    const LEN_MAX: usize = 32 << 10;
+    const LEN_MAX: usize = 40 << 10;
     fn signer(&self) -> PublicKey {
         self.node.key()
     }
@@ -420,12 +478,18 @@ impl Statement for Roster {
 }
 
 impl Roster {
-    /// The sites of the nodes listed whose certificates count at the given time.
+    /// The sites of the nodes listed whose certificates count at the given time. Of nodes that one bearer admitted
+    /// the first one listed counts.
     #[must_use]
     pub fn sites(&self, now: Wall) -> Vec<Site> {
+        let mut bearers = BTreeMap::new();
         self.nodes
             .iter()
             .filter_map(|signed| NodeCertificate::verify(signed, now).ok())
+            .filter(|certificate| {
+                let node = certificate.node;
+                certificate.bearer().is_none_or(|b| *bearers.entry(b).or_insert(node) == node)
+            })
             .map(|certificate| certificate.site())
             .collect()
     }
@@ -536,7 +600,7 @@ impl Invitation {
     /// The labels of a node that joins: what the operator fixed, and what the node states of
     /// other levels.
     pub fn labels_for(&self, stated: &Labels) -> Result<Labels, CertificateError> {
-        let mut labels: std::collections::BTreeMap<_, _> = stated.clone().into();
+        let mut labels: BTreeMap<_, _> = stated.clone().into();
         for (level, name) in self.labels.iter() {
             let stated = labels.insert(level.clone(), name.to_owned());
             if stated.is_some_and(|stated| stated != name) {
@@ -580,8 +644,15 @@ mod tests {
             expires: NOW.after(Period::days(1)),
         };
         let invitation = Signed::sign(&invitation, operator);
-        let authority = Authority::Admitter { node: admitter.public().into(), invitation };
-        NodeCertificate { authority, ..certificate(operator, node) }
+        let request = JoinRequest {
+            bearer: key(77).public(),
+            node: node.public().into(),
+            labels: Labels::default(),
+        };
+        let request = Signed::sign(&request, &key(77));
+        let authority = Authority::Bearer { node: admitter.public().into(), invitation, request };
+        let expires = NOW.after(Period::days(365));
+        NodeCertificate { authority, expires, ..certificate(operator, node) }
     }
 
     #[test]
@@ -591,7 +662,11 @@ mod tests {
         let verified = NodeCertificate::verify(&signed, NOW).unwrap();
         let trust = Trust::new([verified.operator]);
         assert_eq!(trust.check(verified.operator), Ok(()));
-        assert!(matches!(trust.check(OperatorId([0; 32])), Err(CertificateError::Foreign(_))));
+        let named = Trust::default().and_fingerprints([verified.operator.key().fingerprint()]);
+        assert_eq!(named.check(verified.operator), Ok(()));
+        for trust in [trust, named] {
+            assert!(matches!(trust.check(OperatorId([0; 32])), Err(CertificateError::Foreign(_))));
+        }
     }
 
     #[test]
@@ -614,7 +689,14 @@ mod tests {
         relabelled.labels = Labels::new(["provider=gcp".parse().unwrap()]).unwrap();
         let late = NodeCertificate { issued: NOW.after(Period::days(1)), ..good.clone() };
         let stolen = NodeCertificate { operator: key(9).public().into(), ..good.clone() };
-        for wrong in [relabelled, late, stolen] {
+        let made_up = NodeCertificate { node: key(4).public().into(), ..good.clone() };
+        let too_long = Period(ADMITTED_VALIDITY_MAX.0 + 1);
+        let long = NodeCertificate { expires: NOW.after(too_long), ..good.clone() };
+        let mut unasked = good.clone();
+        if let Authority::Bearer { node, invitation, .. } = unasked.authority {
+            unasked.authority = Authority::Admitter { node, invitation };
+        }
+        for wrong in [relabelled, late, stolen, made_up, long, unasked] {
             let verified = NodeCertificate::verify(
                 &Signed::sign(&wrong, &admitter),
                 NOW.after(Period::days(1)),
@@ -623,11 +705,22 @@ mod tests {
         }
         // Another node uses the invitation that is not its own.
         let mut other = good;
-        if let Authority::Admitter { node, .. } = &mut other.authority {
+        if let Authority::Bearer { node, .. } = &mut other.authority {
             *node = key(8).public().into();
         }
         let verified = NodeCertificate::verify(&Signed::sign(&other, &key(8)), NOW);
         assert!(matches!(verified, Err(CertificateError::Chain(_))));
+    }
+
+    #[test]
+    fn one_bearer_stands_for_one_node_of_a_roster() {
+        let (operator, admitter) = (key(1), key(2));
+        let admitted =
+            |node: u8| Signed::sign(&invited(&operator, &admitter, &key(node)), &admitter);
+        let (vault, version) = (VaultId([5; 32]), 1);
+        let nodes = vec![admitted(4), admitted(3), admitted(4)];
+        let sites = Roster { vault, version, nodes }.sites(NOW);
+        assert!(sites.iter().all(|site| site.node == key(4).public().into()), "{sites:?}");
     }
 
     #[test]

@@ -13,9 +13,7 @@
 //! operators vouch for them), that a holder keeps its word (an audit does that), and that all stripes of the snapshot are listed
 //! (the recovery identity alone knows which those are).
 
-use crate::certificate::{
-    CLOCK_SKEW_MAX, CertificateError, DeviceCertificate, NodeCertificate, Trust, VaultPapers,
-};
+use crate::certificate::{CLOCK_SKEW_MAX, CertificateError, DeviceCertificate, Trust, VaultPapers};
 use crate::codec::{self, CodecError};
 use crate::id::{DeviceId, EntryId, NodeId, OperatorId, SessionId, StripeId, VaultId};
 use crate::label::{Level, Site};
@@ -330,13 +328,11 @@ impl Verifier {
             }
             devices.insert(certificate.device);
         }
-        let counts = |certificate: &NodeCertificate| {
-            self.trust.as_ref().is_none_or(|trust| trust.check(certificate.operator).is_ok())
+        let counts = |site: &Site| {
+            self.trust.as_ref().is_none_or(|trust| trust.check(site.operator).is_ok())
         };
-        let listed = terms.roster.nodes.iter();
-        let certificates = listed.filter_map(|signed| NodeCertificate::verify(signed, made).ok());
-        let sites: BTreeMap<NodeId, Site> =
-            certificates.filter(counts).map(|node| (node.node, node.site())).collect();
+        let listed = terms.roster.sites(made).into_iter().filter(counts);
+        let sites: BTreeMap<NodeId, Site> = listed.map(|site| (site.node, site)).collect();
         let stated =
             sites.values().flat_map(|site| site.labels.iter().map(|(level, _)| level.clone()));
         let mut levels: BTreeSet<Level> = stated.collect();

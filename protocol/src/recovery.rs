@@ -222,11 +222,7 @@ impl RecoverySecret {
     /// [`SignatureError`] when the operator's word is none.
     pub fn drill_device(&self) -> Result<(SecretKey, Signed<DeviceCertificate>), SignatureError> {
         let certificate = self.certificate.verify()?;
-        let seed = Zeroizing::new(blake3::derive_key(
-            "strewn 2026-11 recovery drill device v1",
-            &*self.key.seed(),
-        ));
-        let device = SecretKey::from_seed(&seed);
+        let device = drill_key(&self.key);
         let word = DeviceCertificate {
             vault: certificate.vault,
             device: device.public().into(),
@@ -235,6 +231,13 @@ impl RecoverySecret {
         };
         Ok((device, Signed::sign(&word, &self.key)))
     }
+}
+
+/// The key of the device as which recovery drills read, from the vault's.
+#[must_use]
+pub fn drill_key(vault: &SecretKey) -> SecretKey {
+    let context = "strewn 2026-11 recovery drill device v1";
+    SecretKey::from_seed(&Zeroizing::new(blake3::derive_key(context, &*vault.seed())))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A vault comes back to a machine that has nothing but the recovery identity and the address of one node.
 
-use harness::{Mesh, Ran, bytes, program, strewn, tree_of, write};
+use harness::{Mesh, Ran, Signal, bytes, program, signal, strewn, tree_of, within, write};
 use node::client::mesh::{Caller, Mesh as Connections};
 use node::client::recipients::{Identities, seal};
 use node::home::{Home, create_key, read_key, read_signed};
@@ -428,7 +428,38 @@ fn the_kit_and_three_of_five_parts_are_enough_and_drills_show_it() {
     assert!(!home.join("vaults").exists());
     // Three drills, one device.
     assert_eq!(devices(&mesh), 2);
+    let listed = mesh.strewn(["--json", "device", "list", "--vault", "v"]).ok().messages("device");
+    assert_eq!(listed.iter().filter(|device| device["drill"] == true).count(), 1, "{listed:?}");
     let _ = strewn(&home, ["recovery", "drill", "--identity", &again]).ended(2);
+    // A command line that makes no sense says so in the language that it asks for.
+    let wrong = mesh.strewn(["--json", "recovery", "dril"]).ended(2);
+    let said = wrong.messages("exit_error").pop().unwrap();
+    assert!(said["code"] == 2 && said["message"].as_str().unwrap().contains("dril"), "{said}");
+}
+
+#[test]
+fn a_drill_that_is_told_to_end_leaves_nothing_behind() {
+    let mesh = six();
+    let source = mesh.dir().join("source");
+    folder(&source, 5);
+    let _ = mesh.backup(&source).summary();
+    let scratch = mesh.dir().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let (_, address) = addresses(&mesh, 4);
+    let identity = mesh.identity("v");
+    // Enough nodes are silent that it waits for them.
+    mesh.nodes[1].freeze();
+    let drill = ["recovery", "drill", "--identity", identity.to_str().unwrap(), "--from", &address];
+    for how in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut command = mesh.command(drill);
+        let mut drill = command.env("TMPDIR", &scratch).stderr(Stdio::null()).spawn().unwrap();
+        let left = || fs::read_dir(&scratch).unwrap().count();
+        assert!(within(Duration::from_secs(20), || left() > 0));
+        signal(&drill, how);
+        assert_eq!(drill.wait().unwrap().code(), Some(130), "{how:?}");
+        assert_eq!(left(), 0, "{how:?}");
+    }
+    mesh.nodes[1].thaw();
 }
 
 /// Devices that the first node knows of the vault.

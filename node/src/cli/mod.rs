@@ -13,6 +13,7 @@ pub mod progress;
 pub mod proof;
 pub mod recovery;
 pub mod release;
+pub(crate) mod signals;
 
 pub use args::Cli;
 pub use exit::Exit;
@@ -25,6 +26,7 @@ use args::{Command, LogCommand, NodeCommand, VaultCommand};
 use error::CliError;
 use output::{Output, Style};
 use recovery::RecoveryCommand;
+use signals::Signals;
 
 /// Runs the command that was given, tells how it went, and says with which code to end.
 #[must_use]
@@ -37,6 +39,21 @@ pub fn run(cli: Cli) -> Exit {
     })
 }
 
+/// Says what is wrong with a command line; as JSON where it asks for that.
+pub fn tell_of_usage(usage: &clap::Error) {
+    let is_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if is_json {
+        let text = usage.to_string();
+        let (what, next) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let what = what.trim().trim_start_matches("error: ");
+        let error = CliError::new(what).next(next.trim()).exit(Exit::Usage);
+        Output::new(Style { json: true, ..Style::default() }).exit_error(&error);
+    } else {
+        // Nothing is left to tell it to.
+        let _ = usage.print();
+    }
+}
+
 fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     let overrides =
         Overrides { limit_upload: cli.limit_upload, limit_download: cli.limit_download };
@@ -45,8 +62,10 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
         matches!(cli.command, Command::Backup(_) | Command::Restore(_) | Command::Recover(_));
     let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
     logging::start(output, level)?;
-    // A mount is unmounted first.
-    let ends_by_itself = matches!(cli.command, Command::Mount(_));
+    // A mount is unmounted first, and a node lets go of what it has open.
+    let ends_by_itself = matches!(cli.command, Command::Mount(_) | Command::Node(NodeCommand::Run));
+    // What it recovers must not stay behind.
+    let is_drill = matches!(cli.command, Command::Recovery(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let work = async {
         match cli.command {
@@ -102,9 +121,10 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
         }
     };
     runtime.block_on(async {
+        let mut signals = Signals::new(is_drill)?;
         tokio::select! {
             result = work => result,
-            _ = tokio::signal::ctrl_c(), if !ends_by_itself => interrupted(goes_on),
+            () = signals.next(), if !ends_by_itself => interrupted(goes_on),
         }
     })
 }

@@ -2,8 +2,9 @@
 
 use super::args::VaultArg;
 use clap::Args;
-use protocol::id::OperatorId;
+use protocol::id::{OperatorId, PublicKey};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Arguments of `prove`.
 #[derive(Debug, Args)]
@@ -44,7 +45,52 @@ Exit code 1 when the policy is not kept, or when it is no proof.")]
 pub struct VerifyProofArgs {
     /// The proof; `-` is standard input
     pub proof: PathBuf,
-    /// Only nodes for which this operator vouches count (repeatable) [default: all]
+    /// Only nodes for which this operator vouches count: its id or its fingerprint (repeatable) [default: all]
     #[arg(long, value_name = "OPERATOR")]
-    pub operator: Vec<OperatorId>,
+    pub operator: Vec<OperatorName>,
+}
+
+/// An operator, as people name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperatorName {
+    /// By its id.
+    Id(OperatorId),
+    /// By the fingerprint of its key.
+    Fingerprint(String),
+}
+
+impl FromStr for OperatorName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Id(id));
+        }
+        let text = text.to_ascii_uppercase();
+        let shape = PublicKey([0; 32]).fingerprint();
+        let fits = text.len() == shape.len()
+            && text.bytes().zip(shape.bytes()).all(|(a, b)| (a == b'-') == (b == b'-'));
+        if fits {
+            return Ok(Self::Fingerprint(text));
+        }
+        Err("give the operator's id, 64 hex digits, or its whole fingerprint".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_is_named_by_id_or_by_fingerprint() {
+        let operator = OperatorId([7; 32]);
+        let fingerprint = operator.key().fingerprint();
+        assert_eq!(operator.to_string().parse(), Ok(OperatorName::Id(operator)));
+        for text in [fingerprint.clone(), fingerprint.to_lowercase()] {
+            assert_eq!(text.parse(), Ok(OperatorName::Fingerprint(fingerprint.clone())));
+        }
+        for wrong in [&fingerprint[..9], "", "ours", &"-".repeat(29)] {
+            assert!(wrong.parse::<OperatorName>().is_err(), "{wrong}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use protocol::certificate::{
 use protocol::codec::Blob;
 use protocol::id::{DeviceId, NodeId, VaultId};
 use protocol::message::{Request, VaultState};
+use protocol::recovery::drill_key;
 use protocol::sign::Signed;
 use protocol::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
@@ -187,6 +188,8 @@ pub struct DeviceLine {
     pub here: bool,
     /// What its host calls itself, where this host can read that.
     pub host: Option<String>,
+    /// Whether it is the one as which recovery drills read, where this host has the vault's key to tell.
+    pub drill: bool,
     /// Until when its certificate counts.
     pub expires: Wall,
     /// Whether it may not write any more.
@@ -212,6 +215,7 @@ pub async fn list(home: &Home, vault: &Vault) -> Result<Vec<DeviceLine>> {
         }
     })
     .await;
+    let drill = vault.key().map(|key| drill_key(key).public().into());
     let mut lines = Vec::new();
     for (device, expires) in certificates {
         let of_device = || ledger.all().filter(|logged| logged.entry.device == device);
@@ -220,6 +224,7 @@ pub async fn list(home: &Home, vault: &Vault) -> Result<Vec<DeviceLine>> {
             device,
             here: device == vault.device_id(),
             host: host.map(|info| info.host),
+            drill: Some(device) == drill,
             expires,
             revoked: revocations.orders.contains_key(&device),
             entries: of_device().count() as u64,

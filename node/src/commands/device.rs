@@ -117,9 +117,13 @@ async fn list(home: &Home, name: Option<&str>, output: &Output) -> Result<Exit, 
         let state = match (line.revoked, line.expires <= wall()) {
             (true, _) => "revoked",
             (false, true) => "expired",
+            (false, false) if line.drill => "reads",
             (false, false) => "writes",
         };
-        let host = line.host.clone().unwrap_or_default();
+        let host = match &line.host {
+            None if line.drill => "recovery drills".into(),
+            host => host.clone().unwrap_or_default(),
+        };
         vec![
             line.device.short(),
             if line.here { format!("{host} (this host)").trim().into() } else { host },

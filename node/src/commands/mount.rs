@@ -5,41 +5,16 @@ use crate::cli::Exit;
 use crate::cli::browse::MountArgs;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
+use crate::cli::signals::Signals;
 use crate::client::mount::{Unmounted, mount as mount_all};
 use crate::home::Home;
 use crate::size::counted;
 use std::io;
 use std::path::Path;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// What ends a mount.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
-}
 
 /// Shows all snapshots as folders, until it is unmounted or interrupted.
 pub async fn mount(home: &Home, args: MountArgs, output: &Output) -> Result<Exit, CliError> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(true)?;
     check(&args.mountpoint)?;
     let browser = tokio::select! {
         browser = open(home, &args.open) => browser?,

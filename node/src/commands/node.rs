@@ -4,6 +4,7 @@ use crate::cli::Exit;
 use crate::cli::args::{InitArgs, InviteArgs, JoinArgs, NodeArgs};
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
+use crate::cli::signals::Signals;
 use crate::client::mesh;
 use crate::config::{Config, NodeConfig};
 use crate::home::{Home, create_key, random, read_file, read_key, read_signed, write_signed};
@@ -124,11 +125,8 @@ pub(super) fn setup_for(
 
 /// Runs the node until it is told to stop.
 pub async fn run(home: &Home) -> Result<Exit, CliError> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    service::run(home, async move {
-        terminate.recv().await;
-    })
-    .await?;
+    let mut signals = Signals::new(false)?;
+    service::run(home, async move { signals.next().await }).await?;
     Ok(Exit::Done)
 }
 

@@ -5,7 +5,7 @@ use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output};
 use crate::cli::progress::Progress;
-use crate::cli::proof::{ProveArgs, VerifyProofArgs};
+use crate::cli::proof::{OperatorName, ProveArgs, VerifyProofArgs};
 use crate::client::prove;
 use crate::client::recipients::Identities;
 use crate::client::vault;
@@ -98,7 +98,16 @@ fn read(path: &Path, mut verifier: Verifier) -> Result<Shown, CliError> {
 
 /// Checks a proof.
 pub fn verify(args: &VerifyProofArgs, output: &Output) -> Result<Exit, CliError> {
-    let trust = (!args.operator.is_empty()).then(|| Trust::new(args.operator.iter().copied()));
+    let ids = args.operator.iter().filter_map(|name| match name {
+        OperatorName::Id(id) => Some(*id),
+        OperatorName::Fingerprint(_) => None,
+    });
+    let fingerprints = args.operator.iter().filter_map(|name| match name {
+        OperatorName::Id(_) => None,
+        OperatorName::Fingerprint(fingerprint) => Some(fingerprint.clone()),
+    });
+    let trust = Trust::new(ids).and_fingerprints(fingerprints);
+    let trust = (!args.operator.is_empty()).then_some(trust);
     let now = wall();
     let shown = read(&args.proof, Verifier::new(now, trust))?;
     let is_kept = shown.kept_for(now).is_some();

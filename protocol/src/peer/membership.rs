@@ -5,8 +5,8 @@ use super::facts::{self, FactsError, Table, View, Write};
 use super::ledger::DEVICES_MAX;
 use super::{CallId, Decision, LaneId, Link, LinkId, Note, Output, Peer, Role, Then, refusal};
 use crate::certificate::{
-    Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest, NodeCertificate,
-    NodeRecord, Trust, VaultCertificate,
+    ADMITTED_VALIDITY_MAX, Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest,
+    NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
 use crate::id::{NodeId, OperatorId, PublicKey, VaultId};
 use crate::message::{Greeting, MemberStatus, PAGE_LEN, RefusalCode, Request, Response};
@@ -18,8 +18,6 @@ use std::collections::BTreeMap;
 const MEMBERS_MAX: usize = crate::certificate::ROSTER_MAX;
 /// Members asked in one round of exchange: log-many rounds reach everybody.
 const EXCHANGE_FANOUT: usize = 3;
-/// How long a certificate made by an admitter counts.
-const CERTIFICATE_VALIDITY: Period = Period::days(5 * 365);
 
 /// Another node that is vouched for.
 #[derive(Debug)]
@@ -27,6 +25,8 @@ pub(super) struct Member {
     pub(super) signed: Signed<NodeRecord>,
     pub(super) record: NodeRecord,
     pub(super) operator: OperatorId,
+    /// By whose invitation it was admitted.
+    bearer: Option<PublicKey>,
     pub(super) heard: Option<Mono>,
 }
 
@@ -56,8 +56,8 @@ pub(super) fn load(
         if let Ok((record, certificate)) = NodeRecord::verify(&signed, now.wall)
             && trust.check(certificate.operator).is_ok()
         {
-            let operator = certificate.operator;
-            members.insert(record.node, Member { signed, record, operator, heard: None });
+            let (operator, bearer) = (certificate.operator, certificate.bearer());
+            members.insert(record.node, Member { signed, record, operator, bearer, heard: None });
         }
     }
     Ok(members)
@@ -184,12 +184,12 @@ impl Peer {
         lane: LaneId,
         key: PublicKey,
         signed: Signed<Invitation>,
-        request: &Signed<JoinRequest>,
+        asked: &Signed<JoinRequest>,
     ) -> Decision {
         let ticket = |text: String| refusal(RefusalCode::Ticket, text);
         let invitation =
             Invitation::verify(&signed, now.wall).map_err(|e| ticket(e.to_string()))?;
-        let request = request.verify().map_err(|e| ticket(e.to_string()))?;
+        let request = asked.verify().map_err(|e| ticket(e.to_string()))?;
         if invitation.operator != self.certificate.operator {
             return Err(ticket("the ticket is another operator's".into()));
         }
@@ -210,8 +210,12 @@ impl Peer {
             operator: invitation.operator,
             labels,
             issued: now.wall,
-            expires: now.wall.after(CERTIFICATE_VALIDITY),
-            authority: Authority::Admitter { node: self.node(), invitation: signed },
+            expires: now.wall.after(ADMITTED_VALIDITY_MAX),
+            authority: Authority::Bearer {
+                node: self.node(),
+                invitation: signed,
+                request: asked.clone(),
+            },
         };
         let certificate = Signed::sign(&certificate, &self.key);
         let response = Box::new(Response::Admitted { certificate, members: self.known_records() });
@@ -238,6 +242,13 @@ impl Peer {
         if node == self.node() {
             return Ok(node);
         }
+        let bearer = certificate.bearer();
+        let is_used =
+            |(other, member): (&NodeId, &Member)| *other != node && member.bearer == bearer;
+        if bearer.is_some() && self.members.iter().any(is_used) {
+            let text = "the ticket that admitted it admitted another node";
+            return Err(refusal(RefusalCode::NotVouched, text));
+        }
         let heard = presented_by.map(|_| now.mono);
         let full = self.members.len() >= MEMBERS_MAX;
         match self.members.get_mut(&node) {
@@ -262,7 +273,7 @@ impl Peer {
                 let was = known.and_then(|member| member.heard);
                 self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
                 let (operator, heard) = (certificate.operator, heard.or(was));
-                let member = Member { signed: signed.clone(), record, operator, heard };
+                let member = Member { signed: signed.clone(), record, operator, bearer, heard };
                 self.members.insert(node, member);
             }
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::certificate::{Authority, Roster, VaultCertificate, VaultDescriptor};
+use crate::certificate::{Authority, NodeCertificate, Roster, VaultCertificate, VaultDescriptor};
 use crate::codec::Blob;
 use crate::id::ShardId;
 use crate::label::Labels;

@@ -74,6 +74,26 @@ pub(super) fn node_record(operator: u8, node: u8, version: u64) -> Signed<NodeRe
     Signed::sign(&record, &secret(node))
 }
 
+/// The record of a node that the one on the desk admitted, for the bearer of [`invitation`].
+pub(super) fn admitted_record(node: u8) -> Signed<NodeRecord> {
+    let invitation = invitation(OPERATOR, NODE, &["provider=aws"]);
+    let Greeting::Join { request, .. } = join(invitation.clone(), node, &[]) else {
+        unreachable!()
+    };
+    let certificate = NodeCertificate {
+        node: public(node).into(),
+        operator: public(OPERATOR).into(),
+        labels: labels(&["provider=aws"]),
+        issued: EPOCH,
+        expires: EXPIRY,
+        authority: Authority::Bearer { node: public(NODE).into(), invitation, request },
+    };
+    let certificate = Signed::sign(&certificate, &secret(NODE));
+    let addresses = vec![format!("/memory/{node}")];
+    let record = NodeRecord { node: public(node).into(), certificate, addresses, version: 1 };
+    Signed::sign(&record, &secret(node))
+}
+
 pub(super) fn node_greeting(operator: u8, node: u8) -> Greeting {
     Greeting::Node(node_record(operator, node, 1))
 }

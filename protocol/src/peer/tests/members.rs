@@ -1,8 +1,8 @@
 //! Members: whom a node believes to be one, and how it learns of them.
 
 use super::cast::*;
-use super::desk::Desk;
-use crate::message::{Greeting, Request, Response};
+use super::desk::{Desk, code};
+use crate::message::{Greeting, RefusalCode, Request, Response};
 use crate::peer::{Input, MemoryFacts, Note, PeerConfig, Table};
 use crate::time::Period;
 
@@ -80,6 +80,21 @@ fn records_that_nobody_vouches_for_are_left_out() {
     assert_eq!(members(&mut desk), [NODE, NEIGHBOUR, THIRD]);
     let joined = desk.notes.iter().filter(|note| matches!(note, Note::Joined(_))).count();
     assert_eq!(joined, 2);
+}
+
+#[test]
+fn one_invitation_makes_one_member_also_where_admitter_and_bearer_lie_together() {
+    let mut desk = Desk::new();
+    let link = desk.node(NEIGHBOUR);
+    desk.ask(link, Request::Members(vec![admitted_record(THIRD), admitted_record(STRANGER)]));
+    assert_eq!(members(&mut desk), [NODE, NEIGHBOUR, THIRD]);
+    let (_, response) = desk.greet(STRANGER, Greeting::Node(admitted_record(STRANGER)));
+    assert_eq!(code(&response), RefusalCode::NotVouched);
+    // Nor after a restart, in whatever order they are loaded.
+    let now = desk.now;
+    let mut again = Desk::of(NODE, desk.facts.clone(), PeerConfig::default(), now);
+    let (_, response) = again.greet(STRANGER, Greeting::Node(admitted_record(STRANGER)));
+    assert_eq!(code(&response), RefusalCode::NotVouched);
 }
 
 #[test]

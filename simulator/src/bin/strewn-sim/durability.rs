@@ -1,5 +1,6 @@
 //! `strewn-sim durability`, `sweep`, `validate` and `plan`: arguments and output. What they compute is the library's.
 
+use crate::failure::{End, Failure};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use simulator::durability::analysis::{self, Figures};
@@ -9,10 +10,6 @@ use simulator::durability::planner;
 use simulator::durability::published;
 use simulator::durability::sweep::{Vary, combinations};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-
-/// Something went wrong, in a sentence for people.
-type Failure = Box<dyn std::error::Error>;
 
 /// The commands about how many nines there are.
 #[derive(Debug, Subcommand)]
@@ -130,22 +127,39 @@ impl Trying {
     }
 }
 
-/// Runs a command: 0 done, 1 not as it should be (`validate`) or nothing fits (`plan`), 2 what was given is wrong.
-pub(crate) fn run(command: &Command) -> ExitCode {
-    let done = match command {
+/// Runs a command. `validate` and `plan` end unexpectedly when a figure is not explained, or nothing fits.
+pub(crate) fn run(command: &Command) -> Result<End, Failure> {
+    match command {
         Command::Durability(args) => durability(args),
         Command::Sweep(args) => sweep(args),
         Command::Validate(output) => validate(output),
         Command::Plan(args) => plan(args),
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
     }
+}
+
+impl From<bool> for End {
+    fn from(as_expected: bool) -> Self {
+        if as_expected { Self::Expected } else { Self::Unexpected }
+    }
+}
+
+fn wrong(error: impl std::fmt::Display) -> Failure {
+    Failure::usage(
+        error.to_string(),
+        "simulator/DURABILITY.md describes the fields, simulator/models has examples",
+    )
+}
+
+fn text_of(value: &serde_json::Value) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map_err(unwritable)
+}
+
+fn json_of(value: &impl serde::Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(value).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::failed(error.to_string(), "leave --json and --csv out")
 }
 
 fn show(title: &[&str], rows: &[Vec<String>]) {
@@ -159,7 +173,9 @@ fn show(title: &[&str], rows: &[Vec<String>]) {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
+    std::fs::write(path, text).map_err(|error| {
+        Failure::failed(format!("{}: {error}", path.display()), "name a file that can be written")
+    })
 }
 
 impl Output {
@@ -170,8 +186,8 @@ impl Output {
         }
         if self.json {
             let text = match objects {
-                [only] => serde_json::to_string_pretty(only)?,
-                all => serde_json::to_string_pretty(all)?,
+                [only] => text_of(only)?,
+                all => text_of(&all.into())?,
             };
             println!("{text}");
         }
@@ -179,15 +195,15 @@ impl Output {
     }
 }
 
-fn durability(args: &DurabilityArgs) -> Result<bool, Failure> {
-    let input = Input::read(&args.file)?;
+fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
+    let input = Input::read(&args.file).map_err(wrong)?;
     let effort = args.trying.effort();
-    let figures = analysis::analyse(&input, args.trying.method(), &effort)?;
-    if args.output.put(&[serde_json::to_value(&figures)?])? {
+    let figures = analysis::analyse(&input, args.trying.method(), &effort).map_err(wrong)?;
+    if args.output.put(&[json_of(&figures)?])? {
         println!("{}", input.name);
         show(&["figure", "value"], &analysis::rows(&figures));
         if args.sensitivity {
-            let swings = analysis::sensitivity(&input, &effort)?;
+            let swings = analysis::sensitivity(&input, &effort).map_err(wrong)?;
             let row = |s: &simulator::chart::Swing| {
                 vec![s.label.clone(), format!("{:.2e}", s.low), format!("{:.2e}", s.high)]
             };
@@ -195,21 +211,21 @@ fn durability(args: &DurabilityArgs) -> Result<bool, Failure> {
                 &["assumption", "loss at half", "loss at twice"],
                 &swings.iter().map(row).collect::<Vec<_>>(),
             );
-            let without = analysis::without_each(&input, &effort)?;
+            let without = analysis::without_each(&input, &effort).map_err(wrong)?;
             let row = |(name, loss): &(String, f64)| vec![name.clone(), format!("{loss:.2e}")];
             show(&["without", "loss"], &without.iter().map(row).collect::<Vec<_>>());
         }
     }
     if let Some(path) = &args.html {
-        write(path, &analysis::page(&input, &figures, &effort)?)?;
+        write(path, &analysis::page(&input, &figures, &effort).map_err(wrong)?)?;
     }
-    Ok(true)
+    Ok(End::Expected)
 }
 
-fn sweep(args: &SweepArgs) -> Result<bool, Failure> {
-    let text = read_text(&args.file)?;
+fn sweep(args: &SweepArgs) -> Result<End, Failure> {
+    let text = read_text(&args.file).map_err(wrong)?;
     let (mut objects, mut rows) = (Vec::new(), Vec::new());
-    for (chosen, input) in combinations(&text, &args.vary)? {
+    for (chosen, input) in combinations(&text, &args.vary).map_err(wrong)? {
         let found = input.and_then(|input| {
             analysis::analyse(&input, args.trying.method(), &args.trying.effort())
         });
@@ -218,7 +234,7 @@ fn sweep(args: &SweepArgs) -> Result<bool, Failure> {
         match found {
             Ok(figures) => {
                 row.extend(short(&figures));
-                if let serde_json::Value::Object(fields) = serde_json::to_value(&figures)? {
+                if let serde_json::Value::Object(fields) = json_of(&figures)? {
                     object.extend(fields);
                 }
             }
@@ -238,7 +254,7 @@ fn sweep(args: &SweepArgs) -> Result<bool, Failure> {
         title.extend(["overhead", "nines", "95 %", "fewest that destroy"]);
         show(&title, &rows);
     }
-    Ok(true)
+    Ok(End::Expected)
 }
 
 fn short(figures: &Figures) -> Vec<String> {
@@ -251,7 +267,7 @@ fn short(figures: &Figures) -> Vec<String> {
     ]
 }
 
-fn validate(output: &Output) -> Result<bool, Failure> {
+fn validate(output: &Output) -> Result<End, Failure> {
     let figures = published::figures();
     let objects: Vec<serde_json::Value> = figures
         .iter()
@@ -277,7 +293,7 @@ fn validate(output: &Output) -> Result<bool, Failure> {
         let rows: Vec<Vec<String>> = figures.iter().map(row).collect();
         show(&["source", "what", "published", "ours", "difference", "verdict"], &rows);
     }
-    Ok(figures.iter().all(published::Figure::is_explained))
+    Ok(figures.iter().all(published::Figure::is_explained).into())
 }
 
 /// A figure to so many digits.
@@ -291,11 +307,10 @@ fn figure(value: f64, digits: u32) -> String {
     }
 }
 
-fn plan(args: &PlanArgs) -> Result<bool, Failure> {
-    let input = Input::read(&args.file)?;
-    let planned = planner::plan(&input, &args.trying.effort())?;
-    let objects =
-        planned.choices.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+fn plan(args: &PlanArgs) -> Result<End, Failure> {
+    let input = Input::read(&args.file).map_err(wrong)?;
+    let planned = planner::plan(&input, &args.trying.effort()).map_err(wrong)?;
+    let objects = planned.choices.iter().map(json_of).collect::<Result<Vec<_>, _>>()?;
     if args.output.put(&objects)? {
         let rows: Vec<Vec<String>> = planned.choices.iter().map(planner::Choice::row).collect();
         show(&planner::Choice::TITLE, &rows);
@@ -303,5 +318,5 @@ fn plan(args: &PlanArgs) -> Result<bool, Failure> {
             println!("{line}");
         }
     }
-    Ok(planned.choices.iter().any(|choice| choice.fits))
+    Ok(planned.choices.iter().any(|choice| choice.fits).into())
 }
