@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 
 /// Missions for what is never rare.
 const COMMON_BATCHES: u64 = 8;
-/// Distinct stripes looked at when the smallest sets of a mesh are counted.
-const EXPOSED_MAX: usize = 64;
+/// Stripes placed, and the shards of all of them up to which their smallest sets are counted together.
+const EXPOSED_MAX: usize = 16;
+const SHARDS_MAX: usize = 160;
 
 /// The figures of one input: one row of a table, one object of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -145,7 +146,9 @@ fn smallest(input: &Input, placed: &[Vec<usize>], end: End) -> Option<Smallest> 
     let of = |stripes: &[super::exposure::Stripe]| {
         Mesh::new(&input.sites, stripes, &levels).and_then(|mesh| mesh.smallest(end)).ok()
     };
-    of(&stripes).or_else(|| of(&stripes[..1]))
+    let shards: usize = placed.iter().map(Vec::len).sum();
+    let together = if shards <= SHARDS_MAX { of(&stripes) } else { None };
+    together.or_else(|| of(&stripes[..1]))
 }
 
 /// The result when one assumption is half and twice as bad: every cause's rate, and all repair times.

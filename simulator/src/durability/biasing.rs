@@ -11,7 +11,8 @@
 //!
 //! In a biased cycle the times of repairs are known, as they were drawn (memoryless ones anew at each step). Until the next one, a failure is made
 //! to happen with a probability near a half (as if failures came as fast as repairs); which cause it is, is drawn
-//! half by rate and half evenly over those that can still do harm.
+//! half by rate and half by the square of how many whole shards it hits. A cycle whose weight has become too small to count is
+//! given up by Russian roulette, at a floor taken from earlier batches, so that long walks with no weight cost nothing.
 
 use super::dice::Dice;
 use super::estimate::{Effort, Estimate, Method, spread};
@@ -25,6 +26,8 @@ const ROUND: u64 = 8;
 const HASTE: f64 = 1.5;
 /// Most probability given to a failure before the next repair: what is left covers what was thought impossible.
 const FORCED_MAX: f64 = 0.9;
+/// Share of the mean below which a cycle's weight no longer counts for itself.
+const FLOOR: f64 = 0.02;
 /// Effective samples below which an interval means little.
 const EFFECTIVE_MIN: f64 = 200.0;
 /// Share of the sum that one sample may have.
@@ -59,9 +62,12 @@ pub(super) fn loss(model: &Model, years: f64, effort: &Effort) -> Estimate {
     let biased = Biased { player: Player::new(model), repair: repair.max(1e-9) };
     let mut sum = Sums::default();
     let mut batch = 0;
+    let mut floor = 0.0;
     loop {
         let batches = batch..batch + ROUND;
-        for part in spread(effort.seed, effort.jobs, batches, |_, dice| biased.batch(years, dice)) {
+        for part in
+            spread(effort.seed, effort.jobs, batches, |_, dice| biased.batch(years, floor, dice))
+        {
             sum.samples += part.samples;
             sum.weight += part.weight;
             sum.square += part.square;
@@ -73,6 +79,7 @@ pub(super) fn loss(model: &Model, years: f64, effort: &Effort) -> Estimate {
         let mean = sum.weight / n;
         let deviation = ((sum.square / n - mean * mean).max(0.0) / n).sqrt();
         let effective = if sum.square > 0.0 { sum.weight * sum.weight / sum.square } else { 0.0 };
+        floor = FLOOR * mean / (biased.player.rate * years);
         let is_sound = effective >= EFFECTIVE_MIN && sum.largest <= SHARE_MAX * sum.weight;
         let is_narrow = Z * deviation <= effort.relative_error * mean;
         if (is_sound && is_narrow) || sum.events >= effort.events_max {
@@ -107,10 +114,10 @@ fn finish(sum: Sums, mean: f64, deviation: f64, effective: f64) -> Estimate {
 }
 
 impl Biased<'_> {
-    fn batch(&self, years: f64, dice: &mut Dice) -> Sums {
+    fn batch(&self, years: f64, floor: f64, dice: &mut Dice) -> Sums {
         let mut sums = Sums::default();
         for _ in 0..BATCH {
-            let (weight, events) = self.sample(years, dice);
+            let (weight, events) = self.sample(years, floor, dice);
             sums.samples += 1;
             sums.weight += weight;
             sums.square += weight * weight;
@@ -121,7 +128,7 @@ impl Biased<'_> {
     }
 
     /// One mission as it comes, and one of its cycles biased: the weight of a loss, or zero.
-    fn sample(&self, years: f64, dice: &mut Dice) -> (f64, u64) {
+    fn sample(&self, years: f64, floor: f64, dice: &mut Dice) -> (f64, u64) {
         let player = &self.player;
         if player.rate <= 0.0 || years <= 0.0 {
             // Counts as work: a model in which nothing happens ends too.
@@ -147,7 +154,7 @@ impl Biased<'_> {
                         if let Stop::Struck(_) = stop {
                             break;
                         }
-                        let (weight, events) = self.cycle(picked, years, dice);
+                        let (weight, events) = self.cycle(picked, years, floor, dice);
                         let events = events + state.seen.events + 1;
                         return (any * cycles as f64 * weight, events);
                     }
@@ -157,15 +164,17 @@ impl Biased<'_> {
     }
 
     /// A biased cycle that begins at `from`: the likelihood ratio if it ends in a loss in time, else zero.
-    fn cycle(&self, from: f64, years: f64, dice: &mut Dice) -> (f64, u64) {
+    fn cycle(&self, from: f64, years: f64, floor: f64, dice: &mut Dice) -> (f64, u64) {
         let player = &self.player;
         let most = player.model.spare() + 1;
         let mut state = player.start(dice);
         state.time = from;
-        let mut weight = 1.0;
         let mut events = 0;
-        let (_, useful) = self.useful(&state);
-        weight *= self.strike(&mut state, player.rate, useful, dice);
+        let mut useful = Useful::default();
+        useful.find(player.model, &state);
+        // Nature chooses among all causes, useful or not.
+        useful.rate = player.rate;
+        let mut weight = self.strike(&mut state, &useful, dice);
         loop {
             events += 1;
             if state.lost.count_ones() >= most {
@@ -174,17 +183,24 @@ impl Biased<'_> {
             if state.lost == 0 {
                 return (0.0, events);
             }
+            // Russian roulette: what would hardly count is mostly given up, and the rest counts as much more.
+            if weight < floor {
+                if dice.share() * floor > weight {
+                    return (0.0, events);
+                }
+                weight = floor;
+            }
             player.forget_repairs(&mut state, dice);
             let span = state.next_repair().min(years) - state.time;
-            let (rate, useful) = self.useful(&state);
-            let natural = -(-rate * span).exp_m1();
+            useful.find(player.model, &state);
+            let natural = -(-useful.rate * span).exp_m1();
             let busy = player.model.repairers.busy(state.lost.count_ones() as usize) as f64;
             let haste = HASTE * busy / self.repair;
             let forced = (-(-haste * span).exp_m1()).min(FORCED_MAX).max(natural);
             if dice.share() < forced {
                 weight *= natural / forced;
-                state.time += dice.exponential_below(rate, span);
-                weight *= self.strike(&mut state, rate, useful, dice);
+                state.time += dice.exponential_below(useful.rate, span);
+                weight *= self.strike(&mut state, &useful, dice);
             } else {
                 weight *= (1.0 - natural) / (1.0 - forced);
                 if state.next_repair() >= years {
@@ -195,36 +211,46 @@ impl Biased<'_> {
         }
     }
 
-    /// The rate and the number of causes that hit a shard which is whole.
-    fn useful(&self, state: &State) -> (f64, usize) {
-        let whole = !state.lost;
-        let causes = self.player.model.causes.iter().filter(|cause| cause.shards & whole != 0);
-        causes.fold((0.0, 0), |(rate, count), cause| (rate + cause.rate, count + 1))
-    }
-
-    /// Strikes with one of the useful causes; gives the likelihood ratio of having chosen it. `rate` is that of all
-    /// among which nature chooses.
-    fn strike(&self, state: &mut State, rate: f64, useful: usize, dice: &mut Dice) -> f64 {
-        let causes = &self.player.model.causes;
-        let hits = |cause: &usize| causes[*cause].shards & !state.lost != 0;
-        let chosen = if dice.share() < 0.5 {
-            let nth = dice.below(useful);
-            (0..causes.len()).filter(hits).nth(nth)
-        } else {
-            let mut left = dice.share() * rate;
-            let last = (0..causes.len()).rev().find(hits);
-            (0..causes.len())
-                .filter(hits)
-                .find(|&cause| {
-                    left -= causes[cause].rate;
-                    left <= 0.0
-                })
-                .or(last)
-        };
-        let Some(chosen) = chosen else { return 0.0 };
-        let share = causes[chosen].rate / rate;
-        let ratio = share / (0.5 / useful as f64 + 0.5 * share);
+    /// Strikes with one of the useful causes; gives the likelihood ratio of having chosen it.
+    fn strike(&self, state: &mut State, useful: &Useful, dice: &mut Dice) -> f64 {
+        let by_rate = dice.share() < 0.5;
+        let total = if by_rate { useful.causes.iter().map(|c| c.1).sum() } else { useful.harm };
+        let mut left = dice.share() * total;
+        let chosen = useful.causes.iter().find(|(_, rate, harm)| {
+            left -= if by_rate { *rate } else { *harm };
+            left <= 0.0
+        });
+        let Some(&(chosen, rate, harm)) = chosen.or(useful.causes.last()) else { return 0.0 };
+        let among: f64 = useful.causes.iter().map(|c| c.1).sum();
+        let ratio = rate / useful.rate / (0.5 * rate / among + 0.5 * harm / useful.harm);
         self.player.strike(state, chosen, dice);
         ratio
+    }
+}
+
+/// The causes that hit a shard which is whole.
+#[derive(Default)]
+struct Useful {
+    /// Each with its rate and the square of the number of whole shards that it hits.
+    causes: Vec<(usize, f64, f64)>,
+    /// Sum of rates among which nature chooses.
+    rate: f64,
+    /// Sum of squares.
+    harm: f64,
+}
+
+impl Useful {
+    fn find(&mut self, model: &Model, state: &State) {
+        self.causes.clear();
+        (self.rate, self.harm) = (0.0, 0.0);
+        for (index, cause) in model.causes.iter().enumerate() {
+            let hits = (cause.shards & !state.lost).count_ones();
+            if hits > 0 && cause.rate > 0.0 {
+                let harm = f64::from(hits * hits);
+                self.causes.push((index, cause.rate, harm));
+                self.rate += cause.rate;
+                self.harm += harm;
+            }
+        }
     }
 }
