@@ -12,6 +12,8 @@ use protocol::label::Level;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// Failures and repairs for one point of a curve.
+const CURVE_EVENTS: u64 = 20_000_000;
 /// Missions for what is never rare.
 const COMMON_BATCHES: u64 = 8;
 /// Stripes placed, and the shards of all of them up to which their smallest sets are counted together.
@@ -259,7 +261,7 @@ pub fn page(input: &Input, figures: &Figures, effort: &Effort) -> Result<String,
         Section {
             heading: "Nines against overhead".into(),
             body: chart::paragraph(
-                "The same nodes and rates with other n; where the rule of placement finds none, there is no point.",
+                "The same n, nodes and rates with other k; where the rule of placement finds none, or the estimate is doubtful, there is no point.",
             ) + &chart::lines(
                 "Nines of one stripe",
                 &Axis::linear("bytes stored for each byte"),
@@ -282,15 +284,20 @@ pub fn page(input: &Input, figures: &Figures, effort: &Effort) -> Result<String,
     Ok(chart::page(&format!("Durability: {}", input.name), &intro, &sections))
 }
 
-/// Nines by overhead, for the codes next to this one.
+/// Nines by overhead: the same n with every k that can be placed and stores at most four bytes for each.
 fn overheads(input: &Input, effort: &Effort) -> Result<Series, InputError> {
-    let mut series = Series { label: format!("k = {}", input.k), ..Series::default() };
-    for n in input.k..=(input.n + 3).min(super::stripe::SHARDS_MAX) {
-        let other = Input { n, ..input.clone() };
+    let effort = Effort { events_max: effort.events_max.min(CURVE_EVENTS), ..*effort };
+    let mut series = Series { label: format!("n = {}", input.n), ..Series::default() };
+    for k in input.n.div_ceil(4)..input.n {
+        let other = Input { k, ..input.clone() };
         let Ok(mut placed) = other.place(1) else { continue };
-        let found = estimate(&other.model(&placed.remove(0))?, input.years, None, effort)?;
+        let found = estimate(&other.model(&placed.remove(0))?, input.years, None, &effort)?;
+        // A curve has no room for doubts.
+        if found.loss <= 0.0 || !found.doubts.is_empty() {
+            continue;
+        }
         let (nines, low, high) = found.nines();
-        let overhead = n as f64 / input.k as f64;
+        let overhead = input.n as f64 / k as f64;
         series.points.push((overhead, nines));
         series.band.push((overhead, low, high));
     }

@@ -256,6 +256,7 @@ struct RepairText {
     patience: Option<LawIn>,
     transfer: LawIn,
     at_once: Option<usize>,
+    mesh_mbit: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -324,6 +325,8 @@ pub struct Input {
     pub wear: Option<Wear>,
     /// Repairs at once.
     pub repairers: Repairers,
+    /// Megabits a second of repair in the whole mesh, if that is bounded.
+    pub mesh_mbit: Option<f64>,
     /// What is wanted, if the file says so.
     pub wish: Option<Wish>,
     /// Of each node, what it costs and how many megabits a second it sends.
@@ -405,6 +408,9 @@ impl Input {
                 strategy(placement.get_ref(), policy).map_err(|m| at(placement.span(), m))
             }
         }?;
+        if read.repair.mesh_mbit.is_some_and(|mbit| !mbit.is_finite() || mbit <= 0.0) {
+            return Err(InputError::Text("repair.mesh_mbit must be above zero".into()));
+        }
         let mut parts: Vec<Law> = Vec::new();
         parts.extend(read.repair.detect.map(|law| law.0));
         parts.extend(read.repair.patience.map(|law| law.0));
@@ -466,6 +472,7 @@ impl Input {
             troubles,
             wear,
             repairers,
+            mesh_mbit: read.repair.mesh_mbit,
             wish: read.wish,
             offers,
         };
@@ -490,9 +497,7 @@ impl Input {
             let mut domains: BTreeMap<Domain, u64> = BTreeMap::new();
             for (shard, &node) in holders.iter().enumerate() {
                 let domain = self.sites[node].domain(&trouble.level);
-                let name = self.name_of(&domain);
-                let meant = trouble.only.as_deref();
-                if meant.is_none_or(|only| name.split_once('=').is_some_and(|(_, n)| n == only)) {
+                if self.is_meant(trouble, &domain) {
                     *domains.entry(domain).or_default() |= 1 << shard;
                 }
             }
@@ -515,6 +520,14 @@ impl Input {
         };
         model.check()?;
         Ok(model)
+    }
+
+    /// Whether a trouble befalls this domain of its level.
+    #[must_use]
+    pub fn is_meant(&self, trouble: &Trouble, domain: &Domain) -> bool {
+        let name = self.name_of(domain);
+        let is_named = |only: &str| name.split_once('=').is_some_and(|(_, name)| name == only);
+        trouble.only.as_deref().is_none_or(is_named)
     }
 
     /// The levels that anything that goes wrong has.

@@ -12,6 +12,7 @@ pub mod estimate;
 pub mod exposure;
 pub mod input;
 pub mod law;
+pub mod mesh;
 pub mod number;
 pub mod placing;
 pub mod plain;

@@ -56,17 +56,23 @@ impl Tally {
         self.events += mission.events;
     }
 
-    /// Wilson's 95 % interval of the share of missions with a loss.
+    /// The 95 % interval of the share of missions with a loss.
     #[must_use]
     pub fn interval(&self) -> (f64, f64) {
-        let n = self.missions as f64;
-        let p = self.losses as f64 / n;
-        let z2 = Z * Z;
-        let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-        let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-        let low = if self.losses == 0 { 0.0 } else { (middle - half).max(0.0) };
-        (low, (middle + half).min(1.0))
+        wilson(self.losses, self.missions)
     }
+}
+
+/// Wilson's 95 % interval of a share of which `hits` in `tries` were seen.
+#[must_use]
+pub fn wilson(hits: u64, tries: u64) -> (f64, f64) {
+    let n = tries as f64;
+    let p = hits as f64 / n;
+    let z2 = Z * Z;
+    let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    let low = if hits == 0 { 0.0 } else { (middle - half).max(0.0) };
+    (low, (middle + half).min(1.0))
 }
 
 /// Plays the batches of this range.

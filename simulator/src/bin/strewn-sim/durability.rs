@@ -6,9 +6,10 @@ use comfy_table::{ContentArrangement, Table, presets};
 use simulator::durability::analysis::{self, Figures};
 use simulator::durability::estimate::{Effort, Method};
 use simulator::durability::input::{Input, read_text};
-use simulator::durability::planner;
+use simulator::durability::mesh::Played;
 use simulator::durability::published;
 use simulator::durability::sweep::{Vary, combinations};
+use simulator::durability::{plain, planner};
 use std::path::{Path, PathBuf};
 
 /// The commands about how many nines there are.
@@ -79,6 +80,9 @@ pub(crate) struct DurabilityArgs {
     /// Write one self-contained page with charts to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Play the whole mesh so many missions: any stripe lost, a hundredth, all
+    #[arg(long, value_name = "MISSIONS")]
+    mesh: Option<u64>,
     /// Show also which assumption the result hangs on
     #[arg(long)]
     sensitivity: bool,
@@ -216,10 +220,36 @@ fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
             show(&["without", "loss"], &without.iter().map(row).collect::<Vec<_>>());
         }
     }
+    if let Some(missions) = args.mesh {
+        show(&["whole mesh", "value"], &whole_mesh(&input, &effort, missions)?);
+    }
     if let Some(path) = &args.html {
         write(path, &analysis::page(&input, &figures, &effort).map_err(wrong)?)?;
     }
     Ok(End::Expected)
+}
+
+fn whole_mesh(input: &Input, effort: &Effort, missions: u64) -> Result<Vec<Vec<String>>, Failure> {
+    let stripes = usize::try_from(input.stripes).unwrap_or(usize::MAX);
+    let tally = Played::new(input, stripes).map_err(wrong)?.missions(effort, 0..missions.max(1));
+    let share = |count: u64| {
+        let (low, high) = plain::wilson(count, tally.missions);
+        format!("{:.3e} (95 %: {low:.3e} to {high:.3e})", count as f64 / tally.missions as f64)
+    };
+    let shard = input.stripe_bytes as f64 / input.k as f64 * (input.k + 1) as f64;
+    let lived = tally.missions as f64 * input.years;
+    let rows = [
+        ("any stripe lost", share(tally.any)),
+        ("a hundredth of the stripes lost", share(tally.much)),
+        ("all stripes lost", share(tally.all)),
+        ("stripes lost in a mission", format!("{:.3e}", tally.lost as f64 / tally.missions as f64)),
+        ("repair traffic", format!("{:.3e} bytes a year", tally.rebuilt as f64 * shard / lived)),
+        (
+            "wait for bandwidth",
+            format!("{:.1} hours a shard", tally.waited * 8760.0 / (tally.rebuilt.max(1)) as f64),
+        ),
+    ];
+    Ok(rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec())
 }
 
 fn sweep(args: &SweepArgs) -> Result<End, Failure> {
