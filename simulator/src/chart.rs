@@ -169,8 +169,8 @@ impl Scale {
             (low..=high).step_by(every).map(|e| 10f64.powi(e)).collect()
         } else {
             let step = step_of(self.high - self.low);
-            let count = ((self.high - self.low) / step).round() as usize;
-            (0..=count.min(20)).map(|i| self.low + step * i as f64).collect()
+            let count = ((self.high - self.low) / step).round();
+            (0..=20).map(f64::from).filter(|i| *i <= count).map(|i| self.low + step * i).collect()
         }
     }
 }

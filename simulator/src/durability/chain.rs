@@ -222,7 +222,9 @@ fn product(a: &[f64], b: &[f64], size: usize) -> Vec<f64> {
 fn normalize(matrix: &mut [f64], size: usize) {
     for row in matrix.chunks_mut(size) {
         let sum: f64 = row.iter().sum();
-        row.iter_mut().for_each(|p| *p /= sum);
+        for p in row {
+            *p /= sum;
+        }
     }
 }
 

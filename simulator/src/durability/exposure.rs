@@ -315,7 +315,9 @@ impl Mesh {
         let mut finished_by: Vec<Vec<usize>> = vec![Vec::new(); self.shared.len()];
         let mut free = Vec::new();
         for (group, (lies, _)) in groups.iter().enumerate() {
-            lies.iter().for_each(|&domain| of_domain[domain].push(group));
+            for &domain in lies {
+                of_domain[domain].push(group);
+            }
             match lies.last() {
                 Some(&last) => finished_by[last].push(group),
                 None => free.push(group),

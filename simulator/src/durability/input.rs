@@ -375,7 +375,7 @@ impl Input {
             let message = ModelError::Code { k: code.k, n: code.n }.to_string();
             return Err(at(read.code.map_or(0..0, |code| code.span()), message));
         }
-        if !(read.years.0 > 0.0) || read.stripes == 0 {
+        if read.years.0 <= 0.0 || read.stripes == 0 {
             return Err(InputError::Text("years and stripes must be above zero".into()));
         }
         let (mut sites, mut operators, mut offers) = (Vec::new(), BTreeMap::new(), Vec::new());
@@ -433,17 +433,16 @@ impl Input {
                     "what is dark comes back by itself: no repair, notice or audit".into(),
                 ));
             }
-            let harm = match cause.dark {
-                Some(lasts) => Harm::Dark { lasts: lasts.0 },
-                None => {
-                    let mut law = cause.repair.map_or_else(|| repair.clone(), |law| law.0);
-                    // Found by the next audit, which is as likely at once as a period later.
-                    if let Some(period) = cause.audit {
-                        let until = Law::Uniform { low: 0.0, high: period.0 };
-                        law = Law::Sum(vec![until, law]);
-                    }
-                    Harm::Lost { repair: law, notice: cause.notice.map_or(0.0, |notice| notice.0) }
+            let harm = if let Some(lasts) = cause.dark {
+                Harm::Dark { lasts: lasts.0 }
+            } else {
+                let mut law = cause.repair.map_or_else(|| repair.clone(), |law| law.0);
+                // Found by the next audit, which is as likely at once as a period later.
+                if let Some(period) = cause.audit {
+                    let until = Law::Uniform { low: 0.0, high: period.0 };
+                    law = Law::Sum(vec![until, law]);
                 }
+                Harm::Lost { repair: law, notice: cause.notice.map_or(0.0, |notice| notice.0) }
             };
             let CauseText { name, level, only, per_year, .. } = cause;
             troubles.push(Trouble { name, level, only, per_year, harm });

@@ -58,7 +58,9 @@ pub fn place(
                 sites.iter().map(|site| Candidate { site: site.clone(), free: 1 << 40 }).collect();
             let place = |tie| {
                 let holders = solve(policy, k, n, 1, &candidates, &[], tie)?;
-                holders.iter().for_each(|&node| candidates[node].free -= 1);
+                for &node in &holders {
+                    candidates[node].free -= 1;
+                }
                 Ok(holders)
             };
             (0..stripes as u64).map(place).collect()
@@ -167,9 +169,9 @@ mod tests {
         assert!(sets.len() <= 8, "two permutations of 24 nodes make eight sets of six");
         for stripe in placed(&Strategy::Tree(provider.clone())) {
             let mut counts: BTreeMap<Domain, usize> = BTreeMap::new();
-            stripe
-                .iter()
-                .for_each(|&n| *counts.entry(sites[n].domain(&provider)).or_default() += 1);
+            for node in stripe {
+                *counts.entry(sites[node].domain(&provider)).or_default() += 1;
+            }
             assert!(counts.len() == 4 && counts.values().all(|count| *count <= 2));
         }
         assert_eq!(placed(&Strategy::Random), placed(&Strategy::Random));

@@ -79,17 +79,17 @@ fn backblaze() -> impl Iterator<Item = Figure> {
 /// Storj's white paper, version 3: Poisson with λ = p·n.
 fn storj() -> impl Iterator<Item = Figure> {
     [
-        (2, 4, 99.207_366_813_274_616),
-        (4, 8, 99.858_868_985_411_326),
-        (16, 32, 99.999_994_620_652_776),
-        (20, 40, 99.999_999_807_694_154),
+        (2u32, 4u32, 99.207_366_813_274_62),
+        (4, 8, 99.858_868_985_411_33),
+        (16, 32, 99.999_994_620_652_78),
+        (20, 40, 99.999_999_807_694_15),
     ]
     .into_iter()
     .map(|(k, n, theirs)| Figure {
         source: "Storj, white paper v3, durability by code",
         what: format!("{k} of {n}, a tenth of the shards lost a month"),
         theirs,
-        ours: 100.0 * poisson_head(0.1 * f64::from(n), u64::from((n - k) as u32)),
+        ours: 100.0 * poisson_head(0.1 * f64::from(n), u64::from(n - k)),
         unit: "%",
         digits: 14,
         reason: "",

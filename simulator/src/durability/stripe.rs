@@ -198,7 +198,7 @@ impl Model {
         for cause in &self.causes {
             let Harm::Lost { repair, notice } = &cause.harm else { return Err("an outage") };
             let rate = repair.rate().ok_or("a repair time")?;
-            if *notice > 0.0 || found.is_some_and(|other| other != rate) {
+            if *notice > 0.0 || found.is_some_and(|other: f64| other.to_bits() != rate.to_bits()) {
                 return Err(if *notice > 0.0 { "notice" } else { "a mix of repair times" });
             }
             found = Some(rate);
@@ -369,6 +369,7 @@ impl<'a> Player<'a> {
         self.find_repair(state);
     }
 
+    #[expect(clippy::cast_sign_loss, reason = "a share of a length is not negative")]
     /// One of the causes, as often as its rate says.
     pub(super) fn pick(&self, dice: &mut Dice) -> usize {
         let at = dice.share() * self.alias.len() as f64;
@@ -377,6 +378,7 @@ impl<'a> Player<'a> {
         if at - (slot as f64) < share { slot } else { usize::from(other) }
     }
 
+    #[expect(clippy::float_cmp, reason = "the first of some times is one of them")]
     /// Plays until `until`, or until `most` shards are lost. With `announce`, stops also whenever a cause strikes a
     /// stripe that is whole.
     pub(super) fn play(
