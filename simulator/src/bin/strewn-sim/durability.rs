@@ -92,7 +92,7 @@ pub(crate) struct DurabilityArgs {
 pub(crate) struct SweepArgs {
     /// The model
     file: PathBuf,
-    /// A field and its values: k=2..8, repair.patience=6h,1d,3d, "cause.account closed.per_year=0.001,0.01"
+    /// A field and its values: `k=2..8`, `repair.patience=6h,1d,3d`, `"cause.account closed.per_year=0.001,0.01"`
     #[arg(long, required = true, value_name = "PATH=VALUES")]
     vary: Vec<Vary>,
     #[command(flatten)]
