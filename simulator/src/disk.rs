@@ -4,10 +4,11 @@
 use protocol::id::ShardId;
 use protocol::peer::{LaneId, MemoryFacts, Write};
 use protocol::time::{Mono, Period};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How a disk behaves.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskConfig {
     /// The shortest time that one write takes to be durable.
     pub write_min: Period,

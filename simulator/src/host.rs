@@ -42,7 +42,7 @@ impl Host {
     pub(crate) fn new(setup: &Setup, index: usize) -> Self {
         let certificate = setup.certificate(index);
         let site = certificate.verify().expect("signed by its operator just now").site();
-        let mut config = setup.peer.clone();
+        let mut config = setup.config(index);
         if index != 0 {
             config.bootstrap = vec![(Setup::node_key(0).public().into(), vec![address(0)])];
         }

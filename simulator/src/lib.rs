@@ -14,11 +14,15 @@
 //! - Every message passes through its real encoding. Connections are not encrypted: each end is told
 //!   the other's true key.
 
+pub mod chart;
 mod client;
 mod disk;
+pub mod durability;
 mod host;
 mod network;
+pub mod plan;
 mod random;
+mod run;
 mod setup;
 #[cfg(test)]
 mod tests;
@@ -28,7 +32,9 @@ mod world;
 pub use client::{Client, Stored};
 pub use disk::{Disk, DiskConfig};
 pub use network::NetworkConfig;
+pub use plan::{Outcome, Plan, Step, Verdict, What, Who};
 pub use random::Random;
-pub use setup::{NodeSetup, Setup};
+pub use run::run;
+pub use setup::{NodeSetup, PeerSetup, Setup};
 pub use trace::Trace;
 pub use world::{BrokenPromise, World};

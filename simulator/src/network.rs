@@ -1,33 +1,29 @@
 //! Connections, the exchanges on them, and the fate of each message. Who is at an end and what it makes
 //! of a message is not decided here.
 
+use crate::plan::{LinkQuality, Who};
 use crate::random::Random;
 use protocol::peer::{CallId, LaneId, LinkId};
 use protocol::time::Period;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// How the network behaves.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkConfig {
-    /// The shortest time that a message takes.
-    pub latency_min: Period,
-    /// The longest.
-    pub latency_max: Period,
-    /// Of a thousand messages so many are lost, and their connection with them.
-    pub loss_per_mille: u32,
+    /// How messages fare where nothing else is said.
+    pub quality: LinkQuality,
+    /// Where something else is, both ways: the last that fits counts.
+    pub links: Vec<(Who, Who, LinkQuality)>,
     /// When whoever waits on a dead connection, or for one, gives up.
     pub give_up: Period,
 }
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self {
-            latency_min: Period(5),
-            latency_max: Period(150),
-            loss_per_mille: 0,
-            give_up: Period::seconds(15),
-        }
+        let quality = LinkQuality::default();
+        Self { quality, links: Vec::new(), give_up: Period::seconds(15) }
     }
 }
 
@@ -115,10 +111,12 @@ impl Network {
     }
 
     pub(crate) fn fate(&self, random: &mut Random) -> Fate {
-        if random.happens(self.config.loss_per_mille) {
+        if random.happens(self.config.quality.loss_per_mille) {
             Fate::Lost
         } else {
-            Fate::Arrives(random.between(self.config.latency_min, self.config.latency_max))
+            Fate::Arrives(
+                random.between(self.config.quality.latency_min, self.config.quality.latency_max),
+            )
         }
     }
 

@@ -34,6 +34,24 @@ impl Random {
         self.number() % 1000 < u64::from(per_mille)
     }
 
+    /// A span drawn from the exponential distribution with this mean: how long until something happens that happens at any time
+    /// with the same chance. With the four operations only, which give the same everywhere.
+    pub fn exponential(&mut self, mean: Period) -> Period {
+        // In (0, 1], as m · 2^-e with m in [1, 2).
+        let drawn = (self.number() >> 11) + 1;
+        let shift = drawn.ilog2();
+        let m = drawn as f64 / (1u64 << shift) as f64;
+        let z = (m - 1.0) / (m + 1.0);
+        let (mut ln, mut power, mut odd) = (0.0, z, 1.0);
+        while odd < 40.0 {
+            ln += 2.0 * power / odd;
+            power *= z * z;
+            odd += 2.0;
+        }
+        let minus_ln = f64::from(53 - shift) * std::f64::consts::LN_2 - ln;
+        Period((mean.0 as f64 * minus_ln) as u64)
+    }
+
     /// So many bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
@@ -59,6 +77,18 @@ mod tests {
             4_593_380_528_125_082_431,
         ];
         assert_eq!([(); 4].map(|()| random.number()), expected);
+    }
+
+    #[test]
+    fn waits_have_the_mean_and_the_spread_of_their_distribution() {
+        let mut random = Random::new(2);
+        let mean = Period(1_000_000);
+        let drawn: Vec<f64> = (0..20_000).map(|_| random.exponential(mean).0 as f64).collect();
+        let average = drawn.iter().sum::<f64>() / 20_000.0;
+        assert!((average / 1e6 - 1.0).abs() < 0.03, "{average}");
+        // e⁻¹ of them last longer than the mean, e⁻³ longer than three times that.
+        let beyond = |x: f64| drawn.iter().filter(|&&wait| wait > x).count() as f64 / 20_000.0;
+        assert!((beyond(1e6) - 0.3679).abs() < 0.015 && (beyond(3e6) - 0.0498).abs() < 0.008);
     }
 
     #[test]

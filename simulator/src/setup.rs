@@ -9,6 +9,7 @@ use protocol::label::{Label, Labels};
 use protocol::peer::PeerConfig;
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::{Period, Wall};
+use serde::{Deserialize, Serialize};
 
 /// The wall clock when the world begins.
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000);
@@ -16,21 +17,58 @@ pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000);
 pub(crate) const VALIDITY: Period = Period::days(3650);
 
 /// One node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSetup {
     /// The name of its operator.
     pub operator: String,
     /// What its certificate states.
     pub labels: Labels,
+    /// Bytes of shards that it takes, if other than [`PeerSetup::quota`].
+    #[serde(default)]
+    pub quota: Option<u64>,
+    /// So many millionths its clock runs too fast, or too slow.
+    #[serde(default)]
+    pub drift_ppm: i32,
+    /// So many milliseconds its clock shows too much, or too little.
+    #[serde(default)]
+    pub offset_ms: i64,
+    /// Whether it is down until a step starts it. Rosters list it from the beginning.
+    #[serde(default)]
+    pub joins_later: bool,
+    /// How its disk behaves, if other than [`Setup::disk`].
+    #[serde(default)]
+    pub disk: Option<DiskConfig>,
+}
+
+/// What every peer is set to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerSetup {
+    /// Bytes of shards that a node takes.
+    pub quota: u64,
+    /// The longest lock, and the longest cooldown, that it promises.
+    pub lock_max: Period,
+    /// Bytes of shards that one vault may add in a day; `None` is as much as the quota has room for.
+    pub growth_per_day: Option<u64>,
+    /// How often members are exchanged and clocks compared. Half a minute in production; a year of a thousand nodes is simulated
+    /// with an hour.
+    pub exchange_period: Period,
+}
+
+impl Default for PeerSetup {
+    fn default() -> Self {
+        let PeerConfig { quota, lock_max, growth_per_day, exchange_period, .. } =
+            PeerConfig::default();
+        Self { quota, lock_max, growth_per_day, exchange_period }
+    }
 }
 
 /// Everything that a world begins with, but the seed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// The nodes. They trust each other's operators.
     pub nodes: Vec<NodeSetup>,
     /// What every peer is set to. Each node looks for members at node 0 first.
-    pub peer: PeerConfig,
+    pub peer: PeerSetup,
     /// The network.
     pub network: NetworkConfig,
     /// The disks.
@@ -53,13 +91,26 @@ impl Setup {
             NodeSetup {
                 operator: format!("operator of p{provider}"),
                 labels: labels.expect("two labels of different levels"),
+                ..NodeSetup::default()
             }
         });
         Self {
             nodes: nodes.collect(),
-            peer: PeerConfig::default(),
+            peer: PeerSetup::default(),
             network: NetworkConfig::default(),
             disk: DiskConfig::default(),
+        }
+    }
+
+    /// What the peer of a node is set to.
+    pub(crate) fn config(&self, index: usize) -> PeerConfig {
+        let PeerSetup { quota, lock_max, growth_per_day, exchange_period } = self.peer;
+        PeerConfig {
+            quota: self.nodes[index].quota.unwrap_or(quota),
+            lock_max,
+            growth_per_day,
+            exchange_period,
+            ..PeerConfig::default()
         }
     }
 
@@ -74,7 +125,7 @@ impl Setup {
 
     /// The certificate of one node.
     pub(crate) fn certificate(&self, index: usize) -> Signed<NodeCertificate> {
-        let NodeSetup { operator, labels } = &self.nodes[index];
+        let NodeSetup { operator, labels, .. } = &self.nodes[index];
         let certificate = NodeCertificate {
             node: Self::node_key(index).public().into(),
             operator: operator_id(operator),

@@ -40,7 +40,7 @@ fn nine_nodes_over_three_providers_learn_of_each_other() {
 fn a_lossy_network_still_converges() {
     for seed in 0..10 {
         let mut setup = nine();
-        setup.network.loss_per_mille = 100;
+        setup.network.quality.loss_per_mille = 100;
         let mut world = World::new(seed, &setup);
         assert!(world.run_until(Period::seconds(600), all_know_all), "seed {seed}");
         let client = world.add_client(&setup, policy());
@@ -204,7 +204,7 @@ fn nodes_that_have_the_same_exchange_nothing_but_hashes() {
 /// A run with everything in it.
 fn eventful(seed: u64) -> World {
     let mut setup = nine();
-    setup.network.loss_per_mille = 30;
+    setup.network.quality.loss_per_mille = 30;
     let mut world = World::new(seed, &setup);
     let client = world.add_client(&setup, policy());
     for round in 0..5u8 {

@@ -630,7 +630,7 @@ impl World {
             self.send(to, link, lane, frame);
         }
         if close {
-            self.cause(self.network.config.latency_max, Event::Broken(link));
+            self.cause(self.network.config.quality.latency_max, Event::Broken(link));
         }
     }
 
