@@ -5,7 +5,12 @@
 //!
 //! Who reads the logs of several holders believes none of them alone: an entry arrived when the middle one of its
 //! holders says ([`witnessed`]), no entry arrived after the one that follows it ([`settle_arrivals`]), both sides of a fork
-//! are kept ([`contradicts`]), and whether it is held widely enough is asked of all ([`Holding`]).
+//! are kept ([`contradicts`]), whether it is held widely enough is asked of all ([`Holding`]), and who shows less than it did
+//! was set back ([`Standing`]).
+
+mod shown;
+
+pub use shown::Standing;
 
 use crate::codec::Blob;
 use crate::given_up::GivenUp;
