@@ -12,6 +12,7 @@
 
 use crate::id::{PublicKey, SessionId, StripeId, VaultId};
 use crate::sign::Statement;
+use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,6 +92,17 @@ impl Abandoned {
     }
 }
 
+/// A session that wrote nothing for so long, and made no snapshot, was killed: one that runs lists what it placed every few minutes.
+/// Should it run all the same, its host finds out before the backup ends, and sends again what was given up.
+pub const ABANDONED_AFTER: Period = Period::days(7);
+
+/// Whether what a session wrote is needed only by snapshots that are there: it has made one, or its newest entry arrived too long
+/// ago for another one to come.
+#[must_use]
+pub fn has_ended(has_snapshot: bool, newest: Wall, now: Wall) -> bool {
+    has_snapshot || newest.after(ABANDONED_AFTER) <= now
+}
+
 /// Which of the stripes that an index lists nobody needs: no kept snapshot leads to them (`needed`), and every session that wrote
 /// one has ended. What is written by a session that may be running is needed by a snapshot that is still to come.
 #[must_use]
@@ -113,7 +125,6 @@ mod tests {
     use super::*;
     use crate::log::{Body, Entry};
     use crate::sign::{SecretKey, Signed};
-    use crate::time::Wall;
     use proptest::prelude::*;
 
     const VAULT: VaultId = VaultId([1; 32]);
@@ -182,6 +193,14 @@ mod tests {
         let read = Signed::<Entry>::from_bytes(&signed.to_bytes()).unwrap().verify().unwrap();
         let Body::GivenUp(inner) = &read.body else { panic!() };
         assert_eq!(inner.verify().unwrap(), said[0]);
+    }
+
+    #[test]
+    fn a_session_without_a_snapshot_ends_after_a_while() {
+        let (begun, later) = (Wall(1_000), Wall(1_000).after(ABANDONED_AFTER));
+        assert!(has_ended(true, begun, begun) && has_ended(false, begun, later));
+        assert!(!has_ended(false, begun, begun) && !has_ended(false, begun, Wall(later.0 - 1)));
+        assert!(!has_ended(false, later, begun), "a clock that was set back");
     }
 
     #[test]

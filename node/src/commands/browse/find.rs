@@ -41,7 +41,7 @@ pub async fn find(home: &Home, args: FindArgs, output: &Output) -> Result<Exit, 
     let search = search(&args)?;
     let browser = open(home, &args.open).await?;
     let ledger = &browser.reader.ledger;
-    let snapshots = if args.snapshot.is_empty() {
+    let snapshots: Vec<&Logged> = if args.snapshot.is_empty() {
         let is_searched = |logged: &&Logged| args.all || !ledger.is_forgotten(logged);
         ledger.snapshots().into_iter().filter(is_searched).collect()
     } else {
