@@ -5,7 +5,8 @@
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
-//! [`release`], [`retention`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may come ([`budget`]), how a vault is found again ([`recovery`], [`share`]), what
+//! [`release`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
+//! come ([`budget`]), how a vault is found again ([`recovery`], [`share`]), what
 //! is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
 //! node that holds it together ([`Peer`]).
 
@@ -15,6 +16,7 @@ pub mod certificate;
 pub mod chunk;
 pub mod codec;
 pub mod erasure;
+pub mod given_up;
 pub mod hold;
 pub mod id;
 pub mod index;

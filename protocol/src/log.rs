@@ -5,12 +5,18 @@
 //!
 //! Who reads the logs of several holders believes none of them alone: an entry arrived when the middle one of its
 //! holders says ([`witnessed`]), no entry arrived after the one that follows it ([`settle_arrivals`]), both sides of a fork
-//! are kept ([`contradicts`]), and whether it is held widely enough is asked of all ([`Holding`]).
+//! are kept ([`contradicts`]), whether it is held widely enough is asked of all ([`Holding`]), and who shows less than it did
+//! was set back ([`Standing`]).
+
+mod shown;
+
+pub use shown::Standing;
 
 use crate::codec::Blob;
+use crate::given_up::GivenUp;
 use crate::id::{DeviceId, EntryId, NodeId, PublicKey, SessionId, StripeId, VaultId};
 use crate::label::Site;
-use crate::placement::{Violation, check_placement};
+use crate::placement::{Violation, ViolationKind, check_placement};
 use crate::policy::{Clauses, Policy};
 use crate::retention::Forget;
 use crate::seal::{SealError, SealKey};
@@ -56,6 +62,8 @@ pub enum Body {
     },
     /// The vault does not want some snapshots any more. Its own word: a device cannot hide what another one wrote.
     Forget(Signed<Forget>),
+    /// The vault gives up stripes, or takes back that it did. Its own word as well.
+    GivenUp(Signed<GivenUp>),
 }
 
 /// What of a snapshot is sealed, each under a context that binds it to who wrote it: under the entry of another device, or
@@ -215,6 +223,14 @@ pub fn check_held(policy: &Policy, countersigned: &[&Site]) -> Result<(), Violat
     check_placement(&policy, 1, countersigned)
 }
 
+/// Whether nothing that is held widely can be known to these nodes alone, which do not answer: all of them together are a loss that
+/// the policy survives. Who withholds what it has is not told from who is silent here: what a policy survives, it survives once.
+#[must_use]
+pub fn is_all_told(policy: &Policy, silent: &[&Site]) -> bool {
+    let is_survived = |violation: Violation| violation.kind == ViolationKind::Survive;
+    silent.is_empty() || check_held(policy, silent).is_err_and(is_survived)
+}
+
 /// How widely an entry is held, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Holding {
@@ -278,6 +294,7 @@ mod tests {
     use super::*;
     use crate::id::OperatorId;
     use crate::label::Labels;
+    use crate::policy::Clause;
     use proptest::prelude::*;
 
     fn site(node: u8, provider: &str) -> Site {
@@ -321,6 +338,20 @@ mod tests {
         assert_eq!(of(&[&a], &[&c]), Holding::Unknown);
         assert_eq!(of(&[&a, &c], &[&b]), Holding::Wide);
         assert_eq!(of(&[], &[]), Holding::Narrow);
+    }
+
+    #[test]
+    fn silent_nodes_that_a_policy_survives_know_nothing_alone() {
+        let policy = Policy::survive_one("provider");
+        let (a, a2, b) = (site(1, "a"), site(2, "a"), site(3, "b"));
+        let told = |silent: &[&Site]| is_all_told(&policy, silent);
+        assert!(told(&[]) && told(&[&a]) && told(&[&a, &a2]) && told(&[&b]));
+        assert!(!told(&[&a, &b]) && !told(&[&a, &a, &b]));
+        // Nothing is survived: whatever a silent node has may be there alone.
+        let none = Policy { survive: Clauses::default(), ..policy.clone() };
+        assert!(is_all_told(&none, &[]) && !is_all_told(&none, &[&a]));
+        // What cannot be computed is no reason to go on.
+        assert!(!told(&[&a, &a]), "a node named twice");
     }
 
     #[test]
@@ -370,6 +401,35 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_held_widely_is_known_to_somebody_who_answers(
+            labels in prop::collection::vec((0u8..4, 0u8..4), 1..8),
+            (providers, accounts) in (0u32..3, 0u32..3),
+            silent: u8,
+        ) {
+            prop_assume!(providers + accounts > 0);
+            let site = |(i, (p, a)): (usize, &(u8, u8))| {
+                Site::stating(i as u8, &format!("provider=p{p} account=a{a}"))
+            };
+            let sites: Vec<Site> = labels.iter().enumerate().map(site).collect();
+            let levels = [("provider", providers), ("account", accounts)];
+            let levels = levels.into_iter().filter(|(_, count)| *count > 0);
+            let clause = Clause(levels.map(|(level, n)| (level.parse().unwrap(), n)).collect());
+            let policy = Policy {
+                survive: Clauses { any: vec![clause] },
+                ..Policy::survive_one("provider")
+            };
+            let some = |set: u8| -> Vec<&Site> {
+                (0..sites.len()).filter(|i| set >> i & 1 == 1).map(|i| &sites[i]).collect()
+            };
+            // Brute force: whoever the holders may be, if they are enough and all silent, something was missed.
+            let all = ((1u32 << sites.len()) - 1) as u8;
+            let missed = (1..=all)
+                .filter(|holders| holders & silent == *holders)
+                .any(|holders| check_held(&policy, &some(holders)).is_ok());
+            prop_assert_eq!(is_all_told(&policy, &some(silent)), !missed);
+        }
+
         #[test]
         fn fewer_than_half_of_the_holders_move_no_entry_out_of_the_others_range(
             honest in prop::collection::vec(any::<u64>(), 1..8),

@@ -4,7 +4,7 @@
 
 use crate::id::OperatorId;
 use crate::label::Level;
-use crate::time::Period;
+use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -98,6 +98,9 @@ impl Default for Lock {
     }
 }
 
+/// Locks are extended when this part of their period has passed since.
+const EXTENSION_PART: u64 = 10;
+
 impl Lock {
     /// Whether what is kept under this lock is kept at least as another one asks.
     #[must_use]
@@ -105,6 +108,13 @@ impl Lock {
         self.period >= asked.period
             && self.release_cooldown >= asked.release_cooldown
             && (asked.guardians.is_none() || self.guardians == asked.guardians)
+    }
+
+    /// Whether locks that were last extended then are to be extended now: when a tenth of the period has passed. A clock that
+    /// was set back proves nothing.
+    #[must_use]
+    pub fn is_extension_due(&self, last: Wall, now: Wall) -> bool {
+        last > now || last.after(Period(self.period.0 / EXTENSION_PART)) <= now
     }
 }
 
@@ -210,6 +220,14 @@ mod tests {
     fn read(text: &str) -> Result<Policy, String> {
         let text: PolicyText = toml::from_str(text).map_err(|e| e.to_string())?;
         Policy::try_from(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn locks_are_extended_once_per_tenth_of_their_period_and_when_the_clock_goes_back() {
+        let lock = Lock { period: Period(1000), ..Lock::default() };
+        let due = |last, now| lock.is_extension_due(Wall(last), Wall(now));
+        assert!(!due(500, 500) && !due(500, 599) && due(500, 600) && due(500, 499));
+        assert!(due(u64::MAX, 5));
     }
 
     #[test]

@@ -81,7 +81,8 @@ slash a whole path from the top of the source. `*` and `?` match within a name, 
 
 Of Git repositories the names of references are searched, unless kinds or times are asked for.
 
-Snapshots that are the same in all are searched once and named together.
+Snapshots that are the same in all are searched once and named together. Those that were forgotten are left out, unless --all
+is given or they are named.
 
 Examples:
   strewn find '*.pem' --newer 30d
@@ -90,9 +91,12 @@ pub struct FindArgs {
     /// What to look for (repeatable: any of them)
     #[arg(required = true)]
     pub pattern: Vec<String>,
-    /// Only in this snapshot: the first digits of its id, or `latest` (repeatable) [default: all]
+    /// Only in this snapshot: the first digits of its id, or `latest` (repeatable) [default: all that are not forgotten]
     #[arg(long, value_name = "ID")]
     pub snapshot: Vec<String>,
+    /// Also in snapshots that were forgotten
+    #[arg(long)]
+    pub all: bool,
     /// Upper and lower case are the same
     #[arg(short, long)]
     pub ignore_case: bool,
@@ -155,6 +159,9 @@ pub struct MountArgs {
     /// Let other users look into it too, as far as permissions in the snapshots let them
     #[arg(long)]
     pub allow_other: bool,
+    /// Show also snapshots that were forgotten
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub open: OpenArgs,

@@ -14,7 +14,8 @@ any guardian of the vault can stop it, and a backup that needs it again takes it
 
 Where the policy names guardians, --apply writes the request to a file, for each of them to approve with `strewn release
 approve`, and `strewn release request` brings it to the holders. Ask again when locks have ended: each request counts for 90
-days. Other hosts that write to the vault extend what they do not know to be given up: do it where most of it was written.")]
+days. What is given up is said in the vault's log: other hosts do not extend it, and do not miss it, from then on. Nodes may be
+silent as long as the policy survives the loss of all of them together.")]
 pub struct PruneArgs {
     #[command(flatten)]
     #[allow(missing_docs)]

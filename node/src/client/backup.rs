@@ -158,6 +158,7 @@ pub struct Writer {
     /// Once something was backed up: all sources of a run share it.
     session: Option<Session>,
     extended: Extended,
+    given_up: Option<String>,
 }
 
 /// Under what chunks are sealed, whatever happens on the way.
@@ -181,8 +182,10 @@ impl Writer {
         let index = Arc::new(Index::open(&vault.caches())?);
         Packs::new(Arc::clone(&mesh), &vault).sync_index(&ledger, &index).await?;
         let extended = extend(&vault, &mesh, &ledger, &index).await?;
+        let given_up = ledger.given_up().stripes();
+        let standings = Arc::new(Standings::new(&vault, &mesh, &index, given_up)?);
+        let given_up = super::given_up::note(&vault, &ledger);
         let ledger = Arc::new(Mutex::new(ledger));
-        let standings = Arc::new(Standings::new(&vault, &mesh, &index)?);
         let buffers = Arc::default();
         let session = None;
         Ok(Self {
@@ -195,6 +198,7 @@ impl Writer {
             allow_degraded,
             session,
             extended,
+            given_up,
         })
     }
 
@@ -202,6 +206,12 @@ impl Writer {
     #[must_use]
     pub fn extended(&self) -> &Extended {
         &self.extended
+    }
+
+    /// What another device gave up of the vault, in words.
+    #[must_use]
+    pub fn given_up(&self) -> Option<&str> {
+        self.given_up.as_deref()
     }
 
     async fn log(&self, body: Body) -> Result<Logged> {
@@ -218,6 +228,17 @@ impl Writer {
         let sealed_key = Blob(recipients::seal(&self.vault.recipients, &key.0)?);
         let _ = self.log(Body::Session { session: id, sealed_key }).await?;
         Ok(self.session.insert(Session { id, key }).clone())
+    }
+
+    /// Whoever gives up stripes says so first and then looks for new snapshots; here the snapshot is there first, and then
+    /// it is looked for what was given up: one of the two sees the other.
+    async fn check_not_given_up(&self) -> Result<()> {
+        let mut ledger = self.ledger.lock().await;
+        ledger.refresh(&self.mesh, &self.vault).await;
+        match self.standings.give_up(ledger.given_up().stripes()) {
+            0 => Ok(()),
+            lost => Err(ClientError::GivenUp(lost)),
+        }
     }
 
     /// What can be planned with the nodes that answer now. Those in `full` have said that they have no room, whatever
@@ -268,7 +289,7 @@ impl Writer {
                     summary.notes.splice(0..0, notes);
                     return Ok(summary);
                 }
-                Err(error) if is_of_holders(&error) && options.is_repeatable() => error,
+                Err(error) if is_passing(&error) && options.is_repeatable() => error,
                 Err(error) => return Err(error),
             };
             let Some(wait) = wait else { return Err(error) };
@@ -280,7 +301,10 @@ impl Writer {
                 return Err(error);
             }
             placer = again;
-            notes.push(format!("a holder was lost on the way ({error}); went on without it"));
+            notes.push(match error {
+                ClientError::GivenUp(_) => format!("{error}: it was sent again"),
+                _ => format!("a holder was lost on the way ({error}); went on without it"),
+            });
             progress.begin_again();
         }
         Err(ClientError::NoNode(": all attempts failed".into()))
@@ -365,6 +389,7 @@ impl Writer {
         let root = SnapshotPart::Root.seal(&key, nonce()?, writer, &root);
         let body = Body::Snapshot { session: session.id, summary, root };
         let logged = self.log(body).await?;
+        self.check_not_given_up().await?;
         // Only now is what was seen of the source worth comparing with.
         finished.keep(&previous)?;
         let plan = placer.plan();
@@ -388,10 +413,11 @@ impl Writer {
 }
 
 /// Whether other holders, or the same ones later, may do better.
-fn is_of_holders(error: &ClientError) -> bool {
+fn is_passing(error: &ClientError) -> bool {
     matches!(
         error,
-        ClientError::Node { .. }
+        ClientError::GivenUp(_)
+            | ClientError::Node { .. }
             | ClientError::Net(_)
             | ClientError::Refused { .. }
             | ClientError::Unplaceable(_)

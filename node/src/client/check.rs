@@ -15,7 +15,6 @@ pub use data::DataRead;
 pub use findings::{Findings, Kind};
 pub use subset::Subset;
 
-use super::extend::released;
 use super::index::Index;
 use super::inventory::{Held, Inventory};
 use super::items::root_of;
@@ -101,9 +100,18 @@ struct Check {
     notes: Vec<String>,
     devices: BTreeSet<DeviceId>,
     stripes: BTreeMap<StripeId, Known>,
-    /// Those whose release this host has asked for: they may be gone, and nobody misses them.
+    /// Those that the vault gave up: they may be gone, and nobody misses them.
     given_up: BTreeSet<StripeId>,
     damaged: BTreeSet<ChunkId>,
+}
+
+/// What is wrong with a snapshot.
+#[derive(Debug, Clone)]
+struct Answer {
+    /// What of it cannot be read, in words.
+    broken: Option<String>,
+    /// A stripe that it needs, and that the vault gave up.
+    given_up: Option<StripeId>,
 }
 
 /// The logs alone, and what is wrong with them.
@@ -131,14 +139,15 @@ pub async fn check(
     }
     let scratch = vault.scratch("check-")?;
     let index = Arc::new(Index::open(scratch.path())?);
-    let given_up = released(&vault)?;
+    let given_up = ledger.given_up().stripes();
+    let notes = super::given_up::note(&vault, &ledger).into_iter().collect();
     let mut check = Check {
         vault,
         packs: Arc::new(packs),
         index,
         progress: Arc::clone(progress),
         findings,
-        notes: Vec::new(),
+        notes,
         devices: logs.devices,
         stripes: BTreeMap::new(),
         given_up,
@@ -241,6 +250,10 @@ impl Check {
             let Body::Index { stripes, session } = &logged.entry.body else { continue };
             let mut blocks = Vec::new();
             for &stripe in stripes {
+                if self.given_up.contains(&stripe) {
+                    let what = format!("index stripe {} was given up", stripe.short());
+                    self.findings.add(Kind::GivenUp, what);
+                }
                 match self.stripes.get(&stripe) {
                     None => {
                         let what = format!(
@@ -292,6 +305,7 @@ impl Check {
             }
             self.index.merge(logged.entry.device, logged.entry.seq, &blocks)?;
         }
+        self.index.set_aside(&self.given_up)?;
         Ok(read)
     }
 
@@ -386,7 +400,7 @@ impl Check {
         let (mut checked, mut broken) = (0, Vec::new());
         let (mut closed, mut given_up) = (0, 0);
         // Unchanged sources have the same root: one answer for all of them.
-        let mut answers: BTreeMap<Vec<u8>, Option<String>> = BTreeMap::new();
+        let mut answers: BTreeMap<Vec<u8>, Answer> = BTreeMap::new();
         let (packs, index) = (Arc::clone(&self.packs), Arc::clone(&self.index));
         let mut walker = Walker::new(packs, index, Arc::clone(&self.progress));
         for logged in snapshots {
@@ -415,9 +429,15 @@ impl Check {
                 answers.insert(name, answer.clone());
                 answer
             };
-            if answer.is_some() && !self.given_up.is_empty() && ledger.is_forgotten(logged) {
+            let is_kept = !ledger.is_forgotten(logged);
+            if let Some(stripe) = answer.given_up.filter(|_| is_kept) {
+                let (id, stripe) = (logged.id.short(), stripe.short());
+                let what = format!("snapshot {id}: stripe {stripe} was given up, and it needs it");
+                self.findings.add(Kind::GivenUp, what);
+            }
+            if answer.broken.is_some() && !self.given_up.is_empty() && !is_kept {
                 given_up += 1;
-            } else if let Some(what) = answer {
+            } else if let Some(what) = answer.broken {
                 broken.push(logged.id);
                 self.progress.error();
                 let what = format!("snapshot {}: {what}", logged.id.short());
@@ -437,11 +457,13 @@ impl Check {
     }
 
     /// What is wrong with a snapshot.
-    async fn check_snapshot(&self, walker: &mut Walker, root: Root) -> Result<Option<String>> {
+    async fn check_snapshot(&self, walker: &mut Walker, root: Root) -> Result<Answer> {
         let mut lost = 0u64;
         let mut first: Option<String> = None;
-        let mut packs: BTreeMap<u64, Option<StripeId>> = BTreeMap::new();
+        let mut given_up: Option<StripeId> = None;
+        let mut packs: BTreeMap<u64, (StripeId, bool)> = BTreeMap::new();
         let mut each = |chunk: &protocol::item::ChunkRef| -> Result<bool> {
+            let mut is_well = true;
             let what = match self.index.find(chunk.id)? {
                 None => Some(format!("chunk {} is in no index pack", chunk.id.short())),
                 Some(location) if location.plain_len != chunk.len => {
@@ -451,19 +473,24 @@ impl Check {
                     Some(format!("chunk {} is damaged", chunk.id.short()))
                 }
                 Some(location) => {
-                    let lost = if let Some(known) = packs.get(&location.pack) {
+                    let (stripe, is_lost) = if let Some(known) = packs.get(&location.pack) {
                         *known
                     } else {
                         let stripe = self.index.pack(location.pack)?.stripe;
                         let known = self.stripes.get(&stripe);
-                        let lost = known.is_none_or(|known| !known.readable).then_some(stripe);
-                        packs.insert(location.pack, lost);
-                        lost
+                        let is_lost = known.is_none_or(|known| !known.readable);
+                        packs.insert(location.pack, (stripe, is_lost));
+                        (stripe, is_lost)
                     };
-                    lost.map(|stripe| format!("stripe {} cannot be read", stripe.short()))
+                    // The index prefers what is not given up: nobody else has it.
+                    if self.given_up.contains(&stripe) {
+                        given_up.get_or_insert(stripe);
+                        is_well = false;
+                    }
+                    is_lost.then(|| format!("stripe {} cannot be read", stripe.short()))
                 }
             };
-            let is_well = what.is_none();
+            is_well &= what.is_none();
             if let Some(what) = what {
                 lost += 1;
                 first.get_or_insert(what);
@@ -471,7 +498,7 @@ impl Check {
             Ok(is_well)
         };
         let ended = walker.walk(root, &mut each).await;
-        Ok(match (ended, first) {
+        let broken = match (ended, first) {
             (Err(ClientError::System(error)), _) => return Err(error.into()),
             (Err(_), Some(first)) => {
                 Some(format!("its list of files cannot be read to the end ({first})"))
@@ -483,7 +510,8 @@ impl Check {
                 Some(format!("{} of it cannot be read ({first})", counted(lost as usize, "chunk")))
             }
             (Ok(()), None) => None,
-        })
+        };
+        Ok(Answer { broken, given_up })
     }
 
     fn report(

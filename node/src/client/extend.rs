@@ -2,7 +2,7 @@
 //! what nobody asks for any more can be released once its lock has ended.
 //!
 //! What is needed is everything that the log and the index name, but for stripes whose every chunk was sent again, and those
-//! for whose release this host has asked. Which of it an older snapshot refers to only its reader could tell.
+//! that the vault gave up. Which of it an older snapshot refers to only its reader could tell.
 //!
 //! It is done before anything is read from the source: what holders have given up, or are about to, must not be taken for
 //! known. So a holder is asked when a tenth of the lock's period has passed, up to 4096 stripes in a request, and at once
@@ -24,12 +24,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
-/// Locks are extended when this part of their period has passed since.
-const PART: u64 = 10;
 /// When which holder was asked, in the vault's cache: losing it costs asking once more.
 const EXTENDED: &str = "extended";
-/// The stripes for whose release this host has asked, in the vault's cache.
-const RELEASED: &str = "released";
 
 /// What extending came to.
 #[derive(Debug, Default)]
@@ -51,44 +47,14 @@ struct Answer {
     without: Vec<StripeId>,
 }
 
-/// The stripes for whose release this host has asked.
-///
-/// # Errors
-/// When the vault's cache cannot be read.
-pub fn released(vault: &Vault) -> Result<BTreeSet<StripeId>> {
-    // This host wrote it, and it grows with what was ever given up.
-    let bytes = match std::fs::read(vault.cache(RELEASED)) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        read => read?,
-    };
-    Ok(bytes.chunks_exact(32).map(|id| StripeId(std::array::from_fn(|i| id[i]))).collect())
-}
-
-/// Remembers that the release of these stripes was asked for, so that the next backup does not lock them again; and that
-/// others are needed after all.
-///
-/// # Errors
-/// When the vault's cache cannot be written.
-pub(super) fn remember_released(
-    vault: &Vault,
-    stripes: &[StripeId],
-    needed: &BTreeSet<StripeId>,
-) -> Result<()> {
-    let mut all = released(vault)?;
-    all.extend(stripes);
-    let bytes: Vec<u8> = all.difference(needed).flat_map(|stripe| stripe.0).collect();
-    Ok(write_file(&vault.cache(RELEASED), &bytes, 0o600)?)
-}
-
 /// The holders that are to be asked now.
 async fn due(
     vault: &Vault,
     mesh: &Mesh,
     asked: &BTreeMap<NodeId, Wall>,
 ) -> (Vec<Arc<Node>>, Vec<(NodeId, String)>) {
-    let (now, part) = (wall(), Period(vault.policy.lock.period.0 / PART));
-    // A clock that was set back proves nothing.
-    let is_late = |last: &Wall| *last > now || last.after(part) <= now;
+    let now = wall();
+    let is_late = |last: &Wall| vault.policy.lock.is_extension_due(*last, now);
     let (mut due, mut failed) = (Vec::new(), Vec::new());
     for (node, answer) in mesh.ask_all(&Request::Releases(vault.id)).await {
         match answer {
@@ -125,7 +91,7 @@ pub(super) async fn extend(
     if due.is_empty() {
         return Ok(extended);
     }
-    let stripes = Arc::new(needed(vault, ledger, index)?);
+    let stripes = Arc::new(needed(ledger, index)?);
     let mut tasks = JoinSet::new();
     for node in due {
         let (stripes, vault) = (Arc::clone(&stripes), vault.id);
@@ -166,17 +132,20 @@ fn forget_holder(index: &Index, node: NodeId, stripes: &[StripeId]) -> Result<()
     index.set_holders(&fewer)
 }
 
-fn needed(vault: &Vault, ledger: &Ledger, index: &Index) -> Result<Vec<StripeId>> {
-    let mut needed = BTreeSet::new();
+fn needed(ledger: &Ledger, index: &Index) -> Result<Vec<StripeId>> {
+    let (mut needed, given_up) = (BTreeSet::new(), ledger.given_up());
+    index.each_pack(|pack| {
+        if !given_up.contains(pack.stripe) {
+            needed.insert(pack.stripe);
+        }
+    })?;
+    // Nobody gives up the index but who wants the rest to be found no more.
     for logged in ledger.all() {
         if let Body::Index { stripes, .. } = &logged.entry.body {
             needed.extend(stripes);
         }
     }
-    index.each_pack(|pack| {
-        needed.insert(pack.stripe);
-    })?;
-    for stripe in index.replaced()?.iter().chain(&released(vault)?) {
+    for stripe in &index.replaced()? {
         needed.remove(stripe);
     }
     Ok(needed.into_iter().collect())

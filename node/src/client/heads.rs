@@ -8,38 +8,10 @@ use super::promises::{self, SetBack};
 use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::home::{Home, read_file, write_file};
-use protocol::id::{DeviceId, EntryId, NodeId};
+use protocol::id::{DeviceId, NodeId};
+use protocol::log::{Head, Standing};
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// Where a device's log ends, as a holder shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct End {
-    /// The last entry's number.
-    pub seq: u64,
-    /// The last entry.
-    pub entry: EntryId,
-}
-
-/// How what a holder shows compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state")]
-pub enum Standing {
-    /// It ends where the log does.
-    Same,
-    /// It lacks the last entries; the next backup brings them.
-    Behind {
-        /// So many.
-        by: u64,
-    },
-    /// It shows another entry than the others.
-    Forked,
-    /// It showed more, or something else, before: its disk was set back, or it lies.
-    SetBack {
-        /// The number of the last entry that it showed.
-        was: u64,
-    },
-}
 
 /// A device's log.
 #[derive(Debug, Clone, Serialize)]
@@ -47,7 +19,7 @@ pub struct DeviceLog {
     /// The device.
     pub device: DeviceId,
     /// Where it ends.
-    pub end: End,
+    pub end: Head,
     /// What each holder shows.
     pub nodes: Vec<(NodeId, Standing)>,
 }
@@ -73,20 +45,20 @@ pub struct Verified {
 }
 
 /// What holders showed: by holder and device.
-type Memory = BTreeMap<(NodeId, DeviceId), End>;
+type Memory = BTreeMap<(NodeId, DeviceId), Head>;
 
 fn parse(text: &str) -> Option<Memory> {
     let line = |line: &str| {
         let mut words = line.split(' ');
         let key = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let end = End { seq: words.next()?.parse().ok()?, entry: words.next()?.parse().ok()? };
+        let end = Head { seq: words.next()?.parse().ok()?, entry: words.next()?.parse().ok()? };
         Some((key, end))
     };
     text.lines().map(line).collect()
 }
 
 fn print(memory: &Memory) -> String {
-    let line = |((node, device), end): (&(NodeId, DeviceId), &End)| {
+    let line = |((node, device), end): (&(NodeId, DeviceId), &Head)| {
         format!("{node} {device} {} {}\n", end.seq, end.entry)
     };
     memory.iter().map(line).collect()
@@ -96,7 +68,7 @@ fn print(memory: &Memory) -> String {
 fn shown(ledger: &Ledger) -> Memory {
     let mut shown = Memory::new();
     for logged in ledger.all() {
-        let end = End { seq: logged.entry.seq, entry: logged.id };
+        let end = Head { seq: logged.entry.seq, entry: logged.id };
         for node in logged.holders.keys() {
             let known = shown.entry((*node, logged.entry.device)).or_insert(end);
             if end.seq > known.seq {
@@ -112,24 +84,16 @@ fn compare(
     ledger: &Ledger,
     last: &Logged,
     node: NodeId,
-    now: Option<End>,
-    before: Option<End>,
+    now: Option<Head>,
+    before: Option<Head>,
 ) -> Standing {
     let device = last.entry.device;
-    let shows = |end: End| {
-        let known = ledger.all().find(|logged| logged.id == end.entry);
+    let entry_at = |seq| ledger.entries.get(&(device, seq)).map(|logged| logged.id);
+    let shows = |entry| {
+        let known = ledger.all().find(|logged| logged.id == entry);
         known.is_some_and(|logged| logged.holders.contains_key(&node))
     };
-    if let Some(before) = before.filter(|before| !shows(*before)) {
-        return Standing::SetBack { was: before.seq };
-    }
-    let Some(now) = now else { return Standing::Behind { by: last.entry.seq + 1 } };
-    let same = ledger.entries.get(&(device, now.seq)).is_some_and(|logged| logged.id == now.entry);
-    match last.entry.seq.checked_sub(now.seq) {
-        _ if !same => Standing::Forked,
-        Some(0) | None => Standing::Same,
-        Some(by) => Standing::Behind { by },
-    }
+    Standing::of(last.entry.seq, now, before, entry_at, shows)
 }
 
 /// Verifies the logs of a vault, and remembers what was shown.
@@ -154,7 +118,7 @@ pub async fn verify(home: &Home, vault: &Vault) -> Result<Verified> {
             (*node, compare(&ledger, last, *node, now, before))
         };
         let nodes = mesh.nodes.keys().map(standing).collect();
-        logs.push(DeviceLog { device, end: End { seq: last.entry.seq, entry: last.id }, nodes });
+        logs.push(DeviceLog { device, end: Head { seq: last.entry.seq, entry: last.id }, nodes });
     }
     // A log of which nobody shows anything any more.
     let gone = memory.keys().filter(|(node, device)| {
@@ -180,7 +144,7 @@ pub async fn verify(home: &Home, vault: &Vault) -> Result<Verified> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::id::{SessionId, VaultId};
+    use protocol::id::{EntryId, SessionId, VaultId};
     use protocol::log::{Body, Entry, entry_id};
     use protocol::sign::{SecretKey, Signed};
     use protocol::time::Wall;
@@ -217,7 +181,7 @@ mod tests {
         }
         let end = |entries: &[Signed<Entry>]| {
             let last = Logged::new(entries.last()?).unwrap();
-            Some(End { seq: last.entry.seq, entry: last.id })
+            Some(Head { seq: last.entry.seq, entry: last.id })
         };
         let last = ledger.entries.values().next_back().unwrap();
         assert_eq!(shown(&ledger).get(&(NODE, last.entry.device)).copied(), end(now));
@@ -239,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_read_again() {
-        let end = End { seq: 7, entry: EntryId([8; 32]) };
+        let end = Head { seq: 7, entry: EntryId([8; 32]) };
         let memory =
             Memory::from([((NODE, DeviceId([4; 32])), end), ((OTHER, DeviceId([5; 32])), end)]);
         assert_eq!(parse(&print(&memory)), Some(memory));

@@ -23,7 +23,7 @@ use redb::{
     TableHandle, UntypedTableHandle, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const PACKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("packs");
@@ -315,6 +315,49 @@ impl Index {
             replaced.insert(self.pack(pack)?.stripe);
         }
         Ok(replaced)
+    }
+
+    /// Reads chunks that lie in several packs from one that is not given up, where there is one: the newest of these.
+    pub fn set_aside(&self, given_up: &BTreeSet<StripeId>) -> Result<()> {
+        if given_up.is_empty() {
+            return Ok(());
+        }
+        let read = self.db.begin_read().map_err(failed)?;
+        let mut aside = BTreeSet::new();
+        for row in read.open_table(PACKS).map_err(failed)?.iter().map_err(failed)? {
+            let (number, bytes) = row.map_err(failed)?;
+            let pack: PackInfo = codec::decode(bytes.value(), 256).map_err(failed)?;
+            if given_up.contains(&pack.stripe) {
+                aside.insert(number.value());
+            }
+        }
+        let chunks = read.open_table(CHUNKS).map_err(failed)?;
+        // Those of a chunk follow each other, the newest last.
+        let mut better: BTreeMap<[u8; 32], (Location, Location)> = BTreeMap::new();
+        for row in read.open_table(OLDER).map_err(failed)?.iter().map_err(failed)? {
+            let (key, place) = row.map_err(failed)?;
+            let chunk: [u8; 32] = std::array::from_fn(|i| key.value()[i]);
+            let place: Location = codec::decode(place.value(), 64).map_err(failed)?;
+            let Some(newest) = chunks.get(&chunk).map_err(failed)? else { continue };
+            let newest: Location = codec::decode(newest.value(), 64).map_err(failed)?;
+            if aside.contains(&newest.pack) && !aside.contains(&place.pack) {
+                better.insert(chunk, (place, newest));
+            }
+        }
+        if better.is_empty() {
+            return Ok(());
+        }
+        self.write(|write| {
+            let mut chunks = write.open_table(CHUNKS).map_err(failed)?;
+            let mut older = write.open_table(OLDER).map_err(failed)?;
+            for (chunk, (place, newest)) in &better {
+                let key = |place: &Location| older_key(ChunkId(*chunk), place.pack);
+                chunks.insert(chunk, codec::encode(place).as_slice()).map_err(failed)?;
+                older.remove(&key(place)).map_err(failed)?;
+                older.insert(&key(newest), codec::encode(newest).as_slice()).map_err(failed)?;
+            }
+            Ok(())
+        })
     }
 
     /// Shows every pack.

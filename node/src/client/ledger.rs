@@ -11,12 +11,13 @@ use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::service::wall;
 use protocol::certificate::CertificateError;
+use protocol::given_up::{Abandoned, GivenUp};
 use protocol::id::{DeviceId, EntryId, NodeId, VaultId};
 use protocol::label::Site;
 use protocol::log::{
     Body, Entry, Holding, check_held, contradicts, entry_id, settle_arrivals, witnessed,
 };
-use protocol::message::{LoggedEntry, Request, Response};
+use protocol::message::{LoggedEntry, RefusalCode, Request, Response};
 use protocol::sign::{Signature, SignatureError, Signed};
 use protocol::time::Wall;
 use std::cmp::Reverse;
@@ -76,6 +77,15 @@ pub(super) fn check_listed(
     }
 }
 
+/// What one device brought of the vault's statements about stripes that are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Brought {
+    /// How many stripes they name.
+    pub stripes: u64,
+    /// When the last one arrived.
+    pub last: Wall,
+}
+
 /// The entries of a vault, by device and number.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -87,6 +97,12 @@ pub struct Ledger {
     doubtful: BTreeMap<EntryId, Holding>,
     /// Snapshots that the vault does not want any more.
     forgotten: BTreeSet<EntryId>,
+    /// Stripes that the vault gives up.
+    given_up: Abandoned,
+    /// Which device brought statements about given-up stripes.
+    given_up_by: BTreeMap<DeviceId, Brought>,
+    /// Nodes that did not show all of what they have.
+    unread: BTreeSet<NodeId>,
     /// Entries of these devices are taken in.
     devices: BTreeSet<DeviceId>,
 }
@@ -145,9 +161,44 @@ impl Ledger {
         self.forget();
     }
 
-    /// Finds the snapshots that the vault does not want any more.
+    /// Finds the snapshots that the vault does not want any more, and the stripes that it gives up.
     fn forget(&mut self) {
         self.forgotten = self.all().flat_map(forgotten_by).collect();
+        let (mut given_up, mut by) = (Abandoned::default(), BTreeMap::<_, Brought>::new());
+        for (logged, said) in self.all().filter_map(|logged| Some((logged, given_up_by(logged)?))) {
+            given_up.hear(&said);
+            if !said.keep {
+                let brought = by.entry(logged.entry.device).or_default();
+                brought.stripes += said.stripes.len() as u64;
+                brought.last = brought.last.max(logged.witnessed());
+            }
+        }
+        (self.given_up, self.given_up_by) = (given_up, by);
+    }
+
+    /// The stripes that the vault gives up.
+    #[must_use]
+    pub fn given_up(&self) -> &Abandoned {
+        &self.given_up
+    }
+
+    /// Which devices brought statements by which stripes are given up.
+    #[must_use]
+    pub fn given_up_by(&self) -> &BTreeMap<DeviceId, Brought> {
+        &self.given_up_by
+    }
+
+    /// Nodes that did not show all entries that they have.
+    #[must_use]
+    pub fn unread(&self) -> &BTreeSet<NodeId> {
+        &self.unread
+    }
+
+    /// Reads what other hosts have appended since, and what it means.
+    pub(super) async fn refresh(&mut self, mesh: &Mesh, vault: &Vault) {
+        // Entries of a device that comes late lie anywhere: all is read again, and what is known stays.
+        self.read_after(mesh, vault.id, None).await;
+        self.judge(mesh, vault);
     }
 
     /// The side that more holders have comes first, or else that with the lower name: who answered first must not show.
@@ -197,9 +248,20 @@ impl Ledger {
         let reads = mesh.nodes.values().map(|node| async {
             let mut after = after;
             loop {
-                let answer = node.request(&Request::Log { vault, after }).await;
-                // A node that does not know the vault yet, or just went away, has nothing to say.
-                let Ok(Response::Log { entries, more }) = answer else { break };
+                let (entries, more) = match node.request(&Request::Log { vault, after }).await {
+                    Ok(Response::Log { entries, more }) => (entries, more),
+                    // It has nothing to say.
+                    Err(ClientError::Refused { refusal, .. })
+                        if refusal.code == RefusalCode::UnknownVault =>
+                    {
+                        break;
+                    }
+                    Ok(_) | Err(_) => {
+                        let mut merged = merged.lock().unwrap_or_else(PoisonError::into_inner);
+                        merged.unread.insert(node.id);
+                        break;
+                    }
+                };
                 let before = after;
                 for listed in entries {
                     let checked = check_listed(&listed, vault, node.id, &devices);
@@ -277,6 +339,9 @@ impl Ledger {
             }
         }
         self.entries.insert((device, seq), logged.clone());
+        if let Some(said) = given_up_by(&logged) {
+            self.given_up.hear(&said);
+        }
         drop(turn);
         let sites: Vec<&Site> = logged.holders.keys().map(|id| &mesh.nodes[id].site).collect();
         if let Err(violation) = check_held(&vault.policy, &sites)
@@ -391,6 +456,12 @@ fn forgotten_by(logged: &Logged) -> Vec<EntryId> {
     let Body::Forget(signed) = &logged.entry.body else { return Vec::new() };
     let forget = signed.verify().ok().filter(|forget| forget.vault == logged.entry.vault);
     forget.map_or_else(Vec::new, |forget| forget.snapshots)
+}
+
+/// The vault's word in an entry about stripes that are given up, if it is the vault that says so.
+fn given_up_by(logged: &Logged) -> Option<GivenUp> {
+    let Body::GivenUp(signed) = &logged.entry.body else { return None };
+    signed.verify().ok().filter(|said| said.vault == logged.entry.vault)
 }
 
 fn is_snapshot(logged: &Logged) -> bool {

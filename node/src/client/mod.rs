@@ -9,6 +9,7 @@ pub mod check;
 pub mod device;
 pub mod extend;
 pub mod forget;
+mod given_up;
 pub mod heads;
 pub mod index;
 pub mod inventory;
@@ -105,6 +106,14 @@ pub enum ClientError {
     /// Chunks were lost on their way to the holders.
     #[error("{0} chunks were lost between the source and the holders, so no snapshot was made")]
     Unsent(usize),
+    /// Somebody gave up, meanwhile, what a backup relied on.
+    #[error("{0} stripes that this backup relied on were given up meanwhile")]
+    GivenUp(usize),
+    /// Something may be known only to nodes that do not answer.
+    #[error(
+        "nothing is given up while {0} do not answer: they alone could know of a snapshot that is held widely"
+    )]
+    Untold(String),
     /// Nobody knows where a stripe lies.
     #[error("stripe {0}: no reachable node has its record")]
     NoRecord(StripeId),

@@ -2,7 +2,6 @@
 //! gone is listed by no node, and would not be missed otherwise. Needs no identity: every device reads the index.
 
 use super::Result;
-use super::extend::released;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::packs::Packs;
@@ -57,7 +56,7 @@ pub(super) async fn named(
         named.insert(pack.stripe, known);
     })?;
     // Whoever was sent again because of them need not be missed, nor what was given up.
-    for stripe in index.replaced()?.iter().chain(&released(vault)?) {
+    for stripe in index.replaced()?.iter().chain(&ledger.given_up().stripes()) {
         named.remove(stripe);
     }
     Ok(named)

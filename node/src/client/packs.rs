@@ -156,7 +156,7 @@ impl Packs {
                 ),
             }
         }
-        Ok(())
+        index.set_aside(&ledger.given_up().stripes())
     }
 
     async fn read_blocks(&self, stripes: &[StripeId]) -> Result<Vec<(StripeId, IndexBlock)>> {

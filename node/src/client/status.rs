@@ -2,7 +2,6 @@
 //! as well as what nodes list: a stripe that nobody has a record of is lost.
 
 use super::Result;
-use super::extend::released;
 use super::inventory::{Inventory, devices};
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
@@ -92,6 +91,8 @@ pub struct VaultStatus {
     pub forked: BTreeSet<DeviceId>,
     /// Whether this device has written a log, and no node that answers has any.
     pub log_lost: bool,
+    /// What another device gave up with the vault's key, in words.
+    pub given_up: Option<String>,
     /// When a recovery drill was last done on this host, milliseconds since 1970; never if nothing is known.
     pub last_drill: Option<u64>,
     /// What the last audit of all shards on this host found; never if nothing is known.
@@ -192,6 +193,7 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         last: snapshots.last().map(|logged| logged.witnessed().0),
         forked: ledger.forked(),
         log_lost: ledger.all().next().is_none() && vault.log_head()?.is_some(),
+        given_up: super::given_up::note(&vault, &ledger),
         last_drill: super::recovery::last_drill(vault.folder()).map(|wall| wall.0),
         last_audit: super::audit::last(vault.folder()),
     };
@@ -200,6 +202,7 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         && state.health.degraded == 0
         && state.snapshots_not_held == 0
         && state.forked.is_empty()
+        && !is_all_given_up(&state)
         && !state.log_lost;
     Ok(Status { nodes, vault: Some(state), verdict, good })
 }
@@ -215,9 +218,9 @@ async fn health(
     let levels = levels_of(mesh.nodes.values().map(|node| &node.site));
     // Stripes with the same holders have the same fate: each pattern is computed once.
     let mut patterns: BTreeMap<(u16, Vec<NodeId>), u64> = BTreeMap::new();
-    let given_up = released(vault)?;
+    let given_up = ledger.given_up();
     while let Some(held) = inventory.next().await {
-        if given_up.contains(&held.stripe) {
+        if given_up.contains(held.stripe) {
             continue;
         }
         missing.remove(&held.stripe);
@@ -266,6 +269,11 @@ pub fn levels_of<'a>(sites: impl Iterator<Item = &'a Site>) -> Vec<Level> {
     levels.into_iter().collect()
 }
 
+/// Every snapshot needs some stripe: where none counts, somebody gave up what is needed.
+fn is_all_given_up(vault: &VaultStatus) -> bool {
+    vault.health.stripes == 0 && vault.snapshots > 0 && !vault.log_lost
+}
+
 fn verdict(vault: &VaultStatus, down: usize) -> String {
     let forked = (!vault.forked.is_empty()).then(|| {
         let devices: Vec<String> = vault.forked.iter().map(DeviceId::short).collect();
@@ -286,6 +294,10 @@ fn stripes_verdict(vault: &VaultStatus, down: usize) -> String {
         return format!(
             "NOT RECOVERABLE NOW: no node that answers has the vault's log; {down} silent"
         );
+    }
+    if is_all_given_up(vault) {
+        let snapshots = counted(vault.snapshots, "snapshot");
+        return format!("NOT KEPT: all stripes were given up, and there are {snapshots}");
     }
     if health.stripes == 0 && vault.snapshots == 0 {
         return "nothing is backed up yet".into();

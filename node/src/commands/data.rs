@@ -96,6 +96,7 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
         }
     }
     warn_of_locks(writer.extended(), output);
+    writer.given_up().into_iter().for_each(|note| output.warn(note));
     roots.sum_up(&failed, output);
     if !failed.is_empty() {
         let (failed, all) = (failed.len(), sources.len());

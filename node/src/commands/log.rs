@@ -3,10 +3,10 @@
 use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output};
-use crate::client::heads::{self, Standing};
-use crate::client::vault;
+use crate::client::{heads, vault};
 use crate::home::Home;
 use crate::size::counted;
+use protocol::log::Standing;
 
 /// Verifies the logs of a vault.
 pub async fn verify(home: &Home, name: Option<&str>, output: &Output) -> Result<Exit, CliError> {

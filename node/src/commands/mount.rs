@@ -22,7 +22,7 @@ pub async fn mount(home: &Home, args: MountArgs, output: &Output) -> Result<Exit
     };
     let warner = output.clone();
     let warn = move |text: &str| warner.warn(text);
-    let mounted = mount_all(browser, &args.mountpoint, args.allow_other, warn);
+    let mounted = mount_all(browser, &args.mountpoint, args.allow_other, args.all, warn);
     let mut mounted = mounted.map_err(|error| cannot(&args.mountpoint, &error))?;
     let at = mounted.at.display().to_string();
     output

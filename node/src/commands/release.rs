@@ -39,24 +39,26 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
     let progress = Progress::start(output, "following snapshots");
     let plan = Prune::plan(home, vault, &identities, &progress.counters()).await;
     drop(progress);
-    let plan = plan?;
+    let mut plan = plan?;
+    let requests = match &key {
+        Some(key) => plan.apply(key).await?,
+        None => Vec::new(),
+    };
     let (count, bytes) = (plan.unneeded.len(), plan.bytes);
     let mut came = Vec::new();
     let mut files = Vec::new();
-    if let (Some(key), false) = (&key, plan.unneeded.is_empty()) {
-        for (number, request) in plan.requests(key)?.iter().enumerate() {
-            match &args.out {
-                Some(out) => {
-                    let mut name = out.clone().into_os_string();
-                    if number > 0 {
-                        name.push(format!(".{number}"));
-                    }
-                    let out = PathBuf::from(name);
-                    write_new(&out, &request.to_bytes(), 0o644)?;
-                    files.push(out);
+    for (number, request) in requests.iter().enumerate() {
+        match &args.out {
+            Some(out) => {
+                let mut name = out.clone().into_os_string();
+                if number > 0 {
+                    name.push(format!(".{number}"));
                 }
-                None => came.extend(send(&plan.mesh, request, &[]).await),
+                let out = PathBuf::from(name);
+                write_new(&out, &request.to_bytes(), 0o644)?;
+                files.push(out);
             }
+            None => came.extend(send(&plan.mesh, request, &[]).await),
         }
     }
     if output.style().json {

@@ -404,14 +404,24 @@ fn check_body(entry: &Entry) -> Decision {
         Body::Forget(signed) => {
             let forget = signed.verify();
             let forget = forget.map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
-            if forget.vault == entry.vault {
-                return Ok(());
-            }
-            let text = "only the vault's own key says which of its snapshots are forgotten";
-            Err(refusal(RefusalCode::NotAllowed, text))
+            check_vaults_word(forget.vault, entry, "which of its snapshots are forgotten")
+        }
+        Body::GivenUp(signed) => {
+            let said = signed.verify();
+            let said = said.map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+            check_vaults_word(said.vault, entry, "which of its stripes are given up")
         }
         _ => Ok(()),
     }
+}
+
+/// Some things a vault says itself: a device brings them, and cannot make them.
+fn check_vaults_word(vault: VaultId, entry: &Entry, what: &str) -> Decision {
+    if vault == entry.vault {
+        return Ok(());
+    }
+    let text = format!("only the vault's own key says {what}");
+    Err(refusal(RefusalCode::NotAllowed, text))
 }
 
 /// Whether a version is newer than the one known. One version is one content: a statement with

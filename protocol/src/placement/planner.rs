@@ -1,4 +1,5 @@
-//! Picks k and n: the least overhead that the candidates can carry.
+//! Picks k and n: for data the least overhead that the candidates can carry, for the index, without which no data is found, the
+//! widest placement.
 
 use super::solver::{Candidate, Unplaceable, solve};
 use crate::pack::PACK_LEN_MAX;
@@ -62,12 +63,40 @@ pub fn plan(
     }
 }
 
+/// How many times its own length a pack may take that is placed widely: four times what data takes at 2 of 3. The index is some
+/// percent of the data where files are tiny, and far below one where they are not.
+pub const WIDE_OVERHEAD_MAX: usize = 6;
+
+/// The code by which most is left when nodes are lost: as many shards as there are candidates, and as few of them needed as the
+/// conceal clauses and [`WIDE_OVERHEAD_MAX`] allow. Where no such code can be placed, that of [`plan`].
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn plan_wide(
+    policy: &Policy,
+    candidates: &[Candidate],
+    limits: PlanLimits,
+) -> Result<Plan, Unplaceable> {
+    let n_max = candidates.len().min(limits.n_max);
+    let codes = (1..=n_max).rev().flat_map(|n| {
+        let k_min = n.div_ceil(WIDE_OVERHEAD_MAX);
+        (k_min..=n.min(limits.k_max)).map(move |k| Plan { k, n })
+    });
+    let placeable = |plan: &Plan| {
+        let len = limits.pack_len.div_ceil(plan.k as u64);
+        solve(policy, plan.k, plan.n, len, candidates, &[], 0).is_ok()
+    };
+    codes.into_iter().find(placeable).map_or_else(|| plan(policy, candidates, limits), Ok)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::id::{NodeId, OperatorId};
     use crate::label::{Labels, Site};
-    use crate::policy::Clauses;
+    use crate::placement::check_placement;
+    use crate::policy::{Clause, Clauses};
+    use proptest::prelude::*;
 
     fn mesh(providers: u8, each: u8) -> Vec<Candidate> {
         (0..providers * each)
@@ -95,6 +124,68 @@ mod tests {
         assert_eq!(plan(4, 3), Ok(Plan { k: 9, n: 12 }));
         let error = plan(1, 5).unwrap_err();
         assert_eq!(error.to_string(), "clause provider=1: 1 providers reachable, 2 needed");
+    }
+
+    #[test]
+    fn the_index_goes_to_everybody_and_needs_as_few_as_what_is_concealed_allows() {
+        let mut policy = Policy::survive_one("provider");
+        let wide = |policy: &Policy, p, e| plan_wide(policy, &mesh(p, e), PlanLimits::default());
+        assert_eq!(wide(&policy, 3, 1), Ok(Plan { k: 1, n: 3 }));
+        assert_eq!(wide(&policy, 3, 2), Ok(Plan { k: 1, n: 6 }));
+        assert_eq!(
+            wide(&policy, 3, 3),
+            Ok(Plan { k: 2, n: 9 }),
+            "no more than six times its length"
+        );
+        assert_eq!(wide(&policy, 10, 3), Ok(Plan { k: 4, n: 24 }));
+        policy.conceal = Clauses { any: policy.survive.any.clone() };
+        assert_eq!(wide(&policy, 3, 1), Ok(Plan { k: 2, n: 3 }));
+        assert_eq!(wide(&policy, 3, 3), Ok(Plan { k: 4, n: 9 }));
+        assert_eq!(wide(&policy, 2, 2), plan(&policy, &mesh(2, 2), PlanLimits::default()));
+        let mut full = mesh(3, 2);
+        full[0].free = 10;
+        let policy = Policy::survive_one("provider");
+        assert_eq!(plan_wide(&policy, &full, PlanLimits::default()), Ok(Plan { k: 1, n: 5 }));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn what_is_placed_widely_satisfies_the_policy_and_nothing_wider_does(
+            labels in proptest::collection::vec((0u8..4, 0u8..4), 1..8),
+            (lost, conceals) in (1u32..3, 0u32..3),
+        ) {
+            let site = |(i, (p, a)): (usize, &(u8, u8))| {
+                Site::stating(i as u8, &format!("provider=p{p} account=a{a}"))
+            };
+            let sites: Vec<Site> = labels.iter().enumerate().map(site).collect();
+            let candidates: Vec<Candidate> =
+                sites.iter().map(|site| Candidate { site: site.clone(), free: 1 << 30 }).collect();
+            let clause = |level: &str, count| Clause([(level.parse().unwrap(), count)].into());
+            let mut policy = Policy::survive_one("provider");
+            policy.survive = Clauses { any: vec![clause("provider", lost)] };
+            policy.conceal = Clauses {
+                any: if conceals > 0 { vec![clause("account", conceals)] } else { Vec::new() },
+            };
+            // Brute force: the most holders, then the smallest k, over all sets of holders.
+            let mut widest: Option<Plan> = None;
+            for set in 1u32..1 << sites.len() {
+                let holders: Vec<&Site> =
+                    (0..sites.len()).filter(|i| set >> i & 1 == 1).map(|i| &sites[i]).collect();
+                let n = holders.len();
+                for k in 1..=n {
+                    let is_wider = widest.is_none_or(|w| (n, w.k) > (w.n, k));
+                    if n <= k * WIDE_OVERHEAD_MAX && is_wider
+                        && check_placement(&policy, k, &holders).is_ok()
+                    {
+                        widest = Some(Plan { k, n });
+                    }
+                }
+            }
+            let planned = plan_wide(&policy, &candidates, PlanLimits::default());
+            prop_assert_eq!(planned.as_ref().ok().copied(), widest);
+            prop_assert_eq!(planned.is_ok(), plan(&policy, &candidates, PlanLimits::default()).is_ok());
+        }
     }
 
     #[test]

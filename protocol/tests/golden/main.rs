@@ -11,6 +11,7 @@ use protocol::certificate::VaultCertificate;
 use protocol::chunk::{Chunker, Compressor, decode_chunk};
 use protocol::codec::Blob;
 use protocol::erasure::Codec;
+use protocol::given_up::GivenUp;
 use protocol::hold::{HoldOrder, Holds};
 use protocol::id::{ChunkId, EntryId, NodeId, OperatorId, SessionId, StripeId, VaultId};
 use protocol::index::{IndexBlock, IndexedPack};
@@ -113,6 +114,12 @@ fn tags_open_and_log_entries_are_read() {
         issued: NOW,
         snapshots: vec![EntryId([0x99; 32]), EntryId([0x9a; 32])],
     };
+    let given_up = GivenUp {
+        vault: vault.public().into(),
+        number: 3,
+        keep: false,
+        stripes: vec![StripeId([0x9b; 32]), StripeId([0x9c; 32])],
+    };
     let bodies = [
         Body::Session { session: SessionId([0x66; 32]), sealed_key: Blob(vec![1; 200]) },
         Body::Index { session: SessionId([0x66; 32]), stripes: vec![StripeId([0x88; 32])] },
@@ -123,6 +130,7 @@ fn tags_open_and_log_entries_are_read() {
         },
         Body::Tags { snapshot: EntryId([0x99; 32]), tags: Blob(sealed) },
         Body::Forget(Signed::sign(&forget, &vault)),
+        Body::GivenUp(Signed::sign(&given_up, &vault)),
     ];
     let mut previous = None;
     for (body, seq) in bodies.into_iter().zip(0..) {

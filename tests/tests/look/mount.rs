@@ -24,7 +24,7 @@ impl Mount {
         let at = mesh.dir().join(name);
         fs::create_dir_all(&at).unwrap();
         let mut command = mesh.command(["--json"]);
-        command.args(further).arg("mount").arg(&at).arg("--identity").arg(mesh.identity("v"));
+        command.arg("mount").arg(&at).args(further).arg("--identity").arg(mesh.identity("v"));
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -260,6 +260,14 @@ fn snapshots_are_there_by_host_and_tag_and_git_opens_its_bundles() {
     let umount = Command::new("umount").arg(&mount.at).status().unwrap();
     assert!(umount.success());
     assert_eq!(mount.end(), (Some(0), String::new()));
+
+    // What is forgotten is shown to who asks for all.
+    let _ = mesh.strewn(["forget", &first[..10], "--apply"]).ok();
+    for (words, shown) in [(&[][..], 2), (&["--all"], 3)] {
+        let mount = Mount::start(&mesh, "again", words).unwrap();
+        assert_eq!(mount.snapshots, shown);
+        assert_eq!(mount.at.join("snapshots").join(&first[..8]).exists(), shown == 3);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What rules keep, and what forgetting does and does not do.
 
 use super::devices::{on, restore, second_host};
-use super::{folder, six, summary};
+use super::{folder, run, six, summary};
 use harness::tree_of;
 use serde_json::json;
 
@@ -46,6 +46,12 @@ fn what_is_forgotten_is_left_out_of_lists_and_can_be_restored_by_its_id() {
     assert_eq!(listed(&["--all"]), [(ids[0].clone(), true), (ids[1].clone(), true), last]);
     let vault = on(mesh.owner(), &["status"]).ok().summary()["vault"].clone();
     assert_eq!((&vault["snapshots"], &vault["forgotten"]), (&json!(1), &json!(2)));
+    let searched = |arguments: &[&str]| {
+        let words = [&["find", "0"], arguments].concat();
+        summary(run(&mesh, &words, true), 0)["snapshots"].clone()
+    };
+    assert_eq!((searched(&[]), searched(&["--all"])), (json!(1), json!(3)));
+    assert_eq!(searched(&["--snapshot", &ids[0]]), json!(1), "who names it means it");
     restore(&mesh, &home, &ids[0], &mesh.dir().join("back"));
     assert_eq!(tree_of(&mesh.dir().join("back")), trees[0]);
     // Again there is nothing to do, and without a rule nothing at all.

@@ -5,6 +5,7 @@ mod check;
 mod daily;
 mod devices;
 mod forget;
+mod given_up;
 mod logs;
 mod loss;
 mod release;

@@ -2,6 +2,7 @@
 //! all, against real nodes. After each attack every snapshot comes back.
 
 mod clock;
+mod given_up;
 mod history;
 mod locks;
 mod panel;

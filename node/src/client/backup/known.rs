@@ -63,6 +63,7 @@ impl Known {
         let packs: Vec<IndexedPack> = placed.iter().map(|placed| placed.pack.clone()).collect();
         let holders = placed.iter().map(|placed| (placed.pack.stripe, placed.holders.clone()));
         self.index.add_pending(&packs, &holders.collect::<Vec<_>>())?;
+        self.standings.rely_on(packs.iter().map(|pack| pack.stripe));
         let mut sent = self.sent();
         for entry in packs.iter().flat_map(|pack| &pack.chunks) {
             sent.remove(&entry.id);
@@ -89,6 +90,7 @@ mod tests {
     use protocol::pack::PackEntry;
     use protocol::placement::Holders;
     use protocol::policy::{Lock, Policy};
+    use std::collections::BTreeSet;
 
     /// A pack with these chunks, which a node has.
     fn placed(name: u8, chunks: &[u8]) -> Placed {
@@ -120,7 +122,8 @@ mod tests {
         let policy = Policy::survive_one("provider");
         let vault = vault::create(&home, "v", &policy, &[recipient]).unwrap();
         let index = Arc::new(Index::open(&vault.caches()).unwrap());
-        let standings = Standings::new(&vault, &Arc::new(Mesh::default()), &index).unwrap();
+        let standings =
+            Standings::new(&vault, &Arc::new(Mesh::default()), &index, BTreeSet::new()).unwrap();
         let known = Known::new(Arc::clone(&index), Arc::new(standings), false);
         assert!(known.check_all_arrived().is_ok());
         for name in 1..=3 {

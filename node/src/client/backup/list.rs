@@ -93,7 +93,7 @@ impl Lister {
     }
 
     async fn write(&self, block: &IndexBlock) -> Result<Placed> {
-        let plan = self.placer.plan();
+        let plan = self.placer.index_plan();
         let sealed = tokio::task::block_in_place(|| {
             let key = self.vault.secret.index_key();
             let chunker = Chunker::new(&self.vault.secret);

@@ -6,12 +6,12 @@ use crate::client::mesh::{Mesh, Node};
 use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
 use protocol::id::{NodeId, SessionId, ShardId};
-use protocol::index::IndexedPack;
+use protocol::index::{BLOCK_LEN_MAX, IndexedPack};
 use protocol::label::Site;
 use protocol::message::{RefusalCode, Request};
 use protocol::pack::PackEntry;
 use protocol::placement::{
-    Candidate, Holders, Plan, PlanLimits, Unplaceable, check_placement, plan, solve,
+    Candidate, Holders, Plan, PlanLimits, Unplaceable, check_placement, plan, plan_wide, solve,
 };
 use protocol::policy::{Clauses, Policy};
 use protocol::record::{CODEC_REED_SOLOMON, Record, Stripe};
@@ -57,6 +57,8 @@ pub(super) struct Placer {
     vault: Arc<Vault>,
     mesh: Arc<Mesh>,
     plan: Plan,
+    /// Of the index: without it nothing is found.
+    index_plan: Plan,
     /// What placements must satisfy: the vault's policy, or any placement at all when that cannot be met.
     required: Policy,
     degraded: bool,
@@ -90,11 +92,14 @@ impl Placer {
                 (Plan { k, n: (k + 1).min(candidates.len().max(1)) }, required, true)
             }
         };
+        let limits = PlanLimits { pack_len: BLOCK_LEN_MAX as u64, ..limits };
+        let index_plan = plan_wide(&required, &candidates, limits).unwrap_or(plan);
         let candidates = candidates.into_iter().map(|c| (c.site.node, c)).collect();
         Ok(Self {
             vault,
             mesh,
             plan,
+            index_plan,
             required,
             degraded,
             candidates: Mutex::new(candidates),
@@ -105,6 +110,11 @@ impl Placer {
 
     pub(super) fn plan(&self) -> Plan {
         self.plan
+    }
+
+    /// The code of index packs.
+    pub(super) fn index_plan(&self) -> Plan {
+        self.index_plan
     }
 
     /// Nodes that have no room left.

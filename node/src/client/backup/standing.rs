@@ -6,7 +6,6 @@
 //! known or which fell short, and only when a source needs them.
 
 use crate::client::Result;
-use crate::client::extend::released;
 use crate::client::index::Index;
 use crate::client::mesh::Mesh;
 use crate::client::packs::Packs;
@@ -30,8 +29,8 @@ pub(super) struct Standings {
     answering: BTreeSet<NodeId>,
     index: Arc<Index>,
     packs: Packs,
-    /// What this host has asked holders to give up: it is there no more, or not for long.
-    released: BTreeSet<StripeId>,
+    /// What the vault gave up: it is there no more, or not for long.
+    given_up: Mutex<BTreeSet<StripeId>>,
     runtime: Handle,
     seen: Mutex<Seen>,
 }
@@ -46,6 +45,8 @@ struct Seen {
     told: HashMap<StripeId, Holders>,
     /// Holders of what is well that do not answer now.
     silent: BTreeSet<NodeId>,
+    /// Stripes that chunks were called known for, or were sent to, in this run.
+    relied_on: BTreeSet<StripeId>,
 }
 
 impl std::fmt::Debug for Standings {
@@ -55,7 +56,12 @@ impl std::fmt::Debug for Standings {
 }
 
 impl Standings {
-    pub(super) fn new(vault: &Vault, mesh: &Arc<Mesh>, index: &Arc<Index>) -> Result<Self> {
+    pub(super) fn new(
+        vault: &Vault,
+        mesh: &Arc<Mesh>,
+        index: &Arc<Index>,
+        given_up: BTreeSet<StripeId>,
+    ) -> Result<Self> {
         let roster = vault.papers.roster.verify().map_err(CertificateError::from)?;
         let listed = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
         let sites = listed.map(|certificate| {
@@ -69,7 +75,7 @@ impl Standings {
             answering: mesh.nodes.keys().copied().collect(),
             index: Arc::clone(index),
             packs: Packs::new(Arc::clone(mesh), vault),
-            released: released(vault)?,
+            given_up: Mutex::new(given_up),
             runtime: Handle::current(),
             seen: Mutex::default(),
         })
@@ -101,6 +107,24 @@ impl Standings {
         })
     }
 
+    /// This run has sent chunks to these stripes.
+    pub(super) fn rely_on(&self, stripes: impl IntoIterator<Item = StripeId>) {
+        self.seen().relied_on.extend(stripes);
+    }
+
+    /// From now on these are given up. Says on how many of them that were not before this run relies.
+    pub(super) fn give_up(&self, given_up: BTreeSet<StripeId>) -> usize {
+        let mut known = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
+        let new = given_up.difference(&known).filter(|stripe| seen.relied_on.contains(stripe));
+        let lost = new.count();
+        if lost > 0 {
+            seen.packs.clear();
+        }
+        *known = given_up;
+        lost
+    }
+
     fn of_pack(&self, pack: u64) -> Result<Standing> {
         if let Some(&standing) = self.seen().packs.get(&pack) {
             return Ok(standing);
@@ -111,6 +135,10 @@ impl Standings {
             standing = self.judge(pack)?;
         }
         let standing = standing.unwrap_or(Standing::Gone);
+        if standing != Standing::Gone {
+            let stripes = self.stripes_of(pack)?;
+            self.seen().relied_on.extend(stripes);
+        }
         if standing == Standing::Good {
             for stripe in self.stripes_of(pack)? {
                 let holders = self.holders(stripe)?.map_or_else(Vec::new, |holders| holders.nodes);
@@ -142,7 +170,7 @@ impl Standings {
     }
 
     fn judge_stripe(&self, stripe: StripeId) -> Result<Option<Standing>> {
-        if self.released.contains(&stripe) {
+        if self.given_up.lock().unwrap_or_else(PoisonError::into_inner).contains(&stripe) {
             return Ok(Some(Standing::Gone));
         }
         let Some(holders) = self.holders(stripe)? else { return Ok(None) };

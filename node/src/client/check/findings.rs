@@ -16,6 +16,8 @@ pub enum Kind {
     StripeUnreadable,
     /// An index pack that cannot be read or says what cannot be.
     IndexUnreadable,
+    /// A stripe that a kept snapshot needs, or that is of the index, and that the vault gave up: its locks run out.
+    GivenUp,
     /// A log whose entries do not form one chain, or miss some.
     LogBroken,
     /// A statement that its signature does not cover, or that nobody may make.
@@ -44,6 +46,7 @@ impl Kind {
             Self::SnapshotBroken => ("snapshot that cannot be", "snapshots that cannot be"),
             Self::StripeUnreadable => ("stripe that cannot be read", "stripes that cannot be read"),
             Self::IndexUnreadable => ("unusable index pack", "unusable index packs"),
+            Self::GivenUp => ("need of what was given up", "needs of what was given up"),
             Self::LogBroken => ("break in a log", "breaks in logs"),
             Self::Forged => ("statement that does not count", "statements that do not count"),
             Self::RecordMissing => ("stripe without a record", "stripes without a record"),
@@ -68,6 +71,9 @@ impl Kind {
                 "start the nodes that are silent and check again; `strewn restore` brings back whatever can be read"
             }
             Self::IndexUnreadable => "start the nodes that are silent and check again",
+            Self::GivenUp => {
+                "say `strewn prune --apply` where the vault was made: it takes back what snapshots need; if nobody here gave it up, somebody else has the vault's key"
+            }
             Self::LogBroken | Self::Forged => {
                 "find out what happened to the nodes named: what they show is not what they once countersigned"
             }

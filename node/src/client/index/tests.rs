@@ -144,3 +144,32 @@ fn a_block_takes_only_what_fits() {
     let block = index.pending().unwrap().unwrap();
     assert_eq!(block.block.packs.len(), 6);
 }
+
+#[test]
+fn a_chunk_is_read_from_a_pack_that_was_not_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let again = |name: u8| IndexedPack { stripe: StripeId([name; 32]), ..pack(1) };
+    let listed = |stripe: u8, pack: IndexedPack| {
+        [(StripeId([stripe; 32]), IndexBlock { packs: vec![pack] })]
+    };
+    index.merge(DEVICE, 0, &listed(11, again(1))).unwrap();
+    index.merge(DEVICE, 1, &listed(12, again(2))).unwrap();
+    index.merge(DEVICE, 2, &listed(13, again(3))).unwrap();
+    let chunk = ChunkId([1; 32]);
+    let newest =
+        |index: &Index| index.pack(index.find(chunk).unwrap().unwrap().pack).unwrap().stripe.0[0];
+    let aside = |names: &[u8]| {
+        index.set_aside(&names.iter().map(|&name| StripeId([name; 32])).collect()).unwrap();
+        let older = index.find_older(chunk).unwrap();
+        let older = older.iter().map(|place| index.pack(place.pack).unwrap().stripe.0[0]);
+        (newest(&index), older.collect::<Vec<_>>())
+    };
+    assert_eq!(aside(&[]), (3, vec![2, 1]));
+    assert_eq!(aside(&[3]), (2, vec![3, 1]));
+    assert_eq!(aside(&[2, 3]), (1, vec![3, 2]));
+    assert_eq!(aside(&[1, 2, 3]), (1, vec![3, 2]), "the last one is not lost");
+    // What nothing is read from any more need not be extended: that is what was given up, not what took its place.
+    let replaced = [2, 3, 12, 13].map(|name| StripeId([name; 32]));
+    assert_eq!(index.replaced().unwrap(), replaced.into());
+}

@@ -38,16 +38,18 @@ pub enum Unmounted {
     InUse,
 }
 
-/// Mounts all snapshots. With `for_all`, other users can look into it as far as permissions in snapshots let them.
+/// Mounts the snapshots that are not forgotten, and `with_forgotten` all of them. With `for_all`, other users can look into it as far as
+/// permissions in snapshots let them.
 /// Trouble while it is mounted is told to `warn`.
 pub fn mount(
     browser: Browser,
     at: &Path,
     for_all: bool,
+    with_forgotten: bool,
     warn: impl Fn(&str) + Send + Sync + 'static,
 ) -> io::Result<Mounted> {
     let at = at.canonicalize()?;
-    let view = View::new(browser, Box::new(warn));
+    let view = View::new(browser, with_forgotten, Box::new(warn));
     let snapshots = view.len();
     let mut config = Config::default();
     config.mount_options = vec![

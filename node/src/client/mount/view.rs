@@ -94,11 +94,13 @@ impl std::fmt::Debug for View {
 }
 
 impl View {
-    /// Of all snapshots that there are now. Trouble is told to `warn`.
-    pub(super) fn new(browser: Browser, warn: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+    /// Of the snapshots that there are now, of those forgotten when `all` are asked for. Trouble is told to `warn`.
+    pub(super) fn new(browser: Browser, all: bool, warn: Box<dyn Fn(&str) + Send + Sync>) -> Self {
         let catalog = Catalog::read(&browser.reader.vault, &browser.reader.ledger);
+        let ledger = &browser.reader.ledger;
+        let is_shown = |logged: &&Logged| all || !ledger.is_forgotten(logged);
         let snapshots: Vec<Logged> =
-            browser.reader.ledger.snapshots().into_iter().cloned().collect();
+            ledger.snapshots().into_iter().filter(is_shown).cloned().collect();
         let show = |logged: &Logged| {
             let millis = logged.witnessed().0;
             let nanos = (millis % 1000) as u32 * 1_000_000;

@@ -40,8 +40,10 @@ struct Match<'a, T> {
 pub async fn find(home: &Home, args: FindArgs, output: &Output) -> Result<Exit, CliError> {
     let search = search(&args)?;
     let browser = open(home, &args.open).await?;
-    let snapshots = if args.snapshot.is_empty() {
-        browser.reader.ledger.snapshots()
+    let ledger = &browser.reader.ledger;
+    let snapshots: Vec<&Logged> = if args.snapshot.is_empty() {
+        let is_searched = |logged: &&Logged| args.all || !ledger.is_forgotten(logged);
+        ledger.snapshots().into_iter().filter(is_searched).collect()
     } else {
         let named = args.snapshot.iter().map(|name| browser.find(name));
         named.collect::<Result<_, _>>()?

@@ -3,7 +3,8 @@
 use super::cast::*;
 use super::desk::{Desk, code};
 use crate::codec::Blob;
-use crate::id::SessionId;
+use crate::given_up::GivenUp;
+use crate::id::{SessionId, StripeId};
 use crate::log::{Body, Entry, entry_id};
 use crate::message::{PAGE_LEN, RefusalCode, Request, Response};
 use crate::peer::{LinkId, Note, PeerConfig, Table};
@@ -193,4 +194,23 @@ fn only_the_vault_itself_says_which_of_its_snapshots_are_forgotten() {
     assert_eq!(code(&desk.ask(link, forget(OTHER_VAULT))), RefusalCode::NotAllowed);
     assert_eq!(code(&desk.ask(link, forget(DEVICE))), RefusalCode::NotAllowed);
     assert!(matches!(desk.ask(link, forget(VAULT)), Response::Appended(_)));
+}
+
+#[test]
+fn only_the_vault_itself_gives_up_its_stripes() {
+    let (mut desk, link) = desk();
+    let given_up = |vault: u8, flip: u8| {
+        let stripes = vec![StripeId([4; 32])];
+        let said = GivenUp { vault: public(vault).into(), number: 0, keep: false, stripes };
+        let mut bytes = Signed::sign(&said, &secret(vault)).to_bytes();
+        *bytes.last_mut().unwrap() ^= flip;
+        let body = Body::GivenUp(Signed::from_bytes(&bytes).unwrap());
+        let entry = Entry { body, ..entry(0, None, 0).verify().unwrap() };
+        Request::Append(Signed::sign(&entry, &secret(DEVICE)))
+    };
+    for other in [OTHER_VAULT, DEVICE] {
+        assert_eq!(code(&desk.ask(link, given_up(other, 0))), RefusalCode::NotAllowed);
+    }
+    assert_eq!(code(&desk.ask(link, given_up(VAULT, 1))), RefusalCode::Malformed);
+    assert!(matches!(desk.ask(link, given_up(VAULT, 0)), Response::Appended(_)));
 }
