@@ -5,7 +5,7 @@
 //! disk, all those of a provider for a provider), and from wear: lifetimes of single shards of any law. A shard
 //! lost is whole again after a time of its cause's law, which has noticing, waiting and transfer in it, and takes
 //! the same place: replacements fail together as those did that they replace. Sampling methods built on this loop:
-//! [`super::plain`], [`super::biasing`], [`super::splitting`].
+//! `plain`, `biasing` and `splitting`, beside this file.
 
 use super::dice::Dice;
 use super::law::{Law, LawError};

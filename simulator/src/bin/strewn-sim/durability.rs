@@ -10,6 +10,7 @@ use simulator::durability::mesh::Played;
 use simulator::durability::published;
 use simulator::durability::sweep::{Vary, combinations};
 use simulator::durability::{plain, planner};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The commands about how many nines there are.
@@ -166,6 +167,11 @@ fn unwritable(error: serde_json::Error) -> Failure {
     Failure::failed(error.to_string(), "leave --json and --csv out")
 }
 
+/// A line on standard output; who stops reading misses nothing.
+fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 fn show(title: &[&str], rows: &[Vec<String>]) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -173,7 +179,7 @@ fn show(title: &[&str], rows: &[Vec<String>]) {
     for row in rows {
         table.add_row(row);
     }
-    println!("{table}");
+    say(table);
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
@@ -193,7 +199,7 @@ impl Output {
                 [only] => text_of(only)?,
                 all => text_of(&all.into())?,
             };
-            println!("{text}");
+            say(text);
         }
         Ok(!self.json)
     }
@@ -204,7 +210,7 @@ fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
     let effort = args.trying.effort();
     let figures = analysis::analyse(&input, args.trying.method(), &effort).map_err(wrong)?;
     if args.output.put(&[json_of(&figures)?])? {
-        println!("{}", input.name);
+        say(&input.name);
         show(&["figure", "value"], &analysis::rows(&figures));
         if args.sensitivity {
             let swings = analysis::sensitivity(&input, &effort).map_err(wrong)?;
@@ -345,7 +351,7 @@ fn plan(args: &PlanArgs) -> Result<End, Failure> {
         let rows: Vec<Vec<String>> = planned.choices.iter().map(planner::Choice::row).collect();
         show(&planner::Choice::TITLE, &rows);
         for line in &planned.advice {
-            println!("{line}");
+            say(line);
         }
     }
     Ok(planned.choices.iter().any(|choice| choice.fits).into())
