@@ -14,14 +14,21 @@
 //! - Every message passes through its real encoding. Connections are not encrypted: each end is told
 //!   the other's true key.
 
+mod attack;
+mod check;
 mod client;
+mod clock;
 mod disk;
+mod faults;
+mod fuzz;
 mod host;
 mod network;
+mod owner;
 pub mod plan;
 mod random;
 mod run;
 mod setup;
+mod shrink;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -29,10 +36,12 @@ mod world;
 
 pub use client::{Client, Stored};
 pub use disk::{Disk, DiskConfig};
+pub use fuzz::{Found, fuzz, plan as fuzz_plan};
 pub use network::NetworkConfig;
 pub use plan::{Outcome, Plan, Step, Verdict, What, Who};
 pub use random::Random;
-pub use run::run;
+pub use run::{SETTLES_WITHIN, run};
 pub use setup::{NodeSetup, PeerSetup, Setup};
+pub use shrink::shrink;
 pub use trace::Trace;
-pub use world::{BrokenPromise, World};
+pub use world::World;
