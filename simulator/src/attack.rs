@@ -121,7 +121,7 @@ impl World {
     fn attack_fill(&mut self, vault: usize, stripes: u32) {
         let device = self.newest_device(vault);
         let Some(client) = self.thief(vault, device) else { return };
-        let holders: Vec<usize> = (0..self.nodes().min(16)).collect();
+        let holders: Vec<usize> = (0..self.nodes().min(8)).collect();
         for stripe in 0..stripes {
             let salt = (1 << 40) + (client as u64) * (1 << 20) + u64::from(stripe);
             let len = holders.len() * 1024;

@@ -42,9 +42,8 @@ const SLACK: Period = Period::seconds(2);
 #[derive(Debug)]
 enum Asked {
     Put { sender: Option<DeviceId>, signer: DeviceId, shard: Option<ShardId> },
-    Append { sender: Option<DeviceId>, vault: VaultId, device: DeviceId, seq: u64, entry: EntryId },
-    Extend { vault: VaultId, stripes: Vec<StripeId> },
-    Release { release: ReleaseId },
+    Append { vault: VaultId, device: DeviceId, seq: u64, entry: EntryId },
+    Extend { stripes: Vec<StripeId> },
     Revoke { vault: VaultId, device: DeviceId },
     Hold { vault: VaultId, guardian: OperatorId, period: Option<Period> },
     Card { sealed: Vec<u8> },
@@ -55,7 +54,6 @@ enum Asked {
 /// Under which terms a shard is held.
 #[derive(Debug, Clone)]
 struct Terms {
-    stripe: StripeId,
     vault: VaultId,
     lock: Rc<Lock>,
     /// By true time.
@@ -123,11 +121,6 @@ impl Checker {
         self.dropped.len()
     }
 
-    /// Whether a node dropped a shard.
-    pub(crate) fn is_dropped(&self, node: usize, shard: ShardId) -> bool {
-        self.dropped.contains(&(node, shard))
-    }
-
     /// Whether some lock is over by true time.
     pub(crate) fn is_any_over(&self, now: Mono) -> bool {
         self.terms.values().any(|terms| terms.until < now)
@@ -181,11 +174,9 @@ impl Checker {
                 let Ok(entry) = signed.verify() else { return };
                 let Entry { vault, device: of, seq, .. } = entry;
                 let entry = entry_id(signed);
-                Asked::Append { sender: device, vault, device: of, seq, entry }
+                Asked::Append { vault, device: of, seq, entry }
             }
-            Request::Extend { vault, stripes } => {
-                Asked::Extend { vault: *vault, stripes: stripes.clone() }
-            }
+            Request::Extend { stripes, .. } => Asked::Extend { stripes: stripes.clone() },
             Request::Release { request, approvals, .. } => {
                 let release = release_id(request);
                 let known = self.requests.entry(release).or_default();
@@ -194,7 +185,7 @@ impl Checker {
                     approved.filter(|a| a.release == release).map(|approval| approval.guardian),
                 );
                 self.heard.entry((node, release)).or_insert(now);
-                Asked::Release { release }
+                return;
             }
             Request::Revoke(order) => {
                 let Ok(order) = order.verify() else { return };
@@ -258,7 +249,7 @@ impl Checker {
                     self.check_may_write(node, receipt.vault, device);
                 }
             }
-            (Asked::Append { sender, vault, device, seq, entry }, Response::Appended(ack)) => {
+            (Asked::Append { vault, device, seq, entry }, Response::Appended(ack)) => {
                 let key = [&vault.0[..], &device.0, &seq.to_be_bytes()].concat();
                 let row = facts.get(Table::Entry, &key).ok().flatten();
                 let logged: Option<LoggedEntry> =
@@ -274,8 +265,6 @@ impl Checker {
                     let text = format!("node {node} countersigned something else than entry {seq}");
                     self.report("P3", text);
                 }
-                // What was there before may be told again.
-                let _ = sender;
             }
             (
                 Asked::Append { vault, device, .. },
@@ -283,7 +272,7 @@ impl Checker {
             ) => {
                 self.forked.insert((node, vault, device), host.start);
             }
-            (Asked::Extend { stripes, .. }, Response::Extended(locked)) => {
+            (Asked::Extend { stripes }, Response::Extended(locked)) => {
                 for (stripe, locked) in stripes.iter().zip(locked) {
                     let Some(locked) = locked else { continue };
                     self.extended(now, node, *stripe, *locked);
@@ -347,7 +336,7 @@ impl Checker {
         self.dropped.remove(&(node, shard));
         self.rotten.remove(&(node, shard));
         self.shard_of.insert((node, stripe), shard);
-        let terms = Terms { stripe, vault, lock, until };
+        let terms = Terms { vault, lock, until };
         // Healed: what was promised stands.
         let known = self.terms.entry((node, shard)).or_insert_with(|| terms.clone());
         known.until = known.until.max(until);

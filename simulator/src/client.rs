@@ -101,6 +101,8 @@ struct Channel {
     tasks: VecDeque<(u64, Task)>,
     /// The node is gone: nothing more is asked of it.
     is_over: bool,
+    /// The node holds another history of this device's log: nothing can be appended there.
+    is_forked: bool,
     /// Dials that came to nothing, one after the other.
     failed: u32,
 }
@@ -185,6 +187,7 @@ impl Client {
             line: Line::Idle,
             tasks: VecDeque::from([(0, Task::Introduce)]),
             is_over: false,
+            is_forked: false,
             failed: 0,
         };
         let mut client = Self {
@@ -238,10 +241,6 @@ impl Client {
             channel.line = Line::Idle;
         }
         self
-    }
-
-    pub(crate) fn key(&self) -> &SecretKey {
-        &self.key
     }
 
     pub(crate) fn vault(&self) -> VaultId {
@@ -438,7 +437,8 @@ impl Client {
     }
 
     fn add(&mut self, node: usize, task: Task) {
-        if self.channels[node].is_over {
+        let channel = &self.channels[node];
+        if channel.is_over || (channel.is_forked && matches!(task, Task::Append(_))) {
             return;
         }
         *self.open.entry(self.purpose).or_default() += 1;
@@ -649,6 +649,17 @@ impl Client {
             (Task::Say(_), response) => {
                 self.said.push((node, response.clone()));
                 self.reports.push_back(Report::Said { node, response });
+            }
+            (Task::Append(_), Response::Refused(refusal)) if refusal.code == RefusalCode::Fork => {
+                self.channels[node].is_forked = true;
+                let tasks = std::mem::take(&mut self.channels[node].tasks);
+                let (appends, others): (Vec<_>, Vec<_>) =
+                    tasks.into_iter().partition(|(_, task)| matches!(task, Task::Append(_)));
+                self.channels[node].tasks = others.into();
+                for (purpose, _) in appends {
+                    self.close(purpose);
+                }
+                self.refuse(node, refusal);
             }
             (_, other) => self.refuse(node, refusal(other)),
         }

@@ -145,7 +145,7 @@ pub fn plan(seed: u64) -> Plan {
     let kinds = KINDS.into_iter().filter(|_| random.happens(400)).collect();
     let providers = 3 + (random.number() % 3) as usize;
     let each = 1 + (random.number() % 3) as usize;
-    let lock = Period::seconds(1800 << (random.number() % 5));
+    let lock = Period::seconds(1800 << (random.number() % 4));
     let vaults = 1 + (random.number() % 2) as usize;
     let nodes = providers * each;
     let busy = Period(lock.0 * 3);
@@ -187,7 +187,7 @@ fn setup(drawing: &mut Drawing) -> Setup {
         quota,
         lock_max: Period::days(30),
         growth_per_day: growth.then_some(48 << 10),
-        exchange_period: Period::seconds(30 << drawing.below(4)),
+        exchange_period: Period::seconds(120 << drawing.below(4)),
     };
     let loss_per_mille = if drawing.has(Kind::BadLinks) { drawing.below(60) as u32 } else { 0 };
     let quality = LinkQuality { loss_per_mille, ..LinkQuality::default() };
@@ -345,7 +345,7 @@ fn attacks(drawing: &mut Drawing, steps: &mut Vec<Step>) {
                 }
                 Kind::Weaken => Attack::Weaken { vault },
                 Kind::Forks => Attack::Fork { vault, seq: small % 6 },
-                Kind::Filling => Attack::Fill { vault, stripes: 10 + (small % 90) as u32 },
+                Kind::Filling => Attack::Fill { vault, stripes: 8 + (small % 24) as u32 },
                 Kind::Cards => Attack::Card { vault },
                 Kind::Strangers if small < 500 => Attack::Stranger,
                 Kind::Strangers => Attack::Neighbour { by: vault, vault: (vault + 1) % 2 },

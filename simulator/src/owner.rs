@@ -22,7 +22,7 @@ use protocol::time::{Mono, Period, Wall};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How long an owner waits for what it began, before it goes on with something else.
-const PATIENCE: Period = Period::seconds(4 * 3600);
+const PATIENCE: Period = Period::seconds(3600);
 /// Stripes listed in one entry of the log.
 const LISTED_MAX: usize = 512;
 

@@ -5,9 +5,6 @@ use crate::plan::{Plan, Step};
 use crate::run::run;
 use protocol::time::Period;
 
-/// Most runs that are tried.
-pub const TRIES_MAX: u32 = 400;
-
 /// The smallest plan found, and how many runs it took; the plan as it is when it does not fail.
 #[must_use]
 pub fn shrink(plan: &Plan, seed: u64, tries_max: u32) -> (Plan, u32) {
