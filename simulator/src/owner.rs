@@ -473,7 +473,8 @@ impl World {
         let expected = self.owners[owner].data(owned.salt);
         let read = self.clients[client].assemble(&owned.stored);
         let k = usize::from(owned.stored.stripe.k);
-        let is_quiet = self.disturbed < since;
+        let lies = self.hosts.iter().any(|host| host.lies);
+        let is_quiet = self.disturbed < since && self.is_whole() && !lies;
         let intact = self.intact(&owned.stored, true);
         match read {
             Some(read) if read == expected => true,

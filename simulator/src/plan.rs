@@ -375,6 +375,17 @@ pub struct Rate {
     pub until: Period,
 }
 
+/// A plan with the seed that it is run with: what a file to be replayed holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// What it showed, for people.
+    pub about: String,
+    /// The seed.
+    pub seed: u64,
+    /// The plan.
+    pub plan: Plan,
+}
+
 impl Plan {
     /// Draws from a seed when things that have rates happen, and adds them as steps.
     #[must_use]
