@@ -183,7 +183,11 @@ impl Life {
                 // At the very reading at which a hold ends, it is not over yet.
                 let held = held.map(|held| held.after(Period(1)));
                 let until = held.map_or(self.end, |held| held.max(self.end));
-                if now.at < until && !is_planted(Bug::Lock) { State::Locked { until } } else { State::Releasable }
+                if now.at < until && !is_planted(Bug::Lock) {
+                    State::Locked { until }
+                } else {
+                    State::Releasable
+                }
             }
         }
     }

@@ -276,9 +276,8 @@ pub fn accepts(
     }
     if let Some(guardians) = &lock.guardians {
         let named: BTreeSet<OperatorId> = guardians.of.iter().copied().collect();
-        let vetoes = |guardian: &&OperatorId| {
-            release.vetoes.contains(*guardian) && !is_planted(Bug::Veto)
-        };
+        let vetoes =
+            |guardian: &&OperatorId| release.vetoes.contains(*guardian) && !is_planted(Bug::Veto);
         if let Some(guardian) = named.iter().find(vetoes) {
             return Err(NotAccepted::Vetoed(*guardian));
         }

@@ -18,7 +18,8 @@ fn main() {
             }
             protocol::planted::plant(Some(bug));
             let (ran, found) = fuzz(None, from..to);
-            let found = found.map(|Found { violation, .. }| violation.promise + ": " + &violation.text);
+            let found =
+                found.map(|Found { violation, .. }| violation.promise + ": " + &violation.text);
             println!("{bug:?}: {ran} seeds, {found:?}");
         }
         return;

@@ -20,9 +20,7 @@ use protocol::id::{DeviceId, EntryId, NodeId, OperatorId, ReleaseId, ShardId, St
 use protocol::label::{Domain, Site};
 use protocol::life::DropDecision;
 use protocol::log::{Entry, entry_id};
-use protocol::message::{
-    HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response,
-};
+use protocol::message::{HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
 use protocol::peer::{Facts, Held, LaneId, Table, Usage, Write};
 use protocol::policy::{Clause, Lock, Policy};
 use protocol::record::{Receipt, Record};
@@ -41,12 +39,32 @@ const SLACK: Period = Period::seconds(2);
 /// What a node was asked, as far as its answer may promise something.
 #[derive(Debug)]
 enum Asked {
-    Put { sender: Option<DeviceId>, signer: DeviceId, shard: Option<ShardId> },
-    Append { vault: VaultId, device: DeviceId, seq: u64, entry: EntryId },
-    Extend { stripes: Vec<StripeId> },
-    Revoke { vault: VaultId, device: DeviceId },
-    Hold { vault: VaultId, guardian: OperatorId, period: Option<Period> },
-    Card { sealed: Vec<u8> },
+    Put {
+        sender: Option<DeviceId>,
+        signer: DeviceId,
+        shard: Option<ShardId>,
+    },
+    Append {
+        vault: VaultId,
+        device: DeviceId,
+        seq: u64,
+        entry: EntryId,
+    },
+    Extend {
+        stripes: Vec<StripeId>,
+    },
+    Revoke {
+        vault: VaultId,
+        device: DeviceId,
+    },
+    Hold {
+        vault: VaultId,
+        guardian: OperatorId,
+        period: Option<Period>,
+    },
+    Card {
+        sealed: Vec<u8>,
+    },
     /// By somebody to whom nothing may be told or done.
     Nothing,
 }
@@ -226,7 +244,8 @@ impl Checker {
                 | Response::Members(_)
                 | Response::Stops(_),
             ) => {}
-            (Asked::Nothing, Response::Records(records)) if records.iter().all(Option::is_none) => {}
+            (Asked::Nothing, Response::Records(records)) if records.iter().all(Option::is_none) => {
+            }
             (Asked::Nothing, response) => {
                 let text = format!("node {node} tells a stranger: {}", brief(response));
                 self.report("P8", text);
@@ -242,7 +261,8 @@ impl Checker {
                 }
                 self.check_kept(node, host, &receipt);
                 if self.outside.get(&receipt.vault).is_some_and(|nodes| nodes.contains(&node)) {
-                    let text = format!("node {node} holds a shard, and the roster does not list it");
+                    let text =
+                        format!("node {node} holds a shard, and the roster does not list it");
                     self.report("P8", text);
                 }
                 for device in [sender, Some(signer)].into_iter().flatten() {
@@ -255,7 +275,8 @@ impl Checker {
                 let logged: Option<LoggedEntry> =
                     row.and_then(|row| decode(&row, VALUE_LEN_MAX).ok());
                 if logged.is_none_or(|logged| entry_id(&logged.entry) != entry) {
-                    let text = format!("node {node} countersigned entry {seq} and has not stored it");
+                    let text =
+                        format!("node {node} countersigned entry {seq} and has not stored it");
                     self.report("durability", text);
                 }
                 let fits = ack.verify().is_ok_and(|ack| {
@@ -298,7 +319,8 @@ impl Checker {
         let row = host.disk.facts().get(Table::Held, shard.as_bytes());
         let is_held = matches!(row, Ok(Some(_))) && host.disk.shard(shard).is_some();
         if !is_held && !self.rotten.contains(&(node, shard)) {
-            let text = format!("node {node} gives a receipt for shard {shard}, which is not stored");
+            let text =
+                format!("node {node} gives a receipt for shard {shard}, which is not stored");
             self.report("durability", text);
         }
     }
@@ -318,9 +340,7 @@ impl Checker {
 
     /// Whether what was promised for a shard lasts until then at least; what was never put there is nobody's promise.
     pub(crate) fn is_locked(&self, node: usize, shard: ShardId, until: Mono) -> bool {
-        self.terms
-            .get(&(node, shard))
-            .is_none_or(|terms| terms.until.after(self.slack()) >= until)
+        self.terms.get(&(node, shard)).is_none_or(|terms| terms.until.after(self.slack()) >= until)
     }
 
     /// A shard is to be kept, with what its file says of it.
@@ -415,7 +435,8 @@ impl Checker {
                     }
                 }
                 Table::Veto => {
-                    let veto = write.value.as_ref().and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
+                    let veto =
+                        write.value.as_ref().and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
                     let veto = veto.and_then(|signed: Signed<Veto>| signed.verify().ok());
                     if let Some(veto) = veto {
                         self.vetoes.insert((node, veto.release));
@@ -503,7 +524,8 @@ impl Checker {
             && u128::from(grown)
                 > u128::from(per_day) + u128::from(per_day) * 2 * u128::from(ran) / 86_400_000
         {
-            let text = format!("a vault added {grown} bytes at node {node}, {per_day} may come in a day");
+            let text =
+                format!("a vault added {grown} bytes at node {node}, {per_day} may come in a day");
             self.report("conservation", text);
         }
     }
@@ -542,7 +564,13 @@ impl Checker {
     }
 
     /// A client believes a receipt.
-    pub(crate) fn believed(&mut self, node: usize, holder: NodeId, receipt: &Receipt, asked: &Record) {
+    pub(crate) fn believed(
+        &mut self,
+        node: usize,
+        holder: NodeId,
+        receipt: &Receipt,
+        asked: &Record,
+    ) {
         let place = usize::from(receipt.index);
         let fits = receipt.holder == holder
             && asked.holders.get(place) == Some(&holder)

@@ -43,14 +43,13 @@ impl Clock {
         let rate = 1_000_000 + i128::from(self.ppm);
         let true_time = (i128::from(wanted) * 1_000_000 + rate - 1) / rate;
         // Rounding may leave the node a moment short of it.
-        let at = self.since.after(Period(true_time as u64));
+        let at = self.since.after(Period(u64::try_from(true_time).unwrap_or(u64::MAX)));
         if self.read(at).mono < counted { at.after(Period(1)) } else { at }
     }
 
     fn turn(&mut self, now: Mono) {
         let passed = self.passed(now);
-        (self.since, self.counted, self.shown) =
-            (now, self.counted + passed, self.shown + passed);
+        (self.since, self.counted, self.shown) = (now, self.counted + passed, self.shown + passed);
     }
 
     pub(crate) fn jump(&mut self, now: Mono, by_ms: i64) {

@@ -138,7 +138,8 @@ impl World {
             }),
             What::DiskSlow { who, times } => self.each(&who, |world, node| {
                 let writes = &mut world.hosts[node].writes;
-                writes.write_max = Period(writes.write_max.0.saturating_mul(u64::from(times).max(1)));
+                writes.write_max =
+                    Period(writes.write_max.0.saturating_mul(u64::from(times).max(1)));
             }),
             _ => {}
         }
@@ -228,7 +229,10 @@ impl World {
         let quality = &self.network.config.quality;
         let is_up = self.hosts.iter().all(|host| {
             host.vanished
-                || (host.peer.is_some() && host.fails_per_mille == 0 && !host.is_full && !host.seized)
+                || (host.peer.is_some()
+                    && host.fails_per_mille == 0
+                    && !host.is_full
+                    && !host.seized)
         });
         let is_fair = |quality: &LinkQuality| quality.loss_per_mille <= 100;
         is_up

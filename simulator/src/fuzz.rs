@@ -340,7 +340,8 @@ fn attacks(drawing: &mut Drawing, steps: &mut Vec<Step>) {
                 Kind::StolenVault | Kind::StolenGuardians => {
                     let stolen = kind == Kind::StolenGuardians;
                     let guardians = if stolen { 1 + small as u32 % 3 } else { 0 };
-                    let dated_ms = if small % 3 == 0 { 3_600_000 * (small as i64 - 500) } else { 0 };
+                    let dated_ms =
+                        if small % 3 == 0 { 3_600_000 * (small as i64 - 500) } else { 0 };
                     Attack::Release { vault, guardians, dated_ms }
                 }
                 Kind::Weaken => Attack::Weaken { vault },

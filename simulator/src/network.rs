@@ -163,7 +163,11 @@ impl Network {
         let fits = |(here, there, _): &&(Group, Group, LinkQuality)| {
             (here.has(from) && there.has(to)) || (here.has(to) && there.has(from))
         };
-        self.qualities.iter().rev().find(fits).map_or(&self.config.quality, |(_, _, quality)| quality)
+        self.qualities
+            .iter()
+            .rev()
+            .find(fits)
+            .map_or(&self.config.quality, |(_, _, quality)| quality)
     }
 
     /// What becomes of a message of so many bytes. Transfers do not share what goes through a link in a second.

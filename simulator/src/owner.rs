@@ -40,9 +40,22 @@ pub(crate) struct Owned {
 #[derive(Debug)]
 enum Doing {
     /// `not_held`: what holders say that they have not.
-    BackUp { begun: Mono, purpose: u64, new: Vec<usize>, all: Vec<usize>, not_held: BTreeSet<(usize, StripeId)> },
-    Restore { begun: Mono, purpose: u64, stripes: Vec<usize> },
-    Other { begun: Mono, purpose: u64 },
+    BackUp {
+        begun: Mono,
+        purpose: u64,
+        new: Vec<usize>,
+        all: Vec<usize>,
+        not_held: BTreeSet<(usize, StripeId)>,
+    },
+    Restore {
+        begun: Mono,
+        purpose: u64,
+        stripes: Vec<usize>,
+    },
+    Other {
+        begun: Mono,
+        purpose: u64,
+    },
 }
 
 impl Doing {
@@ -242,7 +255,9 @@ impl World {
                         );
                     }
                 }
-                Report::Said { node, response } => self.recovery_told(owner, client, node, response),
+                Report::Said { node, response } => {
+                    self.recovery_told(owner, client, node, response);
+                }
                 Report::Refused { node, refusal } => {
                     self.note(format_args!("client {client}: node {node} refuses: {refusal}"));
                 }
@@ -351,8 +366,10 @@ impl World {
             new.push(stripe);
             all.push(stripe);
         }
-        let ids: Vec<StripeId> =
-            new.iter().map(|&stripe| self.owners[owner].stripes[stripe].stored.stripe.id()).collect();
+        let ids: Vec<StripeId> = new
+            .iter()
+            .map(|&stripe| self.owners[owner].stripes[stripe].stored.stripe.id())
+            .collect();
         for page in ids.chunks(LISTED_MAX) {
             self.clients[client].list(page.to_vec());
         }
@@ -445,8 +462,9 @@ impl World {
             }
         }
         if let Some((stripe, node)) = lapsing {
-            let text =
-                format!("owner {owner} has backed up, and stripe {stripe} at node {node} is not locked anew");
+            let text = format!(
+                "owner {owner} has backed up, and stripe {stripe} at node {node} is not locked anew"
+            );
             self.checker().report("P2", text);
         }
     }
@@ -485,8 +503,9 @@ impl World {
             }
             None => {
                 if is_quiet && intact >= k {
-                    let text =
-                        format!("stripe {stripe} of owner {owner} has {intact} shards and is not read");
+                    let text = format!(
+                        "stripe {stripe} of owner {owner} has {intact} shards and is not read"
+                    );
                     self.checker().report("P7", text);
                 }
                 false
@@ -568,7 +587,9 @@ impl World {
 
     fn veto(&mut self, owner: usize, guardian: usize) {
         let of = &self.owners[owner];
-        let (Some(key), Some(request)) = (of.guardian(guardian), of.releases.last()) else { return };
+        let (Some(key), Some(request)) = (of.guardian(guardian), of.releases.last()) else {
+            return;
+        };
         let veto = Veto { guardian: key.public().into(), release: release_id(request) };
         let (client, veto) = (of.client, Signed::sign(&veto, &key));
         let vault = self.clients[client].vault();
@@ -720,7 +741,8 @@ impl World {
             issued: EPOCH,
             expires: EPOCH.after(VALIDITY),
         };
-        let Greeting::Device { vault: word, .. } = self.clients[of.client].greeting_of().clone() else {
+        let Greeting::Device { vault: word, .. } = self.clients[of.client].greeting_of().clone()
+        else {
             return;
         };
         let greeting = Greeting::Device { vault: word, device: Signed::sign(&certificate, &vault) };

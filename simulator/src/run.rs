@@ -132,9 +132,10 @@ impl World {
         if !is_due {
             return;
         }
-        let waiting = self.owners.iter().position(|owner| {
-            owner.is_busy() || !self.clients[owner.client].is_idle()
-        });
+        let waiting = self
+            .owners
+            .iter()
+            .position(|owner| owner.is_busy() || !self.clients[owner.client].is_idle());
         if let Some(owner) = waiting {
             let text = format!("owner {owner} waits for an answer, and nothing is in the way");
             self.checker().report("liveness", text);

@@ -301,7 +301,9 @@ impl Peer {
         let view = View { facts, overlay: &self.overlay };
         let known = view.is_pending(Table::Fork, &row) || facts.get(Table::Fork, &row)?.is_some();
         let durable = facts.scan(Table::Fork, &of_device, None, FORKS_MAX)?.len();
-        let is_kept = !is_planted(Bug::ForkEvidence) && !known && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX;
+        let is_kept = !is_planted(Bug::ForkEvidence)
+            && !known
+            && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX;
         if is_kept && self.spend_log(now, vault, signed.to_bytes().len()).is_ok() {
             self.persist(vec![Write::fork(vault, device, id, signed)], None, Then::Nothing);
         }
