@@ -29,6 +29,7 @@ pub mod message;
 pub mod pack;
 pub mod peer;
 pub mod placement;
+pub mod planted;
 pub mod policy;
 pub mod promise;
 pub mod proof;

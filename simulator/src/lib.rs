@@ -1,29 +1,40 @@
 //! Many [`protocol::Peer`] under virtual time, with faults drawn from a seed.
 //!
-//! A [`World`] owns time, network, disks and randomness; the peers decide, nothing here does. One seed
-//! and one [`Setup`] give one run, byte for byte: [`Trace::digest`] says which. After every event the
-//! world checks that whatever was promised to a client is on the disk of the node that promised it.
+//! A [`World`] owns time, network, disks, clocks and randomness; the peers decide, nothing here does. What happens is a
+//! [`Plan`]: a mesh, vaults, steps at their times. [`run`] carries it out with a seed and gives an [`Outcome`]; both are data. The
+//! same plan and seed give the same run, byte for byte ([`Outcome::digest`]). What nodes promise is remembered apart from them
+//! (`check`) and compared with each message, write and drop; what is broken ends the run. [`shrink`] makes a plan that fails
+//! smaller, [`fuzz`] draws plans, `owner` and `attack` are the people in them.
 //!
 //! The model, and where it ends:
-//! - Time passes only between events; deciding takes none. All clocks agree.
+//! - Time passes only between events; deciding takes none.
 //! - A connection behaves like TCP: what arrives is whole and unaltered, several exchanges on it may
 //!   overtake each other. A message that is lost takes its connection with it, and both ends notice
-//!   when they give up. There is no bandwidth: a transfer takes a drawn time, whatever its size.
-//! - A disk makes writes durable one after another, in order. A crash loses what was not durable, and
-//!   all that was in memory; nothing durable rots. A node that vanishes takes its disk along.
-//! - Every message passes through its real encoding. Connections are not encrypted: each end is told
-//!   the other's true key.
+//!   when they give up. Bandwidth delays each transfer alone: those on one link do not share it.
+//! - A disk makes writes durable one after another, in order, each whole or not at all. A crash loses what was not durable,
+//!   from a drawn point on, reported or not, and all that was in memory. Rot changes shards, not rows.
+//! - Every message passes through its real encoding, every shard through the real erasure code. Connections are not encrypted: each
+//!   end is told the other's true key. Cards are not sealed: that is the driver's to do.
+//! - Clocks are straight lines with jumps. What holders promise is checked by true time, with the errors of honest clocks
+//!   allowed for; where half of the operators have clocks that are off by more than a minute, half of each lock is.
 
+mod attack;
 pub mod chart;
+mod check;
 mod client;
+mod clock;
 mod disk;
 pub mod durability;
+mod faults;
+mod fuzz;
 mod host;
 mod network;
+mod owner;
 pub mod plan;
 mod random;
 mod run;
 mod setup;
+mod shrink;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -31,10 +42,12 @@ mod world;
 
 pub use client::{Client, Stored};
 pub use disk::{Disk, DiskConfig};
+pub use fuzz::{Found, fuzz, plan as fuzz_plan};
 pub use network::NetworkConfig;
-pub use plan::{Outcome, Plan, Step, Verdict, What, Who};
+pub use plan::{Outcome, Plan, Replay, Step, Verdict, What, Who};
 pub use random::Random;
-pub use run::run;
+pub use run::{SETTLES_WITHIN, run};
 pub use setup::{NodeSetup, PeerSetup, Setup};
+pub use shrink::shrink;
 pub use trace::Trace;
-pub use world::{BrokenPromise, World};
+pub use world::World;

@@ -39,6 +39,9 @@ pub struct VaultSetup {
     pub operator: String,
     /// What must be survived, concealed, and how long locks are. Guardians are named below, not here.
     pub policy: Policy,
+    /// Nodes that its roster does not list.
+    #[serde(default)]
+    pub outside: Vec<usize>,
     /// Who approves releases and can stop them.
     pub guardians: Option<GuardianSetup>,
     /// Shards needed, and made, of each stripe; `None` is what the protocol's planner picks.
@@ -370,6 +373,17 @@ pub struct Rate {
     pub from: Period,
     /// Not after.
     pub until: Period,
+}
+
+/// A plan with the seed that it is run with: what a file to be replayed holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// What it showed, for people.
+    pub about: String,
+    /// The seed.
+    pub seed: u64,
+    /// The plan.
+    pub plan: Plan,
 }
 
 impl Plan {

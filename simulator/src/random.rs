@@ -49,6 +49,7 @@ impl Random {
             odd += 2.0;
         }
         let minus_ln = f64::from(53 - shift) * std::f64::consts::LN_2 - ln;
+        #[allow(clippy::cast_sign_loss, reason = "no draw is above 1, so no logarithm is")]
         Period((mean.0 as f64 * minus_ln) as u64)
     }
 

@@ -1,6 +1,7 @@
 //! Whole meshes, told as stories.
 
 use super::*;
+use crate::plan::{Attack, VaultSetup};
 use crate::setup::EPOCH;
 use protocol::id::StripeId;
 use protocol::label::Site;
@@ -116,7 +117,7 @@ fn a_node_that_crashes_before_a_shard_is_durable_promised_nothing() {
         world.crash(1);
         world.run_for(Period::seconds(60));
         assert!(!promised(&world), "seed {seed}");
-        assert_eq!((world.disk(1).shards(), world.disk(1).unfinished_shards()), (0, 0));
+        assert_eq!(world.disk(1).unfinished_shards(), 0);
 
         world.start(1);
         assert!(world.run_until(Period::seconds(120), promised), "seed {seed}");
@@ -160,7 +161,7 @@ fn crashes_at_any_time_break_no_promise() {
 fn holders_bring_each_other_up_to_date_and_one_that_is_left_alone_has_all() {
     for seed in 0..5 {
         let mut setup = nine();
-        setup.network.loss_per_mille = if seed % 2 == 0 { 0 } else { 30 };
+        setup.network.quality.loss_per_mille = if seed % 2 == 0 { 0 } else { 30 };
         let mut world = World::new(seed, &setup);
         let client = world.add_client(&setup, policy());
         world.run_for(ACQUAINTED);
@@ -227,6 +228,108 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     assert_ne!(first.trace().digest(), other.trace().digest());
 }
 
+#[test]
+fn drawn_plans_break_no_promise_and_run_the_same_twice() {
+    let (ran, found) = fuzz(None, 0..12);
+    if let Some(Found { seed, violation, .. }) = found {
+        panic!("seed {seed}: {violation:#?}");
+    }
+    assert_eq!(ran, 12);
+    let plan = fuzz_plan(7);
+    assert_eq!(run(&plan, 7), run(&plan, 7));
+    assert_ne!(run(&plan, 7).digest, run(&plan, 8).digest);
+    let written = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&written).unwrap(), plan);
+}
+
+/// Plans that broke a promise once.
+#[test]
+fn what_failed_once_does_not_fail_again() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions");
+    let mut replayed = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let replay: Replay =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let violation = run(&replay.plan, replay.seed).violation;
+        assert_eq!(violation, None, "{}: {}", path.display(), replay.about);
+        replayed += 1;
+    }
+    assert!(replayed > 0);
+}
+
+fn backups(times: u64) -> Plan {
+    let setup = Setup::over_providers(6, 3);
+    let mut policy = policy();
+    policy.lock.period = Period::seconds(3600);
+    policy.lock.release_cooldown = Period::seconds(600);
+    let vault = VaultSetup {
+        operator: setup.nodes[0].operator.clone(),
+        policy,
+        outside: Vec::new(),
+        guardians: None,
+        code: None,
+        stripe_len: 300,
+    };
+    let back_up = |at| Step {
+        at: Period::seconds(60 + 1200 * at),
+        what: What::BackUp { vault: 0, stripes: 3, changed_per_mille: 300 },
+    };
+    Plan {
+        name: "backups".into(),
+        setup,
+        vaults: vec![vault],
+        steps: (0..times).map(back_up).collect(),
+        duration: Period::seconds(4 * 3600),
+        sample: Period::seconds(600),
+    }
+}
+
+fn with(mut plan: Plan, at: u64, what: What) -> Plan {
+    plan.steps.push(Step { at: Period::seconds(at), what });
+    plan
+}
+
+#[test]
+fn a_lost_provider_leaves_everything_readable_and_below_policy() {
+    let provider = Who::Label("provider=p1".into());
+    let plan = with(backups(3), 7000, What::Vanish(provider));
+    let plan = with(plan, 8000, What::Restore { vault: 0 });
+    let plan = with(plan, 9000, What::Recover { vault: 0, by: 0 });
+    let Outcome { verdict, measures, violation, .. } = run(&plan, 1);
+    assert_eq!((verdict, violation), (Verdict::Degraded, None));
+    assert_eq!(measures.restores, (2, 0));
+    assert!(measures.committed >= 3 && measures.destroyed_at.is_none());
+    let last = measures.timeline.last().unwrap();
+    assert_eq!((last.readable, last.below_policy), (last.stripes, last.stripes));
+}
+
+#[test]
+fn whoever_has_the_keys_and_patience_destroys_only_what_nobody_keeps_backing_up() {
+    let attack = || {
+        let release = Attack::Release { vault: 0, guardians: 0, dated_ms: 0 };
+        What::Attack(release)
+    };
+    // The owner goes on: the locks last.
+    let kept = with(backups(12), 5000, attack());
+    assert_eq!(run(&kept, 1).verdict, Verdict::Survived);
+    // The owner stops, the locks end, and there are no guardians.
+    let left = with(backups(1), 5000, attack());
+    let outcome = run(&left, 1);
+    assert_eq!((outcome.verdict, outcome.violation), (Verdict::Destroyed, None));
+    assert!(outcome.measures.destroyed_at.unwrap() > Period::seconds(5600));
+}
+
+#[test]
+fn the_cheapest_domains_that_destroy_are_found() {
+    let level = protocol::label::Level::new("provider").unwrap();
+    let strike = |most| What::Attack(Attack::Cheapest { level: level.clone(), most });
+    let one = run(&with(backups(1), 5000, strike(1)), 1);
+    assert_eq!((one.verdict, one.violation), (Verdict::Degraded, None));
+    let two = run(&with(backups(1), 5000, strike(2)), 1);
+    assert_eq!((two.verdict, two.measures.lost.len()), (Verdict::Destroyed, 2));
+}
+
 /// The vault's key asks every node, over and over, for everything to be given up at once.
 fn strike(world: &mut World, client: usize, stored: &[Stored]) {
     let vault = world.client(client).vault_key().clone();
@@ -263,8 +366,8 @@ fn a_stolen_vault_key_releases_nothing_before_its_lock_ends_whatever_crashes() {
             world.start(node);
         }
         // What could not be said while a node was down is said soon after.
-        world.run_for(Period::seconds(100));
-        assert!(world.client(client).is_done() && world.dropped() == 0, "seed {seed}");
+        let is_said = world.run_until(Period::seconds(600), |world| world.client(client).is_done());
+        assert!(is_said && world.dropped() == 0, "seed {seed}");
         world.run_for(Period::seconds(7200));
         assert_eq!(world.dropped(), 0, "seed {seed}: time alone drops nothing");
         strike(&mut world, client, &stored);

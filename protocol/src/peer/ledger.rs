@@ -12,6 +12,7 @@ use crate::log::{
     Body, Continuation, Entry, EntryAck, Head, INDEX_STRIPES_MAX, continuation, entry_id,
 };
 use crate::message::{LoggedEntry, PAGE_LEN, Refusal, RefusalCode, Response, VaultState};
+use crate::planted::{Bug, is_planted};
 use crate::sign::Signed;
 use crate::time::Now;
 
@@ -49,7 +50,7 @@ impl Peer {
         let unknown =
             || refusal(RefusalCode::UnknownVault, format!("vault {vault} is not known here"));
         match role {
-            Role::Device { vault: own, .. } if *own == vault => Ok(()),
+            Role::Device { vault: own, .. } if *own == vault || is_planted(Bug::Reader) => Ok(()),
             Role::Node(node) if view.is_listed(*node, vault)? => Ok(()),
             Role::Node(node) => {
                 // Rosters that came before such rows were kept.
@@ -226,7 +227,7 @@ impl Peer {
 
     /// Whether a device may still write: a revocation counts as soon as it is decided.
     pub(super) fn check_not_revoked(view: &View<'_>, vault: VaultId, device: DeviceId) -> Decision {
-        if view.is_revoked(vault, device)? {
+        if view.is_revoked(vault, device)? && !is_planted(Bug::Revocation) {
             let text =
                 format!("device {device} was revoked by the vault: it may read, and not write");
             return Err(refusal(RefusalCode::NotAllowed, text));
@@ -264,6 +265,10 @@ impl Peer {
             Continuation::Next => {
                 is_allowed?;
                 self.spend_log(now, entry.vault, signed.to_bytes().len())?;
+                self.append(now, lane, signed, &entry, id);
+                Ok(())
+            }
+            Continuation::Gap { .. } if is_planted(Bug::Continuation) => {
                 self.append(now, lane, signed, &entry, id);
                 Ok(())
             }
@@ -318,8 +323,15 @@ impl Peer {
         id: EntryId,
     ) -> (Signed<EntryAck>, [Write; 2]) {
         let Entry { vault, device, seq, .. } = *entry;
-        let ack =
-            EntryAck { holder: self.node(), vault, device, seq, entry: id, witnessed: now.wall };
+        let counted = if is_planted(Bug::Countersignature) { seq + 1 } else { seq };
+        let ack = EntryAck {
+            holder: self.node(),
+            vault,
+            device,
+            seq: counted,
+            entry: id,
+            witnessed: now.wall,
+        };
         let ack = Signed::sign(&ack, &self.key);
         let logged = LoggedEntry { entry: signed, ack: ack.clone() };
         let writes = [
@@ -353,7 +365,8 @@ impl Peer {
         id: EntryId,
     ) -> Decision {
         let (vault, device) = (entry.vault, entry.device);
-        if self.is_new_fork(facts, entry, id)?
+        if !is_planted(Bug::ForkEvidence)
+            && self.is_new_fork(facts, entry, id)?
             && self.spend_log(now, vault, signed.to_bytes().len()).is_ok()
         {
             self.persist(vec![Write::fork(vault, device, id, signed)], None, Then::Nothing);

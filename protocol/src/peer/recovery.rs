@@ -15,6 +15,7 @@ use crate::certificate::CertificateError;
 use crate::codec::{self, Blob};
 use crate::id::{PublicKey, VaultId};
 use crate::message::{Refusal, RefusalCode, Response};
+use crate::planted::{Bug, is_planted};
 use crate::recovery::{
     ANSWER_LEN_MAX, CARDS_LEN_MAX, RecoveryCard, RecoveryTag, TAGS_PER_VAULT_MAX,
     VAULTS_PER_TAG_MAX,
@@ -70,7 +71,9 @@ impl Kept {
             let row = key(&[&tag_key(tag), &place.to_be_bytes()]);
             writes.push(Write::row(Table::Recovery, row, &card.vault));
         }
-        if new.is_empty() {
+        if is_planted(Bug::Card) {
+            self.firsts = vec![signed.clone()];
+        } else if new.is_empty() {
             self.newest = Some(signed.clone());
         } else {
             self.firsts.push(signed.clone());
