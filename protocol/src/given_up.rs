@@ -139,7 +139,9 @@ mod tests {
 
     fn heard(all: &[GivenUp]) -> Abandoned {
         let mut abandoned = Abandoned::default();
-        all.iter().for_each(|said| abandoned.hear(said));
+        for said in all {
+            abandoned.hear(said);
+        }
         abandoned
     }
 
@@ -166,7 +168,9 @@ mod tests {
         let says = abandoned.to_say(VAULT, &set(&[1, 3]), &set(&[2, 4]));
         assert_eq!(says, [said(1, true, &[2]), said(1, false, &[3])]);
         let mut after = abandoned;
-        says.iter().for_each(|said| after.hear(said));
+        for said in &says {
+            after.hear(said);
+        }
         assert_eq!(after.to_say(VAULT, &set(&[1, 3]), &set(&[2, 4])), []);
         assert_eq!(Abandoned::default().to_say(VAULT, &set(&[]), &set(&[1])), []);
     }

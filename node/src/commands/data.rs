@@ -96,7 +96,9 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
         }
     }
     warn_of_locks(writer.extended(), output);
-    writer.given_up().into_iter().for_each(|note| output.warn(note));
+    if let Some(note) = writer.given_up() {
+        output.warn(note);
+    }
     roots.sum_up(&failed, output);
     if !failed.is_empty() {
         let (failed, all) = (failed.len(), sources.len());

@@ -90,7 +90,9 @@ pub(super) fn show(status: &Status, output: &Output) {
         show_exposure(status, output);
         output.line(last_drill(vault.last_drill));
         output.line(last_audit(vault.last_audit));
-        vault.given_up.iter().for_each(|note| output.warn(note));
+        if let Some(note) = &vault.given_up {
+            output.warn(note);
+        }
     }
     if status.good {
         output.good(&status.verdict);

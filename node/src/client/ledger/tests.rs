@@ -2,7 +2,7 @@
 
 use super::*;
 use protocol::codec::Blob;
-use protocol::id::SessionId;
+use protocol::id::{SessionId, StripeId};
 use protocol::log::EntryAck;
 use protocol::retention::Forget;
 use protocol::sign::SecretKey;
@@ -159,5 +159,32 @@ fn only_what_the_vault_itself_forgets_is_left_out() {
         // By its id it is found all the same.
         let name = entry_id(&second).to_string();
         assert!(ledger.find_snapshot(&name).is_ok());
+    }
+}
+
+#[test]
+fn only_what_the_vault_itself_gives_up_counts_and_it_is_known_who_brought_it() {
+    let stripe = StripeId([7; 32]);
+    let given_up = |signer: u8, keep: bool, previous: Option<&Signed<Entry>>| {
+        let vault = key(signer).public().into();
+        let said = GivenUp { vault, number: 0, keep, stripes: vec![stripe] };
+        let body = Body::GivenUp(Signed::sign(&said, &key(signer)));
+        let seq = u64::from(previous.is_some());
+        let entry = snapshot(51, seq, previous, 3).verify().unwrap();
+        Signed::sign(&Entry { body, ..entry }, &key(51))
+    };
+    let heard = |entries: &[&Signed<Entry>]| {
+        let listed: Vec<_> = entries.iter().map(|entry| (1, *entry, 3)).collect();
+        let mut ledger = ledger(&listed);
+        ledger.forget();
+        let brought = ledger.given_up_by().get(&device(51)).copied();
+        (ledger.given_up().contains(stripe), brought)
+    };
+    let said = given_up(9, false, None);
+    let brought = Some(Brought { stripes: 1, last: Wall(3) });
+    assert_eq!(heard(&[&said]), (true, brought));
+    assert_eq!(heard(&[&said, &given_up(9, true, Some(&said))]), (false, brought));
+    for device in [50, 51] {
+        assert_eq!(heard(&[&given_up(device, false, None)]), (false, None), "a device says so");
     }
 }
