@@ -14,6 +14,7 @@
 //! - Every message passes through its real encoding. Connections are not encrypted: each end is told
 //!   the other's true key.
 
+pub mod arrangement;
 mod client;
 mod disk;
 mod host;
@@ -21,7 +22,9 @@ mod network;
 pub mod plan;
 mod random;
 mod run;
+pub mod scenario;
 mod setup;
+pub mod study;
 #[cfg(test)]
 mod tests;
 mod trace;
