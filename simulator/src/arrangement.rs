@@ -46,10 +46,6 @@ impl Copy<'_> {
         self.lost.is_none() && self.is.works
     }
 
-    fn is_reachable(&self, now: Period) -> bool {
-        self.is_here() && now >= self.dark_until
-    }
-
     fn lose(&mut self, at: Period) {
         self.lost.get_or_insert(at);
     }
@@ -112,9 +108,9 @@ pub fn play(scenario: &Scenario, copies: &[Copied], seed: u64) -> Copies {
     let mut events = scenario.drawn(seed).into_iter().peekable();
     let (mut timeline, mut needed_since) = (Vec::new(), None);
     let stripes = u64::from(scenario.workload.stripes);
-    let (mut destroyed_at, mut verdict) = (None, Verdict::Survived);
+    let mut destroyed_at = None;
     let mut now = Period(0);
-    loop {
+    let verdict = loop {
         while let Some(event) = events.next_if(|event| event.at <= now) {
             copies.iter_mut().for_each(|copy| copy.hit(&event));
         }
@@ -146,17 +142,16 @@ pub fn play(scenario: &Scenario, copies: &[Copied], seed: u64) -> Copies {
             nodes_up: copies.iter().filter(|copy| reachable(copy)).count() as u64,
             ..Sample::default()
         });
-        verdict = match (readable, left) {
-            (_, 0) => Verdict::Destroyed,
-            (false, _) => Verdict::Unreachable,
-            (true, left) if left < works => Verdict::Degraded,
-            (true, _) => Verdict::Survived,
-        };
         if now >= scenario.duration {
-            break;
+            break match (readable, left) {
+                (_, 0) => Verdict::Destroyed,
+                (false, _) => Verdict::Unreachable,
+                (true, left) if left < works => Verdict::Degraded,
+                (true, _) => Verdict::Survived,
+            };
         }
         now = Period(now.0.saturating_add(SAMPLE.0)).min(scenario.duration);
-    }
+    };
     let lost: Vec<(Period, String)> = copies
         .iter()
         .filter_map(|copy| Some((copy.lost?, copy.is.labels.join(" "))))
