@@ -15,8 +15,10 @@
 //!   the other's true key.
 
 pub mod arrangement;
+pub mod chart;
 mod client;
 mod disk;
+pub mod durability;
 mod host;
 mod network;
 pub mod plan;

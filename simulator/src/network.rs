@@ -114,7 +114,9 @@ impl Network {
         if random.happens(self.config.quality.loss_per_mille) {
             Fate::Lost
         } else {
-            Fate::Arrives(random.between(self.config.quality.latency_min, self.config.quality.latency_max))
+            Fate::Arrives(
+                random.between(self.config.quality.latency_min, self.config.quality.latency_max),
+            )
         }
     }
 

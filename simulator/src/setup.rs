@@ -7,9 +7,9 @@ use protocol::certificate::{Authority, NodeCertificate, Trust};
 use protocol::id::OperatorId;
 use protocol::label::{Label, Labels};
 use protocol::peer::PeerConfig;
-use serde::{Deserialize, Serialize};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::{Period, Wall};
+use serde::{Deserialize, Serialize};
 
 /// The wall clock when the world begins.
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000);

@@ -1,6 +1,7 @@
 //! `strewn-sim`: plays losses against arrangements of backups. The command line and its dispatch; what commands do lives
 //! in the modules beside, one a subject.
 
+mod durability;
 mod failure;
 mod human;
 mod page;
@@ -93,6 +94,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Durability(durability::Command),
 }
 
 /// What is run, and what is written.
@@ -148,6 +151,7 @@ fn main() -> ExitCode {
         Command::Merge { parts, output } => runs::merge(&parts, &output),
         Command::Report { scenario, seed, html } => page::report(&scenario, seed, &html),
         Command::Replay { file, json } => replay::replay(&file, json),
+        Command::Durability(command) => durability::run(&command),
     };
     match done {
         Ok(end) => end.into(),

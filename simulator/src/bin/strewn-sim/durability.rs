@@ -1,0 +1,322 @@
+//! `strewn-sim durability`, `sweep`, `validate` and `plan`: arguments and output. What they compute is the library's.
+
+use crate::failure::{End, Failure};
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::{ContentArrangement, Table, presets};
+use simulator::durability::analysis::{self, Figures};
+use simulator::durability::estimate::{Effort, Method};
+use simulator::durability::input::{Input, read_text};
+use simulator::durability::planner;
+use simulator::durability::published;
+use simulator::durability::sweep::{Vary, combinations};
+use std::path::{Path, PathBuf};
+
+/// The commands about how many nines there are.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// How probable loss is: exact where it can be, sampled with an interval where not.
+    ///
+    /// FILE is a model (TOML): nodes with their labels, a code, what goes wrong and how it is repaired. The fields are
+    /// described in simulator/DURABILITY.md; simulator/models has examples.
+    Durability(DurabilityArgs),
+    /// The same over ranges of its numbers: one row for every combination.
+    Sweep(SweepArgs),
+    /// Published figures of durability beside ours, with the difference. Ends with 1 when one is not explained.
+    Validate(Output),
+    /// From what there is and what is wanted to codes that do it, cheapest first.
+    Plan(PlanArgs),
+}
+
+/// How results are written.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Write JSON to standard output
+    #[arg(long)]
+    json: bool,
+    /// Write CSV to this file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+}
+
+/// How hard to try.
+#[derive(Debug, Args)]
+pub(crate) struct Trying {
+    /// The method; without it the one that suits the model
+    #[arg(long, value_enum)]
+    method: Option<MethodName>,
+    /// Half the 95 % interval over the estimate, at which sampling ends
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    relative_error: f64,
+    /// Failures and repairs to play at most
+    #[arg(long, default_value_t = 500_000_000, value_name = "COUNT")]
+    events: u64,
+    /// Seed of all chance: the same one gives the same result, whatever --jobs is
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads; all cores when left out
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MethodName {
+    /// Missions as they come
+    Plain,
+    /// Importance sampling with failures made frequent
+    Biasing,
+    /// Multilevel splitting
+    Splitting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DurabilityArgs {
+    /// The model
+    file: PathBuf,
+    #[command(flatten)]
+    trying: Trying,
+    #[command(flatten)]
+    output: Output,
+    /// Write one self-contained page with charts to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Show also which assumption the result hangs on
+    #[arg(long)]
+    sensitivity: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// The model
+    file: PathBuf,
+    /// A field and its values: k=2..8, repair.patience=6h,1d,3d, "cause.account closed.per_year=0.001,0.01"
+    #[arg(long, required = true, value_name = "PATH=VALUES")]
+    vary: Vec<Vary>,
+    #[command(flatten)]
+    trying: Trying,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// What there is and what is wanted: a model with [wish] and prices
+    file: PathBuf,
+    #[command(flatten)]
+    trying: Trying,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Trying {
+    fn effort(&self) -> Effort {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Effort {
+            seed: self.seed,
+            jobs: self.jobs.unwrap_or_else(cores).max(1),
+            relative_error: self.relative_error,
+            events_max: self.events,
+        }
+    }
+
+    fn method(&self) -> Option<Method> {
+        self.method.map(|name| match name {
+            MethodName::Plain => Method::Plain,
+            MethodName::Biasing => Method::Biasing,
+            MethodName::Splitting => Method::Splitting,
+        })
+    }
+}
+
+/// Runs a command. `validate` and `plan` end unexpectedly when a figure is not explained, or nothing fits.
+pub(crate) fn run(command: &Command) -> Result<End, Failure> {
+    match command {
+        Command::Durability(args) => durability(args),
+        Command::Sweep(args) => sweep(args),
+        Command::Validate(output) => validate(output),
+        Command::Plan(args) => plan(args),
+    }
+}
+
+impl From<bool> for End {
+    fn from(as_expected: bool) -> Self {
+        if as_expected { Self::Expected } else { Self::Unexpected }
+    }
+}
+
+fn wrong(error: impl std::fmt::Display) -> Failure {
+    Failure::usage(
+        error.to_string(),
+        "simulator/DURABILITY.md describes the fields, simulator/models has examples",
+    )
+}
+
+fn text_of(value: &serde_json::Value) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map_err(unwritable)
+}
+
+fn json_of(value: &impl serde::Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(value).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::failed(error.to_string(), "leave --json and --csv out")
+}
+
+fn show(title: &[&str], rows: &[Vec<String>]) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(title.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    println!("{table}");
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| {
+        Failure::failed(format!("{}: {error}", path.display()), "name a file that can be written")
+    })
+}
+
+impl Output {
+    /// Writes objects as asked; whether anything is left to show.
+    fn put(&self, objects: &[serde_json::Value]) -> Result<bool, Failure> {
+        if let Some(path) = &self.csv {
+            write(path, &analysis::csv(objects))?;
+        }
+        if self.json {
+            let text = match objects {
+                [only] => text_of(only)?,
+                all => text_of(&all.into())?,
+            };
+            println!("{text}");
+        }
+        Ok(!self.json)
+    }
+}
+
+fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
+    let input = Input::read(&args.file).map_err(wrong)?;
+    let effort = args.trying.effort();
+    let figures = analysis::analyse(&input, args.trying.method(), &effort).map_err(wrong)?;
+    if args.output.put(&[json_of(&figures)?])? {
+        println!("{}", input.name);
+        show(&["figure", "value"], &analysis::rows(&figures));
+        if args.sensitivity {
+            let swings = analysis::sensitivity(&input, &effort).map_err(wrong)?;
+            let row = |s: &simulator::chart::Swing| {
+                vec![s.label.clone(), format!("{:.2e}", s.low), format!("{:.2e}", s.high)]
+            };
+            show(
+                &["assumption", "loss at half", "loss at twice"],
+                &swings.iter().map(row).collect::<Vec<_>>(),
+            );
+            let without = analysis::without_each(&input, &effort).map_err(wrong)?;
+            let row = |(name, loss): &(String, f64)| vec![name.clone(), format!("{loss:.2e}")];
+            show(&["without", "loss"], &without.iter().map(row).collect::<Vec<_>>());
+        }
+    }
+    if let Some(path) = &args.html {
+        write(path, &analysis::page(&input, &figures, &effort).map_err(wrong)?)?;
+    }
+    Ok(End::Expected)
+}
+
+fn sweep(args: &SweepArgs) -> Result<End, Failure> {
+    let text = read_text(&args.file).map_err(wrong)?;
+    let (mut objects, mut rows) = (Vec::new(), Vec::new());
+    for (chosen, input) in combinations(&text, &args.vary).map_err(wrong)? {
+        let found = input.and_then(|input| {
+            analysis::analyse(&input, args.trying.method(), &args.trying.effort())
+        });
+        let mut row: Vec<String> = chosen.iter().map(|(_, value)| value.clone()).collect();
+        let mut object = serde_json::Map::new();
+        match found {
+            Ok(figures) => {
+                row.extend(short(&figures));
+                if let serde_json::Value::Object(fields) = json_of(&figures)? {
+                    object.extend(fields);
+                }
+            }
+            // A code that cannot be placed is a result of a sweep, not its end.
+            Err(error) => row.extend(["-".into(), "-".into(), "-".into(), error.to_string()]),
+        }
+        for (path, value) in chosen {
+            object.insert(path, value.into());
+        }
+        if object.len() > args.vary.len() {
+            objects.push(object.into());
+        }
+        rows.push(row);
+    }
+    if args.output.put(&objects)? {
+        let mut title: Vec<&str> = args.vary.iter().map(|vary| vary.path.as_str()).collect();
+        title.extend(["overhead", "nines", "95 %", "fewest that destroy"]);
+        show(&title, &rows);
+    }
+    Ok(End::Expected)
+}
+
+fn short(figures: &Figures) -> Vec<String> {
+    let doubt = if figures.doubts.is_empty() { "" } else { " (doubtful)" };
+    vec![
+        format!("{:.2}", figures.overhead),
+        format!("{:.2}{doubt}", figures.nines),
+        format!("{:.2} to {:.2}", figures.nines_low, figures.nines_high),
+        figures.destroy_size.map_or_else(|| "-".into(), |size| size.to_string()),
+    ]
+}
+
+fn validate(output: &Output) -> Result<End, Failure> {
+    let figures = published::figures();
+    let objects: Vec<serde_json::Value> = figures
+        .iter()
+        .map(|f| {
+            serde_json::json!({
+                "source": f.source, "what": f.what, "published": f.theirs, "ours": f.ours, "unit": f.unit,
+                "difference": f.difference(), "agrees": f.agrees(), "reason": f.reason,
+            })
+        })
+        .collect();
+    if output.put(&objects)? {
+        let row = |f: &published::Figure| {
+            let said = if f.agrees() { "same" } else { f.reason };
+            vec![
+                f.source.to_owned(),
+                f.what.clone(),
+                format!("{} {}", figure(f.theirs, f.digits), f.unit),
+                figure(f.ours, f.digits + 1),
+                format!("{:+.1e}", f.difference()),
+                said.to_owned(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = figures.iter().map(row).collect();
+        show(&["source", "what", "published", "ours", "difference", "verdict"], &rows);
+    }
+    Ok(figures.iter().all(published::Figure::is_explained).into())
+}
+
+/// A figure to so many digits.
+fn figure(value: f64, digits: u32) -> String {
+    let digits = digits.saturating_sub(1) as usize;
+    if (1e-2..1e4).contains(&value) {
+        let before = value.log10().floor() as i32;
+        format!("{value:.*}", usize::try_from(digits as i32 - before).unwrap_or(0))
+    } else {
+        format!("{value:.digits$e}")
+    }
+}
+
+fn plan(args: &PlanArgs) -> Result<End, Failure> {
+    let input = Input::read(&args.file).map_err(wrong)?;
+    let planned = planner::plan(&input, &args.trying.effort()).map_err(wrong)?;
+    let objects = planned.choices.iter().map(json_of).collect::<Result<Vec<_>, _>>()?;
+    if args.output.put(&objects)? {
+        let rows: Vec<Vec<String>> = planned.choices.iter().map(planner::Choice::row).collect();
+        show(&planner::Choice::TITLE, &rows);
+        for line in &planned.advice {
+            println!("{line}");
+        }
+    }
+    Ok(planned.choices.iter().any(|choice| choice.fits).into())
+}

@@ -1,0 +1,653 @@
+//! The file that describes a mesh, a code and what goes wrong: TOML, read strictly. Every error has the line. What the
+//! fields mean is documented in `simulator/DURABILITY.md` and in the shipped `simulator/models/*.toml`.
+
+use super::exposure::Stripe;
+use super::law::Law;
+use super::placing::{PlacingError, Strategy, place};
+use super::stripe::{Cause, Harm, Model, ModelError, Repairers, Wear};
+use protocol::id::{NodeId, OperatorId};
+use protocol::label::{Domain, Labels, Level, Site};
+use protocol::policy::{Policy, PolicyText};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use toml::Spanned;
+
+/// Most nodes of a mesh.
+pub const NODES_MAX: usize = 100_000;
+/// Most bytes of an input file or a trace.
+pub const FILE_MAX: u64 = 64 << 20;
+
+/// Why a file is not understood.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// A file cannot be read.
+    #[error("{0}: {1}")]
+    File(String, std::io::Error),
+    /// It is too large.
+    #[error("{0} is larger than {FILE_MAX} bytes")]
+    TooLarge(String),
+    /// Its text is wrong: the message has the line.
+    #[error("{0}")]
+    Text(String),
+    /// What it says together cannot be meant.
+    #[error("{0}")]
+    Model(#[from] ModelError),
+    /// The stripe cannot be placed.
+    #[error("no placement: {0}")]
+    Placing(#[from] PlacingError),
+}
+
+/// A span of time as text: `6h`, `1.5d`, `4y`. In years.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Years(pub f64);
+
+impl TryFrom<String> for Years {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        const UNITS: [(&str, f64); 6] = [
+            ("y", 1.0),
+            ("w", 7.0 / 365.0),
+            ("d", 1.0 / 365.0),
+            ("h", 1.0 / 8760.0),
+            ("m", 1.0 / 525_600.0),
+            ("s", 1.0 / 31_536_000.0),
+        ];
+        let wrong =
+            || format!("{text:?} is not a span of time: write 4y, 2w, 1.5d, 6h, 15m or 30s");
+        let digits = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
+        let number: f64 = text[..digits].trim().parse().map_err(|_| wrong())?;
+        let unit = UNITS.iter().find(|(name, _)| *name == &text[digits..]).ok_or_else(wrong)?;
+        if number.is_finite() && number >= 0.0 { Ok(Self(number * unit.1)) } else { Err(wrong()) }
+    }
+}
+
+/// A law as text: a span, or a table that names one.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "LawText")]
+struct LawIn(Law);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum LawText {
+    Span(String),
+    Table(LawTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LawTable {
+    fixed: Option<Years>,
+    exponential: Option<Years>,
+    uniform: Option<[Years; 2]>,
+    weibull: Option<Years>,
+    shape: Option<f64>,
+    lognormal: Option<Years>,
+    sigma: Option<f64>,
+    trace: Option<Vec<f64>>,
+    sum: Option<Vec<LawIn>>,
+}
+
+impl TryFrom<LawText> for LawIn {
+    type Error = String;
+    fn try_from(text: LawText) -> Result<Self, String> {
+        let table = match text {
+            LawText::Span(text) => return Ok(Self(Law::Fixed(Years::try_from(text)?.0))),
+            LawText::Table(table) => table,
+        };
+        let mut laws = Vec::new();
+        laws.extend(table.fixed.map(|t| Law::Fixed(t.0)));
+        laws.extend(table.exponential.map(|t| Law::Exponential { mean: t.0 }));
+        laws.extend(table.uniform.map(|[low, high]| Law::Uniform { low: low.0, high: high.0 }));
+        if let Some(mean) = table.weibull {
+            let shape = table.shape.ok_or("weibull (its mean) needs shape = …")?;
+            laws.push(Law::weibull(shape, mean.0));
+        }
+        if let Some(median) = table.lognormal {
+            let sigma = table.sigma.ok_or("lognormal (its median) needs sigma = …")?;
+            laws.push(Law::LogNormal { median: median.0, sigma });
+        }
+        if let Some(days) = table.trace {
+            let years = days.iter().map(|d| d / 365.0).collect();
+            laws.push(Law::trace(years).map_err(|e| e.to_string())?);
+        }
+        laws.extend(table.sum.map(|parts| Law::Sum(parts.into_iter().map(|p| p.0).collect())));
+        if laws.len() != 1 {
+            return Err(
+                "one law is expected: fixed, exponential, uniform, weibull, lognormal, trace or sum".into()
+            );
+        }
+        let law = laws.remove(0);
+        law.check().map_err(|error| error.to_string())?;
+        Ok(Self(law))
+    }
+}
+
+/// A policy in a model's file, checked where it stands.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "PolicyText")]
+struct PolicyIn(Policy);
+
+impl TryFrom<PolicyText> for PolicyIn {
+    type Error = protocol::policy::PolicyError;
+    fn try_from(text: PolicyText) -> Result<Self, Self::Error> {
+        Policy::try_from(text).map(Self)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    name: String,
+    #[serde(default)]
+    about: String,
+    #[serde(default = "one_year")]
+    years: Years,
+    #[serde(default = "one")]
+    stripes: u64,
+    #[serde(default = "sixteen_mib")]
+    stripe_bytes: u64,
+    #[serde(default)]
+    seed: u64,
+    code: Option<Spanned<Code>>,
+    wish: Option<Wish>,
+    placement: Option<Spanned<PlacementText>>,
+    policy: Option<PolicyIn>,
+    nodes: Spanned<Vec<NodesText>>,
+    repair: RepairText,
+    #[serde(default)]
+    cause: Vec<Spanned<CauseText>>,
+    wear: Option<WearText>,
+}
+
+fn one_year() -> Years {
+    Years(1.0)
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn sixteen_mib() -> u64 {
+    16 << 20
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Code {
+    k: usize,
+    n: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlacementText {
+    strategy: String,
+    scatter: Option<usize>,
+    level: Option<Level>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodesText {
+    #[serde(default = "one")]
+    count: u64,
+    #[serde(default)]
+    operator: String,
+    #[serde(default)]
+    labels: Labels,
+    #[serde(default)]
+    price: Price,
+    /// Megabits a second that one node sends.
+    #[serde(default = "hundred")]
+    mbit: f64,
+}
+
+fn hundred() -> f64 {
+    100.0
+}
+
+/// What a node's provider asks, in one currency.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Price {
+    /// A month, for 10^12 bytes stored.
+    pub storage_tb: f64,
+    /// For 10^12 bytes sent out.
+    pub egress_tb: f64,
+    /// For a million requests.
+    pub requests_million: f64,
+}
+
+/// What is wanted: for `strewn-sim plan`, which other commands ignore.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    /// Nines of one stripe in the mission.
+    pub nines: f64,
+    /// Bytes of data to keep.
+    pub data_bytes: f64,
+    /// Most to pay a month, if that is bounded.
+    pub budget: Option<f64>,
+    /// Longest time to read everything back, if that is bounded.
+    pub restore: Option<Years>,
+    /// Most data shards.
+    #[serde(default = "most_data")]
+    pub k_max: usize,
+    /// Most shards.
+    #[serde(default = "most_shards")]
+    pub n_max: usize,
+}
+
+fn most_data() -> usize {
+    16
+}
+
+fn most_shards() -> usize {
+    24
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RepairText {
+    detect: Option<LawIn>,
+    patience: Option<LawIn>,
+    transfer: LawIn,
+    at_once: Option<usize>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CauseText {
+    name: String,
+    level: Level,
+    only: Option<String>,
+    per_year: f64,
+    notice: Option<Years>,
+    dark: Option<LawIn>,
+    repair: Option<LawIn>,
+    audit: Option<Years>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WearText {
+    lifetime: LawIn,
+    repair: Option<LawIn>,
+}
+
+/// What goes wrong with the domains of a level.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trouble {
+    /// What it is.
+    pub name: String,
+    /// The level whose domains it takes.
+    pub level: Level,
+    /// The one domain's name, if only one is meant.
+    pub only: Option<String>,
+    /// Times a year, for each domain.
+    pub per_year: f64,
+    /// What it does.
+    pub harm: Harm,
+}
+
+/// A mesh, a code, and what goes wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// What it stands for.
+    pub about: String,
+    /// The mission, in years.
+    pub years: f64,
+    /// Stripes in the mesh.
+    pub stripes: u64,
+    /// Bytes of data of a stripe.
+    pub stripe_bytes: u64,
+    /// Seed of placements and samples.
+    pub seed: u64,
+    /// Shards needed.
+    pub k: usize,
+    /// Shards.
+    pub n: usize,
+    /// The rule of placement.
+    pub strategy: Strategy,
+    /// The nodes.
+    pub sites: Vec<Site>,
+    /// Names of operators, by key, for people.
+    pub operators: BTreeMap<String, String>,
+    /// What goes wrong.
+    pub troubles: Vec<Trouble>,
+    /// Lifetimes of disks.
+    pub wear: Option<Wear>,
+    /// Repairs at once.
+    pub repairers: Repairers,
+    /// What is wanted, if the file says so.
+    pub wish: Option<Wish>,
+    /// Of each node, what it costs and how many megabits a second it sends.
+    pub offers: Vec<(Price, f64)>,
+}
+
+/// Text up to a bound from a file.
+///
+/// # Errors
+/// [`InputError`] when it cannot be read or is too large.
+pub fn read_text(path: &Path) -> Result<String, InputError> {
+    let name = path.display().to_string();
+    let size = std::fs::metadata(path).map_err(|e| InputError::File(name.clone(), e))?.len();
+    if size > FILE_MAX {
+        return Err(InputError::TooLarge(name));
+    }
+    std::fs::read_to_string(path).map_err(|e| InputError::File(name, e))
+}
+
+impl Input {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    pub fn read(path: &Path) -> Result<Self, InputError> {
+        Self::parse(&read_text(path)?)
+    }
+
+    /// Reads text.
+    ///
+    /// # Errors
+    /// [`InputError`], with the line in its message.
+    pub fn parse(text: &str) -> Result<Self, InputError> {
+        let read: Text = toml::from_str(text).map_err(|e| InputError::Text(e.to_string()))?;
+        let at = |span: std::ops::Range<usize>, message: String| {
+            let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+            InputError::Text(format!("line {line}: {message}"))
+        };
+        let code = match (&read.code, &read.wish) {
+            (Some(code), _) => *code.get_ref(),
+            // The planner picks it.
+            (None, Some(_)) => Code { k: 1, n: 2 },
+            (None, None) => return Err(InputError::Text("[code] with k and n is missing".into())),
+        };
+        if code.k == 0 || code.k > code.n || code.n > super::stripe::SHARDS_MAX {
+            let message = ModelError::Code { k: code.k, n: code.n }.to_string();
+            return Err(at(read.code.map_or(0..0, |code| code.span()), message));
+        }
+        if !(read.years.0 > 0.0) || read.stripes == 0 {
+            return Err(InputError::Text("years and stripes must be above zero".into()));
+        }
+        let (mut sites, mut operators, mut offers) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for group in read.nodes.get_ref() {
+            let key = OperatorId(*blake3::hash(group.operator.as_bytes()).as_bytes());
+            operators.insert(key.to_string(), group.operator.clone());
+            let Price { storage_tb, egress_tb, requests_million } = group.price;
+            let numbers = [storage_tb, egress_tb, requests_million, group.mbit];
+            if numbers.iter().any(|n| !n.is_finite() || *n < 0.0) || group.mbit == 0.0 {
+                return Err(at(
+                    read.nodes.span(),
+                    "prices and mbit must be finite and not negative".into(),
+                ));
+            }
+            for _ in 0..group.count {
+                if sites.len() == NODES_MAX {
+                    return Err(at(read.nodes.span(), format!("more than {NODES_MAX} nodes")));
+                }
+                let mut node = [0; 32];
+                node[..8].copy_from_slice(&(sites.len() as u64 + 1).to_be_bytes());
+                let labels = group.labels.clone();
+                offers.push((group.price, group.mbit));
+                sites.push(Site { node: NodeId(node), operator: key, labels });
+            }
+        }
+        let policy = read.policy.map(|policy| policy.0);
+        let strategy = match &read.placement {
+            None => Ok(Strategy::Strewn(policy.clone().unwrap_or(Policy::survive_one("node")))),
+            Some(placement) => {
+                strategy(placement.get_ref(), policy).map_err(|m| at(placement.span(), m))
+            }
+        }?;
+        let mut parts: Vec<Law> = Vec::new();
+        parts.extend(read.repair.detect.map(|law| law.0));
+        parts.extend(read.repair.patience.map(|law| law.0));
+        parts.push(read.repair.transfer.0);
+        let repair = if parts.len() == 1 { parts.remove(0) } else { Law::Sum(parts) };
+        let mut troubles = Vec::new();
+        for cause in read.cause {
+            let (span, cause) = (cause.span(), cause.into_inner());
+            if !cause.per_year.is_finite() || cause.per_year < 0.0 {
+                return Err(at(
+                    span,
+                    format!("per_year = {}: at least 0 is expected", cause.per_year),
+                ));
+            }
+            if cause.dark.is_some()
+                && (cause.repair.is_some() || cause.notice.is_some() || cause.audit.is_some())
+            {
+                return Err(at(
+                    span,
+                    "what is dark comes back by itself: no repair, notice or audit".into(),
+                ));
+            }
+            let harm = match cause.dark {
+                Some(lasts) => Harm::Dark { lasts: lasts.0 },
+                None => {
+                    let mut law = cause.repair.map_or_else(|| repair.clone(), |law| law.0);
+                    // Found by the next audit, which is as likely at once as a period later.
+                    if let Some(period) = cause.audit {
+                        let until = Law::Uniform { low: 0.0, high: period.0 };
+                        law = Law::Sum(vec![until, law]);
+                    }
+                    Harm::Lost { repair: law, notice: cause.notice.map_or(0.0, |notice| notice.0) }
+                }
+            };
+            let CauseText { name, level, only, per_year, .. } = cause;
+            troubles.push(Trouble { name, level, only, per_year, harm });
+        }
+        let wear = read.wear.map(|wear| Wear {
+            lifetime: wear.lifetime.0,
+            repair: wear.repair.map_or_else(|| repair.clone(), |law| law.0),
+        });
+        let repairers = match read.repair.at_once {
+            None => Repairers::Unlimited,
+            Some(1) => Repairers::One,
+            Some(most) => Repairers::Some(most),
+        };
+        let input = Self {
+            name: read.name,
+            about: read.about,
+            years: read.years.0,
+            stripes: read.stripes,
+            stripe_bytes: read.stripe_bytes,
+            seed: read.seed,
+            k: code.k,
+            n: code.n,
+            strategy,
+            sites,
+            operators,
+            troubles,
+            wear,
+            repairers,
+            wish: read.wish,
+            offers,
+        };
+        Ok(input)
+    }
+
+    /// The holders of so many stripes.
+    ///
+    /// # Errors
+    /// [`InputError::Placing`].
+    pub fn place(&self, stripes: usize) -> Result<Vec<Vec<usize>>, InputError> {
+        Ok(place(&self.strategy, &self.sites, (self.k, self.n), stripes, self.seed)?)
+    }
+
+    /// The model of one stripe on these holders.
+    ///
+    /// # Errors
+    /// [`InputError::Model`].
+    pub fn model(&self, holders: &[usize]) -> Result<Model, InputError> {
+        let mut causes = Vec::new();
+        for trouble in &self.troubles {
+            let mut domains: BTreeMap<Domain, u64> = BTreeMap::new();
+            for (shard, &node) in holders.iter().enumerate() {
+                let domain = self.sites[node].domain(&trouble.level);
+                let name = self.name_of(&domain);
+                let meant = trouble.only.as_deref();
+                if meant.is_none_or(|only| name.split_once('=').is_some_and(|(_, n)| n == only)) {
+                    *domains.entry(domain).or_default() |= 1 << shard;
+                }
+            }
+            for (domain, shards) in domains {
+                let name = format!("{}: {}", trouble.name, self.name_of(&domain));
+                causes.push(Cause {
+                    name,
+                    shards,
+                    rate: trouble.per_year,
+                    harm: trouble.harm.clone(),
+                });
+            }
+        }
+        let model = Model {
+            n: self.n,
+            k: self.k,
+            causes,
+            wear: self.wear.clone(),
+            repairers: self.repairers,
+        };
+        model.check()?;
+        Ok(model)
+    }
+
+    /// The levels that anything that goes wrong has.
+    #[must_use]
+    pub fn levels(&self) -> Vec<Level> {
+        let mut levels: Vec<Level> = self.troubles.iter().map(|t| t.level.clone()).collect();
+        levels.sort();
+        levels.dedup();
+        levels
+    }
+
+    /// The stripes in the form of the exact part.
+    #[must_use]
+    pub fn stripes_of(&self, placed: &[Vec<usize>]) -> Vec<Stripe> {
+        placed.iter().map(|holders| Stripe { k: self.k, holders: holders.clone() }).collect()
+    }
+
+    /// A domain as the file names it: nodes by number, operators by name.
+    #[must_use]
+    pub fn name_of(&self, domain: &Domain) -> String {
+        let name = domain.name.as_deref().unwrap_or("unknown");
+        match domain.level.as_str() {
+            Level::NODE => {
+                let number = name.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                format!("node={}", number.unwrap_or_default())
+            }
+            Level::OPERATOR => {
+                let known = self.operators.get(name).filter(|name| !name.is_empty());
+                format!("operator={}", known.map_or("unknown", String::as_str))
+            }
+            _ => domain.to_string(),
+        }
+    }
+}
+
+fn strategy(text: &PlacementText, policy: Option<Policy>) -> Result<Strategy, String> {
+    Ok(match text.strategy.as_str() {
+        "strewn" => Strategy::Strewn(policy.unwrap_or(Policy::survive_one("node"))),
+        "random" => Strategy::Random,
+        "distinct" => Strategy::Distinct,
+        "copysets" => Strategy::Copysets {
+            scatter: text
+                .scatter
+                .filter(|s| *s > 0)
+                .ok_or("copysets need scatter = …, above zero")?,
+        },
+        "tree" => Strategy::Tree(text.level.clone().ok_or("a tree needs level = \"…\"")?),
+        other => {
+            return Err(format!(
+                "{other:?} is no strategy: strewn, random, distinct, copysets or tree is expected"
+            ));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"
+        name = "small"
+        [code]
+        k = 2
+        n = 3
+        [policy.survive]
+        any = [{ provider = 1 }]
+        [[nodes]]
+        count = 2
+        operator = "one"
+        labels = { provider = "a" }
+        [[nodes]]
+        labels = { provider = "b" }
+        [[nodes]]
+        labels = { provider = "c" }
+        [repair]
+        detect = { uniform = ["0h", "1h"] }
+        transfer = { exponential = "1d" }
+        [[cause]]
+        name = "disk"
+        level = "node"
+        per_year = 0.02
+        [[cause]]
+        name = "account closed"
+        level = "provider"
+        per_year = 0.001
+        notice = "30d"
+        only = "b"
+    "#;
+
+    #[test]
+    fn causes_fall_on_the_shards_that_share_the_domain() {
+        let input = Input::parse(SMALL).unwrap();
+        let holders = input.place(1).unwrap().remove(0);
+        let model = input.model(&holders).unwrap();
+        assert_eq!(model.causes.len(), 4);
+        let account = &model.causes[3];
+        assert_eq!(
+            (account.name.as_str(), account.shards.count_ones()),
+            ("account closed: provider=b", 1)
+        );
+        assert!(matches!(account.harm, Harm::Lost { notice, .. } if notice > 0.08));
+    }
+
+    #[test]
+    fn errors_point_at_the_line() {
+        let error = |from: &str, to: &str| {
+            assert!(SMALL.contains(from));
+            Input::parse(&SMALL.replacen(from, to, 1)).unwrap_err().to_string()
+        };
+        assert!(error("k = 2", "k = 4").starts_with("line 3: 4 of 3 shards"));
+        let span = error("\"1d\"", "\"1 fortnight\"");
+        assert!(span.contains("line 18"), "{span}");
+        let unknown = error("per_year = 0.02", "per_yaer = 0.02");
+        assert!(unknown.contains("per_yaer") && unknown.contains("line 22"), "{unknown}");
+        assert!(error("per_year = 0.02", "per_year = -1").starts_with("line 19: per_year"));
+        assert!(error("any = [{ provider = 1 }]", "any = []").contains("no survive clause"));
+        let strategy = error("[code]", "placement = { strategy = \"raid\" }\n[code]");
+        assert!(strategy.starts_with("line 3:") && strategy.contains("copysets"), "{strategy}");
+        let law = error("{ exponential = \"1d\" }", "{ weibull = \"1d\" }");
+        assert!(law.contains("shape"), "{law}");
+    }
+
+    #[test]
+    fn every_shipped_model_reads_and_can_be_placed() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        let mut seen = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let input = Input::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let holders = input.place(1).unwrap().remove(0);
+            input.model(&holders).unwrap();
+            seen += 1;
+        }
+        assert!(seen >= 3);
+    }
+}

@@ -1,0 +1,249 @@
+//! Sampled against exact: known chains far down the tail, and thousands of small random systems.
+
+use super::chain::{BirthDeath, Chain};
+use super::dice::Dice;
+use super::estimate::{Effort, Estimate, Method, estimate};
+use super::law::Law;
+use super::plain;
+use super::stripe::{Cause, Harm, Model, Repairers, Wear};
+
+fn days(mean: f64) -> Law {
+    Law::Exponential { mean: mean / 365.0 }
+}
+
+fn effort(seed: u64, relative_error: f64) -> Effort {
+    Effort { seed, jobs: 2, relative_error, events_max: 60_000_000 }
+}
+
+fn agrees(found: &Estimate, exact: f64) -> bool {
+    // Four standard deviations: one test in 16,000 fails by chance, and with fixed seeds none ever.
+    let half = (found.high - found.low) / 2.0;
+    (found.loss - exact).abs() <= 2.05 * half
+}
+
+#[test]
+fn rare_losses_are_those_of_the_chain_down_to_1e_15_and_beyond() {
+    for (n, k, rate, repair, repairers) in [
+        (3, 2, 0.1, 1.0, Repairers::Unlimited),
+        (6, 3, 0.05, 1.0, Repairers::Unlimited),
+        (14, 10, 0.05, 1.0, Repairers::Unlimited),
+        (14, 10, 0.01, 0.5, Repairers::One),
+        (12, 6, 0.02, 1.0, Repairers::Some(2)),
+    ] {
+        let chain = BirthDeath { n, k, failure: rate, repair: 365.0 / repair, repairers };
+        let exact = chain.loss_within(1.0).unwrap();
+        let model = Model::independent(n, k, rate, &days(repair), repairers);
+        let found = estimate(&model, 1.0, Some(Method::Biasing), &effort(3, 0.05)).unwrap();
+        assert!(agrees(&found, exact), "{n} {k} {repairers:?}: {found:?} {exact:e}");
+        assert!(found.doubts.is_empty(), "{found:?}");
+    }
+    let chain =
+        BirthDeath { n: 14, k: 10, failure: 0.01, repair: 730.0, repairers: Repairers::One };
+    assert!(chain.loss_within(1.0).unwrap() < 1e-15);
+}
+
+#[test]
+fn splitting_and_biasing_agree_with_each_other_and_the_chain() {
+    let model = Model::independent(6, 4, 0.5, &days(3.0), Repairers::Unlimited);
+    let chain = BirthDeath {
+        n: 6,
+        k: 4,
+        failure: 0.5,
+        repair: 365.0 / 3.0,
+        repairers: Repairers::Unlimited,
+    };
+    let exact = chain.loss_within(1.0).unwrap();
+    for method in [Method::Splitting, Method::Biasing] {
+        let found = estimate(&model, 1.0, Some(method), &effort(5, 0.1)).unwrap();
+        assert!(agrees(&found, exact), "{found:?} {exact:e}");
+    }
+}
+
+#[test]
+fn whole_providers_that_fail_count_as_the_exact_chain_says() {
+    // Six shards at three providers, four needed: two a provider.
+    let mut model = Model::independent(6, 4, 0.2, &days(5.0), Repairers::Unlimited);
+    for provider in 0..3 {
+        let harm = Harm::Lost { repair: days(5.0), notice: 0.0 };
+        let name = format!("provider {provider}");
+        model.causes.push(Cause { name, shards: 3 << (2 * provider), rate: 1e-4, harm });
+    }
+    let exact = Chain::of_model(&model).unwrap().loss_within(1.0).unwrap();
+    let found = estimate(&model, 1.0, Some(Method::Biasing), &effort(7, 0.05)).unwrap();
+    assert!(agrees(&found, exact), "{found:?} {exact:e}");
+    let alone = Model::independent(6, 4, 0.2, &days(5.0), Repairers::Unlimited);
+    let alone = Chain::of_model(&alone).unwrap().loss_within(1.0).unwrap();
+    assert!(exact > 1.05 * alone);
+}
+
+/// A small system drawn by chance that the exact chain can solve.
+fn random_system(dice: &mut Dice) -> Model {
+    let n = 2 + dice.below(4);
+    let k = 1 + dice.below(n);
+    let rate = 10f64.powf(-2.0 * dice.share());
+    let repairers = match dice.below(3) {
+        0 => Repairers::One,
+        1 => Repairers::Some(2),
+        _ => Repairers::Unlimited,
+    };
+    let repair = days(1.0 + 20.0 * dice.share());
+    let mut model = Model::independent(n, k, rate, &repair, repairers);
+    for name in 0..dice.below(4) {
+        let shards = (1 + dice.below((1 << n) - 1)) as u64;
+        let harm = Harm::Lost { repair: repair.clone(), notice: 0.0 };
+        let rate = rate * 0.1 * dice.share();
+        model.causes.push(Cause { name: format!("domain {name}"), shards, rate, harm });
+    }
+    model
+}
+
+/// How many of `systems` random systems have their exact loss outside the 95 % interval.
+fn misses(method: Method, systems: u64, keep: impl Fn(f64) -> bool, effort: Effort) -> (u64, u64) {
+    let mut dice = Dice::new(11, method as u64);
+    let (mut missed, mut tried) = (0, 0);
+    for seed in 0..systems {
+        let model = random_system(&mut dice);
+        let exact = Chain::of_model(&model).unwrap().loss_within(1.0).unwrap();
+        if !keep(exact) {
+            continue;
+        }
+        let found = estimate(&model, 1.0, Some(method), &Effort { seed, ..effort }).unwrap();
+        tried += 1;
+        missed += u64::from(exact < found.low || exact > found.high);
+    }
+    (missed, tried)
+}
+
+#[test]
+fn on_thousands_of_random_systems_intervals_miss_as_often_as_they_say() {
+    let effort = Effort { seed: 0, jobs: 2, relative_error: 0.3, events_max: 600_000 };
+    // The expected number of losses exceeds the probability by half its square: kept well within the interval.
+    let (missed, tried) = misses(Method::Biasing, 2800, |p| p < 2e-3, effort);
+    assert!(tried >= 1000, "{tried}");
+    let share = missed as f64 / tried as f64;
+    // 5 % expected; four standard deviations of the count to both sides.
+    let slack = 4.0 * (0.05 * 0.95 / tried as f64).sqrt();
+    assert!((share - 0.05).abs() <= slack, "biasing missed {missed} of {tried}");
+    let (missed, tried) = misses(Method::Plain, 500, |p| p > 0.02, effort);
+    let share = missed as f64 / tried as f64;
+    let slack = 4.0 * (0.05 * 0.95 / tried as f64).sqrt();
+    assert!(tried >= 150 && (share - 0.05).abs() <= slack, "plain missed {missed} of {tried}");
+}
+
+#[test]
+fn the_method_follows_the_model() {
+    let method = |model: &Model| estimate(model, 1.0, None, &effort(1, 0.3)).unwrap().method;
+    let frequent = Model::independent(3, 3, 0.5, &days(5.0), Repairers::Unlimited);
+    assert_eq!(method(&frequent), Method::Plain);
+    let rare = Model::independent(4, 2, 0.05, &days(1.0), Repairers::Unlimited);
+    assert_eq!(method(&rare), Method::Biasing);
+    let mut wears = Model::independent(4, 3, 0.0, &days(4.0), Repairers::Unlimited);
+    wears.causes.clear();
+    wears.wear = Some(Wear { lifetime: Law::weibull(2.0, 8.0), repair: days(5.0) });
+    assert_eq!(method(&wears), Method::Splitting);
+}
+
+#[test]
+fn wear_splits_to_what_plain_sampling_counts() {
+    let model = Model {
+        n: 4,
+        k: 3,
+        causes: Vec::new(),
+        wear: Some(Wear { lifetime: Law::weibull(1.5, 2.0), repair: days(20.0) }),
+        repairers: Repairers::Unlimited,
+    };
+    let counted = estimate(&model, 1.0, Some(Method::Plain), &effort(2, 0.05)).unwrap();
+    let split = estimate(&model, 1.0, Some(Method::Splitting), &effort(2, 0.05)).unwrap();
+    assert!(counted.low < split.high && split.low < counted.high, "{counted:?} {split:?}");
+}
+
+#[test]
+fn an_estimate_does_not_depend_on_the_number_of_threads() {
+    let model = Model::independent(4, 2, 0.3, &days(5.0), Repairers::Unlimited);
+    for method in [Method::Plain, Method::Biasing, Method::Splitting] {
+        let with = |jobs| {
+            let effort = Effort { seed: 4, jobs, relative_error: 0.3, events_max: 3_000_000 };
+            estimate(&model, 1.0, Some(method), &effort).unwrap()
+        };
+        assert_eq!(with(1), with(3));
+    }
+}
+
+#[test]
+fn runs_of_two_machines_merge_to_that_of_one() {
+    let model = Model::independent(4, 3, 0.8, &days(9.0), Repairers::Unlimited);
+    let effort = effort(4, 0.1);
+    let mut both = plain::missions(&model, 1.0, &effort, 0..3);
+    both.merge(&plain::missions(&model, 1.0, &effort, 3..8));
+    let one = plain::missions(&model, 1.0, &effort, 0..8);
+    assert_eq!((both.missions, both.losses, both.events), (one.missions, one.losses, one.events));
+    assert!((both.short - one.short).abs() < 1e-9 * one.short);
+}
+
+#[test]
+fn notice_in_time_is_no_loss() {
+    let harm = |notice| Harm::Lost { repair: Law::Fixed(10.0 / 365.0), notice: notice / 365.0 };
+    let model = |notice| Model {
+        n: 3,
+        k: 2,
+        causes: vec![Cause { name: "provider".into(), shards: 7, rate: 1.0, harm: harm(notice) }],
+        wear: None,
+        repairers: Repairers::Unlimited,
+    };
+    let losses = |notice| plain::missions(&model(notice), 1.0, &effort(1, 0.1), 0..1).losses;
+    assert_eq!(losses(11.0), 0);
+    assert!(losses(9.0) > 1000);
+}
+
+#[test]
+fn who_is_dark_is_not_lost_and_is_out_of_reach_as_long_as_said() {
+    let model = Model {
+        n: 2,
+        k: 2,
+        causes: vec![Cause {
+            name: "outage".into(),
+            shards: 1,
+            rate: 2.0,
+            harm: Harm::Dark { lasts: Law::Fixed(0.01) },
+        }],
+        wear: None,
+        repairers: Repairers::Unlimited,
+    };
+    let tally = plain::missions(&model, 1.0, &effort(1, 0.1), 0..20);
+    assert_eq!(tally.losses, 0);
+    let share = tally.unavailable / tally.missions as f64;
+    // An outage within another prolongs it: busy share of an M/G/∞ queue, less what the end cuts off.
+    assert!((share / (1.0 - (-0.02f64).exp()) - 1.0).abs() < 0.03, "{share}");
+}
+
+#[test]
+fn a_repair_waits_until_enough_shards_are_back() {
+    // Two of two are out of reach while the third is rebuilt: it is whole only after the outage.
+    let cause = |name: &str, shards, rate, harm| Cause { name: name.into(), shards, rate, harm };
+    let model = Model {
+        n: 3,
+        k: 2,
+        causes: vec![
+            cause("disk", 4, 50.0, Harm::Lost { repair: Law::Fixed(0.001), notice: 0.0 }),
+            cause("outage", 3, 50.0, Harm::Dark { lasts: Law::Fixed(0.01) }),
+        ],
+        wear: None,
+        repairers: Repairers::Unlimited,
+    };
+    let tally = plain::missions(&model, 1.0, &effort(1, 0.1), 0..1);
+    assert!(tally.losses == 0 && tally.rebuilt > 0);
+    // Half of an outage is left on average where a repair meets one: longer than without by far.
+    assert!(tally.short / tally.rebuilt as f64 > 0.0025, "{}", tally.short / tally.rebuilt as f64);
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let model = Model::independent(3, 4, 0.1, &days(1.0), Repairers::Unlimited);
+    assert!(model.check().is_err());
+    let model = Model::independent(3, 2, f64::NAN, &days(1.0), Repairers::Unlimited);
+    assert!(model.check().is_err());
+    let model = Model::independent(3, 2, 0.1, &days(-1.0), Repairers::Unlimited);
+    assert!(model.check().is_err());
+    let model = Model::independent(3, 2, 0.1, &days(1.0), Repairers::Some(0));
+    assert!(model.check().is_err());
+}
