@@ -13,6 +13,7 @@
 use crate::codec::Blob;
 use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, VaultId};
 use crate::label::{Labels, Site};
+use crate::planted::{Bug, is_planted};
 use crate::policy::Policy;
 use crate::sign::{SignatureError, Signed, Statement};
 use crate::time::{Period, Wall};
@@ -140,7 +141,8 @@ impl Trust {
 
     /// Refuses operators that are not trusted.
     pub fn check(&self, operator: OperatorId) -> Result<(), CertificateError> {
-        let is_trusted = self.operators.contains(&operator)
+        let is_trusted = is_planted(Bug::Vouching)
+            || self.operators.contains(&operator)
             || !self.fingerprints.is_empty()
                 && self.fingerprints.contains(&operator.key().fingerprint());
         if is_trusted { Ok(()) } else { Err(CertificateError::Foreign(operator)) }

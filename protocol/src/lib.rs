@@ -26,6 +26,7 @@ pub mod message;
 pub mod pack;
 pub mod peer;
 pub mod placement;
+pub mod planted;
 pub mod policy;
 pub mod proof;
 pub mod record;

@@ -23,6 +23,7 @@
 use crate::hold::Holds;
 use crate::id::{OperatorId, ReleaseId, StripeId};
 use crate::lock_clock::{LockTime, Reading};
+use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::release::{Accepted, Veto};
 use crate::time::Period;
@@ -172,7 +173,7 @@ impl Life {
     /// Where the shard is in its life.
     #[must_use]
     pub fn state(&self, now: Reading, holds: &Holds) -> State {
-        let held = holds.end(&self.lock);
+        let held = holds.end(&self.lock).filter(|_| !is_planted(Bug::Hold));
         match self.stage {
             Stage::Dropped { .. } => State::Dropped,
             Stage::Cooling { release, accepted, until } if held < Some(accepted) => {
@@ -182,7 +183,7 @@ impl Life {
                 // At the very reading at which a hold ends, it is not over yet.
                 let held = held.map(|held| held.after(Period(1)));
                 let until = held.map_or(self.end, |held| held.max(self.end));
-                if now.at < until { State::Locked { until } } else { State::Releasable }
+                if now.at < until && !is_planted(Bug::Lock) { State::Locked { until } } else { State::Releasable }
             }
         }
     }
@@ -206,7 +207,9 @@ impl Life {
             State::Cooling { release, .. } => Err(LifeError::Cooling(release)),
             State::Dropped => Err(LifeError::Dropped),
             State::Releasable => {
-                let until = now.at.after(self.lock.release_cooldown);
+                let skips = is_planted(Bug::Cooldown);
+                let cooldown = if skips { Period(0) } else { self.lock.release_cooldown };
+                let until = now.at.after(cooldown);
                 let release = accepted.release();
                 self.stage = Stage::Cooling { release, accepted: now.at, until };
                 Ok(until)

@@ -29,6 +29,7 @@ pub use voices::{TimeStatement, Voice, VoiceError};
 
 use crate::codec::{self, CodecError};
 use crate::id::OperatorId;
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Period, Wall};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -293,9 +294,11 @@ impl LockClock {
         self.state.frozen = None;
         if self.state.gap {
             self.state.gap = false;
-            let made_up = Period(passed(low).saturating_sub(reading)).min(self.state.allowance);
+            let missing = Period(passed(low).saturating_sub(reading));
+            let is_bounded = !is_planted(Bug::ClockBound);
+            let made_up = if is_bounded { missing.min(self.state.allowance) } else { missing };
             self.state.reading = self.state.reading.after(made_up);
-            self.state.allowance = Period(self.state.allowance.0 - made_up.0);
+            self.state.allowance = Period(self.state.allowance.0.saturating_sub(made_up.0));
         }
         let behind = Period(passed(middle).saturating_sub(self.state.reading.0));
         Standing::Agreed { behind }

@@ -4,6 +4,7 @@
 //! signs it, and a higher version replaces it when shards move. A [`Receipt`] is a holder's promise.
 
 use crate::id::{DeviceId, NodeId, PublicKey, SessionId, ShardId, StripeId, VaultId};
+use crate::planted::{Bug, is_planted};
 use crate::policy::{Policy, PolicyError};
 use crate::sign::{SignatureError, Statement};
 use crate::time::{Period, Wall};
@@ -214,6 +215,9 @@ impl Receipt {
             ("shard", self.shard == *shard),
             ("length", self.len == stripe.shard_len),
         ];
+        if is_planted(Bug::Receipt) {
+            return Ok(());
+        }
         if let Some((what, _)) = fits.into_iter().find(|(_, fits)| !fits) {
             return Err(ReceiptError::Other(what));
         }

@@ -5,6 +5,8 @@
 //! ```
 //! The context differs for every kind of statement, so that no signature means two things.
 
+pub mod memo;
+
 use crate::codec::{self, Blob, CodecError};
 use crate::id::PublicKey;
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
@@ -175,9 +177,13 @@ impl<T: Statement> Signed<T> {
         let statement: T = codec::decode_canonical(body, T::LEN_MAX).map_err(codec_error)?;
         let signer = statement.signer();
         let wrong = || SignatureError::Wrong { context, signer };
-        let key = VerifyingKey::from_bytes(&signer.0).map_err(|_| wrong())?;
         let signature: &[u8; 64] = self.signature.0.as_slice().try_into().map_err(|_| wrong())?;
-        key.verify_strict(&message::<T>(&self.body.0), &signature.into()).map_err(|_| wrong())?;
+        let message = message::<T>(&self.body.0);
+        if !memo::is_known(&signer, signature, &message) {
+            let key = VerifyingKey::from_bytes(&signer.0).map_err(|_| wrong())?;
+            key.verify_strict(&message, &signature.into()).map_err(|_| wrong())?;
+            memo::remember(&signer, signature, &message);
+        }
         Ok(statement)
     }
 

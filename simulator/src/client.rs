@@ -11,7 +11,7 @@ use protocol::certificate::{
 };
 use protocol::codec::Blob;
 use protocol::erasure::{Codec, Slot};
-use protocol::id::{EntryId, NodeId, PublicKey, SessionId, ShardId, StripeId};
+use protocol::id::{DeviceId, EntryId, NodeId, PublicKey, SessionId, ShardId, StripeId, VaultId};
 use protocol::log::{Body, Entry, EntryAck, entry_id};
 use protocol::message::{Greeting, Refusal, RefusalCode, Request, Response};
 use protocol::peer::LinkId;
@@ -20,9 +20,14 @@ use protocol::record::{CODEC_REED_SOLOMON, Receipt, Record, Stripe};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::{Mono, Period};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 /// How long a client waits before it dials again.
 const REDIAL: Period = Period::seconds(2);
+/// How long a client waits that was turned away.
+const REFUSED: Period = Period::seconds(600);
+/// Longest wait between two dials of a node that does not answer.
+const REDIAL_MAX: Period = Period::seconds(1800);
 
 /// What a client asks the world to do.
 #[derive(Debug)]
@@ -32,11 +37,29 @@ pub(crate) enum Action {
     WakeAt(Mono),
 }
 
+/// A client's answer to something of that number was settled.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// A holder's promise for a shard, as the client believes it.
+    Receipt { node: usize, receipt: Receipt, asked: Rc<Record> },
+    /// A holder's countersignature, as the client believes it.
+    Ack { ack: EntryAck },
+    /// A holder says for how long stripes are locked.
+    Extended { stripes: Vec<StripeId>, locked: Vec<Option<Period>>, node: usize },
+    /// What was answered to what was said.
+    Said { node: usize, response: Response },
+    /// Refused for good.
+    Refused { node: usize, refusal: Refusal },
+}
+
 #[derive(Debug, Clone)]
 enum Task {
     Introduce,
+    /// Extend the locks of these.
+    Extend(Vec<StripeId>),
     Put {
         record: Signed<Record>,
+        asked: Rc<Record>,
         index: u16,
         bytes: Vec<u8>,
     },
@@ -75,7 +98,13 @@ impl Line {
 #[derive(Debug)]
 struct Channel {
     line: Line,
-    tasks: VecDeque<Task>,
+    tasks: VecDeque<(u64, Task)>,
+    /// The node is gone: nothing more is asked of it.
+    is_over: bool,
+    /// The node holds another history of this device's log: nothing can be appended there.
+    is_forked: bool,
+    /// Dials that came to nothing, one after the other.
+    failed: u32,
 }
 
 /// What a client has put away: the stripe, who holds its shards, and how long the data was.
@@ -107,22 +136,33 @@ pub struct Client {
     fetched: BTreeMap<ShardId, Vec<u8>>,
     refusals: Vec<(usize, Refusal)>,
     said: Vec<(usize, Response)>,
+    reports: VecDeque<Report>,
+    /// How much of what was asked under each number is not settled.
+    open: BTreeMap<u64, usize>,
+    /// The number under which things are asked.
+    pub(crate) purpose: u64,
+    /// Why it does not greet any more.
+    pub(crate) turned_away: Option<Refusal>,
 }
 
 impl Client {
-    /// A device of a vault of its own, which the operator with this name vouches for and whose roster
-    /// lists these nodes.
+    /// A device of a vault, both with these names, which the operator with this name vouches for and whose roster
+    /// lists these nodes but for those that are `outside`.
     pub(crate) fn new(
-        name: &str,
+        (name, device_name): (&str, &str),
         operator: &str,
-        roster: Vec<Signed<NodeCertificate>>,
+        mut roster: Vec<Signed<NodeCertificate>>,
+        outside: &[usize],
         policy: Policy,
     ) -> Self {
         let nodes: Vec<NodeId> = roster
             .iter()
             .map(|signed| signed.verify().expect("signed by its operator").node)
             .collect();
-        let (vault, device) = (key("vault", name), key("device", name));
+        let mut index = 0..;
+        roster.retain(|_| index.next().is_none_or(|index| !outside.contains(&index)));
+        let roster_len = nodes.len();
+        let (vault, device) = (key("vault", name), key("device", device_name));
         let certificate = VaultCertificate {
             vault: vault.public().into(),
             operator: operator_key(operator).public().into(),
@@ -143,7 +183,13 @@ impl Client {
             issued: EPOCH,
             expires: EPOCH.after(VALIDITY),
         };
-        let channel = || Channel { line: Line::Idle, tasks: VecDeque::from([Task::Introduce]) };
+        let channel = || Channel {
+            line: Line::Idle,
+            tasks: VecDeque::from([(0, Task::Introduce)]),
+            is_over: false,
+            is_forked: false,
+            failed: 0,
+        };
         let mut client = Self {
             key: device,
             vault: vault.clone(),
@@ -162,7 +208,7 @@ impl Client {
             policy,
             session: SessionId(blake3::derive_key(
                 "strewn 2026-11 simulator session v1",
-                name.as_bytes(),
+                device_name.as_bytes(),
             )),
             channels: nodes.iter().map(|_| channel()).collect(),
             nodes,
@@ -173,10 +219,54 @@ impl Client {
             fetched: BTreeMap::new(),
             refusals: Vec::new(),
             said: Vec::new(),
+            reports: VecDeque::new(),
+            open: BTreeMap::from([(0, roster_len)]),
+            purpose: 0,
+            turned_away: None,
         };
         let session = Body::Session { session: client.session, sealed_key: Blob(vec![0; 200]) };
         client.append(session);
         client
+    }
+
+    /// Whoever greets in this way, and asks for nothing of its own accord.
+    pub(crate) fn greeting(mut self, greeting: Option<Greeting>, key: Option<SecretKey>) -> Self {
+        self.greeting = greeting.unwrap_or(self.greeting);
+        self.key = key.unwrap_or(self.key);
+        self.log.clear();
+        self.open.clear();
+        self.actions.clear();
+        for channel in &mut self.channels {
+            channel.tasks.clear();
+            channel.line = Line::Idle;
+        }
+        self
+    }
+
+    pub(crate) fn vault(&self) -> VaultId {
+        self.vault.public().into()
+    }
+
+    pub(crate) fn device(&self) -> DeviceId {
+        self.key.public().into()
+    }
+
+    pub(crate) fn greeting_of(&self) -> &Greeting {
+        &self.greeting
+    }
+
+    pub(crate) fn papers(&self) -> &VaultPapers {
+        &self.papers
+    }
+
+    pub(crate) fn log(&self) -> &[Signed<Entry>] {
+        &self.log
+    }
+
+    /// Goes on from the first entries of another history.
+    pub(crate) fn rewrite(&mut self, history: &[Signed<Entry>], body: Body) {
+        self.log = history.to_vec();
+        self.append(body);
     }
 
     pub(crate) fn public(&self) -> PublicKey {
@@ -229,6 +319,32 @@ impl Client {
     /// # Panics
     /// When there are fewer holders than `k`, more than a stripe has shards, or too much data for one.
     pub(crate) fn back_up(&mut self, data: &[u8], k: usize, holders: &[usize]) -> Stored {
+        let salt = self.log.len() as u64;
+        let stored = self.put(data, salt, k, holders);
+        self.append(Body::Index { session: self.session, stripes: vec![stored.stripe.id()] });
+        stored
+    }
+
+    /// Names stripes in the log.
+    pub(crate) fn list(&mut self, stripes: Vec<StripeId>) {
+        self.append(Body::Index { session: self.session, stripes });
+    }
+
+    /// A record of a stripe, written anew.
+    pub(crate) fn record(&self, stored: &Stored, policy: &Policy, version: u32) -> Signed<Record> {
+        let record = Record {
+            stripe: stored.stripe.clone(),
+            session: self.session,
+            policy: policy.clone(),
+            holders: stored.holders.iter().map(|&node| self.nodes[node]).collect(),
+            version,
+            device: self.key.public().into(),
+        };
+        Signed::sign(&record, &self.key)
+    }
+
+    /// Puts data away as one stripe.
+    pub(crate) fn put(&mut self, data: &[u8], salt: u64, k: usize, holders: &[usize]) -> Stored {
         let n = holders.len();
         let codec = Codec::new(k, n).expect("a code for the holders given");
         let len = data.len().div_ceil(k).max(1).next_multiple_of(64);
@@ -236,17 +352,14 @@ impl Client {
         // Sealed packs are padded with what looks random: no two stripes share a shard.
         bytes.resize(len * k, 0);
         let mut padding = blake3::Hasher::new_derive_key("strewn 2026-11 simulator padding v1");
-        padding.update(&self.session.0).update(&(self.log.len() as u64).to_le_bytes());
+        padding.update(&self.session.0).update(&salt.to_le_bytes());
         padding.finalize_xof().fill(&mut bytes[data.len()..]);
         let mut parity = vec![0; len * (n - k)];
         codec.encode(&bytes, &mut parity).expect("buffers of the code's shape");
         bytes.extend(parity);
         let shards: Vec<&[u8]> = bytes.chunks_exact(len).collect();
-        let Greeting::Device { vault, .. } = &self.greeting else {
-            unreachable!("a device greets as one")
-        };
         let stripe = Stripe {
-            vault: vault.verify().expect("signed by its operator").vault,
+            vault: self.vault(),
             codec: CODEC_REED_SOLOMON,
             k: k as u16,
             n: n as u16,
@@ -262,22 +375,18 @@ impl Client {
             device: self.key.public().into(),
         };
         record.check().expect("a stripe of holders that differ");
-        let record = Signed::sign(&record, &self.key);
+        let (asked, record) = (Rc::new(record.clone()), Signed::sign(&record, &self.key));
         for (index, (&node, bytes)) in holders.iter().zip(shards).enumerate() {
-            let (record, bytes) = (record.clone(), bytes.to_vec());
-            self.add(node, Task::Put { record, index: index as u16, bytes });
+            let (record, asked, bytes) = (record.clone(), asked.clone(), bytes.to_vec());
+            self.add(node, Task::Put { record, asked, index: index as u16, bytes });
         }
-        self.append(Body::Index { session: self.session, stripes: vec![stripe.id()] });
         Stored { stripe, holders: holders.to_vec(), len: data.len() }
     }
 
-    fn append(&mut self, body: Body) {
-        let Greeting::Device { device, .. } = &self.greeting else {
-            unreachable!("a device greets as one")
-        };
+    pub(crate) fn append(&mut self, body: Body) {
         let seq = self.log.len() as u64;
         let entry = Entry {
-            vault: device.verify().expect("signed by its vault").vault,
+            vault: self.vault(),
             device: self.key.public().into(),
             seq,
             previous: self.log.last().map(entry_id),
@@ -328,14 +437,60 @@ impl Client {
     }
 
     fn add(&mut self, node: usize, task: Task) {
-        self.channels[node].tasks.push_back(task);
+        let channel = &self.channels[node];
+        if channel.is_over || (channel.is_forked && matches!(task, Task::Append(_))) {
+            return;
+        }
+        *self.open.entry(self.purpose).or_default() += 1;
+        self.channels[node].tasks.push_back((self.purpose, task));
         self.advance(node);
+    }
+
+    fn close(&mut self, purpose: u64) {
+        if let Some(open) = self.open.get_mut(&purpose) {
+            *open -= 1;
+            if *open == 0 {
+                self.open.remove(&purpose);
+            }
+        }
+    }
+
+    /// Whether everything that was asked under a number has been settled.
+    pub(crate) fn is_settled(&self, purpose: u64) -> bool {
+        !self.open.contains_key(&purpose)
+    }
+
+    /// Whether everything that was asked has been settled.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A node is gone for good, or a client has done with it.
+    pub(crate) fn leave(&mut self, node: usize) {
+        self.channels[node].is_over = true;
+        while let Some((purpose, _)) = self.channels[node].tasks.pop_front() {
+            self.close(purpose);
+        }
+    }
+
+    pub(crate) fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// Asks a holder to extend locks.
+    pub(crate) fn extend(&mut self, node: usize, stripes: Vec<StripeId>) {
+        self.add(node, Task::Extend(stripes));
+    }
+
+    /// Forgets what was fetched.
+    pub(crate) fn forget_fetched(&mut self) {
+        self.fetched.clear();
     }
 
     /// Does what is next with a node.
     fn advance(&mut self, node: usize) {
         let channel = &mut self.channels[node];
-        let Some(task) = channel.tasks.front() else { return };
+        let Some((_, task)) = channel.tasks.front() else { return };
         match channel.line {
             Line::Idle => {
                 channel.line = Line::Dialing;
@@ -344,12 +499,16 @@ impl Client {
             Line::Ready(link) => {
                 let (request, raw) = match task {
                     Task::Introduce => (Request::Introduce(self.papers.clone()), Vec::new()),
-                    Task::Put { record, index, bytes } => {
+                    Task::Put { record, index, bytes, .. } => {
                         let (record, len) = (record.clone(), bytes.len() as u32);
                         (Request::Put { record, index: *index, len }, bytes.clone())
                     }
                     Task::Append(seq) => {
                         (Request::Append(self.log[*seq as usize].clone()), Vec::new())
+                    }
+                    Task::Extend(stripes) => {
+                        let vault = self.vault.public().into();
+                        (Request::Extend { vault, stripes: stripes.clone() }, Vec::new())
                     }
                     Task::Say(request) => ((**request).clone(), Vec::new()),
                     Task::Get { shard, len } => {
@@ -375,12 +534,16 @@ impl Client {
 
     pub(crate) fn handle_connected(&mut self, node: usize, link: LinkId) {
         self.channels[node].line = Line::Greeting(link);
+        self.channels[node].failed = 0;
         let frame = Frame::new(self.greeting.encode());
         self.actions.push_back(Action::Send { link, frame });
     }
 
     pub(crate) fn handle_dial_failed(&mut self, now: Mono, node: usize) {
-        self.wait(node, now.after(REDIAL), None);
+        let failed = &mut self.channels[node].failed;
+        *failed += 1;
+        let wait = (REDIAL.0 << (*failed - 1).min(12)).min(REDIAL_MAX.0);
+        self.wait(node, now.after(Period(wait)), None);
     }
 
     pub(crate) fn handle_disconnected(&mut self, now: Mono, link: LinkId) {
@@ -410,12 +573,24 @@ impl Client {
         let Some(node) = self.node_on(link) else { return };
         match (self.channels[node].line, answer) {
             (Line::Greeting(_), Response::Welcome { .. }) => {}
+            (Line::Greeting(_), response @ Response::Recovery { .. }) => {
+                self.reports.push_back(Report::Said { node, response });
+                self.leave(node);
+                return;
+            }
             (Line::Greeting(_), other) => {
-                self.refusals.push((node, refusal(other)));
+                // Whoever is turned away comes again: a clock may be put right.
+                self.turned_away = Some(refusal(other));
+                self.wait(node, now.after(REFUSED), None);
                 return;
             }
             (Line::Asked(_), Response::Busy { retry_after }) => {
                 self.wait(node, now.after(retry_after), Some(link));
+                return;
+            }
+            // What failed there may not fail again.
+            (Line::Asked(_), Response::Refused(Refusal { code: RefusalCode::Internal, .. })) => {
+                self.wait(node, now.after(REDIAL), Some(link));
                 return;
             }
             (Line::Asked(_), answer) => self.settle(node, answer, raw),
@@ -427,58 +602,72 @@ impl Client {
 
     /// Takes the answer to the first task of a node.
     fn settle(&mut self, node: usize, answer: Response, raw: Vec<u8>) {
-        let Some(task) = self.channels[node].tasks.pop_front() else { return };
+        let Some((purpose, task)) = self.channels[node].tasks.pop_front() else { return };
+        self.close(purpose);
         match (task, answer) {
             (Task::Introduce, Response::Done) => {}
-            (Task::Put { record, index, .. }, Response::Receipt(receipt)) => {
-                match self.check_receipt(node, &record, index, &receipt) {
-                    Some(receipt) => {
-                        self.receipts.insert((receipt.stripe, index), receipt);
+            (Task::Put { asked, index, .. }, Response::Receipt(receipt)) => {
+                match receipt.verify() {
+                    Ok(receipt) if receipt.check_for(&asked, index).is_ok() => {
+                        self.receipts.insert((receipt.stripe, index), receipt.clone());
+                        self.reports.push_back(Report::Receipt { node, receipt, asked });
                     }
-                    None => self.refusals.push((node, wrong("a receipt for something else"))),
+                    _ => self.refuse(node, wrong("a receipt for something else")),
                 }
             }
             (Task::Append(seq), Response::Appended(ack)) => {
                 let id = entry_id(&self.log[seq as usize]);
                 match ack.verify() {
                     Ok(ack) if ack.entry == id && ack.holder == self.nodes[node] => {
-                        self.acks.insert((id, node), ack);
+                        self.acks.insert((id, node), ack.clone());
+                        self.reports.push_back(Report::Ack { ack });
                     }
-                    _ => self.refusals.push((node, wrong("an ack for something else"))),
+                    _ => self.refuse(node, wrong("an ack for something else")),
                 }
             }
             (Task::Append(seq), Response::Behind { next }) => {
                 for seq in (next.min(seq)..=seq).rev() {
-                    self.channels[node].tasks.push_front(Task::Append(seq));
+                    *self.open.entry(purpose).or_default() += 1;
+                    self.channels[node].tasks.push_front((purpose, Task::Append(seq)));
                 }
+            }
+            (Task::Extend(mut stripes), Response::Extended(locked)) => {
+                let rest = stripes.split_off(locked.len().min(stripes.len()));
+                if !rest.is_empty() && !stripes.is_empty() {
+                    *self.open.entry(purpose).or_default() += 1;
+                    self.channels[node].tasks.push_front((purpose, Task::Extend(rest)));
+                }
+                self.reports.push_back(Report::Extended { stripes, locked, node });
             }
             (Task::Get { shard, .. }, Response::Bytes { .. }) => {
                 if blake3::hash(&raw).as_bytes() == shard.as_bytes() {
                     self.fetched.insert(shard, raw);
                 } else {
-                    self.refusals.push((node, wrong("the bytes are another shard's")));
+                    self.refuse(node, wrong("the bytes are another shard's"));
                 }
             }
-            (Task::Say(_), answer) => self.said.push((node, answer)),
-            (_, other) => self.refusals.push((node, refusal(other))),
+            (Task::Say(_), response) => {
+                self.said.push((node, response.clone()));
+                self.reports.push_back(Report::Said { node, response });
+            }
+            (Task::Append(_), Response::Refused(refusal)) if refusal.code == RefusalCode::Fork => {
+                self.channels[node].is_forked = true;
+                let tasks = std::mem::take(&mut self.channels[node].tasks);
+                let (appends, others): (Vec<_>, Vec<_>) =
+                    tasks.into_iter().partition(|(_, task)| matches!(task, Task::Append(_)));
+                self.channels[node].tasks = others.into();
+                for (purpose, _) in appends {
+                    self.close(purpose);
+                }
+                self.refuse(node, refusal);
+            }
+            (_, other) => self.refuse(node, refusal(other)),
         }
     }
 
-    fn check_receipt(
-        &self,
-        node: usize,
-        record: &Signed<Record>,
-        index: u16,
-        receipt: &Signed<Receipt>,
-    ) -> Option<Receipt> {
-        let record = record.verify().ok()?;
-        let receipt = receipt.verify().ok()?;
-        let fits = receipt.holder == self.nodes[node]
-            && receipt.stripe == record.stripe.id()
-            && receipt.index == index
-            && receipt.shard == record.stripe.shards[usize::from(index)]
-            && receipt.keep >= record.policy.lock.period;
-        fits.then_some(receipt)
+    fn refuse(&mut self, node: usize, refusal: Refusal) {
+        self.reports.push_back(Report::Refused { node, refusal: refusal.clone() });
+        self.refusals.push((node, refusal));
     }
 }
 

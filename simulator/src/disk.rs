@@ -1,5 +1,5 @@
 //! A node's disk: rows and shards that are durable, writes that are not yet, and bytes received into
-//! temporary storage. What is not durable is gone after a crash.
+//! temporary storage. What is not durable is gone after a crash, whether or not that was about to be reported.
 
 use protocol::id::ShardId;
 use protocol::peer::{LaneId, MemoryFacts, Write};
@@ -22,11 +22,12 @@ impl Default for DiskConfig {
     }
 }
 
+/// A write that is not durable yet.
 #[derive(Debug)]
-struct Pending {
-    token: u64,
-    writes: Vec<Write>,
-    shard: Option<(LaneId, ShardId)>,
+pub(crate) struct Pending {
+    pub(crate) token: u64,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) shard: Option<(LaneId, ShardId)>,
 }
 
 /// A node's disk.
@@ -64,6 +65,21 @@ impl Disk {
         self.temporary.len()
     }
 
+    /// Bytes of the shards that are durable.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.values().map(|bytes| bytes.len() as u64).sum()
+    }
+
+    /// Whether everything that was to be written is durable, or has failed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The names of what is durable.
+    pub(crate) fn names(&self) -> Vec<ShardId> {
+        self.shards.keys().copied().collect()
+    }
+
     /// Puts received bytes into temporary storage.
     pub(crate) fn receive(&mut self, lane: LaneId, bytes: Vec<u8>) {
         self.temporary.insert(lane, bytes);
@@ -88,21 +104,43 @@ impl Disk {
         self.busy_until
     }
 
-    /// The oldest write is durable, whole; gives its token.
-    pub(crate) fn finish(&mut self) -> Option<u64> {
-        let Pending { token, writes, shard } = self.queue.pop_front()?;
+    /// The oldest write, whose time has come.
+    pub(crate) fn next(&mut self) -> Option<Pending> {
+        self.queue.pop_front()
+    }
+
+    /// A write is durable, whole.
+    pub(crate) fn keep(&mut self, writes: Vec<Write>, shard: Option<(LaneId, ShardId)>) {
         self.facts.apply(writes);
         if let Some((lane, shard)) = shard
             && let Some(bytes) = self.temporary.remove(&lane)
         {
             self.shards.insert(shard, bytes);
         }
-        Some(token)
+    }
+
+    /// A write has failed, whole.
+    pub(crate) fn fail(&mut self, shard: Option<(LaneId, ShardId)>) {
+        if let Some((lane, _)) = shard {
+            self.temporary.remove(&lane);
+        }
     }
 
     /// The bytes of a shard are gone.
     pub(crate) fn remove(&mut self, shard: ShardId) {
         self.shards.remove(&shard);
+    }
+
+    /// The bytes of a shard are others.
+    pub(crate) fn damage(&mut self, shard: ShardId) {
+        if let Some(byte) = self.shards.get_mut(&shard).and_then(|bytes| bytes.first_mut()) {
+            *byte ^= 0x55;
+        }
+    }
+
+    /// How many writes are under way.
+    pub(crate) fn pending(&self) -> usize {
+        self.queue.len()
     }
 
     /// Loses what is not durable.
@@ -131,11 +169,16 @@ mod tests {
         let second = disk.begin(Mono(100), Period(10), 2, row(2), None);
         assert_eq!((first, second), (Mono(110), Mono(120)));
         assert_eq!((disk.shards(), disk.unfinished_shards()), (0, 1));
-        assert_eq!(disk.finish(), Some(1));
+        let Pending { token, writes, shard: arrived } = disk.next().unwrap();
+        assert_eq!(token, 1);
+        disk.keep(writes, arrived);
         assert_eq!(disk.shard(shard), Some(&[7][..]));
+        disk.damage(shard);
+        assert_ne!(disk.shard(shard), Some(&[7][..]));
         disk.receive(LaneId(6), vec![8]);
         disk.crash();
-        assert_eq!((disk.finish(), disk.unfinished_shards(), disk.shards()), (None, 0, 1));
+        assert!(disk.next().is_none() && disk.is_idle());
+        assert_eq!((disk.unfinished_shards(), disk.shards()), (0, 1));
         assert_eq!(disk.facts().get(Table::Held, &[1]).unwrap(), Some(vec![1]));
         assert_eq!(disk.facts().get(Table::Held, &[2]).unwrap(), None);
     }

@@ -1,15 +1,17 @@
 //! A node's place in the world: its peer while it runs, its disk, and what the driver around a peer
 //! would keep in memory.
 
-use crate::disk::Disk;
+use crate::clock::Clock;
+use crate::disk::{Disk, DiskConfig};
 use crate::setup::Setup;
 use protocol::Peer;
 use protocol::certificate::{NodeCertificate, Trust};
 use protocol::id::NodeId;
 use protocol::label::Site;
-use protocol::peer::{LaneId, LinkId, PeerConfig};
+use protocol::lock_clock::BootId;
+use protocol::peer::{Input, LaneId, LinkId, PeerConfig};
 use protocol::sign::{SecretKey, Signed};
-use protocol::time::{Mono, Now};
+use protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The bytes behind a put, while they arrive.
@@ -36,6 +38,19 @@ pub(crate) struct Host {
     pub(crate) dialing: BTreeSet<NodeId>,
     pub(crate) raw: BTreeMap<LaneId, Raw>,
     pub(crate) vanished: bool,
+    /// Somebody else runs it: nothing that it does or promised counts.
+    pub(crate) seized: bool,
+    pub(crate) clock: Clock,
+    /// Of a thousand writes so many fail.
+    pub(crate) fails_per_mille: u32,
+    pub(crate) is_full: bool,
+    /// How its disk behaves.
+    pub(crate) writes: DiskConfig,
+    pub(crate) joins_later: bool,
+    pub(crate) operator: String,
+    /// Its clock was far from the truth at some time.
+    pub(crate) lies: bool,
+    boots: u64,
 }
 
 impl Host {
@@ -60,15 +75,52 @@ impl Host {
             dialing: BTreeSet::new(),
             raw: BTreeMap::new(),
             vanished: false,
+            seized: false,
+            clock: Clock::new(setup.nodes[index].drift_ppm, setup.nodes[index].offset_ms),
+            fails_per_mille: 0,
+            is_full: false,
+            writes: setup.nodes[index].disk.clone().unwrap_or_else(|| setup.disk.clone()),
+            operator: setup.nodes[index].operator.clone(),
+            lies: false,
+            joins_later: setup.nodes[index].joins_later,
+            boots: 0,
         }
+    }
+
+    /// Whether what it promised counts.
+    pub(crate) fn is_honest(&self) -> bool {
+        !self.vanished && !self.seized
+    }
+
+    pub(crate) fn key(&self) -> &SecretKey {
+        &self.key
+    }
+
+    pub(crate) fn config(&self) -> &PeerConfig {
+        &self.config
     }
 
     pub(crate) fn certificate(&self) -> &Signed<NodeCertificate> {
         &self.certificate
     }
 
-    /// Starts the node on what its disk holds.
-    pub(crate) fn start(&mut self, now: Now) {
+    /// Starts the node on what its disk holds; the machine was booted before, or only the program was started again.
+    pub(crate) fn start(&mut self, now: Mono, is_booted: bool) {
+        if is_booted {
+            self.clock.boot(now);
+            self.boots += 1;
+        }
+        self.start += 1;
+        let draw = |what: &str, count: u64| -> [u8; 32] {
+            blake3::derive_key(
+                "strewn 2026-11 simulator start v1",
+                format!("{what} {} {count}", self.index).as_bytes(),
+            )
+        };
+        let boot = draw("boot", self.boots);
+        self.config.boot = BootId(std::array::from_fn(|i| boot[i]));
+        self.config.seed = draw("start", self.start);
+        let now = self.clock.read(now);
         let peer = Peer::new(
             self.key.clone(),
             &self.certificate,
@@ -78,8 +130,13 @@ impl Host {
             now,
             self.disk.facts(),
         );
-        self.peer = Some(peer.expect("certified for the whole run, on a disk that does not rot"));
-        self.start += 1;
+        // A clock that is years off makes a node's own certificate count for nothing: then it stays down.
+        self.peer = peer.ok();
+        if self.is_full
+            && let Some(peer) = &mut self.peer
+        {
+            peer.handle(now, self.disk.facts(), Input::Space(0));
+        }
     }
 
     /// Stops it at once, in the middle of whatever it does.

@@ -16,17 +16,24 @@
 
 pub mod arrangement;
 pub mod chart;
+mod attack;
+mod check;
 mod client;
+mod clock;
 mod disk;
 pub mod durability;
+mod faults;
+mod fuzz;
 mod host;
 mod network;
+mod owner;
 pub mod plan;
 mod random;
 mod run;
 pub mod scenario;
 mod setup;
 pub mod study;
+mod shrink;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -34,10 +41,12 @@ mod world;
 
 pub use client::{Client, Stored};
 pub use disk::{Disk, DiskConfig};
+pub use fuzz::{Found, fuzz, plan as fuzz_plan};
 pub use network::NetworkConfig;
 pub use plan::{Outcome, Plan, Step, Verdict, What, Who};
 pub use random::Random;
-pub use run::run;
+pub use run::{SETTLES_WITHIN, run};
 pub use setup::{NodeSetup, PeerSetup, Setup};
+pub use shrink::shrink;
 pub use trace::Trace;
-pub use world::{BrokenPromise, World};
+pub use world::World;

@@ -4,9 +4,9 @@
 use crate::plan::{LinkQuality, Who};
 use crate::random::Random;
 use protocol::peer::{CallId, LaneId, LinkId};
-use protocol::time::Period;
+use protocol::time::{Mono, Period};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// How the network behaves.
@@ -28,7 +28,7 @@ impl Default for NetworkConfig {
 }
 
 /// One end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     Node(usize),
     Client(usize),
@@ -96,10 +96,37 @@ pub(crate) enum Fate {
     Lost,
 }
 
+/// Ends, by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) nodes: Vec<bool>,
+    pub(crate) client: Option<usize>,
+    pub(crate) all_clients: bool,
+}
+
+impl Group {
+    fn has(&self, end: End) -> bool {
+        match end {
+            End::Node(node) => self.nodes.get(node).copied().unwrap_or(false),
+            End::Client(client) => self.all_clients || self.client == Some(client),
+        }
+    }
+}
+
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) config: NetworkConfig,
+    /// Messages from these to those are lost.
+    pub(crate) parts: Vec<(Group, Group)>,
+    /// Links between these and those are like that; the last that fits counts.
+    pub(crate) qualities: Vec<(Group, Group, LinkQuality)>,
+    /// Those of the beginning come first.
+    pub(crate) given: usize,
+    /// Until when nodes cannot be reached.
+    pub(crate) dark: BTreeMap<usize, Mono>,
+    of_end: BTreeMap<End, BTreeSet<LinkId>>,
+    of_link: BTreeMap<LinkId, BTreeSet<LaneId>>,
     links: BTreeMap<LinkId, Link>,
     exchanges: BTreeMap<LaneId, Exchange>,
     next: u64,
@@ -107,28 +134,68 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(config: NetworkConfig) -> Self {
-        Self { config, links: BTreeMap::new(), exchanges: BTreeMap::new(), next: 0 }
+        Self {
+            config,
+            parts: Vec::new(),
+            qualities: Vec::new(),
+            given: 0,
+            dark: BTreeMap::new(),
+            of_end: BTreeMap::new(),
+            of_link: BTreeMap::new(),
+            links: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            next: 0,
+        }
     }
 
-    pub(crate) fn fate(&self, random: &mut Random) -> Fate {
-        if random.happens(self.config.quality.loss_per_mille) {
-            Fate::Lost
-        } else {
-            Fate::Arrives(
-                random.between(self.config.quality.latency_min, self.config.quality.latency_max),
-            )
+    /// Whether messages from one end reach the other.
+    pub(crate) fn reaches(&self, now: Mono, from: End, to: End) -> bool {
+        let is_dark = |end: End| match end {
+            End::Node(node) => self.dark.get(&node).is_some_and(|&until| now < until),
+            End::Client(_) => false,
+        };
+        !is_dark(from)
+            && !is_dark(to)
+            && !self.parts.iter().any(|(here, there)| here.has(from) && there.has(to))
+    }
+
+    fn quality(&self, from: End, to: End) -> &LinkQuality {
+        let fits = |(here, there, _): &&(Group, Group, LinkQuality)| {
+            (here.has(from) && there.has(to)) || (here.has(to) && there.has(from))
+        };
+        self.qualities.iter().rev().find(fits).map_or(&self.config.quality, |(_, _, quality)| quality)
+    }
+
+    /// What becomes of a message of so many bytes. Transfers do not share what goes through a link in a second.
+    pub(crate) fn fate(
+        &self,
+        random: &mut Random,
+        now: Mono,
+        (from, to): (End, End),
+        bytes: usize,
+    ) -> Fate {
+        let quality = self.quality(from, to);
+        if random.happens(quality.loss_per_mille) || !self.reaches(now, from, to) {
+            return Fate::Lost;
         }
+        let takes = random.between(quality.latency_min, quality.latency_max);
+        let transfer = (bytes as u64 * 1000).checked_div(quality.bytes_per_second).unwrap_or(0);
+        Fate::Arrives(Period(takes.0 + transfer))
     }
 
     pub(crate) fn connect(&mut self, ends: [End; 2]) -> LinkId {
         self.next += 1;
         self.links.insert(LinkId(self.next), Link { ends, dead: false });
+        for end in ends {
+            self.of_end.entry(end).or_default().insert(LinkId(self.next));
+        }
         LinkId(self.next)
     }
 
     /// Opens a stream for one exchange.
     pub(crate) fn open(&mut self, exchange: Exchange) -> LaneId {
         self.next += 1;
+        self.of_link.entry(exchange.link).or_default().insert(LaneId(self.next));
         self.exchanges.insert(LaneId(self.next), exchange);
         LaneId(self.next)
     }
@@ -139,7 +206,11 @@ impl Network {
 
     /// Ends an exchange that has been answered.
     pub(crate) fn close(&mut self, lane: LaneId) -> Option<Exchange> {
-        self.exchanges.remove(&lane)
+        let exchange = self.exchanges.remove(&lane)?;
+        if let Some(lanes) = self.of_link.get_mut(&exchange.link) {
+            lanes.remove(&lane);
+        }
+        Some(exchange)
     }
 
     /// The other end of a connection that is alive.
@@ -166,13 +237,18 @@ impl Network {
     /// Removes a connection: its ends, and the exchanges that will not be answered.
     pub(crate) fn remove(&mut self, link: LinkId) -> Option<([End; 2], Vec<Exchange>)> {
         let removed = self.links.remove(&link)?;
-        let lost = self.exchanges.extract_if(.., |_, exchange| exchange.link == link);
-        Some((removed.ends, lost.map(|(_, exchange)| exchange).collect()))
+        for end in removed.ends {
+            if let Some(links) = self.of_end.get_mut(&end) {
+                links.remove(&link);
+            }
+        }
+        let lanes = self.of_link.remove(&link).unwrap_or_default();
+        let lost = lanes.iter().filter_map(|lane| self.exchanges.remove(lane)).collect();
+        Some((removed.ends, lost))
     }
 
     /// The connections that end at a place.
     pub(crate) fn links_of(&self, end: End) -> Vec<LinkId> {
-        let ends_here = |(&id, link): (&LinkId, &Link)| link.ends.contains(&end).then_some(id);
-        self.links.iter().filter_map(ends_here).collect()
+        self.of_end.get(&end).into_iter().flatten().copied().collect()
     }
 }

@@ -39,6 +39,9 @@ pub struct VaultSetup {
     pub operator: String,
     /// What must be survived, concealed, and how long locks are. Guardians are named below, not here.
     pub policy: Policy,
+    /// Nodes that its roster does not list.
+    #[serde(default)]
+    pub outside: Vec<usize>,
     /// Who approves releases and can stop them.
     pub guardians: Option<GuardianSetup>,
     /// Shards needed, and made, of each stripe; `None` is what the protocol's planner picks.

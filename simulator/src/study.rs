@@ -213,7 +213,7 @@ fn row(
         unreadable: spans(&measures.timeline, |s| s.readable < s.stripes).0,
         repaired_after: repaired_after(&measures.timeline),
         work_lost,
-        lost: measures.lost.into_iter().map(|(_, name)| name).collect(),
+        lost: measures.lost.into_iter().map(|(_, name)| plain(&name)).collect(),
         restores: measures.restores.0,
         restores_failed: measures.restores.1,
         messages: measures.messages,
@@ -223,6 +223,11 @@ fn row(
     };
     row.unexpected = unexpected(&row, arrangement);
     row
+}
+
+/// What was lost, as a scenario's file calls it: the engine shows the step's form.
+fn plain(name: &str) -> String {
+    name.replace("Label(\"", "").replace("\")", "")
 }
 
 /// For how long something held, in all, and whether it does at the end.

@@ -182,6 +182,20 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     assert_ne!(first.trace().digest(), other.trace().digest());
 }
 
+#[test]
+fn drawn_plans_break_no_promise_and_run_the_same_twice() {
+    let (ran, found) = fuzz(None, 0..30);
+    if let Some(Found { seed, violation, .. }) = found {
+        panic!("seed {seed}: {violation:#?}");
+    }
+    assert_eq!(ran, 30);
+    let plan = fuzz_plan(7);
+    assert_eq!(run(&plan, 7), run(&plan, 7));
+    assert_ne!(run(&plan, 7).digest, run(&plan, 8).digest);
+    let written = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&written).unwrap(), plan);
+}
+
 /// The vault's key asks every node, over and over, for everything to be given up at once.
 fn strike(world: &mut World, client: usize, stored: &[Stored]) {
     let vault = world.client(client).vault_key().clone();

@@ -1,62 +1,34 @@
 //! Virtual time, and what happens in it: events in the order of their time, those of one time in the
 //! order in which they were caused.
 
+use crate::check::Checker;
 use crate::client::{Action, Client, Stored};
 use crate::disk::{Disk, DiskConfig};
+use crate::faults::BROKEN_PPM;
 use crate::host::{Host, Raw, resolve};
 use crate::network::{End, Exchange, Fate, Frame, Network};
+use crate::owner::Owner;
+use crate::plan::{Moment, What};
 use crate::random::Random;
-use crate::setup::{EPOCH, Setup};
+use crate::setup::Setup;
 use crate::trace::Trace;
 use protocol::Peer;
-use protocol::codec::{CodecError, VALUE_LEN_MAX, decode};
-use protocol::id::{EntryId, NodeId, PublicKey, ShardId};
+use protocol::certificate::NodeCertificate;
+use protocol::codec::CodecError;
+use protocol::id::{NodeId, PublicKey, ShardId};
 use protocol::label::{Label, Site};
 use protocol::message::{
-    Greeting, HeldRecord, KIND_GREETING, KIND_REQUEST, KIND_RESPONSE, Refusal, RefusalCode,
-    Request, Response,
+    Greeting, KIND_GREETING, KIND_REQUEST, KIND_RESPONSE, Refusal, RefusalCode, Request, Response,
 };
-use protocol::peer::{CallId, Facts, Input, LaneId, LinkId, Output, Table};
+use protocol::peer::{CallId, Facts, Input, LaneId, LinkId, Note, Output, Table, Write};
+use protocol::planted::{Bug, is_planted};
 use protocol::policy::Policy;
+use protocol::sign::Signed;
 use protocol::time::{Mono, Now, Period};
-use std::collections::{BTreeMap, BTreeSet};
-
-/// A node promised something that is not on its disk, or dropped it too early.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BrokenPromise {
-    /// A shard.
-    #[error("node {node} gave a receipt for shard {shard} and does not have it")]
-    Shard {
-        /// Who promised.
-        node: usize,
-        /// What.
-        shard: ShardId,
-    },
-    /// A log entry.
-    #[error("node {node} countersigned entry {seq}, {entry}, and does not have it")]
-    Entry {
-        /// Who promised.
-        node: usize,
-        /// The entry's number.
-        seq: u64,
-        /// What.
-        entry: EntryId,
-    },
-    /// A shard was dropped while its lock lasted.
-    #[error("node {node} dropped shard {shard} {early} before its lock ended")]
-    Dropped {
-        /// Who.
-        node: usize,
-        /// What.
-        shard: ShardId,
-        /// How much too early, by true time.
-        early: Period,
-    },
-}
+use std::collections::BTreeMap;
 
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     /// A dialed connection is up, or the dial comes to nothing.
     Dialed { from: End, start: u64, node: usize, expected: NodeId, lost: bool },
     /// A message arrives.
@@ -73,6 +45,10 @@ enum Event {
     Wake { node: usize, start: u64 },
     /// A client did.
     WakeClient(usize),
+    /// An owner's patience with what it began may be over.
+    Owner(usize),
+    /// Something of the plan.
+    Do(Box<What>),
 }
 
 /// Everything there is.
@@ -83,39 +59,61 @@ pub struct World {
     random: Random,
     queue: BTreeMap<(Mono, u64), Event>,
     caused: u64,
-    hosts: Vec<Host>,
-    clients: Vec<Client>,
-    network: Network,
-    disk: DiskConfig,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) owners: Vec<Owner>,
+    pub(crate) network: Network,
     trace: Trace,
-    /// When the locks of shards end by true time, as their records say, from when they came.
-    locked: BTreeMap<(usize, ShardId), Mono>,
-    /// What was dropped, whenever.
-    dropped: BTreeSet<(usize, ShardId)>,
-    early: Option<BrokenPromise>,
+    checker: Checker,
+    /// When something of the plan last happened that can be in the way of what people do.
+    pub(crate) disturbed: Mono,
+    /// Attackers that wait.
+    pub(crate) lurking: Vec<(Moment, What)>,
+    /// Whether something cooled at some time.
+    pub(crate) is_cooling: bool,
+    /// The client leaves locks as they are: a bug that is planted.
+    pub(crate) skips_extensions: bool,
+    pub(crate) lost: Vec<(Period, String)>,
+    pub(crate) restores: (u64, u64),
+    messages: u64,
+    bytes: u64,
+    by_node: BTreeMap<NodeId, usize>,
 }
 
 impl World {
     /// The world in which everything starts at time 0.
     #[must_use]
     pub fn new(seed: u64, setup: &Setup) -> Self {
+        let hosts: Vec<Host> =
+            (0..setup.nodes.len()).map(|index| Host::new(setup, index)).collect();
         let mut world = Self {
             seed,
             now: Mono(0),
             random: Random::new(seed),
             queue: BTreeMap::new(),
             caused: 0,
-            hosts: (0..setup.nodes.len()).map(|index| Host::new(setup, index)).collect(),
+            by_node: hosts.iter().enumerate().map(|(i, host)| (host.site.node, i)).collect(),
+            hosts,
             clients: Vec::new(),
+            owners: Vec::new(),
             network: Network::new(setup.network.clone()),
-            disk: setup.disk.clone(),
             trace: Trace::default(),
-            locked: BTreeMap::new(),
-            dropped: BTreeSet::new(),
-            early: None,
+            checker: Checker::default(),
+            disturbed: Mono(0),
+            lurking: Vec::new(),
+            is_cooling: false,
+            skips_extensions: is_planted(Bug::Extension),
+            lost: Vec::new(),
+            restores: (0, 0),
+            messages: 0,
+            bytes: 0,
         };
+        world.links_of_setup(setup);
         for node in 0..world.hosts.len() {
-            world.start(node);
+            world.watch_clock(node);
+            if !world.hosts[node].joins_later {
+                world.start(node);
+            }
         }
         world
     }
@@ -180,17 +178,40 @@ impl World {
             return;
         }
         self.trace.add(self.now, format_args!("node {node} starts"));
-        let now = self.peer_now();
-        self.hosts[node].start(now);
+        let is_booted = self.hosts[node].start == 0 || self.random.happens(500);
+        self.checker.started(node, self.now);
+        self.hosts[node].start(self.now, is_booted);
         self.drive(node);
     }
 
-    /// Stops a node in the middle of whatever it does.
+    /// Stops a node in the middle of whatever it does. Of what was being written a first part is durable, drawn.
     pub fn crash(&mut self, node: usize) {
+        if !self.is_up(node) {
+            return;
+        }
         self.trace.add(self.now, format_args!("node {node} crashes"));
+        let durable = self.random.number() % (self.hosts[node].disk.pending() as u64 + 1);
+        for _ in 0..durable {
+            if let Some(write) = self.hosts[node].disk.next() {
+                self.keep(node, write.writes, write.shard);
+            }
+        }
         self.hosts[node].stop();
         for link in self.network.links_of(End::Node(node)) {
             self.lose(link);
+        }
+    }
+
+    /// A node is gone for good, disk and all.
+    pub(crate) fn vanish_node(&mut self, node: usize) {
+        self.crash(node);
+        self.hosts[node].disk = Disk::default();
+        self.hosts[node].vanished = true;
+        for client in 0..self.clients.len() {
+            self.clients[client].leave(node);
+        }
+        for owner in 0..self.owners.len() {
+            self.go_on(owner);
         }
     }
 
@@ -198,9 +219,7 @@ impl World {
     pub fn vanish(&mut self, label: &Label) {
         for node in 0..self.hosts.len() {
             if self.hosts[node].site.labels.get(&label.level) == Some(&label.name) {
-                self.crash(node);
-                self.hosts[node].disk = Disk::default();
-                self.hosts[node].vanished = true;
+                self.vanish_node(node);
             }
         }
     }
@@ -208,12 +227,54 @@ impl World {
     /// Adds a device with a vault of its own, vouched for by the operator of node 0, whose roster
     /// lists all nodes. It introduces itself at once.
     pub fn add_client(&mut self, setup: &Setup, policy: Policy) -> usize {
-        let client = self.clients.len();
-        let roster = self.hosts.iter().map(|host| host.certificate().clone()).collect();
+        let name = self.clients.len().to_string();
         let operator = &setup.nodes[0].operator;
-        self.clients.push(Client::new(&client.to_string(), operator, roster, policy));
+        let client = Client::new((&name, &name), operator, self.certificates(), &[], policy);
+        let client = self.join(client);
         self.act(client);
         client
+    }
+
+    /// A client is there.
+    pub(crate) fn join(&mut self, mut client: Client) -> usize {
+        for (node, host) in self.hosts.iter().enumerate() {
+            if host.vanished {
+                client.leave(node);
+            }
+        }
+        self.clients.push(client);
+        self.clients.len() - 1
+    }
+
+    pub(crate) fn certificates(&self) -> Vec<Signed<NodeCertificate>> {
+        self.hosts.iter().map(|host| host.certificate().clone()).collect()
+    }
+
+    pub(crate) fn node_of(&self, node: NodeId) -> Option<usize> {
+        self.by_node.get(&node).copied()
+    }
+
+    pub(crate) fn checker(&mut self) -> &mut Checker {
+        &mut self.checker
+    }
+
+    pub(crate) fn checker_ref(&self) -> &Checker {
+        &self.checker
+    }
+
+    /// Adds a line to the trace.
+    pub(crate) fn note(&mut self, line: std::fmt::Arguments<'_>) {
+        self.trace.add(self.now, line);
+    }
+
+    pub(crate) fn count_restore(&mut self, is_whole: bool) {
+        if is_whole { self.restores.0 += 1 } else { self.restores.1 += 1 }
+    }
+
+    /// Messages delivered, and bytes that they carried.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.messages, self.bytes)
     }
 
     /// Has a client put data away: any `k` shards give it back, one at each of `holders`.
@@ -235,10 +296,10 @@ impl World {
         self.act(client);
     }
 
-    /// What nodes have dropped.
+    /// How many shards nodes have dropped.
     #[must_use]
     pub fn dropped(&self) -> usize {
-        self.dropped.len()
+        self.checker.dropped()
     }
 
     /// Runs until something is so, at most for this long; whether it came to be.
@@ -263,6 +324,16 @@ impl World {
     /// # Panics
     /// When a promise is broken: with the seed and the last events.
     fn step(&mut self, deadline: Mono) -> bool {
+        let is_more = self.advance(deadline);
+        if let Some((promise, text)) = &self.checker.broken {
+            let tail: Vec<&str> = self.trace.tail().collect();
+            panic!("seed {}: {promise}: {text}\n{}", self.seed, tail.join("\n"));
+        }
+        is_more
+    }
+
+    /// As [`World::step`], and leaves what is broken to whoever asks.
+    pub(crate) fn advance(&mut self, deadline: Mono) -> bool {
         let next = self.queue.first_entry().filter(|next| next.key().0 <= deadline);
         let Some(next) = next else {
             self.now = deadline;
@@ -271,59 +342,18 @@ impl World {
         let ((at, _), event) = next.remove_entry();
         self.now = at;
         self.happen(event);
-        if let Err(broken) = self.check_promises() {
-            let tail: Vec<&str> = self.trace.tail().collect();
-            panic!("seed {}: {broken}\n{}", self.seed, tail.join("\n"));
-        }
         true
     }
 
-    /// Checks that whatever clients were promised is on the disks of those who promised. (That the bytes
-    /// are the right ones is checked by whoever reads them.)
-    pub fn check_promises(&self) -> Result<(), BrokenPromise> {
-        if let Some(broken) = &self.early {
-            return Err(broken.clone());
-        }
-        for client in &self.clients {
-            for receipt in client.receipts() {
-                let shard = receipt.shard;
-                for (node, host) in self.promising(receipt.holder) {
-                    if self.dropped.contains(&(node, shard)) {
-                        continue;
-                    }
-                    let row = host.disk.facts().get(Table::Held, shard.as_bytes());
-                    if host.disk.shard(shard).is_none() || !matches!(row, Ok(Some(_))) {
-                        return Err(BrokenPromise::Shard { node, shard });
-                    }
-                }
-            }
-            for (node, ack) in client.acks() {
-                let (seq, entry) = (ack.seq, ack.entry);
-                let key = [&ack.vault.0[..], &ack.device.0, &seq.to_be_bytes()].concat();
-                let gone = self.hosts[node].vanished;
-                let row = self.hosts[node].disk.facts().get(Table::Entry, &key);
-                if !gone && !matches!(row, Ok(Some(_))) {
-                    return Err(BrokenPromise::Entry { node, seq, entry });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn promising(&self, holder: NodeId) -> impl Iterator<Item = (usize, &Host)> {
-        let all = self.hosts.iter().enumerate();
-        all.filter(move |(_, host)| host.site.node == holder && !host.vanished)
-    }
-
-    fn peer_now(&self) -> Now {
-        Now { mono: self.now, wall: EPOCH.after(Period(self.now.0)) }
+    fn now_at(&self, node: usize) -> Now {
+        self.hosts[node].clock.read(self.now)
     }
 
     fn cause(&mut self, after: Period, event: Event) {
         self.cause_at(self.now.after(after), event);
     }
 
-    fn cause_at(&mut self, at: Mono, event: Event) {
+    pub(crate) fn cause_at(&mut self, at: Mono, event: Event) {
         self.caused += 1;
         self.queue.insert((at.max(self.now), self.caused), event);
     }
@@ -337,6 +367,8 @@ impl World {
             }
             Event::Arrives { to, link, lane, frame } => {
                 if self.network.is_alive(link) {
+                    self.messages += 1;
+                    self.bytes += (frame.body.len() + frame.raw.len()) as u64;
                     let (link_id, lane_id) = (link.0, lane.0);
                     self.trace
                         .add(now, format_args!("{to}, link {link_id}, lane {lane_id}: {frame}"));
@@ -355,10 +387,23 @@ impl World {
             }
             Event::Durable { node, start } => {
                 if self.is_current(node, start)
-                    && let Some(token) = self.hosts[node].disk.finish()
+                    && let Some(write) = self.hosts[node].disk.next()
                 {
-                    self.trace.add(now, format_args!("node {node} has {token} durable"));
-                    self.tell(node, Input::Persisted(token));
+                    let (token, fails) = (write.token, self.hosts[node].fails_per_mille);
+                    if self.random.happens(fails) {
+                        self.trace.add(now, format_args!("node {node} cannot write {token}"));
+                        self.hosts[node].disk.fail(write.shard);
+                        let text = "the disk failed".into();
+                        let refusal = Refusal { code: RefusalCode::Internal, text };
+                        self.tell(node, Input::PersistFailed { token, refusal });
+                    } else {
+                        self.trace.add(now, format_args!("node {node} has {token} durable"));
+                        self.keep(node, write.writes, write.shard);
+                        self.tell(node, Input::Persisted(token));
+                    }
+                    if self.hosts[node].is_honest() && self.hosts[node].disk.is_idle() {
+                        self.checker.idle(node);
+                    }
                 }
             }
             Event::Removed { node, start, shard } => {
@@ -378,6 +423,8 @@ impl World {
                 self.clients[client].handle_wake(now);
                 self.act(client);
             }
+            Event::Owner(owner) => self.go_on(owner),
+            Event::Do(what) => self.carry_out(*what),
         }
     }
 
@@ -386,7 +433,7 @@ impl World {
     }
 
     fn wake(&mut self, node: usize) {
-        let now = self.peer_now();
+        let now = self.now_at(node);
         let host = &mut self.hosts[node];
         host.wake_at = None;
         if let Some(peer) = &mut host.peer
@@ -398,13 +445,28 @@ impl World {
     }
 
     /// Tells a node what happened, and does what it wants done.
-    fn tell(&mut self, node: usize, input: Input) {
-        let now = self.peer_now();
+    pub(crate) fn tell(&mut self, node: usize, input: Input) {
+        let now = self.now_at(node);
         let Host { peer, disk, .. } = &mut self.hosts[node];
         if let Some(peer) = peer {
             peer.handle(now, disk.facts(), input);
             self.drive(node);
         }
+    }
+
+    /// A node's clock was changed: it wakes by the new one.
+    pub(crate) fn wake_anew(&mut self, node: usize) {
+        self.hosts[node].wake_at = None;
+        self.drive(node);
+    }
+
+    /// Rows and a shard are durable now.
+    fn keep(&mut self, node: usize, writes: Vec<Write>, shard: Option<(LaneId, ShardId)>) {
+        let host = &self.hosts[node];
+        if host.is_honest() {
+            self.checker.written(self.now, (node, host), &writes);
+        }
+        self.hosts[node].disk.keep(writes, shard);
     }
 
     fn drive(&mut self, node: usize) {
@@ -413,6 +475,7 @@ impl World {
         }
         let host = &mut self.hosts[node];
         let Some(at) = host.peer.as_ref().map(Peer::poll_timeout) else { return };
+        let at = host.clock.when(at);
         if host.wake_at.is_none_or(|planned| at < planned) {
             host.wake_at = Some(at);
             let start = host.start;
@@ -424,22 +487,27 @@ impl World {
         let start = self.hosts[node].start;
         let end = End::Node(node);
         match output {
-            Output::Reply { lane, response, close } => {
+            Output::Reply { lane, mut response, close } => {
+                if self.hosts[node].seized {
+                    self.falsify(node, &mut response);
+                }
                 self.answer(end, lane, &response, Vec::new(), close);
             }
             Output::Look { lane, shard, len } => {
                 let bytes = self.hosts[node].disk.shard(shard);
-                let whole = bytes.is_some_and(|bytes| bytes.len() == len as usize);
+                let whole = bytes.is_some_and(|bytes| bytes.len() == len as usize)
+                    || self.hosts[node].seized;
                 self.tell(node, Input::Looked { lane, whole });
             }
             Output::Receive { lane, .. } => {
-                let Fate::Arrives(takes) = self.network.fate(&mut self.random) else {
-                    if let Some(exchange) = self.network.exchange(lane) {
-                        self.lose(exchange.link);
+                let Some(exchange) = self.network.exchange(lane) else { return };
+                let len = self.hosts[node].raw.get(&lane).map_or(0, |raw| raw.bytes.len());
+                match self.fate((exchange.asker, end), len) {
+                    Fate::Arrives(takes) => {
+                        self.cause(takes, Event::Received { node, start, lane });
                     }
-                    return;
-                };
-                self.cause(takes, Event::Received { node, start, lane });
+                    Fate::Lost => self.lose(exchange.link),
+                }
             }
             Output::Discard { lane, response, .. } => {
                 self.hosts[node].raw.remove(&lane);
@@ -449,7 +517,10 @@ impl World {
             Output::Transmit { lane, shard, offset, len } => {
                 let bytes = self.hosts[node].disk.shard(shard);
                 let range = offset as usize..offset as usize + len as usize;
-                let bytes = bytes.and_then(|bytes| bytes.get(range)).map(<[u8]>::to_vec);
+                let mut bytes = bytes.and_then(|bytes| bytes.get(range)).map(<[u8]>::to_vec);
+                if self.hosts[node].seized {
+                    bytes = Some(vec![0; len as usize]);
+                }
                 let response = match bytes {
                     Some(_) => Response::Bytes { len },
                     None => Response::refused(RefusalCode::Damaged, "not on this disk"),
@@ -457,17 +528,20 @@ impl World {
                 self.answer(end, lane, &response, bytes.unwrap_or_default(), false);
             }
             Output::Persist { token, writes, shard } => {
-                let takes = self.random.between(self.disk.write_min, self.disk.write_max);
+                let takes = self.takes(node);
                 if let Some((_, shard, note)) = &shard {
-                    self.lock(node, *shard, note);
+                    self.checker.received(self.now, node, *shard, note);
                 }
                 let shard = shard.map(|(lane, shard, _)| (lane, shard));
                 let at = self.hosts[node].disk.begin(self.now, takes, token, writes, shard);
                 self.cause_at(at, Event::Durable { node, start });
             }
-            Output::Drop { shard, .. } => {
-                self.check_drop(node, shard);
-                let takes = self.random.between(self.disk.write_min, self.disk.write_max);
+            Output::Drop { shard, decision } => {
+                if self.hosts[node].is_honest() && self.hosts[node].clock.ppm().abs() < BROKEN_PPM {
+                    self.checker.error = self.checker.error.max(self.honest_error());
+                    self.checker.drop(self.now, node, shard, &decision);
+                }
+                let takes = self.takes(node);
                 self.cause(takes, Event::Removed { node, start, shard });
             }
             Output::Dial { node: expected, addresses } => {
@@ -485,30 +559,25 @@ impl World {
                 self.ask(end, link, Some(call), Frame::new(request.encode()));
             }
             Output::Close { link } => self.cause(Period(0), Event::Broken(link)),
+            Output::Note(Note::Cooling { .. }) => {
+                self.is_cooling = true;
+                self.strike();
+            }
             Output::Note(_) => {}
         }
     }
 
-    /// A shard has come, with what its file says of it.
-    fn lock(&mut self, node: usize, shard: ShardId, note: &[u8]) {
-        let note: Result<HeldRecord, _> = decode(note, VALUE_LEN_MAX);
-        let record = note.ok().and_then(|note| note.record.verify().ok());
-        let period = record.expect("a file says what it is").policy.lock.period;
-        self.dropped.remove(&(node, shard));
-        self.locked.insert((node, shard), self.now.after(period));
+    /// How long a node's disk takes for a write.
+    fn takes(&mut self, node: usize) -> Period {
+        let DiskConfig { write_min, write_max } = self.hosts[node].writes;
+        self.random.between(write_min, write_max)
     }
 
-    /// A node drops a shard: not one that is locked, whatever came and whatever its clock says.
-    fn check_drop(&mut self, node: usize, shard: ShardId) {
-        let until = self.locked.get(&(node, shard)).copied().unwrap_or(Mono(u64::MAX));
-        if self.now < until {
-            let early = Period(until.0 - self.now.0);
-            self.early.get_or_insert(BrokenPromise::Dropped { node, shard, early });
-        }
-        self.dropped.insert((node, shard));
+    fn fate(&mut self, ends: (End, End), bytes: usize) -> Fate {
+        self.network.fate(&mut self.random, self.now, ends, bytes)
     }
 
-    fn act(&mut self, client: usize) {
+    pub(crate) fn act(&mut self, client: usize) {
         while let Some(action) = self.clients[client].poll_action() {
             match action {
                 Action::Dial(node) => {
@@ -519,10 +588,11 @@ impl World {
                 Action::WakeAt(at) => self.cause_at(at, Event::WakeClient(client)),
             }
         }
+        self.owner_reports(client);
     }
 
     fn dial(&mut self, from: End, start: u64, node: usize, expected: NodeId) {
-        let (takes, lost) = match self.network.fate(&mut self.random) {
+        let (takes, lost) = match self.fate((from, End::Node(node)), 0) {
             Fate::Arrives(takes) => (takes, false),
             Fate::Lost => (self.network.config.give_up, true),
         };
@@ -566,7 +636,7 @@ impl World {
                 self.tell(dialer, Input::DialFailed(expected));
             }
             End::Client(client) => {
-                let node = self.hosts.iter().position(|host| host.site.node == expected);
+                let node = self.node_of(expected);
                 if let Some(node) = node {
                     self.clients[client].handle_dial_failed(self.now, node);
                     self.act(client);
@@ -586,7 +656,7 @@ impl World {
     fn ask(&mut self, asker: End, link: LinkId, call: Option<CallId>, frame: Frame) {
         let lane = self.network.open(Exchange { link, asker, call });
         match self.network.other_end(link, asker) {
-            Some(to) => self.send(to, link, lane, frame),
+            Some(to) => self.send((asker, to), link, lane, frame),
             // The asker hears nothing until it gives the connection up.
             None if self.network.seems_alive(link) => {}
             None => self.unanswered(lane),
@@ -603,24 +673,29 @@ impl World {
     /// Sends the answer of an exchange, if its connection still carries any.
     fn answer(&mut self, end: End, lane: LaneId, response: &Response, raw: Vec<u8>, close: bool) {
         let Some(Exchange { link, .. }) = self.network.exchange(lane) else { return };
+        if let End::Node(node) = end
+            && self.hosts[node].is_honest()
+        {
+            self.checker.answered(self.now, (node, &self.hosts[node]), lane, response);
+        }
         if let Some(to) = self.network.other_end(link, end) {
             let frame = Frame::new(response.encode()).followed_by(raw);
-            self.send(to, link, lane, frame);
+            self.send((end, to), link, lane, frame);
         }
         if close {
             self.cause(self.network.config.quality.latency_max, Event::Broken(link));
         }
     }
 
-    fn send(&mut self, to: End, link: LinkId, lane: LaneId, frame: Frame) {
-        match self.network.fate(&mut self.random) {
+    fn send(&mut self, (from, to): (End, End), link: LinkId, lane: LaneId, frame: Frame) {
+        match self.fate((from, to), frame.body.len() + frame.raw.len()) {
             Fate::Arrives(takes) => self.cause(takes, Event::Arrives { to, link, lane, frame }),
             Fate::Lost => self.lose(link),
         }
     }
 
     /// The connection is dead from now on; its ends notice when they give up.
-    fn lose(&mut self, link: LinkId) {
+    pub(crate) fn lose(&mut self, link: LinkId) {
         if self.network.kill(link) {
             self.cause(self.network.config.give_up, Event::Broken(link));
         }
@@ -636,6 +711,15 @@ impl World {
             (End::Node(node), KIND_REQUEST) => Request::decode(&body).map(|request| {
                 if matches!(request, Request::Put { .. }) {
                     self.hosts[node].raw.insert(lane, Raw { link, bytes: raw });
+                }
+                if let Some(Exchange { asker, .. }) = self.network.exchange(lane)
+                    && self.hosts[node].is_honest()
+                {
+                    let device = match asker {
+                        End::Client(client) => Some(self.clients[client].device()),
+                        End::Node(_) => None,
+                    };
+                    self.checker.asked(self.now, node, lane, (asker, device), &request);
                 }
                 let request = Box::new(request);
                 self.tell(node, Input::Request { link, lane, request });

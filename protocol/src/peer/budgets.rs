@@ -5,6 +5,7 @@ use super::{Decision, Peer, refusal};
 use crate::budget::{Budget, Rate};
 use crate::id::VaultId;
 use crate::message::RefusalCode;
+use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 
 /// Of log entries, per vault: a thousand sources that are backed up every hour write 40 MB a day.
@@ -35,6 +36,9 @@ impl Peer {
     /// Whether a vault may add a shard of so many bytes. The vault must be known here.
     pub(super) fn spend_growth(&mut self, now: Now, vault: VaultId, bytes: u32) -> Decision {
         let Some(growth) = &mut self.budgets(now, vault).growth else { return Ok(()) };
+        if is_planted(Bug::Growth) {
+            return Ok(());
+        }
         let spent = growth.spend(bytes.into(), now.mono);
         spent.map_err(|e| refusal(RefusalCode::Quota, e.to_string()))
     }

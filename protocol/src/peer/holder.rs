@@ -7,6 +7,7 @@ use crate::codec;
 use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
 use crate::life::{Life, check_bounds};
 use crate::message::{HeldRecord, IDS_MAX, PAGE_LEN, Refusal, RefusalCode, Response};
+use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
@@ -73,7 +74,7 @@ impl Peer {
                 signed.verify().is_ok_and(|certificate| certificate.node == node)
             })
         };
-        if !listed(self.node()) {
+        if !listed(self.node()) && !is_planted(Bug::Roster) {
             return Err(not_allowed("the vault's roster does not list this node"));
         }
         check_bounds(&record.policy.lock, self.config.lock_max)
@@ -149,7 +150,7 @@ impl Peer {
             - healing
             + self.lives.uncounted();
         let room = self.config.quota.saturating_sub(used);
-        if u64::from(len) > room {
+        if u64::from(len) > room && !is_planted(Bug::Quota) {
             return Err(refusal(
                 RefusalCode::Quota,
                 format!(

@@ -12,6 +12,7 @@ use crate::log::{
     Body, Continuation, Entry, EntryAck, Head, INDEX_STRIPES_MAX, continuation, entry_id,
 };
 use crate::message::{LoggedEntry, PAGE_LEN, Refusal, RefusalCode, Response, VaultState};
+use crate::planted::{Bug, is_planted};
 use crate::sign::Signed;
 use crate::time::Now;
 
@@ -47,7 +48,7 @@ impl Peer {
         let unknown =
             || refusal(RefusalCode::UnknownVault, format!("vault {vault} is not known here"));
         match role {
-            Role::Device { vault: own, .. } if *own == vault => Ok(()),
+            Role::Device { vault: own, .. } if *own == vault || is_planted(Bug::Reader) => Ok(()),
             Role::Node(node) => {
                 let roster = self.roster_of(view, vault).map_err(|_| unknown())?;
                 let listed = roster.nodes.iter().any(|signed| {
@@ -190,7 +191,7 @@ impl Peer {
 
     /// Whether a device may still write: a revocation counts as soon as it is decided.
     pub(super) fn check_not_revoked(view: &View<'_>, vault: VaultId, device: DeviceId) -> Decision {
-        if view.is_revoked(vault, device)? {
+        if view.is_revoked(vault, device)? && !is_planted(Bug::Revocation) {
             let text =
                 format!("device {device} was revoked by the vault: it may read, and not write");
             return Err(refusal(RefusalCode::NotAllowed, text));
@@ -236,6 +237,10 @@ impl Peer {
                 self.append(now, lane, signed, &entry, id);
                 Ok(())
             }
+            Continuation::Gap { .. } if is_planted(Bug::Continuation) => {
+                self.append(now, lane, signed, &entry, id);
+                Ok(())
+            }
             Continuation::Gap { next } => {
                 self.reply(lane, Response::Behind { next });
                 Ok(())
@@ -263,8 +268,15 @@ impl Peer {
         id: EntryId,
     ) {
         let Entry { vault, device, seq, .. } = *entry;
-        let ack =
-            EntryAck { holder: self.node(), vault, device, seq, entry: id, witnessed: now.wall };
+        let counted = if is_planted(Bug::Countersignature) { seq + 1 } else { seq };
+        let ack = EntryAck {
+            holder: self.node(),
+            vault,
+            device,
+            seq: counted,
+            entry: id,
+            witnessed: now.wall,
+        };
         let ack = Signed::sign(&ack, &self.key);
         let logged = LoggedEntry { entry: signed, ack: ack.clone() };
         let writes = vec![
@@ -289,7 +301,7 @@ impl Peer {
         let view = View { facts, overlay: &self.overlay };
         let known = view.is_pending(Table::Fork, &row) || facts.get(Table::Fork, &row)?.is_some();
         let durable = facts.scan(Table::Fork, &of_device, None, FORKS_MAX)?.len();
-        let is_kept = !known && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX;
+        let is_kept = !is_planted(Bug::ForkEvidence) && !known && durable + view.count_pending(Table::Fork, &of_device) < FORKS_MAX;
         if is_kept && self.spend_log(now, vault, signed.to_bytes().len()).is_ok() {
             self.persist(vec![Write::fork(vault, device, id, signed)], None, Then::Nothing);
         }

@@ -15,6 +15,7 @@ use crate::id::{ReleaseId, ShardId, StripeId, VaultId};
 use crate::life::{DropDecision, Life, LifeError, State};
 use crate::lock_clock::{LockTime, Reading};
 use crate::message::{IDS_MAX, RELEASE_PAGE, Refusal, RefusalCode, Response};
+use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::record::Record;
 use crate::release::Veto;
@@ -103,7 +104,7 @@ pub(super) fn life_of(
         let guardians = life.lock().guardians.iter().flat_map(|guardians| guardians.of.clone());
         for guardian in guardians.collect::<BTreeSet<_>>() {
             // That the row is there is enough: it was verified when it came.
-            if view.veto(held.vault, guardian, release)?.is_some() {
+            if view.veto(held.vault, guardian, release)?.is_some() && !is_planted(Bug::Veto) {
                 let _ = life.veto(&Veto { guardian, release });
             }
         }
@@ -406,8 +407,10 @@ impl Peer {
         let Some(decision) = life.decided() else { return };
         let (vault, stripe, len) = (held.vault, held.stripe, u64::from(held.len));
         let usage = self.usage.entry(vault).or_default();
-        usage.bytes = usage.bytes.saturating_sub(len);
-        usage.shards = usage.shards.saturating_sub(1);
+        if !is_planted(Bug::Usage) {
+            usage.bytes = usage.bytes.saturating_sub(len);
+            usage.shards = usage.shards.saturating_sub(1);
+        }
         let writes = vec![
             Write::remove(Table::Held, held_key(shard)),
             Write::remove(Table::Life, shard.0.to_vec()),

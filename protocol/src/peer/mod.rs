@@ -45,6 +45,7 @@ use crate::id::{DeviceId, NodeId, PublicKey, ReleaseId, ShardId, VaultId};
 use crate::life::DropDecision;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{NodeStatus, Refusal, RefusalCode, Request, Response};
+use crate::planted::{Bug, is_planted};
 use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
 use crate::time::{Mono, Now, Period};
@@ -493,6 +494,13 @@ impl Peer {
         let token = self.next_token;
         self.next_token += 1;
         self.overlay.add(token, &writes);
+        let then = match then {
+            Then::Held { lane, response, .. } if is_planted(Bug::Durable) => {
+                self.outputs.push_back(Output::Reply { lane, response, close: false });
+                Then::Nothing
+            }
+            then => then,
+        };
         self.pending.insert(token, then);
         self.outputs.push_back(Output::Persist { token, writes, shard });
     }

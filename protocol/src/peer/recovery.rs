@@ -15,6 +15,7 @@ use crate::certificate::CertificateError;
 use crate::codec::{self, Blob};
 use crate::id::{PublicKey, VaultId};
 use crate::message::{Refusal, RefusalCode, Response};
+use crate::planted::{Bug, is_planted};
 use crate::recovery::{
     ANSWER_LEN_MAX, CARDS_LEN_MAX, RecoveryCard, RecoveryTag, TAGS_PER_VAULT_MAX,
     VAULTS_PER_TAG_MAX,
@@ -164,7 +165,9 @@ impl Peer {
             let row = key(&[&tag_key(tag), &place.to_be_bytes()]);
             writes.push(Write::row(Table::Recovery, row, &card.vault));
         }
-        if new.is_empty() {
+        if is_planted(Bug::Card) {
+            kept.firsts = vec![signed.clone()];
+        } else if new.is_empty() {
             kept.newest = Some(signed.clone());
         } else {
             kept.firsts.push(signed.clone());

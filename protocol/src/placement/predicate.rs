@@ -1,6 +1,7 @@
 //! The one predicate: does a set of holders satisfy a policy?
 
 use crate::label::{Domain, Level, Site};
+use crate::planted::{Bug, is_planted};
 use crate::policy::{Clause, Policy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -117,7 +118,7 @@ pub fn check_placement(policy: &Policy, k: usize, holders: &[&Site]) -> Result<(
                 ViolationKind::Conceal => worst.held >= k,
                 _ => holders.len() - worst.held < k,
             };
-            if broken {
+            if broken && !is_planted(Bug::Placement) {
                 return Err(violation(kind, worst));
             }
         }

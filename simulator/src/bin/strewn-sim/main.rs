@@ -94,6 +94,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run drawn plans, each with faults and attacks of its own, until a promise is broken or the time is over
+    Fuzz {
+        /// For how long
+        #[arg(long, value_name = "M", default_value_t = 5.0)]
+        minutes: f64,
+        /// The first seed [default: fresh ones]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Where the shortest plan that breaks a promise is written
+        #[arg(long, value_name = "FILE", default_value = "violation.json")]
+        out: PathBuf,
+    },
     #[command(flatten)]
     Durability(durability::Command),
 }
@@ -151,6 +163,7 @@ fn main() -> ExitCode {
         Command::Merge { parts, output } => runs::merge(&parts, &output),
         Command::Report { scenario, seed, html } => page::report(&scenario, seed, &html),
         Command::Replay { file, json } => replay::replay(&file, json),
+        Command::Fuzz { minutes, seed, out } => replay::fuzz(minutes, seed, &out),
         Command::Durability(command) => durability::run(&command),
     };
     match done {

@@ -138,7 +138,8 @@ fn of_node(node: &NodeSetup, level: &str) -> String {
 
 /// A run names what it lost by node or by label.
 fn is_lost(index: usize, node: &NodeSetup, played: &Played) -> bool {
-    let mut names = vec![format!("node {index}"), format!("node={index}"), format!("operator={}", node.operator)];
+    let mut names = vec![format!("node={index}"), format!("operator={}", node.operator)];
     names.extend(node.labels.iter().map(|(level, name)| format!("{level}={name}")));
-    played.row.lost.iter().any(|lost| names.contains(lost))
+    let who = |lost: &str| lost.split_once(' ').map_or(lost, |(who, _)| who).to_owned();
+    played.row.lost.iter().any(|lost| names.contains(&who(lost)))
 }

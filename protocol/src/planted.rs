@@ -1,0 +1,112 @@
+//! Bugs that a test build plants, one at a time, to see that the simulator finds them.
+//!
+//! Built with `RUSTFLAGS="--cfg strewn_planted"`, [`plant`] switches one on for the thread. In every other build
+//! [`is_planted`] is a constant `false`, and what stands behind it is not compiled in. Nothing decides anything here.
+
+/// What is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// A release is accepted while the lock lasts.
+    Lock,
+    /// The client does not extend the locks of unchanged stripes.
+    Extension,
+    /// Every placement satisfies every policy.
+    Placement,
+    /// Answers leave before what they promise is durable.
+    Durable,
+    /// Clients believe any receipt.
+    Receipt,
+    /// The lock clock makes up any time that others say has passed.
+    ClockBound,
+    /// The other side of a fork is refused and not kept.
+    ForkEvidence,
+    /// Any entry continues any log.
+    Continuation,
+    /// An entry is countersigned under another number.
+    Countersignature,
+    /// A record counts at a node that the roster does not list.
+    Roster,
+    /// The quota is not looked at.
+    Quota,
+    /// The growth budget is not looked at.
+    Growth,
+    /// Releases need no guardian.
+    Guardians,
+    /// Vetoes are stored and ignored.
+    Veto,
+    /// Holds are stored and ignored.
+    Hold,
+    /// Revoked devices go on writing.
+    Revocation,
+    /// A cooldown is over at once.
+    Cooldown,
+    /// A later recovery card takes the place of the first.
+    Card,
+    /// Whoever greets is vouched for.
+    Vouching,
+    /// One vault's device may read another's.
+    Reader,
+    /// What a dropped shard took up stays counted.
+    Usage,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Lock,
+        Self::Extension,
+        Self::Placement,
+        Self::Durable,
+        Self::Receipt,
+        Self::ClockBound,
+        Self::ForkEvidence,
+        Self::Continuation,
+        Self::Countersignature,
+        Self::Roster,
+        Self::Quota,
+        Self::Growth,
+        Self::Guardians,
+        Self::Veto,
+        Self::Hold,
+        Self::Revocation,
+        Self::Cooldown,
+        Self::Card,
+        Self::Vouching,
+        Self::Reader,
+        Self::Usage,
+    ];
+}
+
+#[cfg(strewn_planted)]
+mod switch {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug for this thread, in place of the one before.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether a bug is planted.
+    #[must_use]
+    pub fn is_planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(not(strewn_planted))]
+mod switch {
+    use super::Bug;
+
+    /// Whether a bug is planted: never, in this build.
+    #[must_use]
+    pub const fn is_planted(_: Bug) -> bool {
+        false
+    }
+}
+
+pub use switch::*;

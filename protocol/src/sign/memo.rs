@@ -1,0 +1,79 @@
+//! Signatures that were found right, remembered by who simulates many peers in one thread: each verifies what the others have
+//! verified. Off unless [`switch_on`] was called on the thread. What is remembered is key, signature and message under one hash,
+//! so a hit means what verifying would have said; what was found wrong is not remembered.
+
+use crate::id::PublicKey;
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+thread_local! {
+    static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
+}
+
+struct Known {
+    max: usize,
+    set: HashSet<[u8; 32]>,
+}
+
+/// Remembers up to so many signatures on this thread from now on; beyond that it forgets all and begins anew.
+pub fn switch_on(max: usize) {
+    KNOWN.set(Some(Known { max, set: HashSet::new() }));
+}
+
+/// Forgets everything, and remembers no more.
+pub fn switch_off() {
+    KNOWN.set(None);
+}
+
+fn name(signer: &PublicKey, signature: &[u8; 64], message: &[u8]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&signer.0).update(signature).update(message);
+    *hasher.finalize().as_bytes()
+}
+
+pub(super) fn is_known(signer: &PublicKey, signature: &[u8; 64], message: &[u8]) -> bool {
+    KNOWN.with_borrow(|known| {
+        known.as_ref().is_some_and(|known| known.set.contains(&name(signer, signature, message)))
+    })
+}
+
+pub(super) fn remember(signer: &PublicKey, signature: &[u8; 64], message: &[u8]) {
+    KNOWN.with_borrow_mut(|known| {
+        let Some(known) = known else { return };
+        if known.set.len() >= known.max {
+            known.set.clear();
+        }
+        known.set.insert(name(signer, signature, message));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NodeId, OperatorId, ReleaseId};
+    use crate::release::Approval;
+    use crate::sign::{SecretKey, Signed};
+    use crate::time::Wall;
+
+    #[test]
+    fn what_is_remembered_changes_no_answer() {
+        let key = SecretKey::from_seed(&[7; 32]);
+        let guardian = OperatorId::from(key.public());
+        let approval = Approval { guardian, release: ReleaseId([1; 32]), expires: Wall(5) };
+        let signed = Signed::sign(&approval, &key);
+        let mut forged = signed.to_bytes();
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = Signed::<Approval>::from_bytes(&forged).unwrap();
+        switch_on(1);
+        for _ in 0..3 {
+            assert_eq!(signed.verify().unwrap(), approval);
+            assert!(forged.verify().is_err());
+        }
+        let other = Approval { expires: Wall(6), ..approval };
+        assert!(Signed::sign(&other, &key).verify().is_ok());
+        assert!(forged.verify().is_err());
+        switch_off();
+        assert!(forged.verify().is_err() && signed.verify().is_ok());
+        let _ = NodeId::from(key.public());
+    }
+}

@@ -1,0 +1,640 @@
+//! The checker: what nodes promised, remembered apart from them, and compared with what they do. It sees each message in
+//! and out of a node and each write as it becomes durable, and looks at what that one changes.
+//!
+//! - P1, P4 (conceal): of every stripe that is committed, by counting out all domains, not by the protocol's predicate.
+//! - P2: no shard is dropped before its lock is over by true time (extensions and holds counted), before its cooldown is, without the
+//!   guardians it needs, or against a veto; and no lock of what an owner keeps backing up lapses.
+//! - P3: no entry is removed, replaced or appended out of order; who refuses the other side of a fork keeps it; what was
+//!   revoked writes no more.
+//! - P7: whoever recovers is given the card that was kept for it (`owner` checks what comes back).
+//! - P8: strangers, neighbours and what no roster lists get nothing.
+//! - Durability: what is promised is durable when the promise leaves. Conservation: what is counted as used is what is held, and no
+//!   more than quota and growth allow. Receipts that a client believes say what was asked.
+//!
+//! P5 and P6 (audits, repair) wait for those parts of the protocol. What a seized or vanished node promised counts for nothing.
+
+use crate::host::Host;
+use crate::network::End;
+use protocol::codec::{VALUE_LEN_MAX, decode};
+use protocol::id::{DeviceId, EntryId, NodeId, OperatorId, ReleaseId, ShardId, StripeId, VaultId};
+use protocol::label::{Domain, Site};
+use protocol::life::DropDecision;
+use protocol::log::{Entry, entry_id};
+use protocol::message::{
+    HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response,
+};
+use protocol::peer::{Facts, Held, LaneId, Table, Usage, Write};
+use protocol::policy::{Clause, Lock, Policy};
+use protocol::record::{Receipt, Record};
+use protocol::release::{Veto, release_id};
+use protocol::sign::Signed;
+use protocol::time::{Mono, Period};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// What is broken, and how.
+pub(crate) type Broken = (&'static str, String);
+
+/// How far true time and a lock clock may be apart, on top of the errors of honest clocks: latency, and rounding.
+const SLACK: Period = Period::seconds(2);
+
+/// What a node was asked, as far as its answer may promise something.
+#[derive(Debug)]
+enum Asked {
+    Put { sender: Option<DeviceId>, signer: DeviceId, shard: Option<ShardId> },
+    Append { vault: VaultId, device: DeviceId, seq: u64, entry: EntryId },
+    Extend { stripes: Vec<StripeId> },
+    Revoke { vault: VaultId, device: DeviceId },
+    Hold { vault: VaultId, guardian: OperatorId, period: Option<Period> },
+    Card { sealed: Vec<u8> },
+    /// By somebody to whom nothing may be told or done.
+    Nothing,
+}
+
+/// Under which terms a shard is held.
+#[derive(Debug, Clone)]
+struct Terms {
+    vault: VaultId,
+    lock: Rc<Lock>,
+    /// By true time.
+    until: Mono,
+}
+
+/// Who agreed to a release, as far as anybody was told.
+#[derive(Debug, Default)]
+struct Backing {
+    approvals: BTreeSet<OperatorId>,
+}
+
+/// What is counted of a node.
+#[derive(Debug, Default)]
+struct Books {
+    held: BTreeMap<VaultId, Usage>,
+    rows: BTreeMap<VaultId, Usage>,
+    shards: BTreeMap<ShardId, (VaultId, u64)>,
+    /// Bytes that a vault added since the node started.
+    grown: BTreeMap<VaultId, u64>,
+    started: Mono,
+}
+
+/// What was promised.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    pub(crate) broken: Option<Broken>,
+    asked: BTreeMap<LaneId, (usize, Asked)>,
+    terms: BTreeMap<(usize, ShardId), Terms>,
+    shard_of: BTreeMap<(usize, StripeId), ShardId>,
+    locks: Vec<Rc<Lock>>,
+    dropped: BTreeSet<(usize, ShardId)>,
+    /// Shards that disks damaged or lost, not nodes.
+    rotten: BTreeSet<(usize, ShardId)>,
+    requests: BTreeMap<ReleaseId, Backing>,
+    heard: BTreeMap<(usize, ReleaseId), Mono>,
+    vetoes: BTreeSet<(usize, ReleaseId)>,
+    holds: BTreeMap<(usize, VaultId, OperatorId), Mono>,
+    revoked: BTreeSet<(usize, VaultId, DeviceId)>,
+    forked: BTreeMap<(usize, VaultId, DeviceId), u64>,
+    forks: BTreeSet<(usize, VaultId, DeviceId)>,
+    pub(crate) cards: BTreeSet<(usize, Vec<u8>)>,
+    books: BTreeMap<usize, Books>,
+    /// Vaults and the nodes that their rosters do not list.
+    pub(crate) outside: BTreeMap<VaultId, Vec<usize>>,
+    /// Clients that nobody vouches for, with the only vault that they may ask about, if any.
+    pub(crate) strangers: BTreeMap<usize, Option<VaultId>>,
+    /// The worst error of an honest clock so far.
+    pub(crate) error: Period,
+    /// Whether so many clocks lie that only half the time is promised.
+    pub(crate) is_outvoted: bool,
+}
+
+impl Checker {
+    pub(crate) fn report(&mut self, promise: &'static str, text: String) {
+        self.broken.get_or_insert((promise, text));
+    }
+
+    fn slack(&self) -> Period {
+        Period(2 * self.error.0 + SLACK.0)
+    }
+
+    /// What a node dropped, whenever.
+    pub(crate) fn dropped(&self) -> usize {
+        self.dropped.len()
+    }
+
+    /// Whether some lock is over by true time.
+    pub(crate) fn is_any_over(&self, now: Mono) -> bool {
+        self.terms.values().any(|terms| terms.until < now)
+    }
+
+    /// A disk damaged a shard.
+    pub(crate) fn rot(&mut self, node: usize, shard: ShardId) {
+        self.rotten.insert((node, shard));
+    }
+
+    /// Whether a disk damaged a shard.
+    pub(crate) fn is_rotten(&self, node: usize, shard: ShardId) -> bool {
+        self.rotten.contains(&(node, shard))
+    }
+
+    /// A node starts: what it may grow begins anew.
+    pub(crate) fn started(&mut self, node: usize, now: Mono) {
+        let books = self.books.entry(node).or_default();
+        books.grown.clear();
+        books.started = now;
+        self.asked.retain(|_, (of, _)| *of != node);
+        self.forked.retain(|(of, ..), _| *of != node);
+    }
+
+    /// A request arrives.
+    pub(crate) fn asked(
+        &mut self,
+        now: Mono,
+        node: usize,
+        lane: LaneId,
+        (asker, device): (End, Option<DeviceId>),
+        request: &Request,
+    ) {
+        let stranger = match asker {
+            End::Client(client) => self.strangers.get(&client),
+            End::Node(_) => None,
+        };
+        if let Some(own) = stranger
+            && !own.is_some_and(|own| is_about(request, own))
+        {
+            self.asked.insert(lane, (node, Asked::Nothing));
+            return;
+        }
+        let asked = match request {
+            Request::Put { record, index, .. } => {
+                let Ok(record) = record.verify() else { return };
+                let shard = record.stripe.shards.get(usize::from(*index)).copied();
+                Asked::Put { sender: device, signer: record.device, shard }
+            }
+            Request::Append(signed) => {
+                let Ok(entry) = signed.verify() else { return };
+                let Entry { vault, device: of, seq, .. } = entry;
+                let entry = entry_id(signed);
+                Asked::Append { vault, device: of, seq, entry }
+            }
+            Request::Extend { stripes, .. } => Asked::Extend { stripes: stripes.clone() },
+            Request::Release { request, approvals, .. } => {
+                let release = release_id(request);
+                let known = self.requests.entry(release).or_default();
+                let approved = approvals.iter().filter_map(|signed| signed.verify().ok());
+                known.approvals.extend(
+                    approved.filter(|a| a.release == release).map(|approval| approval.guardian),
+                );
+                self.heard.entry((node, release)).or_insert(now);
+                return;
+            }
+            Request::Revoke(order) => {
+                let Ok(order) = order.verify() else { return };
+                Asked::Revoke { vault: order.vault, device: order.device }
+            }
+            Request::Hold(order) => {
+                let Ok(order) = order.verify() else { return };
+                let period = order.period.map(|period| period.min(protocol::hold::HOLD_MAX));
+                Asked::Hold { vault: order.vault, guardian: order.guardian, period }
+            }
+            Request::Card(card) => {
+                let Ok(card) = card.verify() else { return };
+                Asked::Card { sealed: card.sealed.0 }
+            }
+            _ => return,
+        };
+        self.asked.insert(lane, (node, asked));
+    }
+
+    /// An answer leaves an honest node.
+    pub(crate) fn answered(
+        &mut self,
+        now: Mono,
+        (node, host): (usize, &Host),
+        lane: LaneId,
+        response: &Response,
+    ) {
+        let Some((_, asked)) = self.asked.remove(&lane) else { return };
+        let facts = host.disk.facts();
+        match (asked, response) {
+            (
+                Asked::Nothing,
+                Response::Refused(_)
+                | Response::Busy { .. }
+                | Response::Vault(None)
+                | Response::Welcome { .. }
+                | Response::Status(_)
+                | Response::Members(_)
+                | Response::Stops(_),
+            ) => {}
+            (Asked::Nothing, Response::Records(records)) if records.iter().all(Option::is_none) => {}
+            (Asked::Nothing, response) => {
+                let text = format!("node {node} tells a stranger: {}", brief(response));
+                self.report("P8", text);
+            }
+            (Asked::Put { sender, signer, shard }, Response::Receipt(signed)) => {
+                let Ok(receipt) = signed.verify() else {
+                    self.report("receipt", format!("node {node} gives a receipt that is none"));
+                    return;
+                };
+                if Some(receipt.shard) != shard || receipt.holder != host.site.node {
+                    let text = format!("node {node} gives a receipt for something else");
+                    self.report("receipt", text);
+                }
+                self.check_kept(node, host, &receipt);
+                if self.outside.get(&receipt.vault).is_some_and(|nodes| nodes.contains(&node)) {
+                    let text = format!("node {node} holds a shard, and the roster does not list it");
+                    self.report("P8", text);
+                }
+                for device in [sender, Some(signer)].into_iter().flatten() {
+                    self.check_may_write(node, receipt.vault, device);
+                }
+            }
+            (Asked::Append { vault, device, seq, entry }, Response::Appended(ack)) => {
+                let key = [&vault.0[..], &device.0, &seq.to_be_bytes()].concat();
+                let row = facts.get(Table::Entry, &key).ok().flatten();
+                let logged: Option<LoggedEntry> =
+                    row.and_then(|row| decode(&row, VALUE_LEN_MAX).ok());
+                if logged.is_none_or(|logged| entry_id(&logged.entry) != entry) {
+                    let text = format!("node {node} countersigned entry {seq} and has not stored it");
+                    self.report("durability", text);
+                }
+                let fits = ack.verify().is_ok_and(|ack| {
+                    ack.entry == entry && ack.holder == host.site.node && ack.seq == seq
+                });
+                if !fits {
+                    let text = format!("node {node} countersigned something else than entry {seq}");
+                    self.report("P3", text);
+                }
+            }
+            (
+                Asked::Append { vault, device, .. },
+                Response::Refused(Refusal { code: RefusalCode::Fork, .. }),
+            ) => {
+                self.forked.insert((node, vault, device), host.start);
+            }
+            (Asked::Extend { stripes }, Response::Extended(locked)) => {
+                for (stripe, locked) in stripes.iter().zip(locked) {
+                    let Some(locked) = locked else { continue };
+                    self.extended(now, node, *stripe, *locked);
+                }
+            }
+            (Asked::Revoke { vault, device }, Response::Done) => {
+                self.revoked.insert((node, vault, device));
+            }
+            (Asked::Hold { vault, guardian, period }, Response::Done) => {
+                let until = period.map_or(Mono(0), |period| now.after(period));
+                let known = self.holds.entry((node, vault, guardian)).or_default();
+                *known = if period.is_some() { until.max(*known) } else { until };
+            }
+            (Asked::Card { sealed }, Response::Done) => {
+                self.cards.insert((node, sealed));
+            }
+            _ => {}
+        }
+    }
+
+    fn check_kept(&mut self, node: usize, host: &Host, receipt: &Receipt) {
+        let shard = receipt.shard;
+        let row = host.disk.facts().get(Table::Held, shard.as_bytes());
+        let is_held = matches!(row, Ok(Some(_))) && host.disk.shard(shard).is_some();
+        if !is_held && !self.rotten.contains(&(node, shard)) {
+            let text = format!("node {node} gives a receipt for shard {shard}, which is not stored");
+            self.report("durability", text);
+        }
+    }
+
+    fn check_may_write(&mut self, node: usize, vault: VaultId, device: DeviceId) {
+        if self.revoked.contains(&(node, vault, device)) {
+            self.report("P3", format!("node {node} takes what a revoked device writes"));
+        }
+    }
+
+    fn extended(&mut self, now: Mono, node: usize, stripe: StripeId, locked: Period) {
+        let Some(&shard) = self.shard_of.get(&(node, stripe)) else { return };
+        if let Some(terms) = self.terms.get_mut(&(node, shard)) {
+            terms.until = terms.until.max(now.after(locked));
+        }
+    }
+
+    /// Whether what was promised for a shard lasts until then at least; what was never put there is nobody's promise.
+    pub(crate) fn is_locked(&self, node: usize, shard: ShardId, until: Mono) -> bool {
+        self.terms
+            .get(&(node, shard))
+            .is_none_or(|terms| terms.until.after(self.slack()) >= until)
+    }
+
+    /// A shard is to be kept, with what its file says of it.
+    pub(crate) fn received(&mut self, now: Mono, node: usize, shard: ShardId, note: &[u8]) {
+        let note: Result<HeldRecord, _> = decode(note, VALUE_LEN_MAX);
+        let Some(record) = note.ok().and_then(|note| note.record.verify().ok()) else {
+            self.report("durability", format!("node {node} stores a shard without a record"));
+            return;
+        };
+        let lock = self.lock(&record.policy.lock);
+        let until = now.after(lock.period);
+        let (stripe, vault) = (record.stripe.id(), record.stripe.vault);
+        self.dropped.remove(&(node, shard));
+        self.rotten.remove(&(node, shard));
+        self.shard_of.insert((node, stripe), shard);
+        let terms = Terms { vault, lock, until };
+        // Healed: what was promised stands.
+        let known = self.terms.entry((node, shard)).or_insert_with(|| terms.clone());
+        known.until = known.until.max(until);
+    }
+
+    fn lock(&mut self, lock: &Lock) -> Rc<Lock> {
+        if let Some(known) = self.locks.iter().find(|known| ***known == *lock) {
+            return known.clone();
+        }
+        self.locks.push(Rc::new(lock.clone()));
+        self.locks[self.locks.len() - 1].clone()
+    }
+
+    /// A node drops a shard.
+    pub(crate) fn drop(&mut self, now: Mono, node: usize, shard: ShardId, decision: &DropDecision) {
+        let release = decision.release();
+        let slack = self.slack();
+        if let Some(terms) = self.terms.get(&(node, shard)).cloned() {
+            let lock = &terms.lock;
+            let mut until = terms.until;
+            if self.is_outvoted {
+                until = Mono(until.0.saturating_sub(lock.period.0 / 2));
+            }
+            let mut say = |promise, text: String| {
+                self.broken.get_or_insert((promise, text));
+            };
+            if now.after(slack) < until {
+                let early = Period(until.0 - now.0);
+                say("P2", format!("node {node} drops shard {shard} {early} before its lock ends"));
+            }
+            let heard = self.heard.get(&(node, release)).copied();
+            let cooled = heard.map(|heard| {
+                let cooldown = lock.release_cooldown.0;
+                heard.after(Period(if self.is_outvoted { cooldown / 2 } else { cooldown }))
+            });
+            if cooled.is_none_or(|cooled| now.after(slack) < cooled) {
+                say("P2", format!("node {node} drops shard {shard} before its cooldown is over"));
+            }
+            if let Some(guardians) = &lock.guardians {
+                let approvals = self.requests.get(&release);
+                let named: BTreeSet<OperatorId> = guardians.of.iter().copied().collect();
+                let have = approvals.map_or(0, |r| r.approvals.intersection(&named).count());
+                if have < guardians.need as usize {
+                    let need = guardians.need;
+                    let text = format!(
+                        "node {node} drops shard {shard}: {have} guardians agree, {need} are needed"
+                    );
+                    say("P2", text);
+                }
+                if self.vetoes.contains(&(node, release)) {
+                    say("P2", format!("node {node} drops shard {shard} against a veto"));
+                }
+                let held = |guardian: &OperatorId| {
+                    let until = self.holds.get(&(node, terms.vault, *guardian)).copied();
+                    until.is_some_and(|until| now.after(slack) < until)
+                };
+                if !self.is_outvoted && named.iter().any(held) {
+                    say("P2", format!("node {node} drops shard {shard} during a hold"));
+                }
+            }
+        }
+        self.dropped.insert((node, shard));
+    }
+
+    /// Rows are about to be durable.
+    pub(crate) fn written(&mut self, now: Mono, (node, host): (usize, &Host), writes: &[Write]) {
+        for write in writes {
+            match write.table {
+                Table::Entry => self.check_entry(node, host, write),
+                Table::Fork => {
+                    if let (Some(vault), Some(device)) = (id(&write.key, 0), id(&write.key, 32)) {
+                        self.forks.insert((node, VaultId(vault), DeviceId(device)));
+                    }
+                    if write.value.is_none() {
+                        self.report("P3", format!("node {node} removes the evidence of a fork"));
+                    }
+                }
+                Table::Veto => {
+                    let veto = write.value.as_ref().and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
+                    let veto = veto.and_then(|signed: Signed<Veto>| signed.verify().ok());
+                    if let Some(veto) = veto {
+                        self.vetoes.insert((node, veto.release));
+                    }
+                }
+                Table::Held => self.count_held(now, node, host, write),
+                Table::Usage => {
+                    if let Some(vault) = id(&write.key, 0) {
+                        let usage = write.value.as_ref();
+                        let usage = usage.and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
+                        let books = self.books.entry(node).or_default();
+                        books.rows.insert(VaultId(vault), usage.unwrap_or_default());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn check_entry(&mut self, node: usize, host: &Host, write: &Write) {
+        let facts = host.disk.facts();
+        let known = facts.get(Table::Entry, &write.key).ok().flatten();
+        let new: Option<LoggedEntry> =
+            write.value.as_ref().and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
+        let Some(new) = new else {
+            self.report("P3", format!("node {node} removes an entry of a log"));
+            return;
+        };
+        let known: Option<LoggedEntry> = known.and_then(|bytes| decode(&bytes, VALUE_LEN_MAX).ok());
+        if known.is_some_and(|known| known.entry != new.entry) {
+            self.report("P3", format!("node {node} replaces an entry of a log"));
+        }
+        let Ok(entry) = new.entry.verify() else {
+            self.report("P3", format!("node {node} stores an entry that nobody signed"));
+            return;
+        };
+        let before = entry.seq.checked_sub(1).map(|seq| {
+            let key = [&entry.vault.0[..], &entry.device.0, &seq.to_be_bytes()].concat();
+            let row = facts.get(Table::Entry, &key).ok().flatten();
+            let row: Option<LoggedEntry> = row.and_then(|row| decode(&row, VALUE_LEN_MAX).ok());
+            row.map(|row| entry_id(&row.entry))
+        });
+        let continues = match before {
+            None => entry.previous.is_none(),
+            Some(before) => before.is_some() && entry.previous == before,
+        };
+        if !continues {
+            let text = format!("node {node} stores entry {}, which continues nothing", entry.seq);
+            self.report("P3", text);
+        }
+        self.check_may_write(node, entry.vault, entry.device);
+    }
+
+    fn count_held(&mut self, now: Mono, node: usize, host: &Host, write: &Write) {
+        let Some(shard) = id(&write.key, 0).map(ShardId) else { return };
+        let books = self.books.entry(node).or_default();
+        if let Some((vault, len)) = books.shards.remove(&shard) {
+            let held = books.held.entry(vault).or_default();
+            held.bytes -= len;
+            held.shards -= 1;
+            if write.value.is_some() {
+                // Healed: it is counted again below, and did not grow.
+                let grown = books.grown.entry(vault).or_default();
+                *grown = grown.saturating_sub(len);
+            }
+        }
+        let held = write.value.as_ref().and_then(|bytes| decode::<Held>(bytes, VALUE_LEN_MAX).ok());
+        let Some(Held { vault, len, .. }) = held else { return };
+        let len = u64::from(len);
+        books.shards.insert(shard, (vault, len));
+        let held = books.held.entry(vault).or_default();
+        held.bytes += len;
+        held.shards += 1;
+        let all: u64 = books.held.values().map(|held| held.bytes).sum();
+        let config = host.config();
+        let grown = books.grown.entry(vault).or_default();
+        *grown += len;
+        let (grown, ran) = (*grown, now.0 - books.started.0);
+        if all > config.quota {
+            let text = format!("node {node} holds {all} bytes, and its quota is {}", config.quota);
+            self.report("conservation", text);
+        }
+        // Its own clock may run twice as fast.
+        if let Some(per_day) = config.growth_per_day
+            && u128::from(grown)
+                > u128::from(per_day) + u128::from(per_day) * 2 * u128::from(ran) / 86_400_000
+        {
+            let text = format!("a vault added {grown} bytes at node {node}, {per_day} may come in a day");
+            self.report("conservation", text);
+        }
+    }
+
+    /// Nothing is being written at a node.
+    pub(crate) fn idle(&mut self, node: usize) {
+        let Some(books) = self.books.get(&node) else { return };
+        for (vault, held) in &books.held {
+            let row = books.rows.get(vault).copied().unwrap_or_default();
+            if row != *held {
+                let text = format!(
+                    "node {node} counts {} bytes of vault {vault} and holds {}",
+                    row.bytes, held.bytes
+                );
+                self.broken.get_or_insert(("conservation", text));
+                return;
+            }
+        }
+    }
+
+    /// The run is over.
+    pub(crate) fn end(&mut self, hosts: &[Host]) {
+        let lost = self.forked.iter().find(|((node, vault, device), start)| {
+            let host = &hosts[*node];
+            host.is_honest()
+                && host.peer.is_some()
+                && host.start == **start
+                && host.fails_per_mille == 0
+                && host.disk.is_idle()
+                && !self.forks.contains(&(*node, *vault, *device))
+        });
+        if let Some(((node, ..), _)) = lost {
+            let text = format!("node {node} refused the other side of a fork and did not keep it");
+            self.report("P3", text);
+        }
+    }
+
+    /// A client believes a receipt.
+    pub(crate) fn believed(&mut self, node: usize, holder: NodeId, receipt: &Receipt, asked: &Record) {
+        let place = usize::from(receipt.index);
+        let fits = receipt.holder == holder
+            && asked.holders.get(place) == Some(&holder)
+            && asked.stripe.shards.get(place) == Some(&receipt.shard)
+            && receipt.stripe == asked.stripe.id()
+            && receipt.len == asked.stripe.shard_len
+            && receipt.keep >= asked.policy.lock.period;
+        if !fits {
+            let text = format!("a client believes a receipt of node {node} that promises less");
+            self.report("receipt", text);
+        }
+    }
+
+    /// A stripe is committed at these sites.
+    pub(crate) fn committed(&mut self, policy: &Policy, k: usize, sites: &[&Site]) {
+        for clause in &policy.survive.any {
+            let worst = worst(clause, sites);
+            if sites.len() - worst < k {
+                let left = sites.len() - worst;
+                let text = format!("clause {clause}: {left} shards may be left, {k} are needed");
+                self.report("P1", text);
+            }
+        }
+        for clause in &policy.conceal.any {
+            let worst = worst(clause, sites);
+            if worst >= k {
+                self.report("P4", format!("conceal clause {clause}: {worst} shards lie together"));
+            }
+        }
+    }
+}
+
+fn is_about(request: &Request, own: VaultId) -> bool {
+    match request {
+        Request::Vault(vault)
+        | Request::Log { vault, .. }
+        | Request::Records { vault, .. }
+        | Request::Inventory { vault, .. }
+        | Request::Extend { vault, .. }
+        | Request::Releases(vault)
+        | Request::Stops { vault, .. } => *vault == own,
+        Request::Introduce(papers) => {
+            papers.certificate.verify().is_ok_and(|certificate| certificate.vault == own)
+        }
+        Request::Append(entry) => entry.verify().is_ok_and(|entry| entry.vault == own),
+        Request::Put { record, .. } => {
+            record.verify().is_ok_and(|record| record.stripe.vault == own)
+        }
+        Request::Members(_) | Request::Status => true,
+        _ => false,
+    }
+}
+
+fn brief(response: &Response) -> String {
+    format!("{response:?}").chars().take(60).collect()
+}
+
+fn id(key: &[u8], at: usize) -> Option<[u8; 32]> {
+    key.get(at..at + 32)?.try_into().ok()
+}
+
+/// Most shards that fall with a clause's domains: every choice is looked at.
+fn worst(clause: &Clause, sites: &[&Site]) -> usize {
+    let levels: Vec<_> = clause.0.iter().collect();
+    fell(&levels, sites)
+}
+
+fn fell(levels: &[(&protocol::label::Level, &u32)], left: &[&Site]) -> usize {
+    let Some(((level, count), rest)) = levels.split_first() else { return 0 };
+    let domains: BTreeSet<Domain> = left.iter().map(|site| site.domain(level)).collect();
+    let domains: Vec<Domain> = domains.into_iter().collect();
+    choose(&domains, **count as usize, &mut Vec::new(), &mut |lost| {
+        let (gone, left): (Vec<&Site>, Vec<&Site>) =
+            left.iter().partition(|site| lost.contains(&site.domain(level)));
+        gone.len() + fell(rest, &left)
+    })
+}
+
+fn choose(
+    domains: &[Domain],
+    count: usize,
+    chosen: &mut Vec<Domain>,
+    look: &mut dyn FnMut(&[Domain]) -> usize,
+) -> usize {
+    if count == 0 || domains.is_empty() {
+        return look(chosen);
+    }
+    let mut worst = 0;
+    for (i, domain) in domains.iter().enumerate() {
+        chosen.push(domain.clone());
+        worst = worst.max(choose(&domains[i + 1..], count - 1, chosen, look));
+        chosen.pop();
+    }
+    worst
+}

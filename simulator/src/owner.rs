@@ -1,0 +1,786 @@
+//! Owners: what a vault's people do, one thing after the other. They back up and extend, forget and release, restore, and recover with
+//! nothing but an identity. They decide as the real client does: placement is the protocol's solver, receipts are
+//! checked by the protocol's rule. What they were promised is the checker's to remember.
+
+use crate::client::{Client, Report, Stored};
+use crate::plan::{Moment, VaultSetup, What};
+use crate::random::Random;
+use crate::setup::{EPOCH, VALIDITY, key, operator_key};
+use crate::world::{Event, World};
+use protocol::certificate::{DeviceCertificate, DeviceRevocation};
+use protocol::hold::HoldOrder;
+use protocol::id::{DeviceId, ShardId, StripeId};
+use protocol::label::Site;
+use protocol::log::Body;
+use protocol::message::{Greeting, HeldRecord, RELEASE_PAGE, Request, Response};
+use protocol::placement::{Candidate, PlanLimits, plan, solve};
+use protocol::policy::{Guardians, Policy};
+use protocol::recovery::{RecoveryCard, RecoveryTag};
+use protocol::release::{Approval, ReleaseRequest, Veto, release_id};
+use protocol::sign::{SecretKey, Signed};
+use protocol::time::{Mono, Period, Wall};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How long an owner waits for what it began, before it goes on with something else.
+const PATIENCE: Period = Period::seconds(3600);
+/// Stripes listed in one entry of the log.
+const LISTED_MAX: usize = 512;
+
+/// A stripe that an owner put away.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub(crate) stored: Stored,
+    /// From which its data is drawn again.
+    salt: u64,
+    receipts: BTreeSet<usize>,
+    pub(crate) is_committed: bool,
+    pub(crate) is_released: bool,
+}
+
+#[derive(Debug)]
+enum Doing {
+    /// `not_held`: what holders say that they have not.
+    BackUp { begun: Mono, purpose: u64, new: Vec<usize>, all: Vec<usize>, not_held: BTreeSet<(usize, StripeId)> },
+    Restore { begun: Mono, purpose: u64, stripes: Vec<usize> },
+    Other { begun: Mono, purpose: u64 },
+}
+
+impl Doing {
+    fn begun(&self) -> (Mono, u64) {
+        match self {
+            Self::BackUp { begun, purpose, .. }
+            | Self::Restore { begun, purpose, .. }
+            | Self::Other { begun, purpose } => (*begun, *purpose),
+        }
+    }
+}
+
+/// A machine that recovers a vault.
+#[derive(Debug)]
+struct Recovery {
+    client: usize,
+    by: usize,
+    begun: Mono,
+    stage: Stage,
+    listed: BTreeSet<StripeId>,
+    records: BTreeMap<StripeId, Stored>,
+    /// What was needed when it began.
+    needed: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Card,
+    Papers,
+    Lists,
+    Shards,
+}
+
+/// The people of one vault.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    name: String,
+    pub(crate) setup: VaultSetup,
+    pub(crate) policy: Policy,
+    code: Option<(usize, usize)>,
+    pub(crate) client: usize,
+    devices: u32,
+    pub(crate) old_devices: Vec<String>,
+    pub(crate) stripes: Vec<Owned>,
+    /// Of the backups that are kept, the last one at the end.
+    backups: VecDeque<Vec<usize>>,
+    by_id: BTreeMap<StripeId, usize>,
+    pub(crate) releases: Vec<Signed<ReleaseRequest>>,
+    doing: Option<Doing>,
+    next: VecDeque<What>,
+    purposes: u64,
+    orders: u64,
+    recoveries: Vec<Recovery>,
+}
+
+impl Owner {
+    pub(crate) fn new(index: usize, setup: &VaultSetup, sites: &[Site], client: usize) -> Self {
+        let policy = policy_of(setup);
+        let candidates: Vec<Candidate> = sites
+            .iter()
+            .enumerate()
+            .filter(|(node, _)| !setup.outside.contains(node))
+            .map(|(_, site)| Candidate { site: site.clone(), free: u64::MAX })
+            .collect();
+        let code = match setup.code {
+            Some((k, n)) => Some((usize::from(k), usize::from(n))),
+            None => plan(&policy, &candidates, PlanLimits::default()).ok().map(|p| (p.k, p.n)),
+        };
+        let name = index.to_string();
+        Self {
+            old_devices: vec![name.clone()],
+            name,
+            setup: setup.clone(),
+            policy,
+            code,
+            client,
+            devices: 1,
+            stripes: Vec::new(),
+            backups: VecDeque::new(),
+            by_id: BTreeMap::new(),
+            releases: Vec::new(),
+            doing: None,
+            next: VecDeque::new(),
+            purposes: 0,
+            orders: 0,
+            recoveries: Vec::new(),
+        }
+    }
+
+    /// Stripes that a backup which is kept leads to.
+    pub(crate) fn needed(&self) -> BTreeSet<usize> {
+        self.backups.iter().flatten().copied().collect()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.doing.is_some() || !self.next.is_empty() || !self.recoveries.is_empty()
+    }
+
+    pub(crate) fn is_now(&self, moment: Moment) -> bool {
+        match moment {
+            Moment::Recovering => !self.recoveries.is_empty(),
+            Moment::BackingUp => matches!(self.doing, Some(Doing::BackUp { .. })),
+            Moment::Cooling | Moment::LockEnded => false,
+        }
+    }
+
+    fn data(&self, salt: u64) -> Vec<u8> {
+        let seed = blake3::hash(format!("data {} {salt}", self.name).as_bytes());
+        let seed = u64::from_le_bytes(seed.as_bytes()[..8].try_into().expect("eight bytes"));
+        Random::new(seed).bytes(self.setup.stripe_len.max(1) as usize)
+    }
+
+    /// The recipient to which the vault's cards are sealed.
+    pub(crate) fn recipient(&self) -> String {
+        format!("recipient of {}", self.name)
+    }
+
+    /// The card, which here is not sealed: that is the driver's to do.
+    pub(crate) fn card(&self, vault: &SecretKey) -> Signed<RecoveryCard> {
+        let sealed = vault.seed().to_vec();
+        let card = RecoveryCard::new(vault.public().into(), 1, &[self.recipient()], sealed);
+        Signed::sign(&card, vault)
+    }
+
+    pub(crate) fn guardian(&self, index: usize) -> Option<SecretKey> {
+        let guardians = self.setup.guardians.as_ref()?;
+        guardians.of.get(index).map(|name| operator_key(name))
+    }
+}
+
+/// A vault's policy, with its guardians.
+pub(crate) fn policy_of(setup: &VaultSetup) -> Policy {
+    let mut policy = setup.policy.clone();
+    policy.lock.guardians = setup.guardians.as_ref().map(|guardians| Guardians {
+        need: guardians.need,
+        of: guardians.of.iter().map(|name| operator_key(name).public().into()).collect(),
+    });
+    policy
+}
+
+impl World {
+    /// A vault of a plan, with its first device.
+    pub(crate) fn add_owner(&mut self, index: usize, vault: &VaultSetup) {
+        let sites: Vec<Site> = (0..self.nodes()).map(|node| self.site(node).clone()).collect();
+        let client = self.new_device(&index.to_string(), &index.to_string(), vault);
+        let id = self.client(client).vault();
+        self.checker().outside.insert(id, vault.outside.clone());
+        let owner = Owner::new(index, vault, &sites, client);
+        let card = owner.card(self.client(client).vault_key());
+        self.owners.push(owner);
+        for node in 0..self.nodes() {
+            self.clients[client].say(node, Request::Card(card.clone()));
+        }
+        self.act(client);
+    }
+
+    /// A client with the keys of a device of a vault.
+    pub(crate) fn new_device(&mut self, vault: &str, device: &str, setup: &VaultSetup) -> usize {
+        let roster = self.certificates();
+        let policy = policy_of(setup);
+        let names = (vault, device);
+        let client = Client::new(names, &setup.operator, roster, &setup.outside, policy);
+        self.join(client)
+    }
+
+    /// Has an owner do something, once it has done what it does.
+    pub(crate) fn order(&mut self, owner: usize, what: What) {
+        let Some(of) = self.owners.get_mut(owner) else { return };
+        of.next.push_back(what);
+        self.go_on(owner);
+    }
+
+    /// What an owner's clients are told.
+    pub(crate) fn owner_reports(&mut self, client: usize) {
+        while let Some(report) = self.clients[client].poll_report() {
+            let Some(owner) = self.owner_of(client) else { continue };
+            match report {
+                Report::Receipt { node, receipt, asked } => {
+                    if self.hosts[node].is_honest() || !asked.holders.is_empty() {
+                        let holder = self.hosts[node].site.node;
+                        self.checker().believed(node, holder, &receipt, &asked);
+                    }
+                    let of = &mut self.owners[owner];
+                    if let Some(&stripe) = of.by_id.get(&receipt.stripe) {
+                        of.stripes[stripe].receipts.insert(node);
+                    }
+                }
+                Report::Extended { stripes, locked, node } => {
+                    if let Some(Doing::BackUp { not_held, .. }) = &mut self.owners[owner].doing {
+                        let locked = stripes.into_iter().zip(locked);
+                        not_held.extend(
+                            locked.filter(|(_, l)| l.is_none()).map(|(stripe, _)| (node, stripe)),
+                        );
+                    }
+                }
+                Report::Said { node, response } => self.recovery_told(owner, client, node, response),
+                Report::Refused { node, refusal } => {
+                    self.note(format_args!("client {client}: node {node} refuses: {refusal}"));
+                }
+                Report::Ack { ack } => {
+                    let node = ack.holder;
+                    let seq = ack.seq;
+                    self.note(format_args!("client {client}: entry {seq} is held by {node}"));
+                }
+            }
+        }
+        if let Some(owner) = self.owner_of(client) {
+            self.go_on(owner);
+        }
+    }
+
+    fn owner_of(&self, client: usize) -> Option<usize> {
+        self.owners.iter().position(|owner| {
+            owner.client == client || owner.recoveries.iter().any(|r| r.client == client)
+        })
+    }
+
+    /// Ends what an owner does when it is done, and begins what is next.
+    pub(crate) fn go_on(&mut self, owner: usize) {
+        self.go_on_recovering(owner);
+        loop {
+            let of = &self.owners[owner];
+            if let Some(doing) = &of.doing {
+                let (begun, purpose) = doing.begun();
+                let is_over = self.clients[of.client].is_settled(purpose);
+                if !is_over && self.now() < begun.after(PATIENCE) {
+                    return;
+                }
+                let Some(doing) = self.owners[owner].doing.take() else { return };
+                self.end(owner, doing, is_over);
+            }
+            let Some(what) = self.owners[owner].next.pop_front() else { return };
+            self.begin(owner, what);
+            let now = self.now();
+            self.cause_at(now.after(PATIENCE), Event::Owner(owner));
+        }
+    }
+
+    fn begin(&mut self, owner: usize, what: What) {
+        let begun = self.now();
+        let of = &mut self.owners[owner];
+        of.purposes += 1;
+        let (client, purpose) = (of.client, of.purposes);
+        self.clients[client].purpose = purpose;
+        match what {
+            What::BackUp { stripes, changed_per_mille, .. } => {
+                self.begin_backup(owner, stripes as usize, changed_per_mille);
+            }
+            What::Restore { .. } => {
+                let of = &self.owners[owner];
+                let stripes: Vec<usize> = of.needed().into_iter().collect();
+                for &stripe in &stripes {
+                    let stored = self.owners[owner].stripes[stripe].stored.clone();
+                    for &node in &stored.holders {
+                        self.clients[client].fetch(&stored, node);
+                    }
+                }
+                self.owners[owner].doing = Some(Doing::Restore { begun, purpose, stripes });
+            }
+            What::Release { approvals, .. } => self.release(owner, approvals),
+            What::Veto { guardian, .. } => self.veto(owner, guardian),
+            What::Hold { guardian, period, .. } => self.hold(owner, guardian, period),
+            What::Revoke { .. } => self.revoke(owner),
+            _ => {}
+        }
+        let of = &mut self.owners[owner];
+        of.doing.get_or_insert(Doing::Other { begun, purpose });
+        self.act(client);
+        self.strike();
+    }
+
+    fn begin_backup(&mut self, owner: usize, stripes: usize, changed_per_mille: u32) {
+        let (begun, of) = (self.now(), &self.owners[owner]);
+        let (client, purpose) = (of.client, of.purposes);
+        let last = of.backups.back().cloned().unwrap_or_default();
+        let mut all: Vec<usize> = Vec::new();
+        for stripe in last.into_iter().take(stripes) {
+            if !self.random().happens(changed_per_mille) {
+                all.push(stripe);
+            }
+        }
+        // Everything that is kept is extended, also what only older backups lead to.
+        let mut by_node: BTreeMap<usize, Vec<StripeId>> = BTreeMap::new();
+        let of = &self.owners[owner];
+        for stripe in of.needed() {
+            let stored = &of.stripes[stripe].stored;
+            for &node in &stored.holders {
+                by_node.entry(node).or_default().push(stored.stripe.id());
+            }
+        }
+        if !self.skips_extensions {
+            for (node, stripes) in by_node {
+                for page in stripes.chunks(RELEASE_PAGE) {
+                    self.clients[client].extend(node, page.to_vec());
+                }
+            }
+        }
+        let mut new = Vec::new();
+        let candidates = self.candidates(owner);
+        while all.len() < stripes {
+            let Some(stripe) = self.put_stripe(owner, &candidates) else { break };
+            new.push(stripe);
+            all.push(stripe);
+        }
+        let ids: Vec<StripeId> =
+            new.iter().map(|&stripe| self.owners[owner].stripes[stripe].stored.stripe.id()).collect();
+        for page in ids.chunks(LISTED_MAX) {
+            self.clients[client].list(page.to_vec());
+        }
+        let not_held = BTreeSet::new();
+        self.owners[owner].doing = Some(Doing::BackUp { begun, purpose, new, all, not_held });
+    }
+
+    /// The nodes on which an owner can put shards now.
+    fn candidates(&self, owner: usize) -> Vec<(usize, Candidate)> {
+        let of = &self.owners[owner];
+        let is_there = |node: usize| {
+            let host = &self.hosts[node];
+            host.peer.is_some() && !host.is_full && !of.setup.outside.contains(&node)
+        };
+        (0..self.nodes())
+            .filter(|&node| is_there(node))
+            .map(|node| {
+                let host = &self.hosts[node];
+                let free = host.config().quota.saturating_sub(host.disk.bytes());
+                (node, Candidate { site: host.site.clone(), free })
+            })
+            .collect()
+    }
+
+    fn put_stripe(&mut self, owner: usize, candidates: &[(usize, Candidate)]) -> Option<usize> {
+        let of = &self.owners[owner];
+        let (k, n) = of.code?;
+        let salt = of.stripes.len() as u64;
+        let len = (of.setup.stripe_len as usize).div_ceil(k).max(1).next_multiple_of(64) as u64;
+        let only: Vec<Candidate> = candidates.iter().map(|(_, c)| c.clone()).collect();
+        let chosen = solve(&of.policy, k, n, len, &only, &[], salt).ok()?;
+        let holders: Vec<usize> = chosen.into_iter().map(|i| candidates[i].0).collect();
+        let data = of.data(salt);
+        let client = of.client;
+        let stored = self.clients[client].put(&data, salt, k, &holders);
+        let of = &mut self.owners[owner];
+        of.by_id.insert(stored.stripe.id(), of.stripes.len());
+        let receipts = BTreeSet::new();
+        let (is_committed, is_released) = (false, false);
+        of.stripes.push(Owned { stored, salt, receipts, is_committed, is_released });
+        Some(of.stripes.len() - 1)
+    }
+
+    fn end(&mut self, owner: usize, doing: Doing, is_over: bool) {
+        let now = self.now();
+        match doing {
+            Doing::BackUp { begun, new, all, not_held, .. } => {
+                let mut is_whole = is_over;
+                for stripe in new {
+                    is_whole &= self.commit(owner, stripe);
+                }
+                let of = &mut self.owners[owner];
+                if is_whole && !all.is_empty() {
+                    of.backups.push_back(all);
+                }
+                if is_over {
+                    self.check_locked(owner, begun, &not_held);
+                }
+                self.note(format_args!("owner {owner} has backed up, whole: {is_whole}"));
+            }
+            Doing::Restore { begun, stripes, .. } => {
+                let client = self.owners[owner].client;
+                let mut is_whole = true;
+                for stripe in stripes {
+                    is_whole &= self.check_read(owner, client, stripe, begun);
+                }
+                self.clients[client].forget_fetched();
+                self.count_restore(is_whole);
+                self.note(format_args!("owner {owner} has restored at {now:?}: {is_whole}"));
+            }
+            Doing::Other { .. } => {}
+        }
+    }
+
+    /// A backup is done: all that is kept is locked from when it began, unchanged stripes too.
+    fn check_locked(&mut self, owner: usize, begun: Mono, not_held: &BTreeSet<(usize, StripeId)>) {
+        let of = &self.owners[owner];
+        let period = of.policy.lock.period;
+        let slack = Period((period.0 / 64).min(protocol::life::EXTENSION_MIN.0));
+        let until = Mono(begun.after(period).0.saturating_sub(slack.0));
+        let mut lapsing = None;
+        for stripe in of.needed() {
+            let stored = &of.stripes[stripe].stored;
+            let id = stored.stripe.id();
+            for (&node, &shard) in stored.holders.iter().zip(&stored.stripe.shards) {
+                let is_held = self.hosts[node].is_honest() && !not_held.contains(&(node, id));
+                if is_held && !self.checker_ref().is_locked(node, shard, until) {
+                    lapsing = Some((stripe, node));
+                }
+            }
+        }
+        if let Some((stripe, node)) = lapsing {
+            let text =
+                format!("owner {owner} has backed up, and stripe {stripe} at node {node} is not locked anew");
+            self.checker().report("P2", text);
+        }
+    }
+
+    /// A stripe counts once every holder has promised its shard.
+    fn commit(&mut self, owner: usize, stripe: usize) -> bool {
+        let of = &mut self.owners[owner];
+        let owned = &mut of.stripes[stripe];
+        if owned.receipts.len() < owned.stored.holders.len() {
+            return false;
+        }
+        owned.is_committed = true;
+        let holders = owned.stored.holders.clone();
+        let (policy, k) = (of.policy.clone(), usize::from(owned.stored.stripe.k));
+        let sites: Vec<Site> = holders.iter().map(|&node| self.site(node).clone()).collect();
+        let sites: Vec<&Site> = sites.iter().collect();
+        self.checker().committed(&policy, k, &sites);
+        true
+    }
+
+    /// Whether a stripe was read. What was read must be what was written, and what could be read must have been.
+    fn check_read(&mut self, owner: usize, client: usize, stripe: usize, since: Mono) -> bool {
+        let owned = &self.owners[owner].stripes[stripe];
+        let expected = self.owners[owner].data(owned.salt);
+        let read = self.clients[client].assemble(&owned.stored);
+        let k = usize::from(owned.stored.stripe.k);
+        let is_quiet = self.disturbed < since;
+        let intact = self.intact(&owned.stored, true);
+        match read {
+            Some(read) if read == expected => true,
+            Some(_) => {
+                let text = format!("stripe {stripe} of owner {owner} came back as something else");
+                self.checker().report("P7", text);
+                false
+            }
+            None => {
+                if is_quiet && intact >= k {
+                    let text =
+                        format!("stripe {stripe} of owner {owner} has {intact} shards and is not read");
+                    self.checker().report("P7", text);
+                }
+                false
+            }
+        }
+    }
+
+    /// Shards of a stripe that are as they should be, at nodes that are up or that at least exist.
+    pub(crate) fn intact(&self, stored: &Stored, is_up: bool) -> usize {
+        let is_intact = |(&node, &shard): (&usize, &ShardId)| {
+            let host = &self.hosts[node];
+            host.is_honest()
+                && (!is_up || host.peer.is_some())
+                && host.disk.shard(shard).is_some()
+                && !self.checker_ref().is_rotten(node, shard)
+        };
+        stored.holders.iter().zip(&stored.stripe.shards).filter(|&pair| is_intact(pair)).count()
+    }
+
+    /// A vault needs only its newest backups.
+    pub(crate) fn forget(&mut self, owner: usize, keep: usize) {
+        let Some(of) = self.owners.get_mut(owner) else { return };
+        while of.backups.len() > keep {
+            of.backups.pop_front();
+        }
+    }
+
+    fn wall(&self) -> Wall {
+        EPOCH.after(Period(self.now().0))
+    }
+
+    /// A request to release stripes, with the approvals of so many guardians.
+    pub(crate) fn request(
+        &self,
+        owner: usize,
+        mut stripes: Vec<StripeId>,
+        approvals: u32,
+        issued: Wall,
+    ) -> (Signed<ReleaseRequest>, Vec<Signed<Approval>>) {
+        let of = &self.owners[owner];
+        let vault = self.clients[of.client].vault_key();
+        stripes.sort_unstable();
+        stripes.dedup();
+        stripes.truncate(protocol::release::RELEASE_STRIPES_MAX);
+        let expires = issued.after(Period::days(80));
+        let request = ReleaseRequest { vault: vault.public().into(), issued, expires, stripes };
+        let request = Signed::sign(&request, vault);
+        let release = release_id(&request);
+        let approve = |index: u32| {
+            let key = of.guardian(index as usize)?;
+            let guardian = key.public().into();
+            Some(Signed::sign(&Approval { guardian, release, expires }, &key))
+        };
+        (request, (0..approvals).filter_map(approve).collect())
+    }
+
+    fn release(&mut self, owner: usize, approvals: u32) {
+        let of = &self.owners[owner];
+        let needed = of.needed();
+        let unneeded = (0..of.stripes.len())
+            .filter(|stripe| !needed.contains(stripe) && of.stripes[*stripe].is_committed);
+        let unneeded: Vec<usize> = unneeded.collect();
+        let stripes: Vec<StripeId> =
+            unneeded.iter().map(|&stripe| of.stripes[stripe].stored.stripe.id()).collect();
+        if stripes.is_empty() {
+            return;
+        }
+        let client = of.client;
+        let (request, approved) = self.request(owner, stripes, approvals, self.wall());
+        for stripe in unneeded {
+            self.owners[owner].stripes[stripe].is_released = true;
+        }
+        for node in 0..self.nodes() {
+            let (request, approvals) = (request.clone(), approved.clone());
+            self.clients[client].say(node, Request::Release { request, approvals, from: 0 });
+        }
+        self.owners[owner].releases.push(request);
+    }
+
+    fn veto(&mut self, owner: usize, guardian: usize) {
+        let of = &self.owners[owner];
+        let (Some(key), Some(request)) = (of.guardian(guardian), of.releases.last()) else { return };
+        let veto = Veto { guardian: key.public().into(), release: release_id(request) };
+        let (client, veto) = (of.client, Signed::sign(&veto, &key));
+        let vault = self.clients[client].vault();
+        for node in 0..self.nodes() {
+            self.clients[client].say(node, Request::Veto { vault, veto: veto.clone() });
+        }
+    }
+
+    fn hold(&mut self, owner: usize, guardian: usize, period: Period) {
+        let of = &mut self.owners[owner];
+        let Some(key) = of.guardian(guardian) else { return };
+        of.orders += 1;
+        let (client, number) = (of.client, of.orders);
+        let order = HoldOrder {
+            vault: self.clients[client].vault(),
+            guardian: key.public().into(),
+            number,
+            period: (period.0 > 0).then_some(period),
+        };
+        let order = Signed::sign(&order, &key);
+        for node in 0..self.nodes() {
+            self.clients[client].say(node, Request::Hold(order.clone()));
+        }
+    }
+
+    /// The vault goes on with another device, which tells everybody that the first one may write no more.
+    fn revoke(&mut self, owner: usize) {
+        let (begun, of) = (self.now(), &self.owners[owner]);
+        let (vault_name, number) = (of.name.clone(), of.devices);
+        let device_name = format!("{vault_name}.{number}");
+        let setup = of.setup.clone();
+        let old = self.clients[of.client].device();
+        let client = self.new_device(&vault_name, &device_name, &setup);
+        let of = &mut self.owners[owner];
+        of.devices += 1;
+        of.old_devices.push(device_name);
+        of.client = client;
+        let vault = self.clients[client].vault_key();
+        let (id, issued) = (vault.public().into(), self.wall());
+        let order = Signed::sign(&DeviceRevocation { vault: id, device: old, issued }, vault);
+        self.clients[client].purpose = 1;
+        for node in 0..self.nodes() {
+            self.clients[client].say(node, Request::Revoke(order.clone()));
+        }
+        let of = &mut self.owners[owner];
+        of.purposes = of.purposes.max(1);
+        of.doing = Some(Doing::Other { begun, purpose: 1 });
+        self.act(client);
+    }
+
+    /// A machine with nothing but the recovery identity asks one node.
+    pub(crate) fn recover(&mut self, owner: usize, by: usize) {
+        let Some(of) = self.owners.get(owner) else { return };
+        let host = self.hosts.get(by);
+        if host.is_none_or(|host| host.peer.is_none() || !host.is_honest()) {
+            return;
+        }
+        let needed = of.needed().into_iter().collect();
+        let tag = RecoveryTag::of(&of.recipient());
+        let stranger = key("machine", &format!("{owner} {}", self.clients.len()));
+        let (name, setup) = (of.name.clone(), of.setup.clone());
+        let names = (name.as_str(), name.as_str());
+        let roster = self.certificates();
+        let client = Client::new(names, &setup.operator, roster, &[], policy_of(&setup))
+            .greeting(Some(Greeting::Recover { tag }), Some(stranger));
+        let client = self.join(client);
+        // The greeting is all that it says; the question after it is never asked.
+        self.clients[client].say(by, Request::Status);
+        let (begun, stage) = (self.now(), Stage::Card);
+        let (listed, records) = (BTreeSet::new(), BTreeMap::new());
+        let recovery = Recovery { client, by, begun, stage, listed, records, needed };
+        self.owners[owner].recoveries.push(recovery);
+        self.act(client);
+        self.strike();
+        self.cause_at(begun.after(PATIENCE), Event::Owner(owner));
+    }
+
+    fn recovery_told(&mut self, owner: usize, client: usize, node: usize, response: Response) {
+        let Some(at) = self.owners[owner].recoveries.iter().position(|r| r.client == client) else {
+            return;
+        };
+        let vault = self.clients[client].vault();
+        match response {
+            Response::Recovery { sealed } => self.recovery_card(owner, at, sealed),
+            Response::Vault(Some(_)) => {
+                self.owners[owner].recoveries[at].stage = Stage::Lists;
+                for node in 0..self.nodes() {
+                    self.clients[client].say(node, Request::Log { vault, after: None });
+                    self.clients[client].say(node, Request::Inventory { vault, after: None });
+                }
+            }
+            Response::Log { entries, more } => {
+                let mut last = None;
+                for logged in entries {
+                    let Ok(entry) = logged.entry.verify() else { continue };
+                    last = Some((entry.device, entry.seq));
+                    if let Body::Index { stripes, .. } = entry.body {
+                        self.owners[owner].recoveries[at].listed.extend(stripes);
+                    }
+                }
+                if more && last.is_some() {
+                    self.clients[client].say(node, Request::Log { vault, after: last });
+                }
+            }
+            Response::Inventory { records, more } => {
+                let mut last = None;
+                for HeldRecord { record, .. } in records {
+                    let Ok(record) = record.verify() else { continue };
+                    let stripe = record.stripe.id();
+                    last = Some(stripe);
+                    let holders =
+                        record.holders.iter().filter_map(|&node| self.node_of(node)).collect();
+                    let of = &mut self.owners[owner];
+                    let len = of.setup.stripe_len as usize;
+                    let stored = Stored { stripe: record.stripe, holders, len };
+                    of.recoveries[at].records.entry(stripe).or_insert(stored);
+                }
+                if more && last.is_some() {
+                    self.clients[client].say(node, Request::Inventory { vault, after: last });
+                }
+            }
+            _ => {}
+        }
+        self.act(client);
+    }
+
+    fn recovery_card(&mut self, owner: usize, at: usize, sealed: Vec<protocol::codec::Blob>) {
+        let of = &self.owners[owner];
+        let by = of.recoveries[at].by;
+        let vault = self.clients[of.client].vault_key().clone();
+        let own = vault.seed().to_vec();
+        let is_there = sealed.iter().any(|blob| blob.0 == own);
+        if !is_there {
+            let was_kept = self.checker_ref().cards.contains(&(by, own));
+            if was_kept && self.hosts[by].is_honest() {
+                let text = format!("node {by} kept the card of owner {owner} and does not give it");
+                self.checker().report("P7", text);
+            }
+            self.owners[owner].recoveries.remove(at);
+            self.count_restore(false);
+            return;
+        }
+        // With the vault's key it makes a device of its own.
+        let name = format!("{}.recovered.{}", of.name, self.clients.len());
+        let device = key("device", &name);
+        let certificate = DeviceCertificate {
+            vault: vault.public().into(),
+            device: DeviceId::from(device.public()),
+            issued: EPOCH,
+            expires: EPOCH.after(VALIDITY),
+        };
+        let Greeting::Device { vault: word, .. } = self.clients[of.client].greeting_of().clone() else {
+            return;
+        };
+        let greeting = Greeting::Device { vault: word, device: Signed::sign(&certificate, &vault) };
+        let (setup, vault_name) = (of.setup.clone(), of.name.clone());
+        let roster = self.certificates();
+        let names = (vault_name.as_str(), name.as_str());
+        let client = Client::new(names, &setup.operator, roster, &[], policy_of(&setup))
+            .greeting(Some(greeting), Some(device));
+        let client = self.join(client);
+        let id = self.clients[client].vault();
+        let recovery = &mut self.owners[owner].recoveries[at];
+        (recovery.client, recovery.stage) = (client, Stage::Papers);
+        self.clients[client].say(by, Request::Vault(id));
+        self.act(client);
+    }
+
+    fn go_on_recovering(&mut self, owner: usize) {
+        for at in (0..self.owners[owner].recoveries.len()).rev() {
+            let Recovery { client, begun, stage, .. } = self.owners[owner].recoveries[at];
+            let is_late = self.now() >= begun.after(PATIENCE);
+            let is_settled = self.clients[client].is_settled(0);
+            match stage {
+                Stage::Lists if is_settled || is_late => {
+                    let recovery = &mut self.owners[owner].recoveries[at];
+                    recovery.stage = Stage::Shards;
+                    let listed = recovery.listed.iter();
+                    let found: Vec<Stored> =
+                        listed.filter_map(|id| recovery.records.get(id).cloned()).collect();
+                    self.clients[client].purpose = 1;
+                    for stored in found {
+                        for &node in &stored.holders {
+                            self.clients[client].fetch(&stored, node);
+                        }
+                    }
+                    self.act(client);
+                }
+                Stage::Shards if self.clients[client].is_settled(1) || is_late => {
+                    let recovery = self.owners[owner].recoveries.remove(at);
+                    self.end_recovery(owner, recovery);
+                }
+                _ if is_late => {
+                    let recovery = self.owners[owner].recoveries.remove(at);
+                    self.end_recovery(owner, recovery);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What was needed when the recovery began, and can be had, must have come back.
+    fn end_recovery(&mut self, owner: usize, recovery: Recovery) {
+        let Recovery { client, begun, needed, .. } = recovery;
+        let mut is_whole = true;
+        for stripe in needed {
+            is_whole &= self.check_read(owner, client, stripe, begun);
+        }
+        for node in 0..self.nodes() {
+            self.clients[client].leave(node);
+        }
+        self.clients[client].forget_fetched();
+        self.count_restore(is_whole);
+        self.note(format_args!("owner {owner} has recovered: {is_whole}"));
+    }
+}
