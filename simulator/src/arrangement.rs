@@ -152,14 +152,13 @@ pub fn play(scenario: &Scenario, copies: &[Copied], seed: u64) -> Copies {
         }
         now = Period(now.0.saturating_add(SAMPLE.0)).min(scenario.duration);
     };
-    let lost: Vec<(Period, String)> = copies
-        .iter()
-        .filter_map(|copy| Some((copy.lost?, copy.is.labels.join(" "))))
-        .collect();
+    let lost: Vec<(Period, String)> =
+        copies.iter().filter_map(|copy| Some((copy.lost?, copy.is.labels.join(" ")))).collect();
     let first = copies.iter().filter(|copy| copy.is.works).filter_map(|copy| copy.lost).min();
     let newest = |at| copies.iter().filter(|c| c.is_here()).map(|c| c.newest(at)).max();
     let work_lost = first.and_then(|at| Some(Period(at.0 - newest(at)?.0.min(at.0))));
-    let measures = Measures { timeline, committed: stripes, destroyed_at, lost, ..Measures::default() };
+    let measures =
+        Measures { timeline, committed: stripes, destroyed_at, lost, ..Measures::default() };
     let digest = String::from("-");
     Copies { outcome: Outcome { seed, verdict, violation: None, measures, digest }, work_lost }
 }

@@ -15,8 +15,8 @@
 //!   the other's true key.
 
 pub mod arrangement;
-pub mod chart;
 mod attack;
+pub mod chart;
 mod check;
 mod client;
 mod clock;
@@ -32,8 +32,8 @@ mod random;
 mod run;
 pub mod scenario;
 mod setup;
-pub mod study;
 mod shrink;
+pub mod study;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -307,9 +307,25 @@ pub fn merge(parts: Vec<Runs>) -> Result<Runs, MergeError> {
 
 /// The columns of [`csv`].
 pub const COLUMNS: [&str; 19] = [
-    "scenario", "arrangement", "seed", "verdict", "as_expected", "stripes", "readable",
-    "destroyed_at_ms", "unreadable_ms", "repaired_after_ms", "work_lost_ms", "lost", "restores",
-    "restores_failed", "messages", "bytes", "violation", "unexpected", "digest",
+    "scenario",
+    "arrangement",
+    "seed",
+    "verdict",
+    "as_expected",
+    "stripes",
+    "readable",
+    "destroyed_at_ms",
+    "unreadable_ms",
+    "repaired_after_ms",
+    "work_lost_ms",
+    "lost",
+    "restores",
+    "restores_failed",
+    "messages",
+    "bytes",
+    "violation",
+    "unexpected",
+    "digest",
 ];
 
 /// The rows as CSV with a header: times in milliseconds, nothing where there is none.

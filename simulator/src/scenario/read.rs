@@ -69,8 +69,7 @@ impl Source<'_> {
     }
 }
 
-const WHATS: &str =
-    "destroy, delete, close, dark, steal-keys, restart, recover, or step";
+const WHATS: &str = "destroy, delete, close, dark, steal-keys, restart, recover, or step";
 const VERDICTS: [(&str, Verdict); 4] = [
     ("survived", Verdict::Survived),
     ("degraded", Verdict::Degraded),
@@ -120,7 +119,16 @@ pub fn read(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         model: facts.model.map(|model| model.trim().to_owned()),
     });
     let name = parsed.name.into_inner();
-    Ok(Scenario { name, title: parsed.title, facts, duration, workload, events, rates, arrangements })
+    Ok(Scenario {
+        name,
+        title: parsed.title,
+        facts,
+        duration,
+        workload,
+        events,
+        rates,
+        arrangements,
+    })
 }
 
 fn workload(text: &ScenarioText, source: &Source<'_>) -> Result<Workload, ScenarioError> {
@@ -150,14 +158,17 @@ impl Domains {
         for arrangement in arrangements {
             match &arrangement.kind {
                 Kind::Copies(copies) => {
-                    let labels = copies.iter().flat_map(|copy| copy.labels.iter().chain(&copy.keys));
+                    let labels =
+                        copies.iter().flat_map(|copy| copy.labels.iter().chain(&copy.keys));
                     all.extend(labels.filter(|label| label.contains('=')).cloned());
                 }
                 Kind::Mesh(mesh) => {
                     for (index, node) in mesh.nodes.iter().enumerate() {
                         all.insert(format!("node={index}"));
                         all.insert(format!("operator={}", node.operator));
-                        all.extend(node.labels.iter().map(|(level, name)| format!("{level}={name}")));
+                        all.extend(
+                            node.labels.iter().map(|(level, name)| format!("{level}={name}")),
+                        );
                     }
                 }
             }
@@ -178,7 +189,9 @@ impl Domains {
         let mut like: Vec<&str> =
             self.0.iter().map(String::as_str).filter(|l| l.starts_with(&prefix)).take(8).collect();
         if like.is_empty() {
-            like.push("\"all\", or a level and a name that an arrangement has, such as \"provider=aws\"");
+            like.push(
+                "\"all\", or a level and a name that an arrangement has, such as \"provider=aws\"",
+            );
         }
         let what = format!("no arrangement has a domain {label:?}");
         Err(source.error(&text.span(), &what, &like.join(", ")))
@@ -238,8 +251,15 @@ fn event(
         ("step", text.step.is_some()),
     ];
     if let Some((field, _)) = given.iter().find(|(field, given)| *given && !known.contains(field)) {
-        let expected = format!("at, what, until{}", known.iter().map(|k| format!(", {k}")).collect::<String>());
-        return Err(source.error(&text.what.span(), &format!("{what} has no `{field}`"), &expected));
+        let expected = format!(
+            "at, what, until{}",
+            known.iter().map(|k| format!(", {k}")).collect::<String>()
+        );
+        return Err(source.error(
+            &text.what.span(),
+            &format!("{what} has no `{field}`"),
+            &expected,
+        ));
     }
     let period = || text.period.ok_or_else(|| missing("period", "period = \"5d\""));
     let hit = match what {
@@ -275,7 +295,11 @@ fn rate(
     let what = text.what.get_ref().as_str();
     let span = text.what.span();
     if text.who.is_empty() {
-        return Err(source.error(&span, &format!("{what} needs `in`"), "in = [\"node=0\", \"node=1\"]"));
+        return Err(source.error(
+            &span,
+            &format!("{what} needs `in`"),
+            "in = [\"node=0\", \"node=1\"]",
+        ));
     }
     let period = || {
         let missing = || source.error(&span, &format!("{what} needs `period`"), "period = \"6h\"");
@@ -345,7 +369,11 @@ fn arrangement(
         }
         _ => {
             let expected = "either [[arrangement.copy]] tables, or [arrangement.policy] for Strewn";
-            return Err(source.error(&text.name.span(), &format!("what is {name:?} made of?"), expected));
+            return Err(source.error(
+                &text.name.span(),
+                &format!("what is {name:?} made of?"),
+                expected,
+            ));
         }
     };
     let verdict = |word: &Spanned<String>| {
@@ -356,7 +384,11 @@ fn arrangement(
     };
     let verdicts = text.expect.get_ref().iter().map(verdict).collect::<Result<Vec<_>, _>>()?;
     if verdicts.is_empty() {
-        return Err(source.error(&text.expect.span(), "nothing is expected", "expect = [\"survived\"]"));
+        return Err(source.error(
+            &text.expect.span(),
+            "nothing is expected",
+            "expect = [\"survived\"]",
+        ));
     }
     let (unreadable_max, unreadable_min) = (text.unreadable_max, text.unreadable_min);
     let expect = Expect { verdicts, unreadable_max, unreadable_min };
@@ -373,26 +405,42 @@ fn mesh(
         (Some(own), _) => topology::nodes(own, source)?,
         (None, Some(common)) => common.to_vec(),
         (None, None) => {
-            let expected = "[topology] for all meshes of the file, or [arrangement.topology] for this one";
+            let expected =
+                "[topology] for all meshes of the file, or [arrangement.topology] for this one";
             return Err(source.error(&span, "this mesh has no nodes", expected));
         }
     };
     let policy = text.policy.as_ref().map(|policy| policy.get_ref().clone());
     let policy = policy.map(Policy::try_from).transpose();
     let policy = policy
-        .map_err(|error| source.error(&span, &error.to_string(), "a policy as `strewn vault create --policy` takes it"))?
+        .map_err(|error| {
+            source.error(
+                &span,
+                &error.to_string(),
+                "a policy as `strewn vault create --policy` takes it",
+            )
+        })?
         .ok_or_else(|| source.error(&span, "no policy", "[arrangement.policy]"))?;
     if policy.lock.guardians.is_some() {
         let expected = "[arrangement.guardians] with the names of operators of this mesh";
-        return Err(source.error(&span, "guardians are keys in a policy, and nobody here has one", expected));
+        return Err(source.error(
+            &span,
+            "guardians are keys in a policy, and nobody here has one",
+            expected,
+        ));
     }
     let guardians = match &text.guardians {
         None => None,
         Some(spanned) => {
             let guardians = spanned.get_ref();
             if guardians.need == 0 || guardians.need as usize > guardians.of.len() {
-                let what = format!("{} of {} guardians cannot be had", guardians.need, guardians.of.len());
-                return Err(source.error(&spanned.span(), &what, "need = 2, of = [\"a\", \"b\", \"c\"]"));
+                let what =
+                    format!("{} of {} guardians cannot be had", guardians.need, guardians.of.len());
+                return Err(source.error(
+                    &spanned.span(),
+                    &what,
+                    "need = 2, of = [\"a\", \"b\", \"c\"]",
+                ));
             }
             Some(GuardianSetup { need: guardians.need, of: guardians.of.clone() })
         }
@@ -402,7 +450,11 @@ fn mesh(
         Some(code) => {
             let [k, n] = *code.get_ref();
             if k == 0 || n < k || n > 256 {
-                return Err(source.error(&code.span(), &format!("{k} of {n} is no code"), "code = [k, n], 1 ≤ k ≤ n ≤ 256"));
+                return Err(source.error(
+                    &code.span(),
+                    &format!("{k} of {n} is no code"),
+                    "code = [k, n], 1 ≤ k ≤ n ≤ 256",
+                ));
             }
             Some((k, n))
         }
@@ -423,7 +475,11 @@ fn copied(
         labels.push(label.get_ref().clone());
     }
     if labels.is_empty() {
-        return Err(source.error(whole, "a copy lies nowhere", "labels = [\"provider=aws\", \"account=main\"]"));
+        return Err(source.error(
+            whole,
+            "a copy lies nowhere",
+            "labels = [\"provider=aws\", \"account=main\"]",
+        ));
     }
     // Who has the account's panel can delete what lies in it, and so can its owner: that is how accounts are.
     let mut keys: Vec<String> =
@@ -434,7 +490,11 @@ fn copied(
         for key in given {
             if key.get_ref() != "owner" && key.get_ref().parse::<Label>().is_err() {
                 let what = format!("{:?} is nobody's key", key.get_ref());
-                return Err(source.error(&key.span(), &what, "\"owner\", or level=name: whose panel can delete it"));
+                return Err(source.error(
+                    &key.span(),
+                    &what,
+                    "\"owner\", or level=name: whose panel can delete it",
+                ));
             }
             keys.push(key.get_ref().clone());
         }

@@ -77,8 +77,10 @@ fn factors(
     let wrong = |what: &str| source.error(&sentence.span(), what, EXAMPLE);
     let mut factors = Vec::new();
     for part in sentence.get_ref().split([',', '×']).flat_map(|part| part.split(" x ")) {
-        let (number, level) =
-            part.trim().split_once(' ').ok_or_else(|| wrong(&format!("{part:?} is no number and level")))?;
+        let (number, level) = part
+            .trim()
+            .split_once(' ')
+            .ok_or_else(|| wrong(&format!("{part:?} is no number and level")))?;
         let number: usize =
             number.parse().map_err(|_| wrong(&format!("{number:?} is no number of domains")))?;
         factors.push((number, level.trim().trim_end_matches('s').to_owned()));
@@ -122,7 +124,11 @@ fn generate(
         for _ in 0..per {
             let mut labels = path.clone();
             for (level, number) in &topology.spread {
-                let name = format!("{}{}", &level[..level.len().min(1)], nodes.len() % (*number.get_ref()).max(1) + 1);
+                let name = format!(
+                    "{}{}",
+                    &level[..level.len().min(1)],
+                    nodes.len() % (*number.get_ref()).max(1) + 1
+                );
                 labels.push((level.clone(), name));
             }
             nodes.push(node(&labels, topology, source, sentence)?);

@@ -34,14 +34,20 @@ pub(crate) fn bytes(bytes: u64) -> String {
 /// What one run came to, in a few sentences.
 pub(crate) fn verdict(row: &Row, scenario: &Scenario) -> String {
     let mut text = match row.verdict {
-        Verdict::Survived => "SURVIVED: everything can be read, and all is as it should be again.".to_owned(),
-        Verdict::Degraded => "SURVIVED, WEAKER: everything can be read; less is left than there should be.".into(),
+        Verdict::Survived => {
+            "SURVIVED: everything can be read, and all is as it should be again.".to_owned()
+        }
+        Verdict::Degraded => {
+            "SURVIVED, WEAKER: everything can be read; less is left than there should be.".into()
+        }
         Verdict::Unreachable => format!(
             "OUT OF REACH: {} of {} stripes can be read at the end; the rest exists, and nobody gets at it.",
             row.readable, row.stripes
         ),
         Verdict::Destroyed => {
-            let at = row.destroyed_at.map_or(String::new(), |at| format!(" on day {}", at.0 / 86_400_000));
+            let at = row
+                .destroyed_at
+                .map_or(String::new(), |at| format!(" on day {}", at.0 / 86_400_000));
             format!("DESTROYED{at}: {} of {} stripes can be read.", row.readable, row.stripes)
         }
         Verdict::Violated => "A PROMISE WAS BROKEN.".into(),
@@ -87,22 +93,27 @@ pub(crate) fn table(arrangements: &[&Arrangement], rows: &[Row]) -> String {
         if of.is_empty() {
             continue;
         }
-        let longest = |get: fn(&Row) -> Option<Period>| match of.iter().filter_map(|row| get(row)).max() {
-            Some(period) => span(period),
-            None => "-".into(),
-        };
+        let longest =
+            |get: fn(&Row) -> Option<Period>| match of.iter().filter_map(|row| get(row)).max() {
+                Some(period) => span(period),
+                None => "-".into(),
+            };
         let expected = of.iter().filter(|row| row.unexpected.is_empty()).count();
         lines.push([
             arrangement.name.clone(),
             verdicts(&of),
-            longest(|row| (row.verdict != Verdict::Destroyed && row.unreadable.0 > 0).then_some(row.unreadable)),
+            longest(|row| {
+                (row.verdict != Verdict::Destroyed && row.unreadable.0 > 0)
+                    .then_some(row.unreadable)
+            }),
             longest(|row| row.repaired_after),
             longest(|row| row.work_lost),
             if expected == of.len() { "yes".into() } else { format!("{expected} of {}", of.len()) },
         ]);
     }
-    let widths: Vec<usize> =
-        (0..6).map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..6)
+        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for line in &lines {
         let cells: Vec<String> =

@@ -28,7 +28,8 @@ pub(crate) fn report(name: &str, seed: u64, html: &Path) -> Result<End, Failure>
 }
 
 fn page(scenario: &Scenario, seed: u64, played: &[Played]) -> String {
-    let mut sections = vec![Section { heading: "Side by side".into(), body: summary(scenario, played) }];
+    let mut sections =
+        vec![Section { heading: "Side by side".into(), body: summary(scenario, played) }];
     for (arrangement, played) in scenario.arrangements.iter().zip(played) {
         let body = [
             chart::paragraph(&arrangement.title),
@@ -81,7 +82,10 @@ fn timeline(played: &Played) -> String {
 }
 
 /// The samples at which something changes.
-fn thin(timeline: &[simulator::plan::Sample], get: fn(&simulator::plan::Sample) -> u64) -> Vec<(f64, f64)> {
+fn thin(
+    timeline: &[simulator::plan::Sample],
+    get: fn(&simulator::plan::Sample) -> u64,
+) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = Vec::new();
     for (index, sample) in timeline.iter().enumerate() {
         let point = (sample.at.0 as f64 / 86_400_000.0, get(sample) as f64);
@@ -101,7 +105,12 @@ fn map(arrangement: &Arrangement, played: &Played) -> String {
             .enumerate()
             .map(|(index, copy)| {
                 let lost = played.row.lost.contains(&copy.labels.join(" "));
-                (of_copy(copy, "provider="), of_copy(copy, "account="), format!("copy {}", index + 1), lost)
+                (
+                    of_copy(copy, "provider="),
+                    of_copy(copy, "account="),
+                    format!("copy {}", index + 1),
+                    lost,
+                )
             })
             .collect(),
         Kind::Mesh(mesh) => mesh
@@ -109,7 +118,12 @@ fn map(arrangement: &Arrangement, played: &Played) -> String {
             .iter()
             .enumerate()
             .map(|(index, node)| {
-                (of_node(node, "provider"), of_node(node, "account"), format!("node {index}"), is_lost(index, node, played))
+                (
+                    of_node(node, "provider"),
+                    of_node(node, "account"),
+                    format!("node {index}"),
+                    is_lost(index, node, played),
+                )
             })
             .collect(),
     };

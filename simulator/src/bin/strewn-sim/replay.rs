@@ -37,8 +37,9 @@ pub(crate) fn write_plan(name: &str, arrangement: &str, seed: u64) -> Result<End
         return Err(Failure::usage(what, format!("see `strewn-sim show {name}`")));
     };
     let replay = Replay { seed, plan: scenario.plan(mesh, seed) };
-    let json = serde_json::to_string_pretty(&replay)
-        .map_err(|error| Failure::failed(format!("the plan cannot be written: {error}"), "report this"))?;
+    let json = serde_json::to_string_pretty(&replay).map_err(|error| {
+        Failure::failed(format!("the plan cannot be written: {error}"), "report this")
+    })?;
     println!("{json}");
     Ok(End::Expected)
 }
@@ -72,10 +73,14 @@ pub(crate) fn replay(file: &Path, json: bool) -> Result<End, Failure> {
 /// Runs drawn plans until one breaks a promise or the time is over.
 pub(crate) fn fuzz(minutes: f64, first: Option<u64>, out: &Path) -> Result<End, Failure> {
     if !(minutes > 0.0 && minutes <= MINUTES_MAX) {
-        return Err(Failure::usage(format!("{minutes} minutes cannot be"), "give --minutes 5, or 0.5"));
+        return Err(Failure::usage(
+            format!("{minutes} minutes cannot be"),
+            "give --minutes 5, or 0.5",
+        ));
     }
     // Fresh seeds: a search that begins at the same one every day finds what it found yesterday.
-    let fresh = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |age| age.as_secs() << 16);
+    let fresh =
+        || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |age| age.as_secs() << 16);
     let first = first.unwrap_or_else(fresh);
     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let (ran, found) = simulator::fuzz(Some(until), first..=u64::MAX);
@@ -83,11 +88,15 @@ pub(crate) fn fuzz(minutes: f64, first: Option<u64>, out: &Path) -> Result<End, 
         println!("{ran} drawn plans, seeds from {first} on: no promise was broken");
         return Ok(End::Expected);
     };
-    println!("seed {}: promise {} was broken: {}", found.seed, found.violation.promise, found.violation.text);
+    println!(
+        "seed {}: promise {} was broken: {}",
+        found.seed, found.violation.promise, found.violation.text
+    );
     let (plan, tries) = simulator::shrink(&found.plan, found.seed, SHRINK_TRIES_MAX);
     println!("{} of {} steps suffice ({tries} runs)", plan.steps.len(), found.plan.steps.len());
-    let json = serde_json::to_vec_pretty(&Replay { seed: found.seed, plan })
-        .map_err(|error| Failure::failed(format!("the plan cannot be written: {error}"), "report this"))?;
+    let json = serde_json::to_vec_pretty(&Replay { seed: found.seed, plan }).map_err(|error| {
+        Failure::failed(format!("the plan cannot be written: {error}"), "report this")
+    })?;
     write(out, &json)?;
     println!("run it again: strewn-sim replay {}", out.display());
     Ok(End::Violated)

@@ -92,7 +92,12 @@ fn with_progress(study: &Study<'_>, jobs: Option<usize>) -> Runs {
     let runs = study.run(jobs.unwrap_or(cores), &|row: &Row| {
         bar.inc(1);
         if !row.unexpected.is_empty() {
-            bar.set_message(format!("{} seed {}: {}", row.arrangement, row.seed, study::word(row.verdict)));
+            bar.set_message(format!(
+                "{} seed {}: {}",
+                row.arrangement,
+                row.seed,
+                study::word(row.verdict)
+            ));
         }
     });
     bar.finish_and_clear();
@@ -149,8 +154,9 @@ fn written(output: &OutputArgs, runs: &Runs) -> Result<(), Failure> {
         write(path, study::csv(&runs.rows).as_bytes())?;
     }
     if let Some(path) = &output.out {
-        let json = serde_json::to_vec_pretty(runs)
-            .map_err(|error| Failure::failed(format!("runs cannot be written: {error}"), "report this"))?;
+        let json = serde_json::to_vec_pretty(runs).map_err(|error| {
+            Failure::failed(format!("runs cannot be written: {error}"), "report this")
+        })?;
         write(path, &json)?;
     }
     Ok(())

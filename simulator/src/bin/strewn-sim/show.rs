@@ -18,7 +18,10 @@ pub(crate) fn find(name: &str) -> Result<Found, Failure> {
         None => (name.to_owned(), from_file(name)?),
     };
     let scenario = read(&file, &text).map_err(|error| {
-        Failure::usage(error.to_string(), "correct that line; simulator/README.md documents every field")
+        Failure::usage(
+            error.to_string(),
+            "correct that line; simulator/README.md documents every field",
+        )
     })?;
     Ok(Found { scenario, text })
 }
@@ -31,7 +34,10 @@ fn from_file(name: &str) -> Result<String, Failure> {
         return Err(Failure::usage(format!("there is no scenario called {name:?}"), next));
     }
     let unread = |error: std::io::Error| {
-        Failure::usage(format!("{name} cannot be read: {error}"), "check the path and its permissions")
+        Failure::usage(
+            format!("{name} cannot be read: {error}"),
+            "check the path and its permissions",
+        )
     };
     if std::fs::metadata(path).map_err(unread)?.len() > FILE_LEN_MAX {
         let what = format!("{name} is longer than {FILE_LEN_MAX} bytes, which no scenario is");
