@@ -18,6 +18,7 @@
 //! - Clocks are straight lines with jumps. What holders promise is checked by true time, with the errors of honest clocks
 //!   allowed for; where half of the operators have clocks that are off by more than a minute, half of each lock is.
 
+pub mod arrangement;
 mod attack;
 pub mod chart;
 mod check;
@@ -33,8 +34,10 @@ mod owner;
 pub mod plan;
 mod random;
 mod run;
+pub mod scenario;
 mod setup;
 mod shrink;
+pub mod study;
 #[cfg(test)]
 mod tests;
 mod trace;

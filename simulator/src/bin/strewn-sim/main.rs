@@ -3,12 +3,22 @@
 
 mod durability;
 mod failure;
+mod human;
+mod page;
+mod replay;
+mod runs;
+mod show;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use failure::{End, Failure};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Rehearse the loss of providers, accounts, operators and keys: on the real protocol, under virtual time.
+///
+/// A scenario is a loss, and several arrangements of backups that it is played against. Those that are Strewn run on the
+/// protocol's own peers; whole copies are a small model. The real incidents come with the program; your own scenario is a TOML
+/// file: simulator/README.md documents it field by field.
 #[derive(Debug, Parser)]
 #[command(name = "strewn-sim", version, after_help = failure::HELP)]
 struct Cli {
@@ -20,15 +30,140 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the scenarios that come with the program
-    List,
+    List {
+        /// As JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a scenario: what happened, its sources, what it is played against
+    Show {
+        /// A scenario's name, or a TOML file
+        scenario: String,
+        /// Print the file itself: copy it to begin one of your own
+        #[arg(long)]
+        toml: bool,
+        /// Print the plan of this arrangement as JSON, for `replay`
+        #[arg(long, value_name = "ARRANGEMENT")]
+        plan: Option<String>,
+        /// The seed of that plan
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Play a scenario against its arrangements, with one seed or many
+    #[command(after_help = "Examples:
+  strewn-sim run code-spaces-2014
+  strewn-sim run mine.toml --seeds 1..1000 --csv runs.csv
+  strewn-sim run mine.toml --seeds 1..1000 --shard 3/16 --out part3.json   (then: strewn-sim merge part*.json)")]
+    Run(RunArgs),
+    /// Play a scenario once and show its arrangements side by side
+    Compare {
+        /// A scenario's name, or a TOML file
+        scenario: String,
+        /// The seed
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// What is written besides
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Put the parts that `run --shard --out` wrote together
+    Merge {
+        /// The parts
+        #[arg(required = true)]
+        parts: Vec<PathBuf>,
+        /// What is written
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Write one self-contained HTML page about a scenario: verdicts, timelines, the map of domains
+    Report {
+        /// A scenario's name, or a TOML file
+        scenario: String,
+        /// The seed
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The page
+        #[arg(long, value_name = "FILE")]
+        html: PathBuf,
+    },
+    /// Run a plan again, as a violation or `show --plan` wrote it
+    Replay {
+        /// The file
+        file: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run drawn plans, each with faults and attacks of its own, until a promise is broken or the time is over
+    Fuzz {
+        /// For how long
+        #[arg(long, value_name = "M", default_value_t = 5.0)]
+        minutes: f64,
+        /// The first seed [default: fresh ones]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Where the shortest plan that breaks a promise is written
+        #[arg(long, value_name = "FILE", default_value = "violation.json")]
+        out: PathBuf,
+    },
     #[command(flatten)]
     Durability(durability::Command),
+}
+
+/// What is run, and what is written.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// A scenario's name, or a TOML file
+    scenario: String,
+    /// One seed
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// First and last seed: 1..1000
+    #[arg(long, value_name = "FIRST..LAST")]
+    seeds: Option<String>,
+    /// Only this arrangement; may be given several times
+    #[arg(long, value_name = "NAME")]
+    arrangement: Vec<String>,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "J")]
+    jobs: Option<usize>,
+    /// Only the third part of sixteen: 3/16
+    #[arg(long, value_name = "PART/PARTS")]
+    shard: Option<String>,
+    /// What is written
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is written besides the answer.
+#[derive(Debug, Args)]
+struct OutputArgs {
+    /// Every run as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Every run as CSV, with a header
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// All runs as one JSON file, for `merge`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let done: Result<End, Failure> = match command {
-        Command::List => Ok(End::Expected),
+        Command::List { json } => show::list(json),
+        Command::Show { scenario, toml: true, .. } => show::text(&scenario),
+        Command::Show { scenario, plan: Some(arrangement), seed, .. } => {
+            replay::write_plan(&scenario, &arrangement, seed)
+        }
+        Command::Show { scenario, .. } => show::show(&scenario),
+        Command::Run(args) => runs::run(&args),
+        Command::Compare { scenario, seed, output } => runs::compare(&scenario, seed, &output),
+        Command::Merge { parts, output } => runs::merge(&parts, &output),
+        Command::Report { scenario, seed, html } => page::report(&scenario, seed, &html),
+        Command::Replay { file, json } => replay::replay(&file, json),
+        Command::Fuzz { minutes, seed, out } => replay::fuzz(minutes, seed, &out),
         Command::Durability(command) => durability::run(&command),
     };
     match done {

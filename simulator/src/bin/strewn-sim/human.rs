@@ -1,0 +1,149 @@
+//! What runs came to, in sentences and tables for people.
+
+use protocol::time::Period;
+use simulator::plan::Verdict;
+use simulator::scenario::{Arrangement, Kind, Scenario};
+use simulator::study::{Row, word};
+use std::collections::BTreeMap;
+
+/// A span of time as one says it: the two largest units.
+pub(crate) fn span(period: Period) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)];
+    let mut rest = period.0;
+    let mut parts = Vec::new();
+    for (name, unit) in units {
+        if rest >= unit && parts.len() < 2 {
+            parts.push(format!("{} {name}", rest / unit));
+            rest %= unit;
+        } else if !parts.is_empty() {
+            break;
+        }
+    }
+    if parts.is_empty() { "no time".into() } else { parts.join(" ") }
+}
+
+/// Bytes as one says them.
+pub(crate) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+/// What one run came to, in a few sentences.
+pub(crate) fn verdict(row: &Row, scenario: &Scenario) -> String {
+    let mut text = match row.verdict {
+        Verdict::Survived => {
+            "SURVIVED: everything can be read, and all is as it should be again.".to_owned()
+        }
+        Verdict::Degraded => {
+            "SURVIVED, WEAKER: everything can be read; less is left than there should be.".into()
+        }
+        Verdict::Unreachable => format!(
+            "OUT OF REACH: {} of {} stripes can be read at the end; the rest exists, and nobody gets at it.",
+            row.readable, row.stripes
+        ),
+        Verdict::Destroyed => {
+            let at = row
+                .destroyed_at
+                .map_or(String::new(), |at| format!(" on day {}", at.0 / 86_400_000));
+            format!("DESTROYED{at}: {} of {} stripes can be read.", row.readable, row.stripes)
+        }
+        Verdict::Violated => "A PROMISE WAS BROKEN.".into(),
+    };
+    if let Some(violation) = &row.violation {
+        text += &format!(" {} after {}: {}", violation.promise, span(violation.at), violation.text);
+    }
+    let through: Vec<String> =
+        scenario.events.iter().filter_map(|event| event.hit.who().map(label)).collect();
+    if !through.is_empty() && row.verdict != Verdict::Survived {
+        text += &format!(" Through {}.", through.join(", then "));
+    }
+    if row.unreadable.0 > 0 && row.verdict != Verdict::Destroyed {
+        text += &format!(" Something could not be read for {}.", span(row.unreadable));
+    }
+    if let Some(after) = row.repaired_after {
+        text += &format!(" Back to policy after {}.", span(after));
+    }
+    if let Some(lost) = row.work_lost {
+        text += &format!(" Work of {} before the loss is in no backup.", span(lost));
+    }
+    if row.messages > 0 {
+        text += &format!(" {} messages, {}.", row.messages, bytes(row.bytes));
+    }
+    text
+}
+
+fn label(who: &simulator::Who) -> String {
+    match who {
+        simulator::Who::Label(label) => label.clone(),
+        simulator::Who::All => "everything".into(),
+        simulator::Who::Node(node) => format!("node {node}"),
+        simulator::Who::Device(_) => "a device".into(),
+    }
+}
+
+/// Arrangements side by side, over all their seeds.
+pub(crate) fn table(arrangements: &[&Arrangement], rows: &[Row]) -> String {
+    let head = ["arrangement", "verdict", "unreadable", "policy again", "work lost", "as expected"];
+    let mut lines: Vec<[String; 6]> = vec![head.map(String::from)];
+    for arrangement in arrangements {
+        let of: Vec<&Row> = rows.iter().filter(|row| row.arrangement == arrangement.name).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let longest =
+            |get: fn(&Row) -> Option<Period>| match of.iter().filter_map(|row| get(row)).max() {
+                Some(period) => span(period),
+                None => "-".into(),
+            };
+        let expected = of.iter().filter(|row| row.unexpected.is_empty()).count();
+        lines.push([
+            arrangement.name.clone(),
+            verdicts(&of),
+            longest(|row| {
+                (row.verdict != Verdict::Destroyed && row.unreadable.0 > 0)
+                    .then_some(row.unreadable)
+            }),
+            longest(|row| row.repaired_after),
+            longest(|row| row.work_lost),
+            if expected == of.len() { "yes".into() } else { format!("{expected} of {}", of.len()) },
+        ]);
+    }
+    let widths: Vec<usize> = (0..6)
+        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// The verdicts of several runs, with their numbers where they differ.
+pub(crate) fn verdicts(rows: &[&Row]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        *counts.entry(word(row.verdict)).or_default() += 1;
+    }
+    if let [(only, _)] = counts.iter().collect::<Vec<_>>()[..] {
+        return (*only).to_owned();
+    }
+    counts.iter().map(|(word, count)| format!("{word} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What an arrangement is made of, in a line.
+pub(crate) fn made_of(arrangement: &Arrangement) -> String {
+    match &arrangement.kind {
+        Kind::Copies(copies) => format!("{} whole copies", copies.len()),
+        Kind::Mesh(mesh) => {
+            let clauses: Vec<String> =
+                mesh.policy.survive.any.iter().map(|clause| format!("{{{clause}}}")).collect();
+            format!("Strewn on {} nodes, survives {}", mesh.nodes.len(), clauses.join(" "))
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! `run`, `compare` and `merge`: studies, and what is written of them.
+
+use crate::failure::{End, Failure};
+use crate::show::{Found, find};
+use crate::{OutputArgs, RunArgs, human};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use simulator::scenario::{Arrangement, Scenario};
+use simulator::study::{self, RUNS_MAX, Row, Runs, Study};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// Longest part that `merge` reads, in bytes: ten million runs of a few hundred bytes.
+const PART_LEN_MAX: u64 = 8 << 30;
+
+/// Plays a scenario with one seed or many.
+pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
+    let Found { scenario, text } = find(&args.scenario)?;
+    let seeds = match (&args.seeds, args.seed) {
+        (Some(seeds), _) => range(seeds)?,
+        (None, Some(seed)) => (seed, seed),
+        (None, None) => (1, 1),
+    };
+    let shard = args.shard.as_deref().map_or(Ok((1, 1)), shard)?;
+    let study = Study {
+        scenario: &scenario,
+        text: hash(&text),
+        arrangements: chosen(&scenario, &args.arrangement)?,
+        seeds,
+        shard,
+    };
+    if study.total() > RUNS_MAX {
+        let what = format!("{} runs are more than {RUNS_MAX}", study.total());
+        return Err(Failure::usage(what, "run fewer seeds at once"));
+    }
+    let runs = with_progress(&study, args.jobs);
+    written(&args.output, &runs)?;
+    Ok(answer(&scenario, &study.arrangements, &runs.rows, args.output.json))
+}
+
+/// Plays a scenario once and shows all arrangements.
+pub(crate) fn compare(name: &str, seed: u64, output: &OutputArgs) -> Result<End, Failure> {
+    let Found { scenario, text } = find(name)?;
+    let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
+    let (text, seeds, shard) = (hash(&text), (seed, seed), (1, 1));
+    let study = Study { scenario: &scenario, text, arrangements, seeds, shard };
+    let runs = with_progress(&study, None);
+    written(output, &runs)?;
+    if !output.json {
+        println!("{}\n", scenario.title);
+        println!("{}", human::table(&study.arrangements, &runs.rows));
+    }
+    Ok(answer(&scenario, &study.arrangements, &runs.rows, output.json))
+}
+
+/// Puts parts together.
+pub(crate) fn merge(parts: &[PathBuf], output: &OutputArgs) -> Result<End, Failure> {
+    let read = |path: &PathBuf| -> Result<Runs, Failure> {
+        let wrong = |error: &dyn std::fmt::Display| {
+            let what = format!("{} is no part of a study: {error}", path.display());
+            Failure::usage(what, "give files that `strewn-sim run --shard --out` wrote")
+        };
+        if std::fs::metadata(path).map_err(|e| wrong(&e))?.len() > PART_LEN_MAX {
+            return Err(wrong(&"it is too long"));
+        }
+        let bytes = std::fs::read(path).map_err(|e| wrong(&e))?;
+        serde_json::from_slice(&bytes).map_err(|e| wrong(&e))
+    };
+    let parts = parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let runs = study::merge(parts).map_err(|error| {
+        Failure::usage(error.to_string(), "give every part of one study, each once")
+    })?;
+    written(output, &runs)?;
+    if output.json {
+        print_rows(&runs.rows);
+    } else if let Ok(Found { scenario, .. }) = find(&runs.scenario) {
+        let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
+        println!("{}", human::table(&arrangements, &runs.rows));
+    } else {
+        println!("{} runs of {}", runs.rows.len(), runs.scenario);
+    }
+    Ok(end(&runs.rows))
+}
+
+fn with_progress(study: &Study<'_>, jobs: Option<usize>) -> Runs {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let bar = ProgressBar::new(study.part() as u64);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left  {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    if !std::io::stderr().is_terminal() || study.part() < 2 {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let runs = study.run(jobs.unwrap_or(cores), &|row: &Row| {
+        bar.inc(1);
+        if !row.unexpected.is_empty() {
+            bar.set_message(format!(
+                "{} seed {}: {}",
+                row.arrangement,
+                row.seed,
+                study::word(row.verdict)
+            ));
+        }
+    });
+    bar.finish_and_clear();
+    runs
+}
+
+/// Prints what came of it, and says how the program ends.
+fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json: bool) -> End {
+    if json {
+        print_rows(rows);
+    } else if rows.len() <= arrangements.len() {
+        for row in rows {
+            let title = scenario.arrangement(&row.arrangement).map_or("", |a| a.title.as_str());
+            println!("{}: {title}\n  {}", row.arrangement, human::verdict(row, scenario));
+            if !row.unexpected.is_empty() {
+                println!("  NOT AS EXPECTED: {}", row.unexpected);
+            }
+        }
+    } else {
+        println!("{}", human::table(arrangements, rows));
+    }
+    if !json {
+        let wrong = rows.iter().filter(|row| !row.unexpected.is_empty());
+        for row in wrong.take(10).filter(|_| rows.len() > arrangements.len()) {
+            println!("not as expected: {}, seed {}: {}", row.arrangement, row.seed, row.unexpected);
+        }
+        if let Some(row) = rows.iter().find(|row| row.violation.is_some()) {
+            println!(
+                "\nrun it again: strewn-sim show {} --plan {} --seed {} > plan.json && strewn-sim replay plan.json",
+                row.scenario, row.arrangement, row.seed
+            );
+        }
+    }
+    end(rows)
+}
+
+fn print_rows(rows: &[Row]) {
+    for row in rows {
+        println!("{}", serde_json::json!(row));
+    }
+}
+
+fn end(rows: &[Row]) -> End {
+    let of = |row: &Row| match (&row.violation, row.unexpected.is_empty()) {
+        (Some(_), _) => End::Violated,
+        (None, false) => End::Unexpected,
+        (None, true) => End::Expected,
+    };
+    rows.iter().map(of).max().unwrap_or(End::Expected)
+}
+
+fn written(output: &OutputArgs, runs: &Runs) -> Result<(), Failure> {
+    if let Some(path) = &output.csv {
+        write(path, study::csv(&runs.rows).as_bytes())?;
+    }
+    if let Some(path) = &output.out {
+        let json = serde_json::to_vec_pretty(runs).map_err(|error| {
+            Failure::failed(format!("runs cannot be written: {error}"), "report this")
+        })?;
+        write(path, &json)?;
+    }
+    Ok(())
+}
+
+/// Writes a file.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|error| {
+        let what = format!("{} cannot be written: {error}", path.display());
+        Failure::failed(what, "check that the folder exists and has space")
+    })
+}
+
+fn hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+fn chosen<'a>(scenario: &'a Scenario, names: &[String]) -> Result<Vec<&'a Arrangement>, Failure> {
+    if names.is_empty() {
+        return Ok(scenario.arrangements.iter().collect());
+    }
+    let find = |name: &String| {
+        scenario.arrangement(name).ok_or_else(|| {
+            let all: Vec<&str> = scenario.arrangements.iter().map(|a| a.name.as_str()).collect();
+            let what = format!("{} has no arrangement {name:?}", scenario.name);
+            Failure::usage(what, format!("choose among {}", all.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn range(text: &str) -> Result<(u64, u64), Failure> {
+    let parsed = text.split_once("..").and_then(|(first, last)| {
+        let last = last.trim_start_matches('=');
+        Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
+    });
+    parsed.filter(|(first, last)| first <= last && last - first < u64::MAX).ok_or_else(|| {
+        let next = "write first and last seed, both included: --seeds 1..1000";
+        Failure::usage(format!("{text:?} are no seeds"), next)
+    })
+}
+
+fn shard(text: &str) -> Result<(usize, usize), Failure> {
+    let parsed = text
+        .split_once('/')
+        .and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
+    parsed.filter(|(part, parts)| (1..=*parts).contains(part)).ok_or_else(|| {
+        let next = "write part and parts, from 1: --shard 3/16";
+        Failure::usage(format!("{text:?} is no part"), next)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_and_parts_read_as_people_write_them() {
+        assert_eq!(range("1..1000").unwrap(), (1, 1000));
+        assert_eq!(range("7..=7").unwrap(), (7, 7));
+        assert_eq!(shard("3/16").unwrap(), (3, 16));
+        for wrong in ["", "1", "2..1", "a..b", "0..18446744073709551615"] {
+            assert!(range(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "0/3", "4/3", "1", "a/b"] {
+            assert!(shard(wrong).is_err(), "{wrong}");
+        }
+    }
+}

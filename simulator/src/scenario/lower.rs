@@ -1,0 +1,129 @@
+//! What a scenario means to a mesh: the plan that the engine runs.
+
+use super::{Event, Hit, Mesh, Scenario};
+use crate::plan::{Attack, Plan, Step, VaultSetup, What, Who};
+use crate::random::Random;
+use crate::setup::{PeerSetup, Setup};
+use protocol::time::Period;
+
+/// When the first backup runs: members have met by then.
+pub(crate) const FIRST_BACKUP: Period = Period::seconds(3600);
+/// How often members are exchanged. Half a minute in production; what scenarios ask about takes days.
+const EXCHANGE: Period = Period::seconds(3600);
+/// How often the timeline is sampled.
+pub(crate) const SAMPLE: Period = Period::seconds(3600);
+/// Before the end, everything is read back; so long before.
+const READ_BACK: Period = Period::seconds(2 * 3600);
+/// Bytes of data in a stripe.
+const STRIPE_LEN: u32 = 256;
+
+impl Scenario {
+    /// The plan for a mesh, with what the seed draws.
+    #[must_use]
+    pub fn plan(&self, mesh: &Mesh, seed: u64) -> Plan {
+        let operator = mesh.nodes.first().map_or_else(String::new, |node| node.operator.clone());
+        let vault = VaultSetup {
+            operator,
+            policy: mesh.policy.clone(),
+            guardians: mesh.guardians.clone(),
+            code: mesh.code,
+            stripe_len: STRIPE_LEN,
+            outside: Vec::new(),
+        };
+        let mut steps: Vec<Step> = self
+            .backups()
+            .map(|at| {
+                let (stripes, changed_per_mille) =
+                    (self.workload.stripes, self.workload.changed_per_mille);
+                Step { at, what: What::BackUp { vault: 0, stripes, changed_per_mille } }
+            })
+            .collect();
+        for event in self.drawn(seed) {
+            steps.extend(event.steps());
+        }
+        let at = Period(self.duration.0.saturating_sub(READ_BACK.0));
+        steps.push(Step { at, what: What::Restore { vault: 0 } });
+        steps.sort_by_key(|step| step.at);
+        let peer = PeerSetup { exchange_period: EXCHANGE, ..PeerSetup::default() };
+        Plan {
+            name: self.name.clone(),
+            setup: Setup {
+                nodes: mesh.nodes.clone(),
+                peer,
+                network: crate::NetworkConfig::default(),
+                disk: crate::DiskConfig::default(),
+            },
+            vaults: vec![vault],
+            steps,
+            duration: self.duration,
+            sample: SAMPLE,
+        }
+    }
+
+    /// When backups run.
+    pub(crate) fn backups(&self) -> impl Iterator<Item = Period> + use<> {
+        let (every, end) = (self.workload.every.0.max(1), self.duration.0);
+        (FIRST_BACKUP.0..end).step_by(every as usize).map(Period)
+    }
+
+    /// Everything that happens: the schedule, and what a seed draws from the rates, by time.
+    pub(crate) fn drawn(&self, seed: u64) -> Vec<Event> {
+        let mut events = self.events.clone();
+        let mut random = Random::new(seed ^ 0x5363_656e_6573);
+        for rate in &self.rates {
+            let until = rate.until.min(self.duration);
+            let mut at = rate.from.0;
+            loop {
+                at = at.saturating_add(random.exponential(rate.mean).0.max(1));
+                if at > until.0 || events.len() >= crate::plan::STEPS_MAX {
+                    break;
+                }
+                let hit = rate.hits[(random.number() % rate.hits.len() as u64) as usize].clone();
+                events.push(Event { at: Period(at), until: None, hit });
+            }
+        }
+        events.sort_by_key(|event| event.at);
+        events
+    }
+}
+
+impl Event {
+    fn steps(&self) -> Vec<Step> {
+        let at = |what| vec![(self.at, what)];
+        let steps = match &self.hit {
+            Hit::Destroy(who) => at(What::Vanish(who.clone())),
+            Hit::Delete(who) => at(What::Seize(who.clone())),
+            Hit::Close(who, notice) => {
+                vec![(Period(self.at.0.saturating_add(notice.0)), What::Vanish(who.clone()))]
+            }
+            Hit::Dark(who, period) => at(What::Dark { who: who.clone(), period: *period }),
+            Hit::StealKeys(guardians) => {
+                let attacks = [
+                    Attack::Weaken { vault: 0 },
+                    Attack::Release { vault: 0, guardians: *guardians, dated_ms: 0 },
+                    Attack::Card { vault: 0 },
+                ];
+                attacks.into_iter().map(|attack| (self.at, What::Attack(attack))).collect()
+            }
+            Hit::Step(what) => at(what.clone()),
+        };
+        let wait = |what| match self.until {
+            Some(until) => What::Lurk { until, then: Box::new(what) },
+            None => what,
+        };
+        steps.into_iter().map(|(at, what)| Step { at, what: wait(what) }).collect()
+    }
+}
+
+impl Hit {
+    /// Which domain is hit, if it is one.
+    #[must_use]
+    pub fn who(&self) -> Option<&Who> {
+        match self {
+            Self::Destroy(who) | Self::Delete(who) | Self::Close(who, _) | Self::Dark(who, _) => {
+                Some(who)
+            }
+            Self::StealKeys(_) | Self::Step(_) => None,
+        }
+    }
+}

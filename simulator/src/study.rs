@@ -1,0 +1,372 @@
+//! A study: a scenario's arrangements, each with many seeds, spread over cores and machines. Every run becomes one [`Row`];
+//! what a part of the runs gave can be merged with the other parts, and is then the same as one big run, byte for byte.
+
+use crate::arrangement;
+use crate::plan::{Outcome, Sample, Verdict, Violation};
+use crate::scenario::{Arrangement, Kind, Scenario};
+use protocol::time::Period;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Most runs of one study.
+pub const RUNS_MAX: usize = 10_000_000;
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Which run of the study this is.
+    pub index: usize,
+    /// The scenario.
+    pub scenario: String,
+    /// The arrangement.
+    pub arrangement: String,
+    /// The seed.
+    pub seed: u64,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was not as expected; empty where all was.
+    pub unexpected: String,
+    /// Stripes that count at the end.
+    pub stripes: u64,
+    /// Those that can be read.
+    pub readable: u64,
+    /// When the first was gone for good.
+    pub destroyed_at: Option<Period>,
+    /// For how long something that was not gone could not be read, or everything was gone; as sampled.
+    pub unreadable: Period,
+    /// How long until the policy held again, from the first time that it did not; `None` where it always did, or never again.
+    pub repaired_after: Option<Period>,
+    /// Work since the newest backup left: from that to the first loss. `None` where nothing was lost, or everything.
+    pub work_lost: Option<Period>,
+    /// The domains, nodes or copies lost, in order.
+    pub lost: Vec<String>,
+    /// Restores and recoveries that gave all back.
+    pub restores: u64,
+    /// Those that did not.
+    pub restores_failed: u64,
+    /// Messages between nodes.
+    pub messages: u64,
+    /// Bytes that they carried.
+    pub bytes: u64,
+    /// The first promise that was broken.
+    pub violation: Option<Violation>,
+    /// The hash of all that happened.
+    pub digest: String,
+}
+
+/// A run with its course.
+#[derive(Debug, Clone)]
+pub struct Played {
+    /// What came of it.
+    pub row: Row,
+    /// How it went.
+    pub timeline: Vec<Sample>,
+}
+
+/// Runs of a study, or of a part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runs {
+    /// The scenario.
+    pub scenario: String,
+    /// The hash of its text: only parts of one text go together.
+    pub text: String,
+    /// How many runs the whole study has.
+    pub total: usize,
+    /// Those that are here, by index.
+    pub rows: Vec<Row>,
+}
+
+/// Parts that do not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// Nothing to merge.
+    #[error("no parts given")]
+    Nothing,
+    /// Parts of different studies.
+    #[error("part {0} is of another study, or of another version of the scenario")]
+    Other(usize),
+    /// A run is there twice.
+    #[error("run {0} is in two parts")]
+    Twice(usize),
+    /// A run is in no part.
+    #[error("{missing} of {total} runs are in no part; the first is run {first}")]
+    Missing {
+        /// How many.
+        missing: usize,
+        /// Of so many.
+        total: usize,
+        /// The first.
+        first: usize,
+    },
+}
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct Study<'a> {
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// The hash of its text.
+    pub text: String,
+    /// The arrangements.
+    pub arrangements: Vec<&'a Arrangement>,
+    /// First and last seed.
+    pub seeds: (u64, u64),
+    /// Which part of how many, from 1.
+    pub shard: (usize, usize),
+}
+
+impl Study<'_> {
+    /// Runs of the whole study.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        let seeds = (self.seeds.1 - self.seeds.0).saturating_add(1);
+        usize::try_from(seeds).unwrap_or(usize::MAX).saturating_mul(self.arrangements.len())
+    }
+
+    /// The runs of this part.
+    fn indices(&self) -> Vec<usize> {
+        let (part, parts) = self.shard;
+        (0..self.total()).filter(|index| index % parts.max(1) + 1 == part).collect()
+    }
+
+    /// How many runs this part has.
+    #[must_use]
+    pub fn part(&self) -> usize {
+        self.indices().len()
+    }
+
+    /// Runs this part over so many threads; `done` hears of every run that is over.
+    #[must_use]
+    pub fn run(&self, threads: usize, done: &(dyn Fn(&Row) + Sync)) -> Runs {
+        let indices = self.indices();
+        let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            while let Some(&index) = indices.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let arrangement = self.arrangements[index % self.arrangements.len()];
+                let seed = self.seeds.0 + (index / self.arrangements.len()) as u64;
+                let mut row = play(self.scenario, arrangement, seed).row;
+                row.index = index;
+                done(&row);
+                rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(row);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads.max(1) {
+                scope.spawn(work);
+            }
+        });
+        let mut rows = rows.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        rows.sort_by_key(|row| row.index);
+        let (scenario, text) = (self.scenario.name.clone(), self.text.clone());
+        Runs { scenario, text, total: self.total(), rows }
+    }
+}
+
+/// Plays one arrangement with one seed.
+#[must_use]
+pub fn play(scenario: &Scenario, arrangement: &Arrangement, seed: u64) -> Played {
+    let (outcome, work_lost) = match &arrangement.kind {
+        Kind::Copies(copies) => {
+            let played = arrangement::play(scenario, copies, seed);
+            (played.outcome, played.work_lost)
+        }
+        Kind::Mesh(mesh) => {
+            let outcome = crate::run(&scenario.plan(mesh, seed), seed);
+            let work_lost = mesh_work_lost(scenario, &outcome);
+            (outcome, work_lost)
+        }
+    };
+    let timeline = outcome.measures.timeline.clone();
+    let row = row(scenario, arrangement, outcome, work_lost);
+    Played { row, timeline }
+}
+
+/// What a mesh keeps is as old as the last backup before the first loss.
+fn mesh_work_lost(scenario: &Scenario, outcome: &Outcome) -> Option<Period> {
+    let first = outcome.measures.lost.iter().map(|(at, _)| *at).min()?;
+    let last = scenario.backups().take_while(|at| *at <= first).last()?;
+    let kept = outcome.verdict != Verdict::Destroyed;
+    kept.then_some(Period(first.0 - last.0))
+}
+
+fn row(
+    scenario: &Scenario,
+    arrangement: &Arrangement,
+    outcome: Outcome,
+    work_lost: Option<Period>,
+) -> Row {
+    let Outcome { seed, verdict, violation, measures, digest } = outcome;
+    let last = measures.timeline.last().cloned().unwrap_or_default();
+    let mut row = Row {
+        index: 0,
+        scenario: scenario.name.clone(),
+        arrangement: arrangement.name.clone(),
+        seed,
+        verdict,
+        unexpected: String::new(),
+        stripes: last.stripes,
+        readable: last.readable,
+        destroyed_at: measures.destroyed_at,
+        unreadable: spans(&measures.timeline, |s| s.readable < s.stripes).0,
+        repaired_after: repaired_after(&measures.timeline),
+        work_lost,
+        lost: measures.lost.into_iter().map(|(_, name)| plain(&name)).collect(),
+        restores: measures.restores.0,
+        restores_failed: measures.restores.1,
+        messages: measures.messages,
+        bytes: measures.bytes,
+        violation,
+        digest,
+    };
+    row.unexpected = unexpected(&row, arrangement);
+    row
+}
+
+/// What was lost, as a scenario's file calls it: the engine shows the step's form.
+fn plain(name: &str) -> String {
+    name.replace("Label(\"", "").replace("\")", "")
+}
+
+/// For how long something held, in all, and whether it does at the end.
+fn spans(timeline: &[Sample], holds: impl Fn(&Sample) -> bool) -> (Period, bool) {
+    let mut sum = 0;
+    for pair in timeline.windows(2) {
+        if holds(&pair[0]) {
+            sum += pair[1].at.0.saturating_sub(pair[0].at.0);
+        }
+    }
+    (Period(sum), timeline.last().is_some_and(holds))
+}
+
+fn repaired_after(timeline: &[Sample]) -> Option<Period> {
+    let broken = |sample: &Sample| sample.below_policy + sample.destroyed > 0;
+    let first = timeline.iter().find(|s| broken(s))?.at;
+    let last = timeline.iter().rposition(broken)?;
+    timeline.get(last + 1).map(|sample| Period(sample.at.0 - first.0))
+}
+
+fn unexpected(row: &Row, arrangement: &Arrangement) -> String {
+    let expect = &arrangement.expect;
+    if let Some(violation) = &row.violation {
+        return format!("promise {} was violated: {}", violation.promise, violation.text);
+    }
+    let mut why = Vec::new();
+    if !expect.verdicts.contains(&row.verdict) {
+        let words: Vec<&str> = expect.verdicts.iter().map(|v| word(*v)).collect();
+        why.push(format!("{}, where {} was expected", word(row.verdict), words.join(" or ")));
+    }
+    if let Some(max) = expect.unreadable_max.filter(|max| row.unreadable > *max) {
+        why.push(format!("unreadable for {}, at most {max} expected", row.unreadable));
+    }
+    if let Some(min) = expect.unreadable_min.filter(|min| row.unreadable < *min) {
+        why.push(format!("unreadable for {}, at least {min} expected", row.unreadable));
+    }
+    why.join("; ")
+}
+
+/// A verdict in a word, as files expect it.
+#[must_use]
+pub fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Survived => "survived",
+        Verdict::Degraded => "degraded",
+        Verdict::Unreachable => "unreachable",
+        Verdict::Destroyed => "destroyed",
+        Verdict::Violated => "violated",
+    }
+}
+
+/// Puts the parts of a study together.
+///
+/// # Errors
+/// [`MergeError`] when they are not all of the parts of one study.
+pub fn merge(parts: Vec<Runs>) -> Result<Runs, MergeError> {
+    let mut parts = parts.into_iter().enumerate();
+    let (_, mut all) = parts.next().ok_or(MergeError::Nothing)?;
+    for (number, part) in parts {
+        if (&part.scenario, &part.text, part.total) != (&all.scenario, &all.text, all.total) {
+            return Err(MergeError::Other(number + 1));
+        }
+        all.rows.extend(part.rows);
+    }
+    all.rows.sort_by_key(|row| row.index);
+    if let Some(pair) = all.rows.windows(2).find(|pair| pair[0].index == pair[1].index) {
+        return Err(MergeError::Twice(pair[0].index));
+    }
+    let missing = all.total.saturating_sub(all.rows.len());
+    if missing > 0 {
+        let first = (0..).zip(&all.rows).find(|(i, row)| *i != row.index);
+        let first = first.map_or(all.rows.len(), |(index, _)| index);
+        return Err(MergeError::Missing { missing, total: all.total, first });
+    }
+    Ok(all)
+}
+
+/// The columns of [`csv`].
+pub const COLUMNS: [&str; 19] = [
+    "scenario",
+    "arrangement",
+    "seed",
+    "verdict",
+    "as_expected",
+    "stripes",
+    "readable",
+    "destroyed_at_ms",
+    "unreadable_ms",
+    "repaired_after_ms",
+    "work_lost_ms",
+    "lost",
+    "restores",
+    "restores_failed",
+    "messages",
+    "bytes",
+    "violation",
+    "unexpected",
+    "digest",
+];
+
+/// The rows as CSV with a header: times in milliseconds, nothing where there is none.
+#[must_use]
+pub fn csv(rows: &[Row]) -> String {
+    let mut text = COLUMNS.join(",");
+    text.push('\n');
+    let period = |period: Option<Period>| period.map_or(String::new(), |p| p.0.to_string());
+    for row in rows {
+        let violation = row.violation.as_ref().map_or("", |violation| violation.promise.as_str());
+        let fields = [
+            quoted(&row.scenario),
+            quoted(&row.arrangement),
+            row.seed.to_string(),
+            word(row.verdict).to_owned(),
+            row.unexpected.is_empty().to_string(),
+            row.stripes.to_string(),
+            row.readable.to_string(),
+            period(row.destroyed_at),
+            row.unreadable.0.to_string(),
+            period(row.repaired_after),
+            period(row.work_lost),
+            quoted(&row.lost.join("; ")),
+            row.restores.to_string(),
+            row.restores_failed.to_string(),
+            row.messages.to_string(),
+            row.bytes.to_string(),
+            quoted(violation),
+            quoted(&row.unexpected),
+            row.digest.clone(),
+        ];
+        let _ = writeln!(text, "{}", fields.join(","));
+    }
+    text
+}
+
+/// A field as RFC 4180 has it.
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
