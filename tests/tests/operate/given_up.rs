@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 fn shards(mesh: &Mesh) -> BTreeSet<PathBuf> {
-    mesh.nodes.iter().flat_map(|node| node.shard_files()).collect()
+    mesh.nodes.iter().flat_map(harness::Node::shard_files).collect()
 }
 
 /// How many shards all nodes together say so of.
