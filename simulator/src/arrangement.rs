@@ -112,7 +112,9 @@ pub fn play(scenario: &Scenario, copies: &[Copied], seed: u64) -> Copies {
     let mut now = Period(0);
     let verdict = loop {
         while let Some(event) = events.next_if(|event| event.at <= now) {
-            copies.iter_mut().for_each(|copy| copy.hit(&event));
+            for copy in &mut copies {
+                copy.hit(&event);
+            }
         }
         // A notice that has not run out is no loss yet.
         let here = |copy: &Copy<'_>| copy.is.works && copy.lost.is_none_or(|lost| lost > now);

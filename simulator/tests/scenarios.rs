@@ -4,7 +4,7 @@
 use simulator::scenario::{Arrangement, Scenario, library, read};
 use simulator::study::{COLUMNS, MergeError, Runs, Study, csv, merge};
 
-fn study<'a>(scenario: &'a Scenario, seeds: (u64, u64), shard: (usize, usize)) -> Study<'a> {
+fn study(scenario: &Scenario, seeds: (u64, u64), shard: (usize, usize)) -> Study<'_> {
     let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
     Study { scenario, text: "text".into(), arrangements, seeds, shard }
 }
@@ -69,7 +69,7 @@ fn a_study_in_parts_is_the_same_as_in_one_byte_for_byte() {
     let missing = merge(vec![parts[0].clone(), parts[1].clone()]);
     assert!(matches!(missing, Err(MergeError::Missing { total: 202, .. })), "{missing:?}");
     let other = Runs { text: "another".into(), ..parts[0].clone() };
-    assert_eq!(merge(vec![parts[1].clone(), other]), Err(MergeError::Other(1)));
+    assert_eq!(merge(vec![parts[1].clone(), other]), Err(MergeError::Other(2)));
     let ends: std::collections::BTreeSet<_> =
         whole.rows.iter().map(|row| format!("{:?}", row.verdict)).collect();
     assert!(ends.len() > 2, "seeds that all end alike test nothing: {ends:?}");

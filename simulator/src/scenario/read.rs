@@ -251,10 +251,8 @@ fn event(
         ("step", text.step.is_some()),
     ];
     if let Some((field, _)) = given.iter().find(|(field, given)| *given && !known.contains(field)) {
-        let expected = format!(
-            "at, what, until{}",
-            known.iter().map(|k| format!(", {k}")).collect::<String>()
-        );
+        let all: Vec<&str> = ["at", "what", "until"].iter().chain(known).copied().collect();
+        let expected = all.join(", ");
         return Err(source.error(
             &text.what.span(),
             &format!("{what} has no `{field}`"),

@@ -33,7 +33,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 
 /// What one run came to, in a few sentences.
 pub(crate) fn verdict(row: &Row, scenario: &Scenario) -> String {
-    let mut text = match row.verdict {
+    let text = match row.verdict {
         Verdict::Survived => {
             "SURVIVED: everything can be read, and all is as it should be again.".to_owned()
         }
@@ -52,27 +52,33 @@ pub(crate) fn verdict(row: &Row, scenario: &Scenario) -> String {
         }
         Verdict::Violated => "A PROMISE WAS BROKEN.".into(),
     };
+    let mut parts = vec![text];
     if let Some(violation) = &row.violation {
-        text += &format!(" {} after {}: {}", violation.promise, span(violation.at), violation.text);
+        parts.push(format!(
+            "{} after {}: {}",
+            violation.promise,
+            span(violation.at),
+            violation.text
+        ));
     }
     let through: Vec<String> =
         scenario.events.iter().filter_map(|event| event.hit.who().map(label)).collect();
     if !through.is_empty() && row.verdict != Verdict::Survived {
-        text += &format!(" Through {}.", through.join(", then "));
+        parts.push(format!("Through {}.", through.join(", then ")));
     }
     if row.unreadable.0 > 0 && row.verdict != Verdict::Destroyed {
-        text += &format!(" Something could not be read for {}.", span(row.unreadable));
+        parts.push(format!("Something could not be read for {}.", span(row.unreadable)));
     }
     if let Some(after) = row.repaired_after {
-        text += &format!(" Back to policy after {}.", span(after));
+        parts.push(format!("Back to policy after {}.", span(after)));
     }
     if let Some(lost) = row.work_lost {
-        text += &format!(" Work of {} before the loss is in no backup.", span(lost));
+        parts.push(format!("Work of {} before the loss is in no backup.", span(lost)));
     }
     if row.messages > 0 {
-        text += &format!(" {} messages, {}.", row.messages, bytes(row.bytes));
+        parts.push(format!("{} messages, {}.", row.messages, bytes(row.bytes)));
     }
-    text
+    parts.join(" ")
 }
 
 fn label(who: &simulator::Who) -> String {
