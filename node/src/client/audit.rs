@@ -1,7 +1,7 @@
 //! `strewn audit`: every holder is asked to prove that it has the shards that it promises ([`protocol::audit`]), 16 at a time.
 //!
 //! A node is asked about what its own listing promises, and what it promises no more `strewn status` shows. Who gives no answer is asked the same
-//! question again, [`TRIES`] times in all: silence is told and convicts nobody. What convicts is kept: transcripts that anybody can
+//! question again, `TRIES` times in all: silence is told and convicts nobody. What convicts is kept: transcripts that anybody can
 //! check. A page of each listing and a few questions are in memory, however many shards there are.
 
 use super::inventory::devices;
