@@ -104,7 +104,7 @@ pub(crate) struct SweepArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// What there is and what is wanted: a model with [wish] and prices
+    /// What there is and what is wanted: a model with `[wish]` and prices
     file: PathBuf,
     #[command(flatten)]
     trying: Trying,
