@@ -1,6 +1,6 @@
 //! Bugs that a test build plants, one at a time, to see that the simulator finds them.
 //!
-//! Built with `RUSTFLAGS="--cfg strewn_planted"`, [`plant`] switches one on for the thread. In every other build
+//! Built with `RUSTFLAGS="--cfg strewn_planted"`, `plant` switches one on for the thread. In every other build
 //! [`is_planted`] is a constant `false`, and what stands behind it is not compiled in. Nothing decides anything here.
 
 /// What is left out.
