@@ -22,7 +22,9 @@ fn a_loss_that_the_policy_names_is_survived_and_a_larger_one_is_not() {
     let bearable = summary(run(&mesh, &["what-if", "--lose", "provider=a"], false), 0);
     assert_eq!(bearable["nodes_lost"], 2);
     assert_eq!(bearable["stripes_left"], bearable["stripes"]);
-    assert_eq!(bearable["stripes_below_policy"], bearable["stripes"]);
+    // One shard of the index is enough, and every node has one.
+    let data = bearable["stripes"].as_u64().unwrap() - 1;
+    assert_eq!(bearable["stripes_below_policy"], data);
     assert_eq!(bearable["papers_left"], 4);
     assert!(bearable["verdict"].as_str().unwrap().contains("no further loss"), "{bearable}");
 
