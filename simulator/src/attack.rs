@@ -7,11 +7,12 @@ use crate::plan::{Attack, What};
 use crate::setup::EPOCH;
 use crate::world::{Event, World};
 use protocol::certificate::VaultDescriptor;
-use protocol::codec::Blob;
-use protocol::id::{StripeId, VaultId};
+use protocol::codec::{Blob, VALUE_LEN_MAX, decode};
+use protocol::id::{ShardId, StripeId, VaultId};
 use protocol::label::{Domain, Level, Site};
 use protocol::log::Body;
 use protocol::message::Request;
+use protocol::peer::{Facts, Held, Table};
 use protocol::placement::Exposure;
 use protocol::recovery::RecoveryCard;
 use protocol::sign::Signed;
@@ -160,8 +161,14 @@ impl World {
     fn questions(&mut self, client: usize, vault: VaultId, stripes: &[StripeId]) {
         let ids: Vec<StripeId> = stripes.iter().copied().take(8).collect();
         for node in 0..self.nodes() {
-            let shards = self.hosts[node].disk.names();
-            let get = shards.first().map(|&shard| Request::Get { shard, offset: 0, len: 64 });
+            let disk = &self.hosts[node].disk;
+            let is_theirs = |shard: &ShardId| {
+                let row = disk.facts().get(Table::Held, shard.as_bytes()).ok().flatten();
+                let held: Option<Held> = row.and_then(|row| decode(&row, VALUE_LEN_MAX).ok());
+                held.is_some_and(|held| held.vault == vault)
+            };
+            let shard = disk.names().into_iter().find(is_theirs);
+            let get = shard.map(|shard| Request::Get { shard, offset: 0, len: 64 });
             let requests = [
                 Request::Vault(vault),
                 Request::Log { vault, after: None },
