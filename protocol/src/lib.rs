@@ -36,6 +36,7 @@ pub mod proof;
 pub mod record;
 pub mod recovery;
 pub mod release;
+pub mod repack;
 pub mod retention;
 pub mod seal;
 pub mod share;

@@ -1,8 +1,10 @@
 //! Arguments of `prune`, `release` and `hold`.
 
 use super::args::VaultArg;
+use crate::size::ByteSize;
 use clap::{Args, Subcommand};
 use protocol::id::ReleaseId;
+use protocol::repack::MaxUnused;
 use protocol::time::Period;
 use std::path::PathBuf;
 
@@ -15,7 +17,10 @@ any guardian of the vault can stop it, and a backup that needs it again takes it
 Where the policy names guardians, --apply writes the request to a file, for each of them to approve with `strewn release
 approve`, and `strewn release request` brings it to the holders. Ask again when locks have ended: each request counts for 90
 days. What is given up is said in the vault's log: other hosts do not extend it, and do not miss it, from then on. Nodes may be
-silent as long as the policy survives the loss of all of them together.")]
+silent as long as the policy survives the loss of all of them together.
+
+What --repack writes takes room at once, and what it replaces is kept until its locks end and the cooldown is over: for that time
+both are stored.")]
 pub struct PruneArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -26,9 +31,22 @@ pub struct PruneArgs {
     /// Ask for the release; needs the vault's key
     #[arg(long)]
     pub apply: bool,
+    /// Write again what is needed of packs that hold much that nobody needs, and blocks of the index that list little, and
+    /// give up the old ones
+    #[arg(long)]
+    pub repack: bool,
+    /// With --repack: how much that nobody needs may stay, as a share of all (5%), a size (10GiB) or `unlimited`
+    #[arg(long, value_name = "LIMIT", default_value = "5%", requires = "repack", value_parser = max_unused)]
+    pub max_unused: MaxUnused,
     /// Write the request to this file instead of sending it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+fn max_unused(text: &str) -> Result<MaxUnused, String> {
+    text.parse::<ByteSize>()
+        .map(|size| MaxUnused::Bytes(size.0))
+        .or_else(|_| text.parse::<MaxUnused>().map_err(|error| error.to_string()))
 }
 
 /// The key of a guardian.

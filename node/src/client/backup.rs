@@ -11,6 +11,7 @@
 //! stripes satisfy the policy of today (`standing`). The snapshot is announced after its last stripe, when everything that
 //! was sent has arrived, and listed only when its log entry is held widely enough.
 
+mod again;
 mod body;
 mod known;
 mod list;
@@ -33,9 +34,10 @@ use crate::capped::Faults;
 use crate::cli::progress::Counters;
 use crate::home::{Home, random};
 use crate::source::{Estimate, Rules, Source, Stream, StreamSource, detect};
+pub(super) use again::Needed;
 use known::Known;
 use list::Lister;
-use place::Placer;
+use place::{Placed, Placer};
 use protocol::codec::Blob;
 use protocol::id::{EntryId, NodeId, SessionId};
 use protocol::item::SourceKind;
@@ -45,12 +47,14 @@ use protocol::seal::SessionKey;
 use serde::{Deserialize, Serialize};
 use stages::{Failure, PACKS_INFLIGHT, Run, stage_failed};
 use standing::Standings;
+pub(super) use standing::sites;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
 
 /// How long to wait before a backup that lost holders goes on with others; at last it fails.
 const RETRIES: [Option<Duration>; 4] = [
@@ -182,23 +186,32 @@ impl Writer {
         let index = Arc::new(Index::open(&vault.caches())?);
         Packs::new(Arc::clone(&mesh), &vault).sync_index(&ledger, &index).await?;
         let extended = extend(&vault, &mesh, &ledger, &index).await?;
-        let given_up = ledger.given_up().stripes();
-        let standings = Arc::new(Standings::new(&vault, &mesh, &index, given_up)?);
         let given_up = super::given_up::note(&vault, &ledger);
         let ledger = Arc::new(Mutex::new(ledger));
-        let buffers = Arc::default();
-        let session = None;
+        let writer = Self::over(vault, mesh, ledger, index).await?;
+        Ok(Self { allow_degraded, extended, given_up, ..writer })
+    }
+
+    /// Over what is open already. Extends nothing.
+    pub(super) async fn over(
+        vault: Arc<Vault>,
+        mesh: Arc<Mesh>,
+        ledger: Arc<Mutex<Ledger>>,
+        index: Arc<Index>,
+    ) -> Result<Self> {
+        let given_up = ledger.lock().await.given_up().stripes();
+        let standings = Arc::new(Standings::new(&vault, &mesh, &index, given_up)?);
         Ok(Self {
             vault,
             mesh,
             ledger,
             index,
             standings,
-            buffers,
-            allow_degraded,
-            session,
-            extended,
-            given_up,
+            buffers: Arc::default(),
+            allow_degraded: false,
+            session: None,
+            extended: Extended::default(),
+            given_up: None,
         })
     }
 
@@ -325,46 +338,12 @@ impl Writer {
         let watching = tokio::spawn(watch(estimate, Arc::clone(progress)));
         let previous = format!("previous/{}", blake3::hash(name.as_bytes()).to_hex());
         let previous = self.vault.cache(&previous);
-        let failure = Arc::new(Failure::default());
-        let (index, standings) = (Arc::clone(&self.index), Arc::clone(&self.standings));
-        let known = Arc::new(Known::new(index, standings, placer.is_degraded()));
-        let (placed, placements) = tokio::sync::mpsc::channel(PACKS_INFLIGHT);
-        let lister = Lister {
-            vault: Arc::clone(&self.vault),
-            mesh: Arc::clone(&self.mesh),
-            ledger: Arc::clone(&self.ledger),
-            index: Arc::clone(&self.index),
-            known: Arc::clone(&known),
-            placer: Arc::clone(placer),
-            buffers: Arc::clone(&self.buffers),
-            session: session.id,
-            allow_degraded: self.allow_degraded,
-            failure: Arc::clone(&failure),
-        };
-        let lister = tokio::spawn(lister.run(placements));
-        let run = Run {
-            vault: Arc::clone(&self.vault),
-            known: Arc::clone(&known),
-            placer: Arc::clone(placer),
-            progress: Arc::clone(progress),
-            session: session.clone(),
-            previous: previous.clone(),
-            buffers: Arc::clone(&self.buffers),
-            rooms: Arc::default(),
-            force: options.force,
-            failure: Arc::clone(&failure),
-        };
-        let runtime = Handle::current();
+        let line = self.line(session, placer, progress, (previous.clone(), options.force));
+        let known = Arc::clone(&line.run.known);
         let done =
-            tokio::task::spawn_blocking(move || run.run(&mut *source, &runtime, &placed)).await;
+            line.finish(stripes, move |run, runtime, to| run.run(&mut *source, runtime, to)).await;
         watching.abort();
-        *stripes = lister.await.map_err(stage_failed)?;
-        let finished = done.map_err(stage_failed)?;
-        if let Some(error) = failure.take() {
-            return Err(error);
-        }
-        let finished = finished?;
-        known.check_all_arrived()?;
+        let finished = done?;
 
         let degraded = placer.is_degraded() || known.has_less();
         let info = SnapshotInfo {
@@ -409,6 +388,87 @@ impl Writer {
             failed: std::mem::take(&mut report.failed),
             notes: report.into_notes().into_iter().chain(self.standings.note()).collect(),
         })
+    }
+}
+
+/// The stages of one run, waiting for what goes through them.
+struct Line {
+    run: Run,
+    lister: JoinHandle<u64>,
+    placed: mpsc::Sender<Placed>,
+}
+
+impl Writer {
+    fn line(
+        &self,
+        session: &Session,
+        placer: &Arc<Placer>,
+        progress: &Arc<Counters>,
+        (previous, force): (PathBuf, bool),
+    ) -> Line {
+        let failure = Arc::new(Failure::default());
+        let (index, standings) = (Arc::clone(&self.index), Arc::clone(&self.standings));
+        let known = Arc::new(Known::new(index, standings, placer.is_degraded()));
+        let (placed, placements) = mpsc::channel(PACKS_INFLIGHT);
+        let lister = self.lister(session, placer, &known, &failure);
+        let lister = tokio::spawn(lister.run(placements));
+        let run = Run {
+            vault: Arc::clone(&self.vault),
+            known,
+            placer: Arc::clone(placer),
+            progress: Arc::clone(progress),
+            session: session.clone(),
+            previous,
+            buffers: Arc::clone(&self.buffers),
+            rooms: Arc::default(),
+            force,
+            failure,
+        };
+        Line { run, lister, placed }
+    }
+
+    fn lister(
+        &self,
+        session: &Session,
+        placer: &Arc<Placer>,
+        known: &Arc<Known>,
+        failure: &Arc<Failure>,
+    ) -> Lister {
+        Lister {
+            vault: Arc::clone(&self.vault),
+            mesh: Arc::clone(&self.mesh),
+            ledger: Arc::clone(&self.ledger),
+            index: Arc::clone(&self.index),
+            known: Arc::clone(known),
+            placer: Arc::clone(placer),
+            buffers: Arc::clone(&self.buffers),
+            session: session.id,
+            allow_degraded: self.allow_degraded,
+            failure: Arc::clone(failure),
+        }
+    }
+}
+
+impl Line {
+    /// Runs the stages until `feed` has no more for them, everything has arrived, and all of it is listed. Counts the
+    /// stripes written, also those of a run that fails.
+    async fn finish<T: Send + 'static>(
+        self,
+        stripes: &mut u64,
+        feed: impl FnOnce(Run, &Handle, &mpsc::Sender<Placed>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Self { run, lister, placed } = self;
+        let (failure, known) = (Arc::clone(&run.failure), Arc::clone(&run.known));
+        let runtime = Handle::current();
+        let done = tokio::task::spawn_blocking(move || feed(run, &runtime, &placed)).await;
+        *stripes = lister.await.map_err(stage_failed)?;
+        let finished = done.map_err(stage_failed)?;
+        if let Some(error) = failure.take() {
+            return Err(error);
+        }
+        let finished = finished?;
+        known.check_all_arrived()?;
+        Ok(finished)
     }
 }
 

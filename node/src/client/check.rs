@@ -8,6 +8,7 @@
 
 mod data;
 mod findings;
+mod index;
 mod logs;
 mod subset;
 
@@ -29,10 +30,9 @@ use super::{ClientError, Result};
 use crate::cli::progress::Counters;
 use crate::home::Home;
 use crate::size::counted;
-use data::{Read, Readers, digest};
+use data::{Read, Readers};
 use protocol::id::{ChunkId, DeviceId, EntryId, NodeId, StripeId};
 use protocol::item::Root;
-use protocol::log::Body;
 use protocol::placement::check_placement;
 use protocol::record::Stripe;
 use serde::Serialize;
@@ -241,72 +241,6 @@ impl Check {
             let what = format!("stripe {short}: {} shards left, {k} needed", sites.len());
             self.findings.add(Kind::StripeUnreadable, what);
         }
-    }
-
-    /// Every index pack that the log names, and that there is a record of every stripe that it names in turn.
-    async fn check_index(&mut self, ledger: &Ledger) -> Result<u64> {
-        let mut read = 0;
-        for logged in ledger.all() {
-            let Body::Index { stripes, session } = &logged.entry.body else { continue };
-            let mut blocks = Vec::new();
-            for &stripe in stripes {
-                if self.given_up.contains(&stripe) {
-                    let what = format!("index stripe {} was given up", stripe.short());
-                    self.findings.add(Kind::GivenUp, what);
-                }
-                match self.stripes.get(&stripe) {
-                    None => {
-                        let what = format!(
-                            "index stripe {}: no node that answers has its record",
-                            stripe.short()
-                        );
-                        self.findings.add(Kind::RecordMissing, what);
-                        continue;
-                    }
-                    // It is on the list already.
-                    Some(known) if !known.readable => continue,
-                    Some(_) => {}
-                }
-                match self.packs.read_index(stripe).await {
-                    Ok(block) => {
-                        read += 1;
-                        blocks.push((stripe, block));
-                    }
-                    Err(error) => {
-                        let what = format!("index stripe {}: {error}", stripe.short());
-                        self.findings.add(Kind::IndexUnreadable, what);
-                    }
-                }
-            }
-            for pack in blocks.iter().flat_map(|(_, block)| &block.packs) {
-                let listed = digest(&pack.chunks);
-                match self.stripes.get_mut(&pack.stripe) {
-                    None if self.given_up.contains(&pack.stripe) => {}
-                    None => self.findings.add(
-                        Kind::RecordMissing,
-                        format!(
-                            "stripe {} of session {}: no node that answers has its record",
-                            pack.stripe.short(),
-                            session.short()
-                        ),
-                    ),
-                    Some(known) => {
-                        let len = u64::from(pack.k) * u64::from(pack.shard_len);
-                        if known.len != len || known.listed.is_some_and(|other| other != listed) {
-                            let what = format!(
-                                "stripe {}: the index says otherwise what it is",
-                                pack.stripe.short()
-                            );
-                            self.findings.add(Kind::IndexUnreadable, what);
-                        }
-                        known.listed = Some(listed);
-                    }
-                }
-            }
-            self.index.merge(logged.entry.device, logged.entry.seq, &blocks)?;
-        }
-        self.index.set_aside(&self.given_up)?;
-        Ok(read)
     }
 
     /// Fetches and opens a part of the data.

@@ -2,7 +2,8 @@
 //! what nobody asks for any more can be released once its lock has ended.
 //!
 //! What is needed is everything that the log and the index name, but for stripes whose every chunk was sent again, and those
-//! that the vault gave up. Which of it an older snapshot refers to only its reader could tell.
+//! that the vault gave up (of the index only where another block lists the same). Which of it an older snapshot refers to only its
+//! reader could tell.
 //!
 //! It is done before anything is read from the source: what holders have given up, or are about to, must not be taken for
 //! known. So a holder is asked when a tenth of the lock's period has passed, up to 4096 stripes in a request, and at once
@@ -134,16 +135,21 @@ fn forget_holder(index: &Index, node: NodeId, stripes: &[StripeId]) -> Result<()
 
 fn needed(ledger: &Ledger, index: &Index) -> Result<Vec<StripeId>> {
     let (mut needed, given_up) = (BTreeSet::new(), ledger.given_up());
-    index.each_pack(|pack| {
+    let mut packs = Vec::new();
+    index.each_pack(|number, pack| {
         if !given_up.contains(pack.stripe) {
             needed.insert(pack.stripe);
+            packs.push(number);
         }
     })?;
-    // Nobody gives up the index but who wants the rest to be found no more.
     for logged in ledger.all() {
         if let Body::Index { stripes, .. } = &logged.entry.body {
-            needed.extend(stripes);
+            needed.extend(stripes.iter().filter(|stripe| !given_up.contains(**stripe)));
         }
+    }
+    // What alone lists something that was not given up is needed, whoever gave it up.
+    for pack in packs {
+        needed.extend(index.listing(pack)?.stripe());
     }
     for stripe in &index.replaced()? {
         needed.remove(stripe);

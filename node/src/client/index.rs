@@ -13,7 +13,7 @@ mod holdings;
 mod tests;
 
 use super::{ClientError, Result};
-use holdings::{HELD, HOLDINGS, LISTED, set_holders, set_listed};
+use holdings::{HELD, HOLDINGS, LISTED, is_listed, set_holders, set_listed};
 use protocol::codec;
 use protocol::id::{ChunkId, DeviceId, SessionId, StripeId};
 use protocol::index::{BLOCK_LEN_MAX, IndexBlock, IndexedPack};
@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const PACKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("packs");
+/// The number of each stripe's pack.
+const STRIPES: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("stripes");
 const CHUNKS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("chunks");
 /// Older places of chunks: chunk ‖ pack.
 const OLDER: TableDefinition<'_, &[u8; 40], &[u8]> = TableDefinition::new("older");
@@ -77,10 +79,10 @@ pub struct Index {
 }
 
 /// Packs that wait for a place in the index, as one block of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PendingBlock {
     /// What they are called here.
-    numbers: Vec<u64>,
+    pub numbers: Vec<u64>,
     /// What is to be written.
     pub block: IndexBlock,
 }
@@ -138,11 +140,17 @@ impl Index {
         };
         let index = Self { db };
         index.write(|write| {
-            let is_new = |table: UntypedTableHandle| table.name() == LISTED.name();
-            if !write.list_tables().map_err(failed)?.any(is_new) {
+            let has = |name: &str| -> Result<bool> {
+                let is_it = |table: UntypedTableHandle| table.name() == name;
+                Ok(write.list_tables().map_err(failed)?.any(is_it))
+            };
+            if !has(LISTED.name())? {
                 keep_journal_only(write)?;
+            } else if !has(STRIPES.name())? {
+                number_stripes(write)?;
             }
             write.open_table(PACKS).map_err(failed)?;
+            write.open_table(STRIPES).map_err(failed)?;
             write.open_table(CHUNKS).map_err(failed)?;
             write.open_table(OLDER).map_err(failed)?;
             write.open_table(MERGED).map_err(failed)?;
@@ -171,24 +179,29 @@ impl Index {
         Ok(merged.get(merged_key(device, seq).as_slice()).map_err(failed)?.is_some())
     }
 
-    /// Takes in the blocks that the index stripes of a log entry hold.
+    /// Takes in the blocks that the index stripes of a log entry hold. A pack that another block has listed before is listed
+    /// by this one from now on, unless this one is given up.
     pub fn merge(
         &self,
         device: DeviceId,
         seq: u64,
         blocks: &[(StripeId, IndexBlock)],
+        given_up: &BTreeSet<StripeId>,
     ) -> Result<()> {
         self.write(|write| {
-            let mut pending = PendingStripes::read(write)?;
             for (stripe, block) in blocks {
                 let mut numbers = Vec::with_capacity(block.packs.len());
                 for pack in &block.packs {
-                    // What a process listed before it was killed need not be listed again.
-                    numbers.push(match pending.settle(write, pack.stripe)? {
+                    let number = match number_of(write, pack.stripe)? {
                         Some(number) => number,
                         None => insert(write, pack)?,
-                    });
+                    };
+                    if !given_up.contains(stripe) || !is_listed(write, number)? {
+                        numbers.push(number);
+                    }
                 }
+                // What a process listed before it was killed need not be listed again.
+                forget(write, &numbers)?;
                 set_listed(write, &numbers, *stripe)?;
             }
             let mut merged = write.open_table(MERGED).map_err(failed)?;
@@ -215,7 +228,7 @@ impl Index {
     pub fn pending(&self) -> Result<Option<PendingBlock>> {
         let read = self.db.begin_read().map_err(failed)?;
         let pending = read.open_table(PENDING).map_err(failed)?;
-        let mut found = PendingBlock { numbers: Vec::new(), block: IndexBlock::default() };
+        let mut found = PendingBlock::default();
         for row in pending.iter().map_err(failed)? {
             let (number, bytes) = row.map_err(failed)?;
             let pack: IndexedPack = codec::decode(bytes.value(), BLOCK_LEN_MAX).map_err(failed)?;
@@ -360,41 +373,50 @@ impl Index {
         })
     }
 
-    /// Shows every pack.
-    pub fn each_pack(&self, mut each: impl FnMut(PackInfo)) -> Result<()> {
+    /// Shows every pack and its number.
+    pub fn each_pack(&self, mut each: impl FnMut(u64, PackInfo)) -> Result<()> {
         let read = self.db.begin_read().map_err(failed)?;
         let packs = read.open_table(PACKS).map_err(failed)?;
         for row in packs.iter().map_err(failed)? {
-            each(codec::decode(row.map_err(failed)?.1.value(), 256).map_err(failed)?);
+            let (number, bytes) = row.map_err(failed)?;
+            each(number.value(), codec::decode(bytes.value(), 256).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// Shows every place where a chunk lies.
+    pub fn each_place(&self, mut each: impl FnMut(ChunkId, Location)) -> Result<()> {
+        let read = self.db.begin_read().map_err(failed)?;
+        for row in read.open_table(CHUNKS).map_err(failed)?.iter().map_err(failed)? {
+            let (chunk, place) = row.map_err(failed)?;
+            each(ChunkId(*chunk.value()), codec::decode(place.value(), 64).map_err(failed)?);
+        }
+        for row in read.open_table(OLDER).map_err(failed)?.iter().map_err(failed)? {
+            let (key, place) = row.map_err(failed)?;
+            let chunk = ChunkId(std::array::from_fn(|i| key.value()[i]));
+            each(chunk, codec::decode(place.value(), 64).map_err(failed)?);
         }
         Ok(())
     }
 }
 
-/// Which packs of the journal belong to which stripe.
-struct PendingStripes(Vec<(StripeId, u64)>);
+/// The number of a stripe's pack; `None` when it is not in here.
+fn number_of(write: &WriteTransaction, stripe: StripeId) -> Result<Option<u64>> {
+    let stripes = write.open_table(STRIPES).map_err(failed)?;
+    let number = stripes.get(&stripe.0).map_err(failed)?;
+    Ok(number.map(|number| number.value()))
+}
 
-impl PendingStripes {
-    fn read(write: &WriteTransaction) -> Result<Self> {
-        let pending = write.open_table(PENDING).map_err(failed)?;
-        let mut stripes = Vec::new();
-        for row in pending.iter().map_err(failed)? {
-            let (number, bytes) = row.map_err(failed)?;
-            let pack: IndexedPack = codec::decode(bytes.value(), BLOCK_LEN_MAX).map_err(failed)?;
-            stripes.push((pack.stripe, number.value()));
-        }
-        Ok(Self(stripes))
+/// An older format has no numbers of stripes.
+fn number_stripes(write: &WriteTransaction) -> Result<()> {
+    let packs = write.open_table(PACKS).map_err(failed)?;
+    let mut stripes = write.open_table(STRIPES).map_err(failed)?;
+    for row in packs.iter().map_err(failed)? {
+        let (number, bytes) = row.map_err(failed)?;
+        let pack: PackInfo = codec::decode(bytes.value(), 256).map_err(failed)?;
+        stripes.insert(&pack.stripe.0, number.value()).map_err(failed)?;
     }
-
-    /// Takes a stripe's pack off the journal. `None` when it is not there.
-    fn settle(&mut self, write: &WriteTransaction, stripe: StripeId) -> Result<Option<u64>> {
-        let Some(at) = self.0.iter().position(|(pending, _)| *pending == stripe) else {
-            return Ok(None);
-        };
-        let (_, number) = self.0.swap_remove(at);
-        forget(write, &[number])?;
-        Ok(Some(number))
-    }
+    Ok(())
 }
 
 fn forget(write: &WriteTransaction, numbers: &[u64]) -> Result<()> {
@@ -432,6 +454,8 @@ fn insert(write: &WriteTransaction, pack: &IndexedPack) -> Result<u64> {
     let mut packs: Table<'_, u64, &[u8]> = write.open_table(PACKS).map_err(failed)?;
     let number = packs.last().map_err(failed)?.map_or(0, |(key, _)| key.value() + 1);
     packs.insert(number, codec::encode(&info_of(pack)).as_slice()).map_err(failed)?;
+    let mut stripes = write.open_table(STRIPES).map_err(failed)?;
+    stripes.insert(&pack.stripe.0, number).map_err(failed)?;
     let mut chunks = write.open_table(CHUNKS).map_err(failed)?;
     let mut older = write.open_table(OLDER).map_err(failed)?;
     for (place, entry) in pack.chunks.iter().enumerate() {

@@ -27,31 +27,15 @@ pub(super) async fn named(
     ledger: &Ledger,
 ) -> Result<BTreeMap<StripeId, Named>> {
     let index = Index::open(&vault.caches())?;
+    packs.sync_index(ledger, &index).await?;
     let mut named = BTreeMap::new();
     for logged in ledger.all() {
         let Body::Index { session, stripes } = &logged.entry.body else { continue };
+        // One that cannot be read is named all the same, and counted for what it is.
         let once = |stripe: &StripeId| (*stripe, Named { session: *session, needed: 1 });
         named.extend(stripes.iter().map(once));
-        let (device, seq) = (logged.entry.device, logged.entry.seq);
-        if index.is_merged(device, seq)? {
-            continue;
-        }
-        let mut blocks = Vec::new();
-        for &stripe in stripes {
-            // One that cannot be read is named all the same, and counted for what it is.
-            if let Ok(block) = packs.read_index(stripe).await {
-                blocks.push((stripe, block));
-            }
-        }
-        for pack in blocks.iter().flat_map(|(_, block)| &block.packs) {
-            let known = Named { session: pack.session, needed: usize::from(pack.k).max(1) };
-            named.insert(pack.stripe, known);
-        }
-        if blocks.len() == stripes.len() {
-            index.merge(device, seq, &blocks)?;
-        }
     }
-    index.each_pack(|pack| {
+    index.each_pack(|_, pack| {
         let known = Named { session: pack.session, needed: usize::from(pack.k).max(1) };
         named.insert(pack.stripe, known);
     })?;

@@ -138,16 +138,33 @@ impl Packs {
     }
 
     /// Brings the local index up to what the log says, as far as it can be read: what an entry names whose index is lost
-    /// is missing here, and the next time that entry is tried again.
+    /// is missing here, and the next time that entry is tried again. Of index stripes that were given up those are read that are
+    /// still there: nobody misses the others, but who gave them up may not have been the owner.
     pub async fn sync_index(&self, ledger: &Ledger, index: &Index) -> Result<()> {
+        let given_up = ledger.given_up().stripes();
+        let (mut missing, mut doubtful) = (Vec::new(), Vec::new());
         for logged in ledger.entries.values() {
             let Body::Index { stripes, .. } = &logged.entry.body else { continue };
-            let (device, seq) = (logged.entry.device, logged.entry.seq);
-            if index.is_merged(device, seq)? {
+            let entry = (logged.entry.device, logged.entry.seq);
+            if index.is_merged(entry.0, entry.1)? {
+                continue;
+            }
+            doubtful.extend(stripes.iter().filter(|stripe| given_up.contains(stripe)));
+            missing.push((entry, stripes));
+        }
+        let left = self.holders_of(&doubtful).await;
+        let is_there = |stripe: &StripeId| {
+            !given_up.contains(stripe)
+                || left
+                    .get(stripe)
+                    .is_some_and(|(holders, _)| holders.nodes.len() >= usize::from(holders.k))
+        };
+        for ((device, seq), stripes) in missing {
+            if !stripes.iter().all(is_there) {
                 continue;
             }
             match self.read_blocks(stripes).await {
-                Ok(blocks) => index.merge(device, seq, &blocks)?,
+                Ok(blocks) => index.merge(device, seq, &blocks, &given_up)?,
                 Err(error) => tracing::warn!(
                     %error,
                     device = device.short(),
@@ -156,7 +173,7 @@ impl Packs {
                 ),
             }
         }
-        index.set_aside(&ledger.given_up().stripes())
+        index.set_aside(&given_up)
     }
 
     async fn read_blocks(&self, stripes: &[StripeId]) -> Result<Vec<(StripeId, IndexBlock)>> {

@@ -8,7 +8,7 @@ use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::cli::release::{GuardianArg, HoldCommand, PruneArgs, ReleaseCommand};
 use crate::client::mesh::{Caller, Mesh};
-use crate::client::prune::Prune;
+use crate::client::prune::{Judged, Prune};
 use crate::client::recipients::Identities;
 use crate::client::release::{Audience, Came, send};
 use crate::client::{ClientError, vault};
@@ -37,14 +37,23 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
     }
     let identities = Identities::find(args.identity.as_deref())?;
     let progress = Progress::start(output, "following snapshots");
-    let plan = Prune::plan(home, vault, &identities, &progress.counters()).await;
+    let repack = args.repack.then_some(args.max_unused);
+    let plan = Prune::plan(home, vault, &identities, repack, &progress.counters()).await;
     drop(progress);
     let mut plan = plan?;
+    let (again, lists) = (plan.judged.again(), plan.judged.lists());
+    let (again_needed, again_bytes) = (plan.judged.again_needed, plan.judged.again_bytes);
     let requests = match &key {
-        Some(key) => plan.apply(key).await?,
+        Some(key) => {
+            let progress = Progress::start(output, "writing again");
+            let requests = plan.apply(key).await;
+            drop(progress);
+            requests?
+        }
         None => Vec::new(),
     };
-    let (count, bytes) = (plan.unneeded.len(), plan.bytes);
+    let Judged { kept, unneeded, of_index, bytes, .. } = &plan.judged;
+    let (kept, count, bytes) = (*kept, unneeded.len(), *bytes);
     let mut came = Vec::new();
     let mut files = Vec::new();
     for (number, request) in requests.iter().enumerate() {
@@ -63,17 +72,31 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
     }
     if output.style().json {
         let body = json!({
-            "snapshots": plan.snapshots, "stripes_kept": plan.kept, "stripes_unneeded": count,
-            "bytes_unneeded": bytes, "applied": args.apply, "requests": files, "nodes": came,
+            "snapshots": plan.snapshots, "stripes_kept": kept, "stripes_unneeded": count,
+            "index_stripes_unneeded": of_index, "bytes_unneeded": bytes, "packs_again": again,
+            "bytes_again": again_needed, "bytes_of_packs_again": again_bytes, "index_again": lists,
+            "applied": args.apply, "requests": files, "nodes": came,
         });
         output.json("summary", &body);
         return Ok(Exit::Done);
     }
-    let (snapshots, kept) = (counted(plan.snapshots, "snapshot"), counted(plan.kept, "stripe"));
+    let (snapshots, kept) = (counted(plan.snapshots, "snapshot"), counted(kept, "stripe"));
     output.line(format!("{snapshots} kept, which need {kept}"));
+    if again > 0 {
+        let (again, whole) = (counted(again, "stripe"), ByteSize(again_bytes));
+        let (needed, what) = (ByteSize(again_needed), if args.apply { "was" } else { "would be" });
+        output.line(format!("of {again} ({whole}) what is needed, {needed}, {what} written again"));
+    }
+    if lists > 0 {
+        let lists = counted(lists, "block");
+        let what = if args.apply { "were" } else { "would be" };
+        output.line(format!("{lists} of the index {what} written again, as fewer"));
+    }
     let what = format!("{} ({} of data)", counted(count, "stripe"), ByteSize(bytes));
-    if count == 0 {
+    if count == 0 && again == 0 && lists == 0 {
         output.good("nothing is to be given up");
+    } else if !args.apply && count == 0 {
+        output.line("--apply does it, and gives up what it replaces");
     } else if !args.apply {
         output.line(format!("{what} could be given up; --apply asks for it"));
     } else if files.is_empty() {

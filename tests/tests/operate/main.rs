@@ -9,6 +9,7 @@ mod given_up;
 mod logs;
 mod loss;
 mod release;
+mod repack;
 
 use harness::{Mesh, Ran, bytes, write};
 use serde_json::Value;

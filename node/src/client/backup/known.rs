@@ -30,6 +30,10 @@ impl Known {
         Self { index, standings, takes_less, has_less, sent }
     }
 
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
     fn sent(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,7 +8,7 @@ use super::place::{Placed, Placer};
 use super::stages::{Failure, seal};
 use crate::client::Result;
 use crate::client::buffers::Buffers;
-use crate::client::index::Index;
+use crate::client::index::{Index, PendingBlock};
 use crate::client::ledger::Ledger;
 use crate::client::mesh::Mesh;
 use crate::client::vault::Vault;
@@ -80,16 +80,21 @@ impl Lister {
     async fn list(&self) -> Result<u64> {
         let mut stripes = 0;
         while let Some(pending) = self.index.pending()? {
-            let placed = self.write(&pending.block).await?;
-            let stripe = placed.pack.stripe;
-            let body = Body::Index { session: self.session, stripes: vec![stripe] };
-            let mut ledger = self.ledger.lock().await;
-            let logged = ledger.append(&self.mesh, &self.vault, body, self.allow_degraded).await?;
-            let (device, seq) = (logged.entry.device, logged.entry.seq);
-            self.index.settle(device, seq, &pending, (stripe, placed.holders))?;
+            self.list_block(&pending).await?;
             stripes += 1;
         }
         Ok(stripes)
+    }
+
+    /// Writes one block, and says so in the log.
+    pub(super) async fn list_block(&self, pending: &PendingBlock) -> Result<()> {
+        let placed = self.write(&pending.block).await?;
+        let stripe = placed.pack.stripe;
+        let body = Body::Index { session: self.session, stripes: vec![stripe] };
+        let mut ledger = self.ledger.lock().await;
+        let logged = ledger.append(&self.mesh, &self.vault, body, self.allow_degraded).await?;
+        let (device, seq) = (logged.entry.device, logged.entry.seq);
+        self.index.settle(device, seq, pending, (stripe, placed.holders))
     }
 
     async fn write(&self, block: &IndexBlock) -> Result<Placed> {

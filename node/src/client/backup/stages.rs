@@ -113,14 +113,30 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Runs the source to its end. Packs go to `placed` when all their holders have them; some may still be on
-    /// their way when this returns.
+    /// Runs the source to its end.
     pub(super) fn run(
         self,
         source: &mut dyn Source,
         runtime: &Handle,
         placed: &Sender<Placed>,
     ) -> Result<Finished> {
+        let previous = self.previous.clone();
+        self.feed(runtime, placed, |run, chunks| {
+            let (vault, known, progress) = (&run.vault, &run.known, &run.progress);
+            let (rooms, failure) = (&run.rooms, &run.failure);
+            let sink = ChunkSink::new(vault, known, progress, chunks, rooms, failure, &previous)?;
+            sink.run(source, if run.force { None } else { Some(&previous) })
+        })
+    }
+
+    /// Compresses, packs, seals and places the chunks that `feed` sends. Packs go to `placed` when all their holders have
+    /// them; some may still be on their way when this returns.
+    pub(super) fn feed<T>(
+        self,
+        runtime: &Handle,
+        placed: &Sender<Placed>,
+        feed: impl FnOnce(&Self, SyncSender<ChunkJob>) -> Result<T>,
+    ) -> Result<T> {
         let failure = Arc::clone(&self.failure);
         let cores = std::thread::available_parallelism().map_or(2, usize::from).min(8);
         let (chunks, waiting) = sync_channel::<ChunkJob>(CHUNKS_WAITING);
@@ -183,16 +199,7 @@ impl Run {
                     }
                 });
             }
-            let sink = ChunkSink::new(
-                &self.vault,
-                &self.known,
-                &self.progress,
-                chunks,
-                &self.rooms,
-                &failure,
-                &self.previous,
-            )?;
-            sink.run(source, if self.force { None } else { Some(&self.previous) })
+            feed(&self, chunks)
         })
     }
 

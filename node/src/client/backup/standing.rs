@@ -55,6 +55,18 @@ impl std::fmt::Debug for Standings {
     }
 }
 
+/// Where the nodes that the roster lists stand.
+pub(in crate::client) fn sites(vault: &Vault, mesh: &Mesh) -> Result<BTreeMap<NodeId, Site>> {
+    let roster = vault.papers.roster.verify().map_err(CertificateError::from)?;
+    let listed = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
+    let sites = listed.map(|certificate| {
+        // Who answers shows its newest certificate.
+        let answers = mesh.nodes.get(&certificate.node).map(|node| node.site.clone());
+        (certificate.node, answers.unwrap_or_else(|| certificate.site()))
+    });
+    Ok(sites.collect())
+}
+
 impl Standings {
     pub(super) fn new(
         vault: &Vault,
@@ -62,16 +74,9 @@ impl Standings {
         index: &Arc<Index>,
         given_up: BTreeSet<StripeId>,
     ) -> Result<Self> {
-        let roster = vault.papers.roster.verify().map_err(CertificateError::from)?;
-        let listed = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
-        let sites = listed.map(|certificate| {
-            // Who answers shows its newest certificate.
-            let answers = mesh.nodes.get(&certificate.node).map(|node| node.site.clone());
-            (certificate.node, answers.unwrap_or_else(|| certificate.site()))
-        });
         Ok(Self {
             policy: vault.policy.clone(),
-            sites: sites.collect(),
+            sites: sites(vault, mesh)?,
             answering: mesh.nodes.keys().copied().collect(),
             index: Arc::clone(index),
             packs: Packs::new(Arc::clone(mesh), vault),

@@ -72,3 +72,9 @@ pub(super) fn set_listed(write: &WriteTransaction, packs: &[u64], stripe: Stripe
     }
     Ok(())
 }
+
+/// Whether an index stripe lists a pack.
+pub(super) fn is_listed(write: &WriteTransaction, pack: u64) -> Result<bool> {
+    let listed = write.open_table(LISTED).map_err(failed)?;
+    Ok(listed.get(pack).map_err(failed)?.is_some())
+}

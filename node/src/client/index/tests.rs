@@ -4,6 +4,7 @@ use protocol::pack::PackEntry;
 use protocol::placement::Listing;
 use protocol::policy::Lock;
 
+const NONE: BTreeSet<StripeId> = BTreeSet::new();
 const DEVICE: DeviceId = DeviceId([9; 32]);
 
 /// A pack with one chunk; both are named by `name`.
@@ -38,7 +39,7 @@ fn pending(index: &Index) -> Vec<StripeId> {
 fn what_was_merged_is_found_and_a_damaged_cache_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
-    index.merge(DEVICE, 3, &[listed()]).unwrap();
+    index.merge(DEVICE, 3, &[listed()], &NONE).unwrap();
     let location = index.find(ChunkId([1; 32])).unwrap().unwrap();
     assert_eq!((location.number, location.offset, location.plain_len), (0, 128, 33));
     assert_eq!(index.pack(location.pack).unwrap().stripe, StripeId([1; 32]));
@@ -71,7 +72,7 @@ fn what_a_log_entry_names_already_is_not_listed_again() {
     let index = Index::open(dir.path()).unwrap();
     index.add_pending(&[pack(1), pack(2)], &[]).unwrap();
     // The process was killed between the entry and settling; the next one reads the entry.
-    index.merge(DEVICE, 0, &[listed()]).unwrap();
+    index.merge(DEVICE, 0, &[listed()], &NONE).unwrap();
     assert_eq!(pending(&index), [StripeId([2; 32])]);
     assert_eq!(index.find(ChunkId([1; 32])).unwrap().unwrap().pack, 0);
 }
@@ -97,7 +98,7 @@ fn a_chunk_that_was_sent_again_is_read_from_its_new_place_and_its_old_one_is_kep
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
     let again = IndexedPack { stripe: StripeId([2; 32]), ..pack(1) };
-    index.merge(DEVICE, 0, &[listed()]).unwrap();
+    index.merge(DEVICE, 0, &[listed()], &NONE).unwrap();
     index.add_pending(&[again], &[held(2)]).unwrap();
     let (new, old) = (
         index.find(ChunkId([1; 32])).unwrap().unwrap(),
@@ -121,7 +122,7 @@ fn a_chunk_that_was_sent_again_is_read_from_its_new_place_and_its_old_one_is_kep
 fn of_a_cache_of_the_first_format_the_journal_stays() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
-    index.merge(DEVICE, 0, &[listed()]).unwrap();
+    index.merge(DEVICE, 0, &[listed()], &NONE).unwrap();
     index.add_pending(&[pack(2)], &[]).unwrap();
     index.write(|write| write.delete_table(LISTED).map(drop).map_err(failed)).unwrap();
     drop(index);
@@ -153,9 +154,9 @@ fn a_chunk_is_read_from_a_pack_that_was_not_given_up() {
     let listed = |stripe: u8, pack: IndexedPack| {
         [(StripeId([stripe; 32]), IndexBlock { packs: vec![pack] })]
     };
-    index.merge(DEVICE, 0, &listed(11, again(1))).unwrap();
-    index.merge(DEVICE, 1, &listed(12, again(2))).unwrap();
-    index.merge(DEVICE, 2, &listed(13, again(3))).unwrap();
+    index.merge(DEVICE, 0, &listed(11, again(1)), &NONE).unwrap();
+    index.merge(DEVICE, 1, &listed(12, again(2)), &NONE).unwrap();
+    index.merge(DEVICE, 2, &listed(13, again(3)), &NONE).unwrap();
     let chunk = ChunkId([1; 32]);
     let newest =
         |index: &Index| index.pack(index.find(chunk).unwrap().unwrap().pack).unwrap().stripe.0[0];
@@ -172,4 +173,41 @@ fn a_chunk_is_read_from_a_pack_that_was_not_given_up() {
     // What nothing is read from any more need not be extended: that is what was given up, not what took its place.
     let replaced = [2, 3, 12, 13].map(|name| StripeId([name; 32]));
     assert_eq!(index.replaced().unwrap(), replaced.into());
+}
+
+#[test]
+fn a_pack_that_is_listed_again_is_the_same_and_what_was_given_up_lists_nothing_that_another_lists()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let block = |name: u8| [(StripeId([name; 32]), IndexBlock { packs: vec![pack(1), pack(2)] })];
+    let given_up = BTreeSet::from([StripeId([8; 32])]);
+    let listing = || index.listing(0).unwrap();
+    // Read while it was given up already, and nothing else lists them: better than nothing.
+    index.merge(DEVICE, 0, &block(8), &given_up).unwrap();
+    assert_eq!(listing(), Listing::In(StripeId([8; 32])));
+    index.merge(DEVICE, 1, &block(9), &given_up).unwrap();
+    assert_eq!(listing(), Listing::In(StripeId([9; 32])));
+    index.merge(DEVICE, 2, &block(8), &given_up).unwrap();
+    assert_eq!(listing(), Listing::In(StripeId([9; 32])));
+    let mut packs = Vec::new();
+    index.each_pack(|number, pack| packs.push((number, pack.stripe.0[0]))).unwrap();
+    assert_eq!(packs, [(0, 1), (1, 2)]);
+    assert_eq!(index.find_older(ChunkId([1; 32])).unwrap(), []);
+    let mut places = Vec::new();
+    index.each_place(|chunk, place| places.push((chunk.0[0], place.pack))).unwrap();
+    assert_eq!(places, [(1, 0), (2, 1)]);
+}
+
+#[test]
+fn a_cache_without_the_numbers_of_stripes_gets_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    index.merge(DEVICE, 0, &[listed()], &NONE).unwrap();
+    index.write(|write| write.delete_table(STRIPES).map(drop).map_err(failed)).unwrap();
+    drop(index);
+    let index = Index::open(dir.path()).unwrap();
+    index.merge(DEVICE, 1, &[(StripeId([9; 32]), listed().1)], &NONE).unwrap();
+    assert_eq!(index.listing(0).unwrap(), Listing::In(StripeId([9; 32])));
+    assert_eq!(index.find_older(ChunkId([1; 32])).unwrap(), []);
 }

@@ -31,6 +31,7 @@ impl Question {
         let scratch = self.vault.scratch("what-if-")?;
         let (now, then) = (scratch.path().join("now"), scratch.path().join("then"));
         let (now, then) = (Arc::new(Index::open(&now)?), Arc::new(Index::open(&then)?));
+        let given_up = ledger.given_up().stripes();
         for logged in ledger.all() {
             let Body::Index { stripes: named, .. } = &logged.entry.body else { continue };
             let (mut all, mut left) = (Vec::new(), Vec::new());
@@ -46,8 +47,8 @@ impl Question {
                 }
                 all.push((stripe, block));
             }
-            now.merge(logged.entry.device, logged.entry.seq, &all)?;
-            then.merge(logged.entry.device, logged.entry.seq, &left)?;
+            now.merge(logged.entry.device, logged.entry.seq, &all, &given_up)?;
+            then.merge(logged.entry.device, logged.entry.seq, &left, &given_up)?;
         }
         let keys: BTreeSet<SessionId> = ledger
             .all()
