@@ -14,6 +14,7 @@
 mod again;
 mod body;
 mod known;
+mod line;
 mod list;
 mod names;
 mod place;
@@ -35,9 +36,7 @@ use crate::cli::progress::Counters;
 use crate::home::{Home, random};
 use crate::source::{Estimate, Rules, Source, Stream, StreamSource, detect};
 pub(super) use again::Needed;
-use known::Known;
-use list::Lister;
-use place::{Placed, Placer};
+use place::Placer;
 use protocol::codec::Blob;
 use protocol::id::{EntryId, NodeId, SessionId};
 use protocol::item::SourceKind;
@@ -45,16 +44,13 @@ use protocol::log::{Body, SnapshotPart};
 use protocol::message::{RefusalCode, Request, Response};
 use protocol::seal::SessionKey;
 use serde::{Deserialize, Serialize};
-use stages::{Failure, PACKS_INFLIGHT, Run, stage_failed};
 use standing::Standings;
 pub(super) use standing::sites;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
-use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::Mutex;
 
 /// How long to wait before a backup that lost holders goes on with others; at last it fails.
 const RETRIES: [Option<Duration>; 4] = [
@@ -388,87 +384,6 @@ impl Writer {
             failed: std::mem::take(&mut report.failed),
             notes: report.into_notes().into_iter().chain(self.standings.note()).collect(),
         })
-    }
-}
-
-/// The stages of one run, waiting for what goes through them.
-struct Line {
-    run: Run,
-    lister: JoinHandle<u64>,
-    placed: mpsc::Sender<Placed>,
-}
-
-impl Writer {
-    fn line(
-        &self,
-        session: &Session,
-        placer: &Arc<Placer>,
-        progress: &Arc<Counters>,
-        (previous, force): (PathBuf, bool),
-    ) -> Line {
-        let failure = Arc::new(Failure::default());
-        let (index, standings) = (Arc::clone(&self.index), Arc::clone(&self.standings));
-        let known = Arc::new(Known::new(index, standings, placer.is_degraded()));
-        let (placed, placements) = mpsc::channel(PACKS_INFLIGHT);
-        let lister = self.lister(session, placer, &known, &failure);
-        let lister = tokio::spawn(lister.run(placements));
-        let run = Run {
-            vault: Arc::clone(&self.vault),
-            known,
-            placer: Arc::clone(placer),
-            progress: Arc::clone(progress),
-            session: session.clone(),
-            previous,
-            buffers: Arc::clone(&self.buffers),
-            rooms: Arc::default(),
-            force,
-            failure,
-        };
-        Line { run, lister, placed }
-    }
-
-    fn lister(
-        &self,
-        session: &Session,
-        placer: &Arc<Placer>,
-        known: &Arc<Known>,
-        failure: &Arc<Failure>,
-    ) -> Lister {
-        Lister {
-            vault: Arc::clone(&self.vault),
-            mesh: Arc::clone(&self.mesh),
-            ledger: Arc::clone(&self.ledger),
-            index: Arc::clone(&self.index),
-            known: Arc::clone(known),
-            placer: Arc::clone(placer),
-            buffers: Arc::clone(&self.buffers),
-            session: session.id,
-            allow_degraded: self.allow_degraded,
-            failure: Arc::clone(failure),
-        }
-    }
-}
-
-impl Line {
-    /// Runs the stages until `feed` has no more for them, everything has arrived, and all of it is listed. Counts the
-    /// stripes written, also those of a run that fails.
-    async fn finish<T: Send + 'static>(
-        self,
-        stripes: &mut u64,
-        feed: impl FnOnce(Run, &Handle, &mpsc::Sender<Placed>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let Self { run, lister, placed } = self;
-        let (failure, known) = (Arc::clone(&run.failure), Arc::clone(&run.known));
-        let runtime = Handle::current();
-        let done = tokio::task::spawn_blocking(move || feed(run, &runtime, &placed)).await;
-        *stripes = lister.await.map_err(stage_failed)?;
-        let finished = done.map_err(stage_failed)?;
-        if let Some(error) = failure.take() {
-            return Err(error);
-        }
-        let finished = finished?;
-        known.check_all_arrived()?;
-        Ok(finished)
     }
 }
 

@@ -381,7 +381,9 @@ impl<'a> Prune<'a> {
                 let place = self.index.find(chunk)?.ok_or(ClientError::NoChunk(chunk))?;
                 self.marks.set(&place);
             }
-            again.iter().for_each(|pack| self.marks.clear(*pack));
+            for pack in &again {
+                self.marks.clear(*pack);
+            }
             self.moved.extend(again);
             self.judge().await?;
         }

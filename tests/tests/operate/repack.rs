@@ -2,13 +2,15 @@
 
 use super::devices::{on, restore, second_host};
 use super::{folder, run, summary};
-use harness::{Mesh, bytes, tree_of, within, write};
+use harness::{Mesh, bytes, program, tree_of, within, write};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const LOCKED: &str = "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"40s\"\nrelease_cooldown = \"3s\"\n";
+const LOCKED: &str =
+    "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"40s\"\nrelease_cooldown = \"3s\"\n";
 /// One file in this many is kept.
 const KEPT: usize = 8;
 
@@ -68,7 +70,10 @@ fn what_little_is_needed_of_a_pack_is_written_again_and_the_pack_goes() {
     let applied = prune(&mesh, &["--repack", "--apply"]);
     assert!(applied["stripes_unneeded"].as_u64() > Some(1), "{applied}");
     assert!(applied["index_stripes_unneeded"].as_u64() >= Some(5), "{applied}");
-    assert_eq!(applied["stripes_kept"], planned["stripes_kept"], "one went and one came: {applied}");
+    assert_eq!(
+        applied["stripes_kept"], planned["stripes_kept"],
+        "one went and one came: {applied}"
+    );
     let after = shards(&mesh);
     assert!(before.keys().all(|file| after.contains_key(file)), "locks hold");
     let again = prune(&mesh, &["--repack", "--apply"]);
@@ -104,4 +109,32 @@ fn what_little_is_needed_of_a_pack_is_written_again_and_the_pack_goes() {
         restore(&mesh, home, &newest[..12], &back);
         assert_eq!(tree_of(&back), tree_of(&source), "{number}");
     }
+}
+
+#[test]
+fn a_repack_that_is_killed_loses_nothing_and_the_next_one_goes_on() {
+    let mesh = Mesh::start(&[("h", "h1"), ("a", "a1"), ("g", "g1")]);
+    mesh.create_vault("v", &LOCKED.replace("40s", "90d"));
+    let source = mesh.dir().join("source");
+    // What is needed as a whole lies between, in packs of its own and in one with what is not.
+    folder(&source.join("whole"), "whole", 40, 600_000);
+    let first = begin(&mesh, &source);
+    let _ = on(mesh.owner(), &["forget", &first[..12], "--apply"]).ok();
+    let identity = mesh.identity("v");
+    for wait in [100, 200, 300, 450, 600, 800, 1000] {
+        let mut command = Command::new(program());
+        command.arg("--home").arg(mesh.owner()).args(["prune", "--repack", "--apply"]);
+        command.arg("--identity").arg(&identity).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let _ = prune(&mesh, &["--repack", "--apply"]);
+    let left = prune(&mesh, &["--repack"]);
+    assert_eq!((&left["packs_again"], &left["index_again"]), (&0.into(), &0.into()), "{left}");
+    let checked = summary(run(&mesh, &["check", "--read-data"], true), 0);
+    assert_eq!(checked["good"], true, "{checked}");
+    let _ = mesh.restore("latest", &mesh.dir().join("back"), &[]).ok();
+    assert_eq!(tree_of(&mesh.dir().join("back")), tree_of(&source));
 }
