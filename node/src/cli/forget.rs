@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Nothing is deleted: with --apply the vault's log gets an entry that names the snapshots, signed by the vault's key, and lists
-leave them out. `strewn snapshots --all` still shows them, and they can be restored by their ids. Without --apply nothing is
-changed.
+leave them out. `strewn snapshots --all` still shows them, and they can be restored by their ids. Nothing is changed without --apply,
+or a yes to the question on a terminal.
 
 The rules are those of restic: of each hour, day, week (from Monday on), month and year the newest snapshot is kept, for the
 last N of them that have any, and the oldest one while a rule is not used up; what any rule keeps is kept. They apply to each

@@ -95,7 +95,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Snapshots(args) => commands::data::snapshots(&home, &args, output).await,
             Command::Tag(args) => commands::tag::tag(&home, args, output).await,
             Command::Forget(args) => commands::forget::forget(&home, args, output).await,
-            Command::Prune(args) => commands::release::prune(&home, args, output).await,
+            Command::Prune(args) => commands::prune::prune(&home, args, output).await,
             Command::Release(command) => commands::release::release(&home, command, output).await,
             Command::Hold(command) => commands::release::hold(&home, command, output).await,
             Command::Ls(args) => commands::browse::ls(&home, args, output).await,

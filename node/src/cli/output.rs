@@ -10,7 +10,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use indicatif::MultiProgress;
 use serde::Serialize;
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How the program talks.
@@ -177,6 +177,20 @@ impl Output {
         if !self.0.style.json && !self.0.style.quiet {
             self.write_out(&format!("{}\n", printable(text.as_ref())));
         }
+    }
+
+    /// Asks a person who is there to be asked: standard input and output are terminals. Everybody else, and an empty answer,
+    /// says no.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> bool {
+        let Style { json, quiet, terminal, .. } = self.0.style;
+        if json || quiet || !terminal || !io::stdin().is_terminal() {
+            return false;
+        }
+        self.line(format!("{question} [y/N]"));
+        let mut answer = String::new();
+        let read = io::stdin().lock().take(80).read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
     /// Tells a person what was asked for, with `--quiet` too. Silent with `--json`.

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Nothing is deleted at once. Holders keep what is locked whatever anybody says; of what is not, they begin a cooldown, in which
-any guardian of the vault can stop it, and a backup that needs it again takes it back. Without --apply nothing is changed.
+any guardian of the vault can stop it, and a backup that needs it again takes it back. Nothing is changed without --apply, or a
+yes to the question on a terminal.
 
 Where the policy names guardians, --apply writes the request to a file, for each of them to approve with `strewn release
 approve`, and `strewn release request` brings it to the holders. Ask again when locks have ended: each request counts for 90

@@ -151,6 +151,11 @@ impl<'a> Prune<'a> {
         Ok(plan)
     }
 
+    /// From now on this is told how far it is.
+    pub fn follow_with(&mut self, progress: &Arc<Counters>) {
+        self.progress = Arc::clone(progress);
+    }
+
     /// Everything that was said is known, and nobody contradicts it.
     fn check_told(&self, ledger: &Ledger) -> Result<()> {
         let unread = ledger.unread().iter().filter_map(|id| self.mesh.nodes.get(id));

@@ -17,30 +17,36 @@ use serde_json::json;
 /// Says which snapshots rules keep, and writes down what they do not.
 pub async fn forget(home: &Home, args: ForgetArgs, output: &Output) -> Result<Exit, CliError> {
     let vault = vault::choose(home, args.vault.vault.as_deref())?;
-    let key = if args.apply { Some(key_of(&vault)?) } else { None };
+    if args.apply {
+        key_of(&vault)?;
+    }
     let mut reader = Reader::open(home, vault, None).await?;
     let forgotten = if args.snapshot.is_empty() {
         by_rules(&reader, &args, output)
     } else {
         by_name(&reader, &args.snapshot)?
     };
+    let snapshots = reader.ledger.snapshots();
+    let wanted = snapshots.iter().filter(|logged| !reader.ledger.is_forgotten(logged)).count();
+    let kept = wanted - forgotten.len();
+    let what = counted(forgotten.len(), "snapshot");
+    let question = format!("Forget {what}, and keep {kept}?");
+    let key = reader.vault.key().cloned().filter(|_| !forgotten.is_empty());
+    let key = key.filter(|_| args.apply || output.ask(&question));
+    let is_applied = args.apply || key.is_some();
     if let Some(key) = &key {
         for body in entries(&reader.vault, key, &forgotten) {
             let _ = reader.ledger.append(&reader.mesh, &reader.vault, body, false).await?;
         }
     }
-    let snapshots = reader.ledger.snapshots();
-    let wanted = snapshots.iter().filter(|logged| !reader.ledger.is_forgotten(logged)).count();
-    let kept = wanted - forgotten.len();
     if output.style().json {
-        let body = json!({ "kept": kept, "forgotten": forgotten, "applied": args.apply });
+        let body = json!({ "kept": kept, "forgotten": forgotten, "applied": is_applied });
         output.json("summary", &body);
         return Ok(Exit::Done);
     }
-    let what = counted(forgotten.len(), "snapshot");
     if forgotten.is_empty() {
         output.good("nothing is to be forgotten");
-    } else if args.apply {
+    } else if is_applied {
         output.good(format!("{what} forgotten, {kept} kept; nothing was deleted"));
     } else {
         output.line(format!("{what} would be forgotten, {kept} kept; --apply does it"));

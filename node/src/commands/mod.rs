@@ -17,6 +17,7 @@ pub mod mount;
 pub mod node;
 pub mod profile;
 pub mod proof;
+pub mod prune;
 pub mod recover;
 pub mod release;
 pub mod share;

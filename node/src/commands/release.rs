@@ -1,20 +1,16 @@
-//! `prune`, `release`, `hold`.
+//! `release`, `hold`.
 
 use super::data::time;
-use super::forget::key_of;
 use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::cli::progress::Progress;
-use crate::cli::release::{GuardianArg, HoldCommand, PruneArgs, ReleaseCommand};
+use crate::cli::release::{GuardianArg, HoldCommand, ReleaseCommand};
 use crate::client::mesh::{Caller, Mesh};
-use crate::client::prune::{Judged, Prune};
-use crate::client::recipients::Identities;
 use crate::client::release::{Audience, Came, send};
 use crate::client::{ClientError, vault};
 use crate::home::{Home, read_key, read_signed, write_new};
 use crate::service::wall;
-use crate::size::{ByteSize, counted, format_duration};
+use crate::size::{counted, format_duration};
 use protocol::hold::HoldOrder;
 use protocol::id::{NodeId, OperatorId};
 use protocol::message::Request;
@@ -22,95 +18,8 @@ use protocol::release::{Approval, Release, ReleaseRequest, Veto, release_id};
 use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::time::Period;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-/// Asks for the release of what no kept snapshot needs.
-pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit, CliError> {
-    let vault = vault::choose(home, args.vault.vault.as_deref())?;
-    let key = if args.apply { Some(key_of(&vault)?) } else { None };
-    let is_guarded = vault.policy.lock.guardians.is_some();
-    if args.apply && is_guarded && args.out.is_none() {
-        return Err(CliError::new("guardians of the vault must agree to a release")
-            .next("say with --out FILE where the request goes that they are to approve")
-            .exit(Exit::Usage));
-    }
-    let identities = Identities::find(args.identity.as_deref())?;
-    let progress = Progress::start(output, "following snapshots");
-    let repack = args.repack.then_some(args.max_unused);
-    let plan = Prune::plan(home, vault, &identities, repack, &progress.counters()).await;
-    drop(progress);
-    let mut plan = plan?;
-    let (again, lists) = (plan.judged.again(), plan.judged.lists());
-    let (again_needed, again_bytes) = (plan.judged.again_needed, plan.judged.again_bytes);
-    let requests = match &key {
-        Some(key) => {
-            let progress = Progress::start(output, "writing again");
-            let requests = plan.apply(key).await;
-            drop(progress);
-            requests?
-        }
-        None => Vec::new(),
-    };
-    let Judged { kept, unneeded, of_index, bytes, .. } = &plan.judged;
-    let (kept, count, bytes) = (*kept, unneeded.len(), *bytes);
-    let mut came = Vec::new();
-    let mut files = Vec::new();
-    for (number, request) in requests.iter().enumerate() {
-        match &args.out {
-            Some(out) => {
-                let mut name = out.clone().into_os_string();
-                if number > 0 {
-                    name.push(format!(".{number}"));
-                }
-                let out = PathBuf::from(name);
-                write_new(&out, &request.to_bytes(), 0o644)?;
-                files.push(out);
-            }
-            None => came.extend(send(&plan.mesh, request, &[]).await),
-        }
-    }
-    if output.style().json {
-        let body = json!({
-            "snapshots": plan.snapshots, "stripes_kept": kept, "stripes_unneeded": count,
-            "index_stripes_unneeded": of_index, "bytes_unneeded": bytes, "packs_again": again,
-            "bytes_again": again_needed, "bytes_of_packs_again": again_bytes, "index_again": lists,
-            "applied": args.apply, "requests": files, "nodes": came,
-        });
-        output.json("summary", &body);
-        return Ok(Exit::Done);
-    }
-    let (snapshots, kept) = (counted(plan.snapshots, "snapshot"), counted(kept, "stripe"));
-    output.line(format!("{snapshots} kept, which need {kept}"));
-    if again > 0 {
-        let (again, whole) = (counted(again, "stripe"), ByteSize(again_bytes));
-        let (needed, what) = (ByteSize(again_needed), if args.apply { "was" } else { "would be" });
-        output.line(format!("of {again} ({whole}) what is needed, {needed}, {what} written again"));
-    }
-    if lists > 0 {
-        let lists = counted(lists, "block");
-        let what = if args.apply { "were" } else { "would be" };
-        output.line(format!("{lists} of the index {what} written again, as fewer"));
-    }
-    let what = format!("{} ({} of data)", counted(count, "stripe"), ByteSize(bytes));
-    if count == 0 && again == 0 && lists == 0 {
-        output.good("nothing is to be given up");
-    } else if !args.apply && count == 0 {
-        output.line("--apply does it, and gives up what it replaces");
-    } else if !args.apply {
-        output.line(format!("{what} could be given up; --apply asks for it"));
-    } else if files.is_empty() {
-        output.good(format!("asked for the release of {what}"));
-        show(&came, output);
-    } else {
-        output.good(format!("{what}: the request is written"));
-        for file in &files {
-            output.line(format!("  {}", file.display()));
-        }
-        output.line("Next: each guardian says `strewn release approve FILE --out APPROVAL`; then `strewn release request FILE --approval APPROVAL …`");
-    }
-    Ok(Exit::Done)
-}
 
 /// A span as people say it.
 fn span(period: Period) -> String {
@@ -125,7 +34,7 @@ fn warn_of_silent(mesh: &Mesh, output: &Output) {
     }
 }
 
-fn show(came: &[Came], output: &Output) {
+pub(super) fn show(came: &[Came], output: &Output) {
     for came in came {
         let mut parts = Vec::new();
         if came.cooling > 0 {

@@ -2,8 +2,10 @@
 
 use super::devices::{on, restore, second_host};
 use super::{folder, run, six, summary};
-use harness::tree_of;
+use harness::{Mesh, program, tree_of};
 use serde_json::json;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 #[test]
 fn what_is_forgotten_is_left_out_of_lists_and_can_be_restored_by_its_id() {
@@ -62,4 +64,47 @@ fn what_is_forgotten_is_left_out_of_lists_and_can_be_restored_by_its_id() {
     assert_eq!(listed(&[]), []);
     let _ = on(mesh.owner(), &["tag", "latest", "--add", "word"]).ended(10);
     let _ = summary(on(mesh.owner(), &["check", "--read-data"]), 0);
+}
+
+/// What a command prints that runs on a terminal, and is answered this. `None` without the program `script`.
+fn on_terminal(mesh: &Mesh, words: &str, answer: &str) -> Option<String> {
+    let line = format!("{} --home {} {words}", program().display(), mesh.owner().display());
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match script.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            assert!(std::env::var_os("STREWN_REQUIRE_ALL").is_none(), "script: {error}");
+            eprintln!("skipped: this needs the program `script` (Debian: bsdutils)");
+            return None;
+        }
+    };
+    child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    Some(said)
+}
+
+#[test]
+fn on_a_terminal_it_is_asked_and_nothing_happens_without_a_yes() {
+    let mesh = six();
+    let source = mesh.dir().join("source");
+    for seed in ["one", "two"] {
+        folder(&source, seed, 1, 10_000);
+        let _ = mesh.backup(&source).ok();
+    }
+    let snapshots = || on(mesh.owner(), &["snapshots"]).ok().messages("snapshot").len();
+    for (answer, left) in [("\n", 2), ("n\n", 2), ("maybe\n", 2), ("y\n", 1)] {
+        let Some(said) = on_terminal(&mesh, "forget --keep-last 1", answer) else { return };
+        assert!(said.contains("Forget 1 snapshot, and keep 1? [y/N]"), "{said}");
+        assert_eq!(snapshots(), left, "{said}");
+    }
+    let identity = mesh.identity("v");
+    let prune = format!("prune --identity {}", identity.display());
+    let said = on_terminal(&mesh, &prune, "n\n").unwrap();
+    assert!(said.contains("[y/N]") && said.contains("nothing was changed"), "{said}");
+    let said = on_terminal(&mesh, &prune, "yes\n").unwrap();
+    assert!(said.contains("asked for the release of"), "{said}");
 }
