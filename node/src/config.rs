@@ -53,6 +53,8 @@ pub struct NodeConfig {
     pub growth_per_day: Option<ByteSize>,
     /// The longest lock that it promises.
     pub longest_lock: Period,
+    /// In how long it reads all that it holds, to see whether it is whole.
+    pub scrub_period: Period,
     /// Nodes to learn of the others from, each ending in /p2p/….
     pub bootstrap: Vec<Multiaddr>,
     /// Most bytes a second that it sends.
@@ -74,6 +76,7 @@ impl Default for NodeConfig {
             reserve: ByteSize(1 << 30),
             growth_per_day: None,
             longest_lock: PeerConfig::default().lock_max,
+            scrub_period: PeerConfig::default().scrub_period,
             bootstrap: Vec::new(),
             limit_upload: None,
             limit_download: None,
@@ -302,6 +305,8 @@ impl Config {
              # Bytes that one vault may add in a day, and the longest lock promised: what a stolen device key can cost.\n\
              # growth-per-day = \"50GiB\"\n\
              # longest-lock = \"400d\"\n\
+             # In so long all shards are read once, to see whether they are whole.\n\
+             # scrub-period = \"30d\"\n\
              # Nodes to learn of the others from.\n\
              bootstrap = {}\n\
              # Most bytes a second: no limit.\n\

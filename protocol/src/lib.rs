@@ -38,6 +38,7 @@ pub mod recovery;
 pub mod release;
 pub mod repack;
 pub mod retention;
+pub mod scrub;
 pub mod seal;
 pub mod share;
 pub mod sign;

@@ -9,9 +9,11 @@
 
 mod exchange;
 mod expiry;
+mod scrub;
 
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
+pub use scrub::ScrubStatus;
 
 use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn};
 use crate::certificate::{
@@ -286,6 +288,8 @@ pub struct NodeStatus {
     pub members: Vec<MemberStatus>,
     /// What it refused since its start, by reason.
     pub refused: Vec<(String, u64)>,
+    /// What reading its shards has shown.
+    pub scrub: ScrubStatus,
 }
 
 /// Why a request is refused. People read the text; programs read the code.

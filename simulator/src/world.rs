@@ -540,6 +540,14 @@ impl World {
                 };
                 self.answer(end, lane, &response, bytes.unwrap_or_default(), false);
             }
+            Output::Scrub { shard, len } => {
+                let bytes = self.hosts[node].disk.shard(shard);
+                let is_whole = bytes.is_some_and(|bytes| {
+                    bytes.len() == len as usize && *blake3::hash(bytes).as_bytes() == shard.0
+                });
+                let what = (!is_whole).then(|| "not on this disk".to_owned());
+                self.tell(node, Input::Scrubbed { shard, what });
+            }
             Output::Prove { lane, pieces } => {
                 let disk = &self.hosts[node].disk;
                 let prove = |pieces: Option<Pieces>| {

@@ -15,7 +15,7 @@ use protocol::id::{DeviceId, NodeId};
 use protocol::label::{Level, Site};
 use protocol::lock_clock::Standing;
 use protocol::log::Holding;
-use protocol::message::{NodeStatus, Request, Response};
+use protocol::message::{NodeStatus, Request, Response, ScrubStatus};
 use protocol::placement::{Exposure, check_placement};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +40,8 @@ pub struct NodeLine {
     pub trouble: Option<String>,
     /// How its lock clock is, in words.
     pub lock_clock: Option<String>,
+    /// What reading its shards has shown it.
+    pub scrub: Option<ScrubStatus>,
 }
 
 /// Stripes of a vault by health.
@@ -119,7 +121,17 @@ fn labels_of(site: &Site) -> BTreeMap<String, String> {
 /// What of a node somebody should look into.
 fn trouble(status: NodeStatus) -> Option<String> {
     let frozen = matches!(status.lock_clock, Standing::Frozen(_));
-    status.doubt.or_else(|| frozen.then(|| format!("its lock clock: {}", status.lock_clock)))
+    let damaged = status.scrub.damaged;
+    let parts = [
+        status.doubt,
+        frozen.then(|| format!("its lock clock: {}", status.lock_clock)),
+        (damaged > 0).then(|| {
+            let shards = counted(usize::try_from(damaged).unwrap_or(usize::MAX), "shard");
+            format!("the bytes of {shards} are damaged: look at its disk")
+        }),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// The nodes of the mesh, those that do not answer as well.
@@ -138,6 +150,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             room: status.as_ref().map_or(0, |s| s.room),
             shards: status.as_ref().map_or(0, |s| s.shards),
             lock_clock: status.as_ref().map(|s| s.lock_clock.to_string()),
+            scrub: status.as_ref().map(|s| s.scrub.clone()),
             trouble: status.and_then(|s| trouble(*s)),
         });
     }
@@ -151,6 +164,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             shards: 0,
             trouble: Some(silent.reason.clone()),
             lock_clock: None,
+            scrub: None,
         });
     }
     for found in promises::set_back(mesh).await {

@@ -241,6 +241,13 @@ impl Machine {
                     shared.tell(Event::Input(Input::Proved { lane, proofs }));
                 });
             }
+            Output::Scrub { shard, len } => {
+                let shared = Arc::clone(&self.shared);
+                self.runtime.spawn_blocking(move || {
+                    let what = shared.store.check(shard, len).err().map(|error| error.to_string());
+                    shared.tell(Event::Input(Input::Scrubbed { shard, what }));
+                });
+            }
             Output::Persist { token, writes, shard } => {
                 let shard = match shard {
                     None => None,
@@ -367,6 +374,15 @@ fn log(note: &Note) {
                 code = refusal.code.as_str(),
                 reason = refusal.text,
                 "refused"
+            );
+        }
+        Note::Damaged { vault, stripe, shard, what } => {
+            tracing::error!(
+                vault = vault.short(),
+                stripe = stripe.short(),
+                shard = shard.short(),
+                what,
+                "a shard is damaged: it is served to nobody until it is brought again"
             );
         }
         Note::Recovering { key } => {

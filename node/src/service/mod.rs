@@ -116,6 +116,7 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
         quota: config.node.quota.0,
         growth_per_day: config.node.growth_per_day.map(|size| size.0),
         lock_max: config.node.longest_lock,
+        scrub_period: config.node.scrub_period,
         bootstrap: bootstrap.map(|(node, address)| (node, vec![address.to_string()])).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
         // Time is counted from the start of this run: what was before is another stretch.

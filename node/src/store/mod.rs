@@ -256,6 +256,19 @@ impl Store {
         ShardReader::open(&path_of(&self.shared.dir, shard), shard)
     }
 
+    /// Reads all of a shard: its length and its bytes are those that it is known by, and its note can be read.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, shard: ShardId, len: u32) -> Result<(), StoreError> {
+        let reader = self.shard(shard)?;
+        if reader.len() != len {
+            return Err(StoreError::Damaged { shard, what: "it has another length" });
+        }
+        reader.note()?;
+        reader.check_bytes()
+    }
+
     /// Whether the file of a shard is there, with header, length and note as they should be. Its bytes are
     /// not read.
     #[must_use]

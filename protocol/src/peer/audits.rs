@@ -18,6 +18,8 @@ const AUDITS_MAX: usize = 4;
 pub(super) struct Auditing {
     /// What the answer calls the question.
     question: [u8; 32],
+    /// Those that are held.
+    shards: Vec<Option<ShardId>>,
 }
 
 fn malformed(error: &AuditError) -> super::Refusal {
@@ -70,7 +72,9 @@ impl Peer {
             let len = self.len_of(&view, vault, shard)?;
             pieces.push(len.map(|len| Pieces { shard, len, groups: asked.groups(shard, len) }));
         }
-        self.auditing.insert(lane, Auditing { question: asked.digest });
+        let shards =
+            pieces.iter().map(|pieces| pieces.as_ref().map(|pieces| pieces.shard)).collect();
+        self.auditing.insert(lane, Auditing { question: asked.digest, shards });
         self.outputs.push_back(Output::Prove { lane, pieces });
         Ok(())
     }
@@ -83,13 +87,19 @@ impl Peer {
         shard: ShardId,
     ) -> Result<Option<u32>, super::Refusal> {
         let held = view.held(shard)?.filter(|held| held.vault == vault);
-        let is_settled = !view.is_pending(Table::Held, &shard.0) && !self.lives.is_dropping(shard);
+        let is_settled = !view.is_pending(Table::Held, &shard.0)
+            && !self.lives.is_dropping(shard)
+            && !self.scrub.is_damaged(shard);
         Ok(held.filter(|_| is_settled).map(|held| held.len))
     }
 
     pub(super) fn handle_proved(&mut self, now: Now, lane: LaneId, proofs: Vec<Option<Vec<u8>>>) {
         // The stream may have ended meanwhile.
-        let Some(Auditing { question }) = self.auditing.remove(&lane) else { return };
+        let Some(Auditing { question, shards }) = self.auditing.remove(&lane) else { return };
+        let failed = shards.iter().zip(&proofs).filter(|(_, proof)| proof.is_none());
+        for shard in failed.filter_map(|(shard, _)| *shard) {
+            self.scrub.suspect(shard, now.mono);
+        }
         let hash = |proof: &Vec<u8>| *blake3::hash(proof).as_bytes();
         let answer = AuditAnswer {
             holder: self.node(),

@@ -1,7 +1,7 @@
 //! What goes into a peer and what comes out: [`Input`], [`Output`], and [`Note`] for the log. The contract they
 //! follow is the one of [`super`]; nothing here decides.
 
-use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, VaultId};
+use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, StripeId, VaultId};
 use crate::label::Site;
 use crate::life::DropDecision;
 use crate::message::{Greeting, Refusal, Request, Response};
@@ -98,6 +98,15 @@ pub enum Input {
         /// Of each shard, in the order asked, the proof; `None` where it is not there or not whole.
         proofs: Vec<Option<Vec<u8>>>,
     },
+    /// What came of [`Output::Scrub`].
+    Scrubbed {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong with its file, if anything.
+        what: Option<String>,
+    },
+    /// The file of a shard could not be read when it was to be sent.
+    Suspect(ShardId),
     /// What came of [`Output::Drop`].
     Dropped {
         /// The shard.
@@ -134,6 +143,13 @@ pub struct Pieces {
 /// What to do.
 #[derive(Debug)]
 pub enum Output {
+    /// Read all of a shard that is held, when the disk has time, and see whether its bytes are those of its name.
+    Scrub {
+        /// The shard.
+        shard: ShardId,
+        /// Its length in bytes.
+        len: u32,
+    },
     /// Send a response; close the link after it when asked to.
     Reply {
         /// On this stream.
@@ -242,6 +258,17 @@ pub enum Output {
 /// What is worth a line in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
+    /// The bytes of a shard that is held are not there, or not those of its name.
+    Damaged {
+        /// Whose.
+        vault: VaultId,
+        /// Of which stripe.
+        stripe: StripeId,
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong.
+        what: String,
+    },
     /// Somebody was refused.
     Refused {
         /// Who.

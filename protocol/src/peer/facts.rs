@@ -16,7 +16,7 @@ use crate::message::{HeldRecord, LoggedEntry};
 use crate::record::{Receipt, Record};
 use crate::release::{Approval, ReleaseRequest, Veto};
 use crate::sign::{Signed, Statement};
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
@@ -47,6 +47,8 @@ use std::collections::BTreeMap;
 /// | `Promises` | `0` | [`super::PromiseRow`] |
 /// | `Countersigned` | node | that node's newest countersignature of the own chain of promises |
 /// | `Witnessed` | node | [`super::WitnessedRow`] |
+/// | `Damaged` | shard | when that was found ([`Wall`]) |
+/// | `Scrub` | `0` | [`super::ScrubRow`] |
 ///
 /// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +78,8 @@ pub enum Table {
     Promises = 25,
     Countersigned = 26,
     Witnessed = 27,
+    Damaged = 28,
+    Scrub = 29,
 }
 
 impl Table {
@@ -453,6 +457,12 @@ impl Write {
     }
     pub(crate) fn held(shard: ShardId, held: &Held) -> Self {
         put(Table::Held, held_key(shard), held)
+    }
+    pub(crate) fn damaged(shard: ShardId, found: Wall) -> Self {
+        put(Table::Damaged, shard.0.to_vec(), &found)
+    }
+    pub(crate) fn scrub(row: &super::ScrubRow) -> Self {
+        put(Table::Scrub, vec![0], row)
     }
     pub(crate) fn entry(vault: VaultId, device: DeviceId, seq: u64, entry: &LoggedEntry) -> Self {
         put(Table::Entry, key(&[&vault.0, &device.0, &seq.to_be_bytes()]), entry)

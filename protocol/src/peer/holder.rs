@@ -196,6 +196,8 @@ impl Peer {
     pub(super) fn handle_looked(&mut self, now: Now, facts: &dyn Facts, lane: LaneId, whole: bool) {
         let Some(receiving) = self.receiving.remove(&lane) else { return };
         let Some(held) = receiving.held.clone() else { return };
+        // Its bytes were looked at, and were not well.
+        let whole = whole && !self.scrub.is_damaged(receiving.shard());
         let (shard, len) = (receiving.shard(), held.len);
         if whole {
             match self.extend_again(now, facts, shard, &held, &receiving.signed) {
@@ -276,7 +278,7 @@ impl Peer {
         let Receiving { signed, record, stripe, index, held, .. } = receiving;
         if let Some(held) = held {
             match self.extend_again(now, facts, shard, &held, &signed) {
-                Ok(Some(writes)) => self.heal(lane, shard, &signed, &held, writes),
+                Ok(Some(writes)) => self.heal(now, lane, (shard, &signed, &held), writes),
                 Ok(None) => self.discard_busy(lane, 0),
                 Err(refusal) => {
                     let response = Box::new(Response::Refused(refusal));
@@ -327,13 +329,13 @@ impl Peer {
     /// Keeps the bytes of a shard whose file was lost or damaged, under the promise made before.
     fn heal(
         &mut self,
+        now: Now,
         lane: LaneId,
-        shard: ShardId,
-        signed: &Signed<Record>,
-        held: &Held,
+        (shard, signed, held): (ShardId, &Signed<Record>, &Held),
         mut writes: Vec<Write>,
     ) {
         writes.push(Write::held(shard, held));
+        writes.extend(self.scrub.heal(shard, now.mono));
         let receipt = held.receipt.clone();
         let note =
             codec::encode(&HeldRecord { record: signed.clone(), receipt: Some(receipt.clone()) });
@@ -425,6 +427,10 @@ impl Peer {
             self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
             return Ok(());
         }
+        if self.scrub.is_damaged(shard) {
+            let text = format!("the bytes of shard {shard} are damaged here");
+            return Err(refusal(RefusalCode::NotHeld, text));
+        }
         let end = offset.checked_add(len).filter(|&end| end <= held.len && len > 0);
         if end.is_none() {
             return Err(refusal(
@@ -506,7 +512,9 @@ impl Peer {
         // A receipt that is not durable yet is no promise yet, whoever asks.
         let held = match shard {
             Some(shard)
-                if !view.is_pending(Table::Held, &shard.0) && !self.lives.is_dropping(shard) =>
+                if !view.is_pending(Table::Held, &shard.0)
+                    && !self.lives.is_dropping(shard)
+                    && !self.scrub.is_damaged(shard) =>
             {
                 view.held(shard)?
             }

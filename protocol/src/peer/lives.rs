@@ -433,12 +433,13 @@ impl Peer {
             usage.bytes = usage.bytes.saturating_sub(len);
             usage.shards = usage.shards.saturating_sub(1);
         }
-        let writes = vec![
+        let mut writes = vec![
             Write::remove(Table::Held, held_key(shard)),
             Write::remove(Table::Life, shard.0.to_vec()),
             Write::remove(Table::Record, key(&[&vault.0, &stripe.0])),
             Write::usage(vault, *usage),
         ];
+        writes.extend(self.scrub.forget(shard));
         let release = decision.release();
         self.lives.uncounted += len;
         self.persist(writes, None, Then::Gone { shard, vault, len, release });

@@ -34,6 +34,7 @@ mod membership;
 mod promises;
 mod recovery;
 mod releases;
+mod scrub;
 mod showing;
 mod taking;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use facts::{
     is_first_record, rows_of, thawed, usage_row,
 };
 pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
+pub use scrub::ScrubRow;
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, PublicKey, ReleaseId, ShardId, VaultId};
@@ -71,6 +73,8 @@ pub struct PeerConfig {
     pub inflight_max: u64,
     /// A connection must be vouched for within this time.
     pub greeting_timeout: Period,
+    /// In how long all that is held is read once.
+    pub scrub_period: Period,
     /// How often members are exchanged.
     pub exchange_period: Period,
     /// Where to look for members at first.
@@ -91,6 +95,7 @@ impl Default for PeerConfig {
             growth_per_day: None,
             inflight_max: 128 << 20,
             greeting_timeout: Period::seconds(10),
+            scrub_period: crate::scrub::SCRUB_PERIOD,
             exchange_period: Period::seconds(30),
             bootstrap: Vec::new(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -160,6 +165,7 @@ pub struct Peer {
     lock_clock: LockClock,
     promises: promises::Promises,
     exchange: exchange::Exchange,
+    scrub: scrub::Scrub,
     store_clock_at: Mono,
     overlay: Overlay,
     pending: BTreeMap<u64, Then>,
@@ -263,6 +269,7 @@ impl Peer {
             lock_clock,
             promises: promises::Promises::load(facts, boot)?,
             exchange: exchange::Exchange::default(),
+            scrub: scrub::Scrub::load(now.mono, facts)?,
             store_clock_at: now.mono,
             overlay: Overlay::default(),
             pending: BTreeMap::new(),
@@ -330,6 +337,8 @@ impl Peer {
             }
             Input::Persisted(token) => self.handle_persisted(now, facts, token),
             Input::PersistFailed { token, refusal } => self.handle_persist_failed(token, refusal),
+            Input::Scrubbed { shard, what } => self.handle_scrubbed(now, facts, shard, what),
+            Input::Suspect(shard) => self.scrub.suspect(shard, now.mono),
             Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
             Input::Answer { call, response } => {
                 self.handle_answer(now, facts, call, response.map(|response| *response));
@@ -366,6 +375,7 @@ impl Peer {
             self.forget_releases();
         }
         self.handle_lives(now, facts);
+        self.handle_scrub(now, facts);
     }
 
     /// When to call [`Peer::handle_timeout`] next, at the latest.
@@ -373,7 +383,8 @@ impl Peer {
     pub fn poll_timeout(&self) -> Mono {
         let greetings =
             self.links.values().filter(|link| link.role.is_none()).map(|link| link.greet_by);
-        greetings.fold(self.exchange_at.min(self.lives.poll_timeout()), Mono::min)
+        let other = self.exchange_at.min(self.lives.poll_timeout()).min(self.scrub.poll_timeout());
+        greetings.fold(other, Mono::min)
     }
 
     /// What to do next, if anything.
@@ -495,6 +506,7 @@ impl Peer {
                 .filter(|&(_, count)| count > 0)
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .collect(),
+            scrub: self.scrub_status(),
         };
         self.reply(lane, Response::Status(Box::new(status)));
         Ok(())

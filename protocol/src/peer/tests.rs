@@ -18,5 +18,6 @@ mod members;
 mod promises;
 mod recovery;
 mod restart;
+mod scrub;
 mod shards;
 mod vaults;

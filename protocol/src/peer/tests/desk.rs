@@ -41,6 +41,8 @@ pub(super) struct Desk {
     pub(super) lost: BTreeSet<ShardId>,
     /// What is to be proved, in the order asked.
     pub(super) proving: VecDeque<(LaneId, Vec<Option<Pieces>>)>,
+    /// Shards that are to be read.
+    pub(super) scrubbing: VecDeque<ShardId>,
     replies: BTreeMap<LaneId, (Response, bool)>,
     asked: BTreeMap<LaneId, Asked>,
     pub(super) discarded: u64,
@@ -92,6 +94,7 @@ impl Desk {
             arriving: BTreeMap::new(),
             proving: VecDeque::new(),
             lost: BTreeSet::new(),
+            scrubbing: VecDeque::new(),
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
             discarded: 0,
@@ -318,6 +321,10 @@ impl Desk {
                     assert!(self.held(shard).is_some(), "transmits what is not durable");
                     self.transmitted.push((shard, offset, len));
                     self.answer(lane, Response::Bytes { len }, false);
+                }
+                Output::Scrub { shard, len } => {
+                    assert_eq!(len, cast::SHARD_LEN);
+                    self.scrubbing.push_back(shard);
                 }
                 Output::Prove { lane, pieces } => self.proving.push_back((lane, pieces)),
                 Output::Persist { token, writes, shard } => {

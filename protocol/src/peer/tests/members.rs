@@ -127,13 +127,12 @@ fn bootstrap_nodes_are_dialed_until_they_are_known() {
     desk.pass(Period(0));
     assert_eq!(desk.dialed, [public(NEIGHBOUR).into()]);
     desk.handle(Input::DialFailed(public(NEIGHBOUR).into()));
-    let next = desk.peer.poll_timeout();
-    desk.wait_until(next);
+    let period = PeerConfig::default().exchange_period;
+    desk.pass(period);
     assert_eq!(desk.dialed.len(), 2);
     // Over the link that is up, members are asked; nobody is dialed.
     desk.node(NEIGHBOUR);
-    let next = desk.peer.poll_timeout();
-    desk.wait_until(next);
+    desk.pass(period);
     let asks = |(_, _, request): &(_, _, Request)| matches!(request, Request::Members(_));
     assert_eq!((desk.dialed.len(), desk.called.iter().filter(|call| asks(call)).count()), (2, 1));
 }

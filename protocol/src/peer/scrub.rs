@@ -1,0 +1,235 @@
+//! Reading all that is held, one shard after the other ([`crate::scrub`] says how fast): what the disk lost or altered is found here
+//! before somebody needs it.
+//!
+//! A shard whose bytes are not those of its name is *damaged*: that is stored, so that a restart does not forget it. Its promise
+//! stands and its file stays, but it is served to nobody, proved to nobody, and shown to nobody as held, so that others rebuild it;
+//! whoever puts it again heals it. It is read again every hour, because a disk that was away may come back. While requests bring
+//! shards nothing is read, for a while.
+
+use super::facts::{Facts, Table, View, Write, decode};
+use super::{Note, Output, Peer, Then};
+use crate::id::ShardId;
+use crate::message::ScrubStatus;
+use crate::scrub::pause;
+use crate::time::{Mono, Now, Period, Wall};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// How long reading gives way to shards that arrive, at most.
+const GIVE_WAY_MAX: Period = Period::seconds(60);
+/// How long it waits for them each time.
+const GIVE_WAY: Period = Period::seconds(1);
+/// How often damaged shards are read again.
+const AGAIN: Period = Period::seconds(3600);
+/// How often it is stored how far reading came: after a restart so much is read again.
+const STORE_EVERY: Period = Period::seconds(600);
+
+/// How far reading has come, as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubRow {
+    /// Up to this shard everything was read in this pass.
+    pub after: Option<ShardId>,
+    /// When the pass before ended.
+    pub finished: Option<Wall>,
+}
+
+/// What is remembered of reading.
+#[derive(Debug)]
+pub(super) struct Scrub {
+    row: ScrubRow,
+    stored: Mono,
+    /// When the next shard is to be read,
+    at: Mono,
+    /// and since when it gives way.
+    gives_way: Option<Mono>,
+    /// Which one is being read, and whether it is the next one of the pass.
+    reading: Option<(ShardId, bool)>,
+    /// To be read before the pass goes on.
+    soon: BTreeSet<ShardId>,
+    again: Mono,
+    damaged: BTreeSet<ShardId>,
+    healed: u64,
+    read: u64,
+}
+
+impl Scrub {
+    pub(super) fn load(now: Mono, facts: &dyn Facts) -> Result<Self, super::FactsError> {
+        let row = facts.get(Table::Scrub, &[0])?;
+        let row = row.map(|bytes| decode(Table::Scrub, &bytes)).transpose()?.unwrap_or_default();
+        let mut damaged = BTreeSet::new();
+        for (key, _) in facts.scan(Table::Damaged, &[], None, usize::MAX)? {
+            damaged.extend(key.try_into().map(ShardId));
+        }
+        Ok(Self {
+            row,
+            stored: now,
+            at: now.after(GIVE_WAY),
+            gives_way: None,
+            reading: None,
+            soon: BTreeSet::new(),
+            again: now.after(AGAIN),
+            damaged,
+            healed: 0,
+            read: 0,
+        })
+    }
+
+    pub(super) fn poll_timeout(&self) -> Mono {
+        if self.reading.is_some() { Mono(u64::MAX) } else { self.at }
+    }
+
+    /// Whether the bytes of a shard that is held are not there, as far as is known.
+    pub(super) fn is_damaged(&self, shard: ShardId) -> bool {
+        self.damaged.contains(&shard)
+    }
+
+    /// Something went wrong with a shard: it is read next.
+    pub(super) fn suspect(&mut self, shard: ShardId, now: Mono) {
+        self.soon.insert(shard);
+        self.at = self.at.min(now);
+    }
+
+    /// The bytes of a shard come anew: what to write. They are read once they are there.
+    pub(super) fn heal(&mut self, shard: ShardId, now: Mono) -> Option<Write> {
+        self.damaged.remove(&shard).then(|| {
+            self.healed += 1;
+            self.soon.insert(shard);
+            self.at = self.at.min(now.after(GIVE_WAY));
+            Write::remove(Table::Damaged, shard.0.to_vec())
+        })
+    }
+
+    /// A shard was dropped: what to write.
+    pub(super) fn forget(&mut self, shard: ShardId) -> Option<Write> {
+        self.soon.remove(&shard);
+        self.damaged.remove(&shard).then(|| Write::remove(Table::Damaged, shard.0.to_vec()))
+    }
+}
+
+impl Peer {
+    /// Begins to read the next shard when it is time.
+    pub(super) fn handle_scrub(&mut self, now: Now, facts: &dyn Facts) {
+        if self.scrub.reading.is_some() || now.mono < self.scrub.at {
+            return;
+        }
+        let since = *self.scrub.gives_way.get_or_insert(now.mono);
+        if !self.receiving.is_empty() && now.mono < since.after(GIVE_WAY_MAX) {
+            self.scrub.at = now.mono.after(GIVE_WAY);
+            return;
+        }
+        self.scrub.gives_way = None;
+        if self.scrub.again <= now.mono {
+            self.scrub.again = now.mono.after(AGAIN);
+            let damaged = self.scrub.damaged.clone();
+            self.scrub.soon.extend(damaged);
+        }
+        // Whatever happens to this one, it goes on.
+        self.scrub.at = now.mono.after(AGAIN);
+        let mut unsettled = Vec::new();
+        while let Some(shard) = self.scrub.soon.pop_first() {
+            match self.read_shard(facts, shard, false) {
+                Some(true) => break,
+                Some(false) => unsettled.push(shard),
+                None => {}
+            }
+        }
+        self.scrub.soon.extend(unsettled);
+        if self.scrub.reading.is_some() {
+            return;
+        }
+        loop {
+            let after = self.scrub.row.after;
+            let after = after.as_ref().map(|shard| &shard.0[..]);
+            let Ok(rows) = facts.scan(Table::Held, &[], after, 1) else { return };
+            let next = rows.first().and_then(|(key, _)| key[..].try_into().ok().map(ShardId));
+            let Some(shard) = next else { break };
+            self.scrub.row.after = Some(shard);
+            if self.read_shard(facts, shard, true) == Some(true) {
+                return;
+            }
+        }
+        // Everything was read, if there was anything.
+        if self.scrub.row.after.take().is_some() {
+            self.scrub.row.finished = Some(now.wall);
+            self.scrub.at = now.mono.after(GIVE_WAY);
+            self.store_scrub(now);
+        }
+    }
+
+    /// Has a shard read. False while it comes or goes; `None` when it is not held.
+    fn read_shard(&mut self, facts: &dyn Facts, shard: ShardId, is_next: bool) -> Option<bool> {
+        let view = View { facts, overlay: &self.overlay };
+        let is_settled = !view.is_pending(Table::Held, &shard.0)
+            && !self.lives.is_dropping(shard)
+            && !self.is_arriving(shard);
+        let held = view.held(shard).ok()??;
+        if is_settled {
+            self.scrub.reading = Some((shard, is_next));
+            self.outputs.push_back(Output::Scrub { shard, len: held.len });
+        }
+        Some(is_settled)
+    }
+
+    /// A shard was read: `what` is wrong with it, if anything.
+    pub(super) fn handle_scrubbed(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        shard: ShardId,
+        what: Option<String>,
+    ) {
+        let Some((reading, is_next)) = self.scrub.reading.take() else { return };
+        let view = View { facts, overlay: &self.overlay };
+        let held = view.held(shard).ok().flatten();
+        let len = held.as_ref().map_or(0, |held| u64::from(held.len));
+        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
+        self.scrub.read += len;
+        // What is read out of turn delays the pass by no more than it must.
+        let all = if is_next { used } else { u64::MAX };
+        self.scrub.at = now.mono.after(pause(len, all, self.config.scrub_period));
+        let is_settled = reading == shard
+            && !self.is_arriving(shard)
+            && !view.is_pending(Table::Held, &shard.0)
+            && !self.lives.is_dropping(shard);
+        if let Some(held) = held.filter(|_| is_settled) {
+            let writes = match what {
+                Some(what) if self.scrub.damaged.insert(shard) => {
+                    let (vault, stripe) = (held.vault, held.stripe);
+                    self.outputs.push_back(Output::Note(Note::Damaged {
+                        vault,
+                        stripe,
+                        shard,
+                        what,
+                    }));
+                    vec![Write::damaged(shard, now.wall)]
+                }
+                None if self.scrub.damaged.remove(&shard) => {
+                    self.scrub.healed += 1;
+                    vec![Write::remove(Table::Damaged, shard.0.to_vec())]
+                }
+                _ => Vec::new(),
+            };
+            if !writes.is_empty() {
+                self.persist(writes, None, Then::Nothing);
+            }
+        }
+        if is_next && self.scrub.stored.after(STORE_EVERY) <= now.mono {
+            self.store_scrub(now);
+        }
+    }
+
+    fn store_scrub(&mut self, now: Now) {
+        self.scrub.stored = now.mono;
+        let write = Write::scrub(&self.scrub.row);
+        self.persist(vec![write], None, Then::Nothing);
+    }
+
+    pub(super) fn scrub_status(&self) -> ScrubStatus {
+        ScrubStatus {
+            damaged: self.scrub.damaged.len() as u64,
+            healed: self.scrub.healed,
+            finished: self.scrub.row.finished,
+            read: self.scrub.read,
+        }
+    }
+}
