@@ -53,6 +53,10 @@ pub struct NodeConfig {
     pub growth_per_day: Option<ByteSize>,
     /// The longest lock that it promises.
     pub longest_lock: Period,
+    /// How long another node may be silent before what it holds is rebuilt elsewhere.
+    pub patience: Period,
+    /// Bytes that repairs may move in a second, in the long run.
+    pub repair_per_second: ByteSize,
     /// Nodes to learn of the others from, each ending in /p2p/….
     pub bootstrap: Vec<Multiaddr>,
     /// Most bytes a second that it sends.
@@ -74,6 +78,8 @@ impl Default for NodeConfig {
             reserve: ByteSize(1 << 30),
             growth_per_day: None,
             longest_lock: PeerConfig::default().lock_max,
+            patience: PeerConfig::default().patience,
+            repair_per_second: ByteSize(PeerConfig::default().repair_per_second),
             bootstrap: Vec::new(),
             limit_upload: None,
             limit_download: None,
@@ -302,6 +308,10 @@ impl Config {
              # Bytes that one vault may add in a day, and the longest lock promised: what a stolen device key can cost.\n\
              # growth-per-day = \"50GiB\"\n\
              # longest-lock = \"400d\"\n\
+             # How long another node may be silent before what it holds is rebuilt elsewhere, and bytes that repairs\n\
+             # may move in a second. Too little patience moves what only slept.\n\
+             # patience = \"1d\"\n\
+             # repair-per-second = \"16MiB\"\n\
              # Nodes to learn of the others from.\n\
              bootstrap = {}\n\
              # Most bytes a second: no limit.\n\

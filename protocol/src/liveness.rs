@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 const SUSPECT: Period = Period::seconds(300);
 /// Without anybody being heard time counts on for this part of the patience.
 const GRACE_PART: u64 = 4;
+/// Most nodes that are watched: whoever signs records can name as many as it likes, and those beyond are lost to nobody.
+const WATCHED_MAX: usize = 8192;
 
 /// What is known of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +81,9 @@ impl Liveness {
     /// From now on it is noticed when this node is silent.
     pub fn watch(&mut self, node: NodeId, now: Mono) {
         self.advance(now);
+        if self.watched.len() >= WATCHED_MAX {
+            return;
+        }
         self.watched.entry(node).or_insert(Watch { heard: self.count, asked: None });
     }
 
@@ -110,12 +115,6 @@ impl Liveness {
         let recent = ages.into_iter().filter(|(_, age)| *age < self.patience);
         let heard = recent.map(|(node, age)| (node, self.count.saturating_sub(age.0))).collect();
         self.words.insert(by, Word { operator, said: self.count, heard });
-    }
-
-    /// Forgets whoever does not matter any more.
-    pub fn retain(&mut self, matters: impl Fn(NodeId) -> bool) {
-        self.watched.retain(|node, _| matters(*node));
-        self.words.retain(|node, _| matters(*node));
     }
 
     /// What is known of a node. One that nobody watches is not lost.

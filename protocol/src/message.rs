@@ -9,9 +9,11 @@
 
 mod exchange;
 mod expiry;
+mod repair;
 
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
+pub use repair::RepairStatus;
 
 use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn};
 use crate::certificate::{
@@ -286,6 +288,8 @@ pub struct NodeStatus {
     pub members: Vec<MemberStatus>,
     /// What it refused since its start, by reason.
     pub refused: Vec<(String, u64)>,
+    /// How far it is with repairing what was lost elsewhere.
+    pub repair: RepairStatus,
 }
 
 /// Why a request is refused. People read the text; programs read the code.

@@ -15,7 +15,7 @@ use protocol::id::{DeviceId, NodeId};
 use protocol::label::{Level, Site};
 use protocol::lock_clock::Standing;
 use protocol::log::Holding;
-use protocol::message::{NodeStatus, Request, Response};
+use protocol::message::{NodeStatus, RepairStatus, Request, Response};
 use protocol::placement::{Exposure, check_placement};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +40,8 @@ pub struct NodeLine {
     pub trouble: Option<String>,
     /// How its lock clock is, in words.
     pub lock_clock: Option<String>,
+    /// How far it is with repairing what was lost elsewhere.
+    pub repair: Option<RepairStatus>,
 }
 
 /// Stripes of a vault by health.
@@ -119,7 +121,13 @@ fn labels_of(site: &Site) -> BTreeMap<String, String> {
 /// What of a node somebody should look into.
 fn trouble(status: NodeStatus) -> Option<String> {
     let frozen = matches!(status.lock_clock, Standing::Frozen(_));
-    status.doubt.or_else(|| frozen.then(|| format!("its lock clock: {}", status.lock_clock)))
+    let stuck = status.repair.stuck.first();
+    let stuck = stuck.map(|(why, _)| {
+        let stripes: u64 = status.repair.stuck.iter().map(|(_, count)| count).sum();
+        format!("{} cannot be repaired now: {why}", counted(stripes as usize, "stripe"))
+    });
+    let clock = || frozen.then(|| format!("its lock clock: {}", status.lock_clock));
+    status.doubt.or_else(clock).or(stuck)
 }
 
 /// The nodes of the mesh, those that do not answer as well.
@@ -138,6 +146,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             room: status.as_ref().map_or(0, |s| s.room),
             shards: status.as_ref().map_or(0, |s| s.shards),
             lock_clock: status.as_ref().map(|s| s.lock_clock.to_string()),
+            repair: status.as_ref().map(|s| s.repair.clone()),
             trouble: status.and_then(|s| trouble(*s)),
         });
     }
@@ -151,6 +160,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             shards: 0,
             trouble: Some(silent.reason.clone()),
             lock_clock: None,
+            repair: None,
         });
     }
     for found in promises::set_back(mesh).await {

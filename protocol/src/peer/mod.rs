@@ -28,18 +28,23 @@ mod exchange;
 mod facts;
 mod guardians;
 mod holder;
+mod inquiry;
 mod ledger;
 mod lives;
 mod membership;
 mod promises;
 mod recovery;
 mod releases;
+mod repair;
 mod showing;
+mod standing_in;
 mod taking;
 #[cfg(test)]
 mod tests;
 
-pub use effects::{CallId, Input, LaneId, LinkId, Note, Output, Pieces};
+pub use effects::{
+    CallId, Input, JobId, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Source, Target,
+};
 pub use facts::{
     Facts, FactsError, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage, Write, held_key,
     is_first_record, rows_of, thawed, usage_row,
@@ -48,7 +53,9 @@ pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, PublicKey, ReleaseId, ShardId, VaultId};
+use crate::label::Site;
 use crate::life::DropDecision;
+use crate::liveness::Liveness;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{NodeStatus, Refusal, RefusalCode, Request, Response};
 use crate::planted::{Bug, is_planted};
@@ -73,6 +80,10 @@ pub struct PeerConfig {
     pub greeting_timeout: Period,
     /// How often members are exchanged.
     pub exchange_period: Period,
+    /// How long a node may be silent before what it holds is rebuilt elsewhere. All members are asked several times within it.
+    pub patience: Period,
+    /// Bytes that repairs may move in a second, in the long run.
+    pub repair_per_second: u64,
     /// Where to look for members at first.
     pub bootstrap: Vec<(NodeId, Vec<String>)>,
     /// This software's version, as shown to others.
@@ -92,6 +103,8 @@ impl Default for PeerConfig {
             inflight_max: 128 << 20,
             greeting_timeout: Period::seconds(10),
             exchange_period: Period::seconds(30),
+            patience: Period::days(1),
+            repair_per_second: 16 << 20,
             bootstrap: Vec::new(),
             version: env!("CARGO_PKG_VERSION").into(),
             boot: BootId([0; 16]),
@@ -160,6 +173,10 @@ pub struct Peer {
     lock_clock: LockClock,
     promises: promises::Promises,
     exchange: exchange::Exchange,
+    site: Site,
+    liveness: Liveness,
+    repair: repair::Repair,
+    abandonment: standing_in::Abandonment,
     store_clock_at: Mono,
     overlay: Overlay,
     pending: BTreeMap<u64, Then>,
@@ -211,10 +228,11 @@ impl Peer {
         certificate: &Signed<NodeCertificate>,
         trust: Trust,
         addresses: Vec<String>,
-        config: PeerConfig,
+        mut config: PeerConfig,
         now: Now,
         facts: &dyn Facts,
     ) -> Result<Self, StartError> {
+        config.exchange_period = repair::exchange_period(&config);
         let verified = NodeCertificate::verify(certificate, now.wall)?;
         trust.check(verified.operator)?;
         // A later start has a later version, whatever the clock did: the one stored plus one at least.
@@ -244,9 +262,11 @@ impl Peer {
         };
         let audit_secret = blake3::derive_key("strewn 2026-11 audit nonces v1", &config.seed);
         let boot = config.boot;
+        let mut liveness = Liveness::new(config.patience, operator, now.mono);
+        members.keys().filter(|&&known| known != node).for_each(|&n| liveness.watch(n, now.mono));
+        let repair = repair::Repair::new(&config, now.mono);
         let mut peer = Self {
             key,
-            certificate: verified,
             record: signed,
             trust,
             config,
@@ -263,6 +283,11 @@ impl Peer {
             lock_clock,
             promises: promises::Promises::load(facts, boot)?,
             exchange: exchange::Exchange::default(),
+            site: verified.site(),
+            liveness,
+            repair,
+            abandonment: standing_in::Abandonment::default(),
+            certificate: verified,
             store_clock_at: now.mono,
             overlay: Overlay::default(),
             pending: BTreeMap::new(),
@@ -303,7 +328,10 @@ impl Peer {
             Input::Disconnected(link) => {
                 self.links.remove(&link);
             }
-            Input::DialFailed(node) => self.handle_dial_failed(node),
+            Input::DialFailed(node) => {
+                self.handle_dial_failed(node);
+                self.miss(node);
+            }
             Input::Greeting { link, lane, greeting } => {
                 let decision = self.handle_greeting(now, facts, link, lane, *greeting);
                 self.refuse_on_error(link, lane, decision, true);
@@ -331,6 +359,7 @@ impl Peer {
             Input::Persisted(token) => self.handle_persisted(now, facts, token),
             Input::PersistFailed { token, refusal } => self.handle_persist_failed(token, refusal),
             Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
+            Input::Rebuilt { job, rebuilt } => self.handle_rebuilt(now, job, *rebuilt),
             Input::Answer { call, response } => {
                 self.handle_answer(now, facts, call, response.map(|response| *response));
             }
@@ -366,6 +395,7 @@ impl Peer {
             self.forget_releases();
         }
         self.handle_lives(now, facts);
+        self.handle_repair(now, facts);
     }
 
     /// When to call [`Peer::handle_timeout`] next, at the latest.
@@ -373,7 +403,8 @@ impl Peer {
     pub fn poll_timeout(&self) -> Mono {
         let greetings =
             self.links.values().filter(|link| link.role.is_none()).map(|link| link.greet_by);
-        greetings.fold(self.exchange_at.min(self.lives.poll_timeout()), Mono::min)
+        let other = self.exchange_at.min(self.lives.poll_timeout()).min(self.repair.poll_timeout());
+        greetings.fold(other, Mono::min)
     }
 
     /// What to do next, if anything.
@@ -405,6 +436,7 @@ impl Peer {
             && let Some(member) = self.members.get_mut(node)
         {
             member.heard = Some(now.mono);
+            self.liveness.hear(*node, now.mono);
         }
         let decision = match request {
             Request::Members(records) => self.handle_members(now, lane, &role, records),
@@ -495,6 +527,7 @@ impl Peer {
                 .filter(|&(_, count)| count > 0)
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .collect(),
+            repair: self.repair_status(),
         };
         self.reply(lane, Response::Status(Box::new(status)));
         Ok(())

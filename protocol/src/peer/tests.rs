@@ -17,6 +17,8 @@ mod meeting;
 mod members;
 mod promises;
 mod recovery;
+mod repair;
 mod restart;
 mod shards;
+mod standing_in;
 mod vaults;
