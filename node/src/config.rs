@@ -53,6 +53,10 @@ pub struct NodeConfig {
     pub growth_per_day: Option<ByteSize>,
     /// The longest lock that it promises.
     pub longest_lock: Period,
+    /// How long another node may be silent before what it holds is rebuilt elsewhere.
+    pub patience: Period,
+    /// Bytes that repairs may move in a second, in the long run.
+    pub repair_per_second: ByteSize,
     /// In how long it reads all that it holds, to see whether it is whole.
     pub scrub_period: Period,
     /// Nodes to learn of the others from, each ending in /p2p/….
@@ -76,6 +80,8 @@ impl Default for NodeConfig {
             reserve: ByteSize(1 << 30),
             growth_per_day: None,
             longest_lock: PeerConfig::default().lock_max,
+            patience: PeerConfig::default().patience,
+            repair_per_second: ByteSize(PeerConfig::default().repair_per_second),
             scrub_period: PeerConfig::default().scrub_period,
             bootstrap: Vec::new(),
             limit_upload: None,
@@ -305,6 +311,10 @@ impl Config {
              # Bytes that one vault may add in a day, and the longest lock promised: what a stolen device key can cost.\n\
              # growth-per-day = \"50GiB\"\n\
              # longest-lock = \"400d\"\n\
+             # How long another node may be silent before what it holds is rebuilt elsewhere, and bytes that repairs\n\
+             # may move in a second. Too little patience moves what only slept.\n\
+             # patience = \"1d\"\n\
+             # repair-per-second = \"16MiB\"\n\
              # In so long all shards are read once, to see whether they are whole.\n\
              # scrub-period = \"30d\"\n\
              # Nodes to learn of the others from.\n\

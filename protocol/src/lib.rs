@@ -6,8 +6,8 @@
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
 //! [`release`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
-//! come ([`budget`]), how a vault is found again ([`recovery`], [`share`]), what
-//! is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
+//! come ([`budget`]), how a vault is found again ([`recovery`], [`share`]), who is lost
+//! ([`liveness`]) and what is done about it ([`repair`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
 //! node that holds it together ([`Peer`]).
 
 pub mod audit;
@@ -23,6 +23,7 @@ pub mod index;
 pub mod item;
 pub mod label;
 pub mod life;
+pub mod liveness;
 pub mod lock_clock;
 pub mod log;
 pub mod message;
@@ -37,6 +38,7 @@ pub mod record;
 pub mod recovery;
 pub mod release;
 pub mod repack;
+pub mod repair;
 pub mod retention;
 pub mod scrub;
 pub mod seal;

@@ -9,10 +9,12 @@
 
 mod exchange;
 mod expiry;
+mod repair;
 mod scrub;
 
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
+pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
 use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn};
@@ -288,6 +290,8 @@ pub struct NodeStatus {
     pub members: Vec<MemberStatus>,
     /// What it refused since its start, by reason.
     pub refused: Vec<(String, u64)>,
+    /// How far it is with repairing what was lost elsewhere.
+    pub repair: RepairStatus,
     /// What reading its shards has shown.
     pub scrub: ScrubStatus,
 }

@@ -18,11 +18,12 @@ use crate::codec::{self, CodecError};
 use crate::id::{DeviceId, EntryId, NodeId, OperatorId, SessionId, StripeId, VaultId};
 use crate::label::{Level, Site};
 use crate::log::{Body, Entry, EntryAck, check_held, entry_id};
-use crate::placement::{Exposure, check_placement};
+use crate::placement::{Exposure, check_placement, conceal_margin};
 use crate::policy::Policy;
 use crate::record::{Receipt, Record, RecordError};
 use crate::sign::{SignatureError, Signed};
 use crate::time::{Period, Wall};
+use crate::told::counted;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -396,22 +397,34 @@ impl Verifier {
         }
         self.last = Some(id);
         self.stripes += 1;
-        let mut holders = BTreeMap::new();
+        let mut promised = BTreeMap::new();
         for signed in &proof.receipts {
             let receipt = verify("a receipt", signed)?;
-            if receipt.check_for(&record, receipt.index).is_err() {
+            if receipt.check_kept(&record, receipt.index).is_err() {
                 return Err(ProofError::Other("a receipt"));
             }
-            let Some(site) = premises.sites.get(&receipt.holder) else { continue };
-            holders.insert(receipt.holder, site);
+            if !premises.sites.contains_key(&receipt.holder) {
+                continue;
+            }
+            // A holder keeps one shard of a stripe.
+            let other = promised.insert(receipt.holder, receipt.index);
+            if other.is_some_and(|other| other != receipt.index) {
+                return Err(ProofError::Other("a receipt"));
+            }
             let until = receipt.received.after(receipt.keep);
             self.kept_until = Some(self.kept_until.map_or(until, |known| known.min(until)));
         }
-        self.holders.extend(holders.keys());
-        let sites: Vec<&Site> = holders.into_values().collect();
+        self.holders.extend(promised.keys());
+        // Two copies of a shard survive no more than one, and betray more.
+        let counted: Vec<NodeId> = counted(&record, &promised).into_iter().flatten().collect();
+        let sites: Vec<&Site> = counted.iter().map(|node| &premises.sites[node]).collect();
+        let all: Vec<&Site> = promised.keys().map(|node| &premises.sites[node]).collect();
         let k = usize::from(record.stripe.k);
         if let Err(violation) = check_placement(&premises.policy, k, &sites) {
             self.fall_short(format!("stripe {id}"), violation);
+        } else if conceal_margin(&premises.policy, k, &all) < 0 {
+            let what = "copies of its shards let domains assemble it that may not";
+            self.fall_short(format!("stripe {id}"), what);
         } else if !record.policy.lock.covers(&premises.policy.lock) {
             self.fall_short(
                 format!("stripe {id}"),

@@ -1,8 +1,9 @@
 //! What nodes tell of stripes: which of one node's words counts, and what the words of several come to.
 //!
 //! A record counts when a device that the vault certified signed it and its numbers fit. A node has a shard when it shows a
-//! promise of its own that gives all that the record asks. Of several records the newest says where shards lie, until its
-//! holders do not give the pack: then whoever any of them names may have one.
+//! promise of its own that gives all that the record asks, whether the record names it or not: what was lost is repaired by other
+//! nodes, which stand in for its holders, and nobody is there to sign a new record. Of several records the newest says where
+//! shards lie, until its holders do not give the pack: then whoever any of them names may have one.
 
 use crate::id::{DeviceId, NodeId, StripeId, VaultId};
 use crate::message::{HeldRecord, VaultState};
@@ -52,11 +53,25 @@ impl Told {
         }
         let receipt = held.receipt.as_ref().and_then(|signed| signed.verify().ok());
         let receipt = receipt.filter(|receipt| {
-            receipt.holder == node && receipt.check_for(&record, receipt.index).is_ok()
+            receipt.holder == node && receipt.check_kept(&record, receipt.index).is_ok()
         });
         let promised = receipt.map(|receipt| receipt.index);
         Ok(Self { stripe, record, promised })
     }
+}
+
+/// Of each shard who counts as holding it, of those that promised to: the holder that the record names, or else the first that stands
+/// in for it. Two copies of one shard are no two shards.
+#[must_use]
+pub fn counted(record: &Record, promised: &BTreeMap<NodeId, u16>) -> Vec<Option<NodeId>> {
+    let mut counted = vec![None; record.holders.len()];
+    for (&node, &index) in promised {
+        if let Some(place) = counted.get_mut(usize::from(index)) {
+            let is_named = record.index_of(node) == Some(index);
+            *place = if is_named { Some(node) } else { place.or(Some(node)) };
+        }
+    }
+    counted
 }
 
 /// A stripe, and where its shards may lie.
@@ -94,12 +109,16 @@ impl Heard {
         Some((self.records.into_iter().next()?, self.promised))
     }
 
-    /// Where the newest record says that the shards lie.
+    /// Where the newest record says that the shards lie, and who stands in for those that do not say so.
     #[must_use]
     pub fn newest(&self) -> Option<Whereabouts> {
         let record = self.records.first()?;
-        let holders = record.holders.iter().map(|&holder| vec![holder]).collect();
-        Some(Whereabouts { stripe: record.stripe.clone(), holders })
+        let counted = counted(record, &self.promised).into_iter();
+        let holders = counted.zip(&record.holders).map(|(counted, &named)| match counted {
+            Some(stand_in) if stand_in != named => vec![stand_in, named],
+            _ => vec![named],
+        });
+        Some(Whereabouts { stripe: record.stripe.clone(), holders: holders.collect() })
     }
 
     /// Wherever they may lie: who promised comes first, then what the records say, the newest first.
@@ -109,6 +128,8 @@ impl Heard {
         for (i, holders) in found.holders.iter_mut().enumerate() {
             let promised = self.promised.iter().filter(|&(_, &index)| usize::from(index) == i);
             let mut all: Vec<NodeId> = promised.map(|(&node, _)| node).collect();
+            // Who is named and promised comes before who stands in.
+            all.sort_by_key(|node| self.records[0].holders.get(i) != Some(node));
             for holder in self.records.iter().filter_map(|record| record.holders.get(i)) {
                 if !all.contains(holder) {
                     all.push(*holder);
@@ -119,18 +140,18 @@ impl Heard {
         Some(found)
     }
 
-    /// Who holds it: of the newest record's holders those who promised, and those who did not answer now. Also whether
-    /// all of them answered.
+    /// Who holds it: of each shard the newest record's holder if it promised, or who stands in for it, or that holder after all if it
+    /// did not answer now. Also whether nobody had to be counted who did not answer.
     #[must_use]
     pub fn holders(&self, answered: &BTreeSet<NodeId>) -> Option<(Holders, bool)> {
         let record = self.records.first()?;
         let (mut nodes, mut is_sure) = (Vec::new(), true);
-        for (i, holder) in record.holders.iter().enumerate() {
-            if !answered.contains(holder) {
+        for (counted, named) in counted(record, &self.promised).into_iter().zip(&record.holders) {
+            if let Some(node) = counted {
+                nodes.push(node);
+            } else if !answered.contains(named) {
                 is_sure = false;
-                nodes.push(*holder);
-            } else if self.promised.get(holder) == Some(&(i as u16)) {
-                nodes.push(*holder);
+                nodes.push(*named);
             }
         }
         let (k, lock) = (record.stripe.k, record.policy.lock.clone());
@@ -222,6 +243,27 @@ mod tests {
         assert_eq!(promised(&shorter, 1), None);
         let elsewhere = Receipt { stripe: StripeId([9; 32]), ..Receipt::as_asked(&record, 0) };
         assert_eq!(promised(&elsewhere, 1), None);
+    }
+
+    #[test]
+    fn who_stands_in_counts_where_the_named_holder_does_not_say_that_it_has_it() {
+        let record = record(1, [1, 2, 3]);
+        let stand_in = Receipt { holder: node(1), ..Receipt::as_asked(&record, 2) };
+        assert_eq!(check(&record, Some((&stand_in, 1))).unwrap().promised, Some(2));
+        let promised: BTreeMap<NodeId, u16> =
+            [(node(1), 0), (node(4), 2), (node(5), 2), (node(6), 9)].into();
+        let counted_now = counted(&record, &promised);
+        assert_eq!(counted_now[..2], [Some(node(1)), None]);
+        assert!([Some(node(4)), Some(node(5))].contains(&counted_now[2]), "one of the two");
+        // The named one has come back.
+        let promised = promised.into_iter().chain([(node(3), 2)]).collect();
+        assert_eq!(counted(&record, &promised)[2], Some(node(3)));
+        let tales = [(1, 1, [1, 2, 3], Some(0)), (4, 1, [1, 2, 3], Some(2))];
+        let newest = heard(&tales).newest().unwrap();
+        assert_eq!(newest.holders, [vec![node(1)], vec![node(2)], vec![node(4), node(3)]]);
+        let (holders, is_sure) =
+            heard(&tales).holders(&[node(1), node(2), node(4)].into()).unwrap();
+        assert_eq!((holders.nodes, is_sure), (vec![node(1), node(4)], true));
     }
 
     fn heard(tales: &[(u8, u32, [u8; 3], Option<u16>)]) -> Heard {

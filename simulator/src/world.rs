@@ -21,7 +21,9 @@ use protocol::label::{Label, Site};
 use protocol::message::{
     Greeting, KIND_GREETING, KIND_REQUEST, KIND_RESPONSE, Refusal, RefusalCode, Request, Response,
 };
-use protocol::peer::{CallId, Facts, Input, LaneId, LinkId, Note, Output, Pieces, Table, Write};
+use protocol::peer::{
+    CallId, Facts, Input, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Table, Write,
+};
 use protocol::planted::{Bug, is_planted};
 use protocol::policy::Policy;
 use protocol::sign::Signed;
@@ -573,6 +575,11 @@ impl World {
                 }
                 let takes = self.takes(node);
                 self.cause(takes, Event::Removed { node, start, shard });
+            }
+            Output::Rebuild { job, .. } => {
+                let failed = Some("simulated drivers move nothing between nodes".into());
+                let rebuilt = Box::new(Rebuilt { failed, ..Rebuilt::default() });
+                self.tell(node, Input::Rebuilt { job, rebuilt });
             }
             Output::Dial { node: expected, addresses } => {
                 if self.hosts[node].dialing.insert(expected) {

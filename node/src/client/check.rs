@@ -215,8 +215,9 @@ impl Check {
             return;
         }
         let short = held.stripe.short();
+        let holders = held.holders();
         for (i, holder) in held.record.holders.iter().enumerate() {
-            if held.has(i) {
+            if holders.get(i).is_some_and(Option::is_some) {
                 continue;
             }
             if self.mesh.nodes.contains_key(holder) {

@@ -7,7 +7,7 @@ use protocol::id::{DeviceId, NodeId, StripeId, VaultId};
 use protocol::label::Site;
 use protocol::message::{Request, Response};
 use protocol::record::{Record, RecordError};
-use protocol::told::{Heard, Told, devices_of};
+use protocol::told::{Heard, Told, counted, devices_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -23,18 +23,17 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether the holder of shard `i` answers and promises to have it.
+    /// Of each shard the node that answers and promises to have it: the holder that the record names, or one that stands in for it.
     #[must_use]
-    pub fn has(&self, i: usize) -> bool {
-        let holder = self.record.holders.get(i);
-        holder.is_some_and(|holder| self.promised.get(holder) == Some(&(i as u16)))
+    pub fn holders(&self) -> Vec<Option<NodeId>> {
+        counted(&self.record, &self.promised)
     }
 
     /// Where its live shards lie.
     #[must_use]
     pub fn sites<'a>(&self, mesh: &'a Mesh) -> Vec<&'a Site> {
-        let live = self.record.holders.iter().enumerate().filter(|&(i, _)| self.has(i));
-        live.filter_map(|(_, holder)| mesh.nodes.get(holder)).map(|node| &node.site).collect()
+        let live = self.holders().into_iter().flatten();
+        live.filter_map(|holder| mesh.nodes.get(&holder)).map(|node| &node.site).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use protocol::id::{DeviceId, NodeId};
 use protocol::label::{Level, Site};
 use protocol::lock_clock::Standing;
 use protocol::log::Holding;
-use protocol::message::{NodeStatus, Request, Response, ScrubStatus};
+use protocol::message::{NodeStatus, RepairStatus, Request, Response, ScrubStatus};
 use protocol::placement::{Exposure, check_placement};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +40,8 @@ pub struct NodeLine {
     pub trouble: Option<String>,
     /// How its lock clock is, in words.
     pub lock_clock: Option<String>,
+    /// How far it is with repairing what was lost elsewhere.
+    pub repair: Option<RepairStatus>,
     /// What reading its shards has shown it.
     pub scrub: Option<ScrubStatus>,
 }
@@ -122,13 +124,19 @@ fn labels_of(site: &Site) -> BTreeMap<String, String> {
 fn trouble(status: NodeStatus) -> Option<String> {
     let frozen = matches!(status.lock_clock, Standing::Frozen(_));
     let damaged = status.scrub.damaged;
+    let stuck: u64 = status.repair.stuck.iter().map(|(_, count)| count).sum();
+    let many = |count: u64, what| counted(usize::try_from(count).unwrap_or(usize::MAX), what);
     let parts = [
         status.doubt,
         frozen.then(|| format!("its lock clock: {}", status.lock_clock)),
         (damaged > 0).then(|| {
-            let shards = counted(usize::try_from(damaged).unwrap_or(usize::MAX), "shard");
-            format!("the bytes of {shards} are damaged: look at its disk")
+            format!("the bytes of {} are damaged: look at its disk", many(damaged, "shard"))
         }),
+        status
+            .repair
+            .stuck
+            .first()
+            .map(|(why, _)| format!("{} cannot be repaired now: {why}", many(stuck, "stripe"))),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join("; "))
@@ -150,6 +158,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             room: status.as_ref().map_or(0, |s| s.room),
             shards: status.as_ref().map_or(0, |s| s.shards),
             lock_clock: status.as_ref().map(|s| s.lock_clock.to_string()),
+            repair: status.as_ref().map(|s| s.repair.clone()),
             scrub: status.as_ref().map(|s| s.scrub.clone()),
             trouble: status.and_then(|s| trouble(*s)),
         });
@@ -164,6 +173,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             shards: 0,
             trouble: Some(silent.reason.clone()),
             lock_clock: None,
+            repair: None,
             scrub: None,
         });
     }

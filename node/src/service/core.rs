@@ -2,7 +2,8 @@
 
 use super::Clock;
 use super::lane::{self, Order};
-use crate::net::{Counters, Net, NetEvent};
+use super::rebuild::rebuild;
+use crate::net::{Counters, Gate, Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
 use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Request, Response, frame_len_max};
 use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer, Pieces};
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) events: Mutex<Sender<Event>>,
     /// Shards that have arrived and wait for the peer's word.
     pub(super) arrived: Mutex<BTreeMap<LaneId, Incoming>>,
+    /// By which bulk bytes of repairs go in one direction at a time on a link.
+    gates: Mutex<BTreeMap<LinkId, Arc<Gate>>>,
     /// What the other sides of links may do; who is not here yet has not begun to greet.
     standing: Mutex<BTreeMap<LinkId, Standing>>,
     lanes: AtomicU64,
@@ -80,6 +83,11 @@ impl Shared {
         }
     }
 
+    pub(super) fn gate(&self, link: LinkId) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(gates.entry(link).or_default())
+    }
+
     pub(super) fn take_arrived(&self, lane: LaneId) -> Option<Incoming> {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane)
     }
@@ -104,6 +112,7 @@ pub(super) fn start(
         net,
         events: Mutex::new(events),
         arrived: Mutex::default(),
+        gates: Mutex::default(),
         standing: Mutex::default(),
         lanes: AtomicU64::new(0),
         has_trash: AtomicBool::new(false),
@@ -131,6 +140,8 @@ impl Core {
             }
             NetEvent::Disconnected(link) => {
                 self.shared.standing().remove(&link);
+                let gates = &self.shared.gates;
+                gates.lock().unwrap_or_else(PoisonError::into_inner).remove(&link);
                 self.shared.tell(Event::Input(Input::Disconnected(link)));
             }
             NetEvent::Lane { link, .. } if !self.shared.takes_lane(link) => {
@@ -291,6 +302,13 @@ impl Machine {
                     shared.tell(Event::Input(Input::Dropped { shard, gone }));
                 });
             }
+            Output::Rebuild { job, record, sources, targets } => {
+                let shared = Arc::clone(&self.shared);
+                self.runtime.spawn(async move {
+                    let rebuilt = Box::new(rebuild(&shared, &record, sources, targets).await);
+                    shared.tell(Event::Input(Input::Rebuilt { job, rebuilt }));
+                });
+            }
             Output::Dial { node, addresses } => {
                 let shared = Arc::clone(&self.shared);
                 self.runtime.spawn(async move {
@@ -383,6 +401,26 @@ fn log(note: &Note) {
                 shard = shard.short(),
                 what,
                 "a shard is damaged: it is served to nobody until it is brought again"
+            );
+        }
+        Note::Lost(node) => {
+            tracing::warn!(
+                node = node.short(),
+                "a node has been silent for too long: what it holds is rebuilt elsewhere"
+            );
+        }
+        Note::Returned(node) => tracing::info!(node = node.short(), "a lost node has returned"),
+        Note::Repaired { stripe, shards, .. } => {
+            tracing::info!(stripe = stripe.short(), shards, "lost shards were rebuilt");
+        }
+        Note::NotRepaired { stripe, why, .. } => {
+            tracing::warn!(stripe = stripe.short(), why, "a stripe was not repaired");
+        }
+        Note::Faulty { node, stripe } => {
+            tracing::warn!(
+                node = node.short(),
+                stripe = stripe.short(),
+                "a holder does not have the shard that it promised"
             );
         }
         Note::Recovering { key } => {

@@ -5,6 +5,7 @@
 
 mod core;
 mod lane;
+mod rebuild;
 
 use crate::config::Config;
 use crate::home::{Home, HomeError, random, read_key, read_signed, write_file};
@@ -116,6 +117,8 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
         quota: config.node.quota.0,
         growth_per_day: config.node.growth_per_day.map(|size| size.0),
         lock_max: config.node.longest_lock,
+        patience: config.node.patience,
+        repair_per_second: config.node.repair_per_second.0,
         scrub_period: config.node.scrub_period,
         bootstrap: bootstrap.map(|(node, address)| (node, vec![address.to_string()])).collect(),
         version: env!("CARGO_PKG_VERSION").into(),

@@ -26,7 +26,8 @@ impl Peer {
     /// What the lock clock shows now. Whatever is to count by it is stored together with the clock.
     pub(super) fn read_lock_clock(&mut self, now: Now) -> Reading {
         let own = self.certificate.operator;
-        let operators: BTreeSet<OperatorId> = self.members.values().map(|m| m.operator).collect();
+        let operators: BTreeSet<OperatorId> =
+            self.members.values().map(|m| m.site.operator).collect();
         let others = operators.iter().filter(|operator| **operator != own).count();
         let was_frozen = self.lock_clock.reading().is_frozen;
         self.lock_clock.tick(now.mono, others);
@@ -47,7 +48,7 @@ impl Peer {
     /// Asks a member of another operator what time it is. Those of the own one have no voice.
     pub(super) fn ask_time(&mut self, node: NodeId, link: LinkId) {
         let own = self.certificate.operator;
-        if self.members.get(&node).is_none_or(|member| member.operator == own) {
+        if self.members.get(&node).is_none_or(|member| member.site.operator == own) {
             return;
         }
         let random = blake3::keyed_hash(&self.config.seed, &self.next_token.to_le_bytes());

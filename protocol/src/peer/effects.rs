@@ -6,6 +6,8 @@ use crate::label::Site;
 use crate::life::DropDecision;
 use crate::message::{Greeting, Refusal, Request, Response};
 use crate::peer::facts::Write;
+use crate::record::{Receipt, Record};
+use crate::sign::Signed;
 use crate::time::Period;
 
 /// A connection, named by the driver.
@@ -19,6 +21,47 @@ pub struct LaneId(pub u64);
 /// A request that this peer makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
+
+/// A repair that this peer ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// Where a shard of a stripe is to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Its place in the stripe.
+    pub index: u16,
+    /// Who has it.
+    pub node: NodeId,
+    /// The connection to that node; `None` for the one that is held here.
+    pub link: Option<LinkId>,
+}
+
+/// Where a shard of a stripe is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Its place in the stripe.
+    pub index: u16,
+    /// Who is to take it.
+    pub node: NodeId,
+    /// The connection to that node.
+    pub link: LinkId,
+}
+
+/// What came of [`Output::Rebuild`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The promises of those who took a shard.
+    pub receipts: Vec<Signed<Receipt>>,
+    /// Sources that served other bytes than the record names, or said that they do not have them.
+    pub faulty: Vec<NodeId>,
+    /// Targets that did not take their shard.
+    pub refused: Vec<NodeId>,
+    /// Bytes that were moved.
+    pub moved: u64,
+    /// Why nothing was rebuilt, if so.
+    pub failed: Option<String>,
+}
 
 /// What happened.
 #[derive(Debug)]
@@ -113,6 +156,13 @@ pub enum Input {
         shard: ShardId,
         /// Whether its file is gone, durably; the driver does nothing more about it.
         gone: bool,
+    },
+    /// What came of [`Output::Rebuild`].
+    Rebuilt {
+        /// Which.
+        job: JobId,
+        /// It.
+        rebuilt: Box<Rebuilt>,
     },
     /// The answer to [`Output::Call`]; `None` when there was none.
     Answer {
@@ -220,6 +270,18 @@ pub enum Output {
         shard: ShardId,
         /// Its life has ended: nothing else lets a file go.
         decision: DropDecision,
+    },
+    /// Fetch any k shards of a stripe, each verified by its name, compute those that are missing, put them to their targets, and
+    /// report it.
+    Rebuild {
+        /// The job.
+        job: JobId,
+        /// The stripe's record, as its device signed it.
+        record: Box<Signed<Record>>,
+        /// Where shards are to be had, the nearest first.
+        sources: Vec<Source>,
+        /// Where those that are missing go.
+        targets: Vec<Target>,
     },
     /// Connect to a node.
     Dial {
@@ -349,6 +411,35 @@ pub enum Note {
         before: u64,
         /// Of the one that it shows now.
         after: u64,
+    },
+    /// A node has been silent for longer than the patience.
+    Lost(NodeId),
+    /// One that was lost was heard again.
+    Returned(NodeId),
+    /// Shards of a stripe that were lost are held elsewhere now.
+    Repaired {
+        /// Whose.
+        vault: VaultId,
+        /// The stripe.
+        stripe: StripeId,
+        /// How many.
+        shards: usize,
+    },
+    /// A stripe was to be repaired, and not all of that was done.
+    NotRepaired {
+        /// Whose.
+        vault: VaultId,
+        /// The stripe.
+        stripe: StripeId,
+        /// Why.
+        why: String,
+    },
+    /// A holder gave other bytes than it promised, or none.
+    Faulty {
+        /// Which.
+        node: NodeId,
+        /// Of which stripe.
+        stripe: StripeId,
     },
     /// A stranger showed the tag of a vault's recipient, and got its cards.
     Recovering {

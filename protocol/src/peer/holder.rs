@@ -3,8 +3,9 @@
 use super::facts::{Facts, Held, Table, View, Write, decode, key};
 use super::lives::{self, Extension};
 use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal};
+use crate::certificate::DeviceCertificate;
 use crate::codec;
-use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
+use crate::id::{DeviceId, PublicKey, ShardId, StripeId, VaultId};
 use crate::life::{Life, check_bounds};
 use crate::message::{HeldRecord, IDS_MAX, PAGE_LEN, Refusal, RefusalCode, Response};
 use crate::planted::{Bug, is_planted};
@@ -27,7 +28,9 @@ pub(super) struct Receiving {
     stripe: StripeId,
     index: u16,
     /// Who sends it; another device may have signed the record.
-    sender: DeviceId,
+    sender: PublicKey,
+    /// Whether that is a device of the vault, whose asking again extends the lock.
+    extends: bool,
     /// The promise that stands already, when the shard was held before.
     held: Option<Held>,
 }
@@ -38,7 +41,7 @@ impl Receiving {
     }
 }
 
-fn not_allowed(text: impl Into<String>) -> Refusal {
+pub(super) fn not_allowed(text: impl Into<String>) -> Refusal {
     refusal(RefusalCode::NotAllowed, text)
 }
 
@@ -62,27 +65,32 @@ impl Peer {
         if record.stripe.vault != *vault {
             return Err(not_allowed("the record is another vault's"));
         }
-        let device = view.device(*vault, record.device)?.ok_or_else(|| {
-            not_allowed("the record is signed by a device that is not known here")
-        })?;
-        crate::certificate::DeviceCertificate::verify(&device, now.wall)?;
-        Self::check_not_revoked(view, *vault, record.device)?;
-        let roster = self.roster_of(view, *vault)?;
-        let listed = |node: NodeId| {
-            roster.nodes.iter().any(|signed| {
-                // The roster was verified when it was accepted; here only whom it lists counts.
-                signed.verify().is_ok_and(|certificate| certificate.node == node)
-            })
-        };
-        if !listed(self.node()) && !is_planted(Bug::Roster) {
+        let device = self.check_terms(view, &record)?;
+        DeviceCertificate::verify(&device, now.wall)?;
+        if !self.lists(view, *vault, self.node())? && !is_planted(Bug::Roster) {
             return Err(not_allowed("the vault's roster does not list this node"));
         }
+        Ok((record, *sender))
+    }
+
+    /// Checks what a record asks, whoever brings it: a device that is known and was not revoked signed it, and its lock is one that
+    /// this node promises. Gives that device's certificate, which may have expired.
+    pub(super) fn check_terms(
+        &self,
+        view: &View<'_>,
+        record: &Record,
+    ) -> Result<Signed<DeviceCertificate>, Refusal> {
+        let vault = record.stripe.vault;
+        let device = view.device(vault, record.device)?.ok_or_else(|| {
+            not_allowed("the record is signed by a device that is not known here")
+        })?;
+        Self::check_not_revoked(view, vault, record.device)?;
         check_bounds(&record.policy.lock, self.config.lock_max)
             .map_err(|e| not_allowed(e.to_string()))?;
         if record.policy.lock.guardians.is_some() {
-            check_guardians(view, *vault, &record)?;
+            check_guardians(view, vault, record)?;
         }
-        Ok((record, *sender))
+        Ok(device)
     }
 
     #[allow(clippy::too_many_arguments, reason = "all of one request")]
@@ -97,10 +105,22 @@ impl Peer {
         len: u32,
     ) -> Decision {
         let view = View { facts, overlay: &self.overlay };
-        let (record, sender) = self.check_record(now, &view, role, &signed)?;
+        let custodian = match role {
+            Role::Node(node) => Some(*node),
+            _ => None,
+        };
+        let (record, sender) = if let Some(node) = custodian {
+            (self.check_custodian(&view, node, &signed)?, node.key())
+        } else {
+            let (record, device) = self.check_record(now, &view, role, &signed)?;
+            (record, device.key())
+        };
+        let extends = custodian.is_none();
         Self::check_vault_open(now, &view, record.stripe.vault)?;
         let stripe = &record.stripe;
-        if record.index_of(self.node()) != Some(index) || len != stripe.shard_len {
+        // What another node rebuilt is taken by whoever has none of the stripe.
+        let is_given = custodian.is_some() || record.index_of(self.node()) == Some(index);
+        if !is_given || index >= stripe.n || len != stripe.shard_len {
             return Err(not_allowed("the record does not give this shard to this node"));
         }
         let shard = stripe.shards[usize::from(index)];
@@ -123,20 +143,17 @@ impl Peer {
             // their file has the record as it is known, however old or weak the one put now is.
             let signed = view.record(vault, id)?.unwrap_or(signed);
             let held = Some(held);
-            self.receiving
-                .insert(lane, Receiving { signed, record, stripe: id, index, sender, held });
+            let receiving = Receiving { signed, record, stripe: id, index, sender, extends, held };
+            self.receiving.insert(lane, receiving);
             self.outputs.push_back(Output::Look { lane, shard, len });
             return Ok(());
         }
-        if let Some(other) = view.record(vault, id)? {
-            let other =
-                other.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
-            let holds = other.index_of(self.node());
-            if let Some(holds) = holds
-                && view.held(other.stripe.shards[usize::from(holds)])?.is_some()
-            {
-                return Err(not_allowed("this node holds another shard of the stripe"));
-            }
+        if view.record(vault, id)?.is_some() && self.place_of(&view, &record)?.is_some() {
+            return Err(not_allowed("this node holds another shard of the stripe"));
+        }
+        if custodian.is_some() && !self.check_wanted(facts, vault, id)? {
+            self.discard_busy(lane, len);
+            return Ok(());
         }
         let inflight = self.inflight();
         if self.is_too_much(inflight, len) {
@@ -162,7 +179,8 @@ impl Peer {
         self.check_space(len)?;
         self.spend_growth(now, vault, len)?;
         let held = None;
-        self.receiving.insert(lane, Receiving { signed, record, stripe: id, index, sender, held });
+        let receiving = Receiving { signed, record, stripe: id, index, sender, extends, held };
+        self.receiving.insert(lane, receiving);
         self.outputs.push_back(Output::Receive { lane, shard, len });
         Ok(())
     }
@@ -200,7 +218,7 @@ impl Peer {
         let whole = whole && !self.scrub.is_damaged(receiving.shard());
         let (shard, len) = (receiving.shard(), held.len);
         if whole {
-            match self.extend_again(now, facts, shard, &held, &receiving.signed) {
+            match self.extend_again(now, facts, shard, &held, &receiving) {
                 Ok(Some(writes)) => {
                     let response = Box::new(Response::Receipt(held.receipt));
                     if writes.is_empty() {
@@ -218,7 +236,7 @@ impl Peer {
         } else if self.is_too_much(self.inflight(), len) {
             self.discard_busy(lane, len);
         } else if let Err(refusal) = self.check_space(len) {
-            self.count_refusal(receiving.sender.key(), &refusal);
+            self.count_refusal(receiving.sender, &refusal);
             let response = Box::new(Response::Refused(refusal));
             self.outputs.push_back(Output::Discard { lane, len, response });
         } else {
@@ -228,17 +246,21 @@ impl Peer {
         }
     }
 
-    /// A shard that is held was put again: its lock begins again, as its stored record has it. What to write, if anything;
-    /// `None` when the shard is on its way out.
+    /// A shard that is held was put again: its lock begins again, as its stored record has it, unless another node put it, which
+    /// may heal it and extends nothing. What to write, if anything; `None` when the shard is on its way out.
     fn extend_again(
         &mut self,
         now: Now,
         facts: &dyn Facts,
         shard: ShardId,
         held: &Held,
-        signed: &Signed<Record>,
+        receiving: &Receiving,
     ) -> Result<Option<Vec<Write>>, Refusal> {
-        let record = signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
+        if !receiving.extends {
+            return Ok((!self.lives.is_dropping(shard)).then(Vec::new));
+        }
+        let record =
+            receiving.signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
         let reading = self.read_lock_clock(now);
         let view = View { facts, overlay: &self.overlay };
         let (lock, longest) = (&record.policy.lock, self.config.lock_max);
@@ -270,15 +292,16 @@ impl Peer {
                 RefusalCode::WrongShard,
                 format!("the bytes are {shard}, the record names {expected}"),
             );
-            self.count_refusal(receiving.sender.key(), &refusal);
+            self.count_refusal(receiving.sender, &refusal);
             let response = Box::new(Response::Refused(refusal));
             self.outputs.push_back(Output::Discard { lane, len: 0, response });
             return;
         }
-        let Receiving { signed, record, stripe, index, held, .. } = receiving;
-        if let Some(held) = held {
-            match self.extend_again(now, facts, shard, &held, &signed) {
-                Ok(Some(writes)) => self.heal(now, lane, (shard, &signed, &held), writes),
+        if let Some(held) = &receiving.held {
+            match self.extend_again(now, facts, shard, held, &receiving) {
+                Ok(Some(writes)) => {
+                    self.heal(now, lane, (shard, &receiving.signed, held), writes);
+                }
                 Ok(None) => self.discard_busy(lane, 0),
                 Err(refusal) => {
                     let response = Box::new(Response::Refused(refusal));
@@ -287,6 +310,7 @@ impl Peer {
             }
             return;
         }
+        let Receiving { signed, record, stripe, index, .. } = receiving;
         let (vault, len) = (record.stripe.vault, record.stripe.shard_len);
         let reading = self.read_lock_clock(now);
         let life = Life::receive(stripe, &record.policy.lock, reading, self.config.lock_max);
@@ -365,8 +389,14 @@ impl Peer {
             .record(vault, stripe)?
             .ok_or_else(|| refusal(RefusalCode::NotHeld, "nothing of this stripe is held here"))?;
         let known = known.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
+        let held = self.place_of(&view, &known)?;
         let mine = known.index_of(self.node());
-        if mine.is_none() || record.index_of(self.node()) != mine {
+        // Who stands in for a holder is named by no record, and by a new one only for what it has.
+        let place = held.as_ref().map(|(_, held)| held.index);
+        let stands_in = mine.is_none() && place.is_some();
+        let given = record.index_of(self.node());
+        let is_kept = if stands_in { given.is_none() || given == place } else { given == mine };
+        if !is_kept || mine.is_none() && !stands_in {
             return Err(not_allowed("the record takes this node's shard away"));
         }
         check_lock_kept(&known.policy.lock, &record.policy.lock)?;
@@ -507,20 +537,13 @@ impl Peer {
 
     fn held_record(&self, view: &View<'_>, signed: Signed<Record>) -> Result<HeldRecord, Refusal> {
         let record = signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
-        let shard =
-            record.index_of(self.node()).map(|index| record.stripe.shards[usize::from(index)]);
         // A receipt that is not durable yet is no promise yet, whoever asks.
-        let held = match shard {
-            Some(shard)
-                if !view.is_pending(Table::Held, &shard.0)
-                    && !self.lives.is_dropping(shard)
-                    && !self.scrub.is_damaged(shard) =>
-            {
-                view.held(shard)?
-            }
-            _ => None,
-        };
-        Ok(HeldRecord { record: signed, receipt: held.map(|held| held.receipt) })
+        let held = self.place_of(view, &record)?.filter(|(shard, _)| {
+            !view.is_pending(Table::Held, &shard.0)
+                && !self.lives.is_dropping(*shard)
+                && !self.scrub.is_damaged(*shard)
+        });
+        Ok(HeldRecord { record: signed, receipt: held.map(|(_, held)| held.receipt) })
     }
 }
 

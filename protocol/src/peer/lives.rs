@@ -168,12 +168,9 @@ impl Peer {
     ) -> Result<Option<(Record, ShardId, Held)>, Refusal> {
         let Some(signed) = view.record(vault, stripe)? else { return Ok(None) };
         let record = signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
-        let Some(index) = record.index_of(self.node()) else { return Ok(None) };
-        let shard = record.stripe.shards[usize::from(index)];
-        if view.is_pending(Table::Held, &shard.0) {
-            return Ok(None);
-        }
-        Ok(view.held(shard)?.map(|held| (record, shard, held)))
+        let found = self.place_of(view, &record)?;
+        let settled = found.filter(|(shard, _)| !view.is_pending(Table::Held, &shard.0));
+        Ok(settled.map(|(shard, held)| (record, shard, held)))
     }
 
     /// A device of the vault asks for the locks of stripes again.

@@ -8,7 +8,8 @@ use crate::certificate::{
     ADMITTED_VALIDITY_MAX, Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest,
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
-use crate::id::{NodeId, OperatorId, PublicKey, VaultId};
+use crate::id::{NodeId, PublicKey, StripeId, VaultId};
+use crate::label::Site;
 use crate::message::{Greeting, MemberStatus, PAGE_LEN, RefusalCode, Request, Response};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
@@ -24,7 +25,7 @@ const EXCHANGE_FANOUT: usize = 3;
 pub(super) struct Member {
     pub(super) signed: Signed<NodeRecord>,
     pub(super) record: NodeRecord,
-    pub(super) operator: OperatorId,
+    pub(super) site: Site,
     /// By whose invitation it was admitted.
     bearer: Option<PublicKey>,
     pub(super) heard: Option<Mono>,
@@ -49,6 +50,13 @@ pub(super) enum Pending {
         node: NodeId,
         nonce: [u8; 16],
     },
+    Status(NodeId),
+    /// What a node has of stripes that may need repair.
+    Inquiry {
+        number: u64,
+        node: NodeId,
+        stripes: Vec<StripeId>,
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -65,8 +73,8 @@ pub(super) fn load(
         if let Ok((record, certificate)) = NodeRecord::verify(&signed, now.wall)
             && trust.check(certificate.operator).is_ok()
         {
-            let (operator, bearer) = (certificate.operator, certificate.bearer());
-            members.insert(record.node, Member { signed, record, operator, bearer, heard: None });
+            let (site, bearer) = (certificate.site(), certificate.bearer());
+            members.insert(record.node, Member { signed, record, site, bearer, heard: None });
         }
     }
     Ok(members)
@@ -112,6 +120,7 @@ impl Peer {
             Greeting::Node(signed) => {
                 let node = self.accept_member(now, &signed, Some(key))?;
                 self.welcome(now, link, lane, Role::Node(node));
+                self.inquire_at(node);
                 Ok(())
             }
             Greeting::Device { vault, device } => {
@@ -259,6 +268,10 @@ impl Peer {
             return Err(refusal(RefusalCode::NotVouched, text));
         }
         let heard = presented_by.map(|_| now.mono);
+        match heard {
+            Some(at) => self.liveness.hear(node, at),
+            None => self.liveness.watch(node, now.mono),
+        }
         let full = self.members.len() >= MEMBERS_MAX;
         match self.members.get_mut(&node) {
             Some(member) if member.record.version >= record.version => {
@@ -281,8 +294,8 @@ impl Peer {
             known => {
                 let was = known.and_then(|member| member.heard);
                 self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
-                let (operator, heard) = (certificate.operator, heard.or(was));
-                let member = Member { signed: signed.clone(), record, operator, bearer, heard };
+                let (site, heard) = (certificate.site(), heard.or(was));
+                let member = Member { signed: signed.clone(), record, site, bearer, heard };
                 self.members.insert(node, member);
             }
         }
@@ -356,6 +369,7 @@ impl Peer {
             if node == self.node() {
                 continue;
             }
+            self.liveness.ask(node, now.mono);
             match self.link_to(node) {
                 Some(link) => self.exchange_with(now, facts, node, link),
                 None => self.outputs.push_back(Output::Dial { node, addresses }),
@@ -363,7 +377,7 @@ impl Peer {
         }
     }
 
-    fn link_to(&self, node: NodeId) -> Option<LinkId> {
+    pub(super) fn link_to(&self, node: NodeId) -> Option<LinkId> {
         let vouched = |link: &&LinkId| self.links[link].role == Some(Role::Node(node));
         self.links.keys().find(vouched).copied()
     }
@@ -373,6 +387,8 @@ impl Peer {
         self.ask_promises(facts, node, link);
         self.begin_talk(now, node, link);
         self.ask_stops(link);
+        let (call, request) = (self.call(Pending::Status(node)), Box::new(Request::Status));
+        self.outputs.push_back(Output::Call { call, link, request });
         let request = Box::new(Request::Members(self.known_records()));
         let call = self.call(Pending::Members(node));
         self.outputs.push_back(Output::Call { call, link, request });
@@ -401,6 +417,7 @@ impl Peer {
                             link.role = Some(Role::Node(node));
                         }
                         self.exchange_with(now, facts, node, link);
+                        self.inquire_at(node);
                     }
                     Err(refusal) => {
                         self.count_refusal(key, &refusal);
@@ -412,8 +429,15 @@ impl Peer {
             (Some(Pending::Members(node)), Some(Response::Members(records))) => {
                 if let Some(member) = self.members.get_mut(&node) {
                     member.heard = Some(now.mono);
+                    self.liveness.hear(node, now.mono);
                 }
                 self.learn(now, &records);
+            }
+            (Some(Pending::Status(node)), Some(Response::Status(status))) => {
+                self.handle_status_answer(now, node, &status);
+            }
+            (Some(Pending::Inquiry { number, node, stripes }), response) => {
+                self.handle_inquiry_answer(now, facts, (number, node), stripes, response);
             }
             (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
                 self.handle_time_answer(now, node, &nonce, &signed);

@@ -28,19 +28,24 @@ mod exchange;
 mod facts;
 mod guardians;
 mod holder;
+mod inquiry;
 mod ledger;
 mod lives;
 mod membership;
 mod promises;
 mod recovery;
 mod releases;
+mod repair;
 mod scrub;
 mod showing;
+mod standing_in;
 mod taking;
 #[cfg(test)]
 mod tests;
 
-pub use effects::{CallId, Input, LaneId, LinkId, Note, Output, Pieces};
+pub use effects::{
+    CallId, Input, JobId, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Source, Target,
+};
 pub use facts::{
     Facts, FactsError, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage, Write, held_key,
     is_first_record, rows_of, thawed, usage_row,
@@ -50,7 +55,9 @@ pub use scrub::ScrubRow;
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, PublicKey, ReleaseId, ShardId, VaultId};
+use crate::label::Site;
 use crate::life::DropDecision;
+use crate::liveness::Liveness;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{NodeStatus, Refusal, RefusalCode, Request, Response};
 use crate::planted::{Bug, is_planted};
@@ -77,6 +84,10 @@ pub struct PeerConfig {
     pub scrub_period: Period,
     /// How often members are exchanged.
     pub exchange_period: Period,
+    /// How long a node may be silent before what it holds is rebuilt elsewhere. All members are asked several times within it.
+    pub patience: Period,
+    /// Bytes that repairs may move in a second, in the long run.
+    pub repair_per_second: u64,
     /// Where to look for members at first.
     pub bootstrap: Vec<(NodeId, Vec<String>)>,
     /// This software's version, as shown to others.
@@ -97,6 +108,8 @@ impl Default for PeerConfig {
             greeting_timeout: Period::seconds(10),
             scrub_period: crate::scrub::SCRUB_PERIOD,
             exchange_period: Period::seconds(30),
+            patience: Period::days(1),
+            repair_per_second: 16 << 20,
             bootstrap: Vec::new(),
             version: env!("CARGO_PKG_VERSION").into(),
             boot: BootId([0; 16]),
@@ -165,6 +178,10 @@ pub struct Peer {
     lock_clock: LockClock,
     promises: promises::Promises,
     exchange: exchange::Exchange,
+    site: Site,
+    liveness: Liveness,
+    repair: repair::Repair,
+    abandonment: standing_in::Abandonment,
     scrub: scrub::Scrub,
     store_clock_at: Mono,
     overlay: Overlay,
@@ -217,10 +234,11 @@ impl Peer {
         certificate: &Signed<NodeCertificate>,
         trust: Trust,
         addresses: Vec<String>,
-        config: PeerConfig,
+        mut config: PeerConfig,
         now: Now,
         facts: &dyn Facts,
     ) -> Result<Self, StartError> {
+        config.exchange_period = repair::exchange_period(&config);
         let verified = NodeCertificate::verify(certificate, now.wall)?;
         trust.check(verified.operator)?;
         // A later start has a later version, whatever the clock did: the one stored plus one at least.
@@ -250,9 +268,11 @@ impl Peer {
         };
         let audit_secret = blake3::derive_key("strewn 2026-11 audit nonces v1", &config.seed);
         let boot = config.boot;
+        let mut liveness = Liveness::new(config.patience, operator, now.mono);
+        members.keys().filter(|&&known| known != node).for_each(|&n| liveness.watch(n, now.mono));
+        let repair = repair::Repair::new(&config, now.mono);
         let mut peer = Self {
             key,
-            certificate: verified,
             record: signed,
             trust,
             config,
@@ -269,6 +289,11 @@ impl Peer {
             lock_clock,
             promises: promises::Promises::load(facts, boot)?,
             exchange: exchange::Exchange::default(),
+            site: verified.site(),
+            liveness,
+            repair,
+            abandonment: standing_in::Abandonment::default(),
+            certificate: verified,
             scrub: scrub::Scrub::load(now.mono, facts)?,
             store_clock_at: now.mono,
             overlay: Overlay::default(),
@@ -310,7 +335,10 @@ impl Peer {
             Input::Disconnected(link) => {
                 self.links.remove(&link);
             }
-            Input::DialFailed(node) => self.handle_dial_failed(node),
+            Input::DialFailed(node) => {
+                self.handle_dial_failed(node);
+                self.miss(node);
+            }
             Input::Greeting { link, lane, greeting } => {
                 let decision = self.handle_greeting(now, facts, link, lane, *greeting);
                 self.refuse_on_error(link, lane, decision, true);
@@ -340,6 +368,7 @@ impl Peer {
             Input::Scrubbed { shard, what } => self.handle_scrubbed(now, facts, shard, what),
             Input::Suspect(shard) => self.scrub.suspect(shard, now.mono),
             Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
+            Input::Rebuilt { job, rebuilt } => self.handle_rebuilt(now, job, *rebuilt),
             Input::Answer { call, response } => {
                 self.handle_answer(now, facts, call, response.map(|response| *response));
             }
@@ -375,6 +404,7 @@ impl Peer {
             self.forget_releases();
         }
         self.handle_lives(now, facts);
+        self.handle_repair(now, facts);
         self.handle_scrub(now, facts);
     }
 
@@ -383,7 +413,8 @@ impl Peer {
     pub fn poll_timeout(&self) -> Mono {
         let greetings =
             self.links.values().filter(|link| link.role.is_none()).map(|link| link.greet_by);
-        let other = self.exchange_at.min(self.lives.poll_timeout()).min(self.scrub.poll_timeout());
+        let other = self.exchange_at.min(self.lives.poll_timeout()).min(self.repair.poll_timeout());
+        let other = other.min(self.scrub.poll_timeout());
         greetings.fold(other, Mono::min)
     }
 
@@ -416,6 +447,7 @@ impl Peer {
             && let Some(member) = self.members.get_mut(node)
         {
             member.heard = Some(now.mono);
+            self.liveness.hear(*node, now.mono);
         }
         let decision = match request {
             Request::Members(records) => self.handle_members(now, lane, &role, records),
@@ -506,6 +538,7 @@ impl Peer {
                 .filter(|&(_, count)| count > 0)
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .collect(),
+            repair: self.repair_status(),
             scrub: self.scrub_status(),
         };
         self.reply(lane, Response::Status(Box::new(status)));

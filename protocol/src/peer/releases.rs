@@ -229,6 +229,11 @@ impl Peer {
         Ok(page)
     }
 
+    /// The releases of a vault by which something cools here.
+    pub(super) fn release_ids(&self, vault: VaultId) -> Vec<ReleaseId> {
+        self.releases_of(vault).map(|(id, _)| id).collect()
+    }
+
     fn releases_of(&self, vault: VaultId) -> impl Iterator<Item = (ReleaseId, &Known)> {
         let (first, last) = (ReleaseId([0; 32]), ReleaseId([255; 32]));
         self.releases.range((vault, first)..=(vault, last)).map(|((_, id), known)| (*id, known))

@@ -142,6 +142,17 @@ pub fn margin(policy: &Policy, k: usize, holders: &[&Site]) -> i64 {
         .unwrap_or(i64::MIN)
 }
 
+/// How many further shards the worst domains that a conceal clause names may get before they can assemble the pack; negative when
+/// they can already, `i64::MAX` where nothing is to be concealed, `i64::MIN` when it cannot be computed.
+#[must_use]
+pub fn conceal_margin(policy: &Policy, k: usize, holders: &[&Site]) -> i64 {
+    let left = policy.conceal.any.iter().map(|clause| match worst_union(clause, holders) {
+        Ok(worst) => k as i64 - 1 - worst.held as i64,
+        Err(_) => i64::MIN,
+    });
+    left.min().unwrap_or(i64::MAX)
+}
+
 /// How many of the holders the worst domains of a clause hold; `None` when it cannot be computed.
 pub(super) fn worst_held(clause: &Clause, holders: &[&Site]) -> Option<usize> {
     worst_union(clause, holders).ok().map(|worst| worst.held)

@@ -215,6 +215,23 @@ fn parts_that_are_missing_doubled_or_out_of_order_are_refused() {
 }
 
 #[test]
+fn who_stands_in_for_a_holder_counts_and_a_second_copy_does_not() {
+    let stand_in = |stripe: &StripeProof, index: usize| {
+        let receipt = stripe.receipts[index].verify().unwrap();
+        sign(&Receipt { holder: key(13).public().into(), ..receipt }, 13)
+    };
+    // Node 13 has the shard of node 10, which is gone: they share a provider.
+    let mut repaired = stripe(1, [10, 11, 12]);
+    repaired.receipts[0] = stand_in(&repaired, 0);
+    let shown = check(&proof(vec![repaired])).unwrap();
+    assert!(shown.is_good(), "{:?}", shown.shortfalls);
+    // Two of three are needed. Node 13 has a copy of what node 11 has, and nobody has the third.
+    let mut copied = stripe(1, [10, 11, 12]);
+    copied.receipts[2] = stand_in(&copied, 1);
+    assert_eq!(check(&proof(vec![copied])).unwrap().short, 1);
+}
+
+#[test]
 fn statements_of_others_are_refused() {
     let mut forged = stripe(1, [10, 11, 12]);
     // Node 11 says that it has node 10's shard.

@@ -65,8 +65,13 @@ impl Readers {
         let mut read =
             Read { data: DataRead { stripes: 1, ..DataRead::default() }, ..Read::default() };
         let mut bytes = self.buffers.take_filled(n * len);
+        let holders = held.holders();
+        let holders = &holders;
         let fetches = bytes.chunks_exact_mut(len).enumerate().map(|(i, place)| async move {
-            let node = self.mesh.nodes.get(held.record.holders.get(i)?)?;
+            // Who is named is asked where nobody says that it has it.
+            let named = held.record.holders.get(i).copied();
+            let holder = holders.get(i).copied().flatten().or(named)?;
+            let node = self.mesh.nodes.get(&holder)?;
             let fetched = node.get(stripe.shards[i], 0, place).await;
             let fits = tokio::task::block_in_place(|| *blake3::hash(place).as_bytes())
                 == stripe.shards[i].0;

@@ -7,8 +7,8 @@ use crate::id::{NodeId, PublicKey, ShardId, VaultId};
 use crate::life::Life;
 use crate::message::{Greeting, HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
 use crate::peer::{
-    CallId, Facts, Held, HoldRow, Input, LaneId, LinkId, MemoryFacts, Note, Output, Peer,
-    PeerConfig, Pieces, Table, Usage, Write,
+    CallId, Facts, Held, HoldRow, Input, JobId, LaneId, LinkId, MemoryFacts, Note, Output, Peer,
+    PeerConfig, Pieces, Source, Table, Target, Usage, Write,
 };
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
@@ -21,6 +21,9 @@ pub(super) enum Asked {
     Greeting(Box<Greeting>),
     Request(Box<Request>),
 }
+
+/// A repair, as the driver is told to do it.
+pub(super) type Ordered = (JobId, Signed<Record>, Vec<Source>, Vec<Target>);
 
 #[derive(Debug)]
 struct Pending {
@@ -52,6 +55,8 @@ pub(super) struct Desk {
     pub(super) greeted: Vec<(CallId, LinkId, Greeting)>,
     pub(super) called: Vec<(CallId, LinkId, Request)>,
     pub(super) notes: Vec<Note>,
+    /// What is to be rebuilt, in the order asked.
+    pub(super) rebuilding: VecDeque<Ordered>,
     /// Shards whose files are to be removed.
     pub(super) leaving: VecDeque<ShardId>,
     /// Shards whose files were removed.
@@ -104,6 +109,7 @@ impl Desk {
             greeted: Vec::new(),
             called: Vec::new(),
             notes: Vec::new(),
+            rebuilding: VecDeque::new(),
             leaving: VecDeque::new(),
             gone: Vec::new(),
             next: 0,
@@ -338,6 +344,9 @@ impl Desk {
                     assert_eq!(life.decided(), Some(decision), "what goes was decided durably");
                     assert!(!self.leaving.contains(&shard), "asked once until it is answered");
                     self.leaving.push_back(shard);
+                }
+                Output::Rebuild { job, record, sources, targets } => {
+                    self.rebuilding.push_back((job, *record, sources, targets));
                 }
                 Output::Dial { node, .. } => self.dialed.push(node),
                 Output::Greet { call, link, greeting } => {

@@ -169,11 +169,14 @@ fn a_record_of_a_device_that_is_not_known_is_refused() {
 }
 
 #[test]
-fn a_node_puts_nothing() {
-    let (mut desk, _) = desk();
-    let node = desk.node(NEIGHBOUR);
+fn a_node_replaces_no_record_and_extends_no_lock() {
+    let (mut desk, link) = desk();
     let record = record(VAULT, DEVICE, 1);
-    assert_eq!(refused(&mut desk, node, &record, 0), RefusalCode::NotAllowed);
+    desk.put(link, &record, 0, &shard_bytes(1, 0));
+    let node = desk.node(NEIGHBOUR);
+    assert_eq!(code(&replace(&mut desk, node, &moved(2))), RefusalCode::NotAllowed);
+    let extend = Request::Extend { vault: record.stripe.vault, stripes: vec![record.stripe.id()] };
+    assert_eq!(code(&desk.ask(node, extend)), RefusalCode::NotAllowed);
 }
 
 #[test]

@@ -1,0 +1,278 @@
+//! Who is there and who is lost, as one node sees it.
+//!
+//! - A node is *heard* when it asked or answered on a vouched connection, *suspect* after a while without that though it was asked,
+//!   and *lost* after the patience. Whoever is heard again has returned, and what it holds counts as before.
+//! - Time counts while this node hears anybody, and a little longer: who is cut off, or has just started, calls nobody lost.
+//! - What others heard counts as well: as long as most operators say that most of their nodes heard it lately, a node is not lost. One
+//!   that lies keeps nobody's data from being repaired, and makes nobody lost either.
+//!
+//! Offline is not lost, and lost is no guilt: it only says that what was held there is to be had elsewhere, too.
+
+use crate::id::{NodeId, OperatorId};
+use crate::time::{Mono, Period};
+use std::collections::BTreeMap;
+
+/// For so long who was asked may be silent before it is suspect, or for half of the patience when that is less.
+const SUSPECT: Period = Period::seconds(300);
+/// Without anybody being heard time counts on for this part of the patience.
+const GRACE_PART: u64 = 4;
+/// Most nodes that are watched: whoever signs records can name as many as it likes, and those beyond are lost to nobody.
+const WATCHED_MAX: usize = 8192;
+
+/// What is known of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// It was heard lately, or was not asked since.
+    Heard,
+    /// It was asked and does not answer.
+    Suspect,
+    /// It has been silent for longer than the patience.
+    Lost,
+}
+
+/// Points of the time that counts, in milliseconds.
+type Point = u64;
+
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    heard: Point,
+    asked: Option<Point>,
+}
+
+/// What another node says of whom it heard.
+#[derive(Debug)]
+struct Word {
+    operator: OperatorId,
+    said: Point,
+    heard: BTreeMap<NodeId, Point>,
+}
+
+/// What one node knows of others' presence.
+#[derive(Debug)]
+pub struct Liveness {
+    patience: Period,
+    operator: OperatorId,
+    /// The time that counts, as of `seen`.
+    count: Point,
+    seen: Mono,
+    /// When anybody was heard last.
+    anybody: Option<Mono>,
+    watched: BTreeMap<NodeId, Watch>,
+    words: BTreeMap<NodeId, Word>,
+}
+
+impl Liveness {
+    /// Of a node of this operator, which begins to listen now.
+    #[must_use]
+    pub fn new(patience: Period, operator: OperatorId, now: Mono) -> Self {
+        let (watched, words) = (BTreeMap::new(), BTreeMap::new());
+        Self { patience, operator, count: 0, seen: now, anybody: None, watched, words }
+    }
+
+    fn advance(&mut self, now: Mono) {
+        let grace = Period(self.patience.0 / GRACE_PART);
+        if let Some(anybody) = self.anybody {
+            let until = now.min(anybody.after(grace));
+            self.count = self.count.saturating_add(until.0.saturating_sub(self.seen.0));
+        }
+        self.seen = self.seen.max(now);
+    }
+
+    /// From now on it is noticed when this node is silent.
+    pub fn watch(&mut self, node: NodeId, now: Mono) {
+        self.advance(now);
+        if self.watched.len() >= WATCHED_MAX {
+            return;
+        }
+        self.watched.entry(node).or_insert(Watch { heard: self.count, asked: None });
+    }
+
+    /// It asked or answered.
+    pub fn hear(&mut self, node: NodeId, now: Mono) {
+        self.advance(now);
+        self.anybody = Some(now);
+        self.watched.insert(node, Watch { heard: self.count, asked: None });
+    }
+
+    /// It is asked something, or dialed.
+    pub fn ask(&mut self, node: NodeId, now: Mono) {
+        self.watch(node, now);
+        let count = self.count;
+        if let Some(watch) = self.watched.get_mut(&node) {
+            watch.asked.get_or_insert(count);
+        }
+    }
+
+    /// A node of that operator says how long ago it heard others. Only what is within the patience is kept.
+    pub fn tell(
+        &mut self,
+        by: NodeId,
+        operator: OperatorId,
+        ages: impl IntoIterator<Item = (NodeId, Period)>,
+        now: Mono,
+    ) {
+        self.advance(now);
+        let recent = ages.into_iter().filter(|(_, age)| *age < self.patience);
+        let heard = recent.map(|(node, age)| (node, self.count.saturating_sub(age.0))).collect();
+        self.words.insert(by, Word { operator, said: self.count, heard });
+    }
+
+    /// What is known of a node. One that nobody watches is not lost.
+    pub fn presence(&mut self, node: NodeId, now: Mono) -> Presence {
+        self.advance(now);
+        let Some(watch) = self.watched.get(&node) else { return Presence::Heard };
+        let silence = self.count - watch.heard;
+        if silence >= self.patience.0 {
+            return if self.is_heard_elsewhere(node) { Presence::Suspect } else { Presence::Lost };
+        }
+        let patience = SUSPECT.0.min(self.patience.0 / 2);
+        let is_late = watch.asked.is_some_and(|asked| self.count - asked >= patience);
+        if is_late { Presence::Suspect } else { Presence::Heard }
+    }
+
+    /// Whether a node is lost.
+    pub fn is_lost(&mut self, node: NodeId, now: Mono) -> bool {
+        self.presence(node, now) == Presence::Lost
+    }
+
+    /// Whether most operators that can be heard say that they heard it within the patience.
+    fn is_heard_elsewhere(&self, node: NodeId) -> bool {
+        let is_recent = |point: Point| self.count - point < self.patience.0;
+        // Of each operator: who said so, and who spoke. This node has not heard it.
+        let mut votes: BTreeMap<OperatorId, (usize, usize)> =
+            BTreeMap::from([(self.operator, (0, 1))]);
+        for (by, word) in &self.words {
+            if *by == node || !is_recent(word.said) {
+                continue;
+            }
+            let (yes, all) = votes.entry(word.operator).or_default();
+            *yes += usize::from(word.heard.get(&node).is_some_and(|&point| is_recent(point)));
+            *all += 1;
+        }
+        let agree = votes.values().filter(|(yes, all)| 2 * yes > *all).count();
+        2 * agree > votes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PATIENCE: Period = Period::days(1);
+    const HOUR: u64 = 3_600_000;
+
+    fn node(name: u8) -> NodeId {
+        NodeId([name; 32])
+    }
+
+    fn operator(name: u8) -> OperatorId {
+        OperatorId([name; 32])
+    }
+
+    fn liveness() -> Liveness {
+        Liveness::new(PATIENCE, operator(1), Mono(0))
+    }
+
+    /// Somebody is heard every hour of a span.
+    fn hear_hourly(liveness: &mut Liveness, name: u8, from: u64, to: u64) {
+        (from..=to).for_each(|hour| liveness.hear(node(name), Mono(hour * HOUR)));
+    }
+
+    #[test]
+    fn who_is_silent_is_suspect_when_asked_and_lost_after_the_patience_and_may_return() {
+        let mut liveness = liveness();
+        liveness.hear(node(2), Mono(0));
+        hear_hourly(&mut liveness, 3, 0, 1);
+        assert_eq!(liveness.presence(node(2), Mono(HOUR)), Presence::Heard, "nobody asked");
+        liveness.ask(node(2), Mono(HOUR));
+        liveness.ask(node(2), Mono(HOUR + 200_000));
+        assert_eq!(liveness.presence(node(2), Mono(HOUR + 300_000)), Presence::Suspect);
+        hear_hourly(&mut liveness, 3, 2, 24);
+        assert_eq!(liveness.presence(node(2), Mono(24 * HOUR)), Presence::Lost);
+        assert_eq!(liveness.presence(node(3), Mono(24 * HOUR)), Presence::Heard);
+        liveness.hear(node(2), Mono(25 * HOUR));
+        assert_eq!(liveness.presence(node(2), Mono(26 * HOUR)), Presence::Heard);
+        assert_eq!(
+            liveness.presence(node(9), Mono(26 * HOUR)),
+            Presence::Heard,
+            "nobody's concern"
+        );
+    }
+
+    #[test]
+    fn who_is_cut_off_or_has_just_started_calls_nobody_lost() {
+        let mut liveness = liveness();
+        (2..6).for_each(|name| liveness.watch(node(name), Mono(0)));
+        let later = Mono(1000 * HOUR);
+        assert!((2..6).all(|name| !liveness.is_lost(node(name), later)), "it heard nobody yet");
+        (2..6).for_each(|name| liveness.hear(node(name), later));
+        let much_later = Mono(5000 * HOUR);
+        assert!((2..6).all(|name| !liveness.is_lost(node(name), much_later)), "it is cut off");
+        liveness.hear(node(2), much_later);
+        assert!((2..6).all(|name| !liveness.is_lost(node(name), much_later)));
+        // From here on somebody is heard, and the silence of others counts.
+        hear_hourly(&mut liveness, 2, 5001, 5024);
+        assert!(liveness.is_lost(node(3), Mono(5024 * HOUR)));
+    }
+
+    #[test]
+    fn whom_most_operators_hear_is_not_lost_and_one_liar_decides_nothing() {
+        let mut liveness = liveness();
+        liveness.hear(node(9), Mono(0));
+        hear_hourly(&mut liveness, 2, 0, 30);
+        let now = Mono(30 * HOUR);
+        assert!(liveness.is_lost(node(9), now));
+        let age = Period(HOUR);
+        liveness.tell(node(3), operator(3), [(node(9), age)], now);
+        assert!(liveness.is_lost(node(9), now), "one of two operators is not most");
+        liveness.tell(node(4), operator(4), [(node(9), age)], now);
+        assert!(!liveness.is_lost(node(9), now), "two of three are");
+        liveness.tell(node(5), operator(4), [], now);
+        assert!(liveness.is_lost(node(9), now), "half of an operator's nodes are not most");
+        liveness.tell(node(9), operator(5), [(node(9), age)], now);
+        assert!(liveness.is_lost(node(9), now), "nobody speaks for itself");
+        liveness.tell(node(5), operator(4), [(node(9), age)], now);
+        assert!(!liveness.is_lost(node(9), now));
+        // What was heard grows old.
+        hear_hourly(&mut liveness, 2, 31, 53);
+        assert!(liveness.is_lost(node(9), Mono(53 * HOUR)));
+        liveness.tell(node(3), operator(3), [(node(9), PATIENCE)], Mono(53 * HOUR));
+        assert!(liveness.is_lost(node(9), Mono(53 * HOUR)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_node_that_comes_back_within_the_patience_is_never_lost(
+            gaps in prop::collection::vec(1u64..24 * HOUR, 1..40),
+        ) {
+            let mut liveness = liveness();
+            liveness.hear(node(2), Mono(0));
+            let mut now = 0;
+            for gap in gaps {
+                for at in (now..now + gap).step_by(HOUR as usize) {
+                    liveness.hear(node(3), Mono(at));
+                    liveness.ask(node(2), Mono(at));
+                    prop_assert!(!liveness.is_lost(node(2), Mono(at)));
+                }
+                now += gap;
+                liveness.hear(node(2), Mono(now));
+            }
+        }
+
+        #[test]
+        fn time_in_which_nobody_was_heard_makes_nobody_lost(
+            steps in prop::collection::vec((0u8..4, 0u64..100 * HOUR), 1..30),
+        ) {
+            // Whoever was heard last is at most a grace of silence away, whatever the clock says.
+            let mut liveness = liveness();
+            let mut now = Mono(0);
+            (0..4).for_each(|name| liveness.watch(node(name), now));
+            for (name, wait) in steps {
+                now = now.after(Period(wait));
+                liveness.hear(node(name), now);
+                prop_assert!(!liveness.is_lost(node(name), now.after(Period(1000 * HOUR))));
+            }
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! Asking who holds what of stripes that may have lost shards, and deciding what to do about each ([`super::repair`]).
+//!
+//! All live nodes that a roster of the vault lists, or ever did, are asked about a few stripes at once. Nobody is believed but for
+//! its own promise. Who does not answer and is not lost is taken to have what the record says: a short outage moves nothing. Only
+//! where a clause is broken already is something done although somebody was not heard, who might stand in.
+
+use super::facts::{Facts, Table, View};
+use super::ledger::DEVICES_MAX;
+use super::membership::Pending;
+use super::repair::{JOBS_MAX, Stage};
+use super::{JobId, LinkId, Output, Peer, Source, Target};
+use crate::certificate::Roster;
+use crate::id::{DeviceId, NodeId, StripeId, VaultId};
+use crate::label::Site;
+use crate::message::{HeldRecord, Refusal, Request, Response};
+use crate::placement::Candidate;
+use crate::record::Record;
+use crate::repair::{Finding, Spread, rank};
+use crate::sign::Signed;
+use crate::time::{Mono, Now, Period};
+use crate::told::{Told, counted};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Stripes asked about at once.
+const BATCH: usize = 32;
+/// Who does not answer within this time is not waited for.
+const ANSWER_MAX: Period = Period::seconds(20);
+
+/// What was heard of one stripe.
+#[derive(Debug, Default)]
+struct Heard {
+    answered: BTreeSet<NodeId>,
+    promised: BTreeMap<NodeId, u16>,
+    /// Who has the record and promises nothing that counts: its shard is on its way, in or out.
+    unsure: BTreeSet<NodeId>,
+    newest: Option<(Record, Signed<Record>)>,
+}
+
+/// Some stripes of one vault, and whom they are asked of.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    number: u64,
+    vault: VaultId,
+    heard: BTreeMap<StripeId, Heard>,
+    /// Who was asked and has not answered, or is being connected to.
+    awaited: BTreeSet<NodeId>,
+    dialed: BTreeSet<NodeId>,
+    until: Mono,
+    devices: BTreeSet<DeviceId>,
+    /// All who are asked.
+    asked: BTreeSet<NodeId>,
+}
+
+impl Inquiry {
+    /// Whether nothing more is awaited.
+    pub(super) fn is_over(&self, now: Mono) -> bool {
+        self.awaited.is_empty() && self.dialed.is_empty() || self.until <= now
+    }
+}
+
+/// Who may take shards of a vault.
+struct Ground {
+    listed: BTreeMap<NodeId, Site>,
+}
+
+/// What is to become of a case.
+enum Verdict {
+    /// Nothing: it is none.
+    None,
+    /// It is well, with these holders.
+    Well(Vec<NodeId>),
+    /// It is looked at again then.
+    Later(Mono),
+    /// Nothing can be done now.
+    Stuck(String),
+    /// It waits for a free job or for the budget.
+    Ready,
+    /// It is being rebuilt.
+    Begun,
+}
+
+impl Peer {
+    /// Asks about the most urgent cases whose time has come.
+    pub(super) fn begin_inquiry(&mut self, now: Now, facts: &dyn Facts) {
+        if self.repair.inquiry.is_some() {
+            return;
+        }
+        let is_free = self.repair.jobs.len() < JOBS_MAX;
+        let mut due: Vec<(i64, StripeId, VaultId)> = self
+            .repair
+            .cases
+            .iter()
+            .filter(|(_, case)| case.due <= now.mono)
+            .filter(|(_, case)| match case.stage {
+                Stage::New | Stage::Waits => true,
+                Stage::Ready => is_free,
+                Stage::Working => false,
+            })
+            .map(|(&stripe, case)| (case.margin, stripe, case.vault))
+            .collect();
+        due.sort_unstable();
+        let Some(&(_, _, vault)) = due.first() else { return };
+        let stripes = due.iter().filter(|(_, _, of)| *of == vault).take(BATCH);
+        let heard = stripes.map(|(_, stripe, _)| (*stripe, Heard::default())).collect();
+        let Ok(devices) = facts.scan(Table::Device, &vault.0, None, DEVICES_MAX) else { return };
+        let devices = devices.iter().filter_map(|(row, _)| row.get(32..)?.try_into().ok());
+        let devices = devices.map(DeviceId).collect();
+        let view = View { facts, overlay: &self.overlay };
+        let is_meant = |node: &&NodeId| {
+            !self.repair.lost.contains(node) && view.is_listed(**node, vault).unwrap_or(false)
+        };
+        let asked: BTreeSet<NodeId> = self.members.keys().filter(is_meant).copied().collect();
+        let number = self.next_token;
+        self.next_token += 1;
+        self.repair.inquiry = Some(Inquiry {
+            number,
+            vault,
+            heard,
+            awaited: BTreeSet::new(),
+            dialed: asked.clone(),
+            until: now.mono.after(ANSWER_MAX),
+            devices,
+            asked: asked.clone(),
+        });
+        for node in asked {
+            self.liveness.ask(node, now.mono);
+            if self.link_to(node).is_some() {
+                self.inquire_at(node);
+            } else if let Some(member) = self.members.get(&node) {
+                let addresses = member.record.addresses.clone();
+                self.outputs.push_back(Output::Dial { node, addresses });
+            }
+        }
+    }
+
+    /// There is a connection to a node: it is asked, if it is to be.
+    pub(super) fn inquire_at(&mut self, node: NodeId) {
+        let Some(inquiry) = &mut self.repair.inquiry else { return };
+        if inquiry.dialed.remove(&node) {
+            inquiry.awaited.insert(node);
+            let stripes = inquiry.heard.keys().copied().collect();
+            self.ask_about(node, stripes);
+        }
+    }
+
+    /// There is none.
+    pub(super) fn miss(&mut self, node: NodeId) {
+        if let Some(inquiry) = &mut self.repair.inquiry
+            && inquiry.dialed.remove(&node)
+        {
+            self.repair.wake();
+        }
+    }
+
+    fn ask_about(&mut self, node: NodeId, stripes: Vec<StripeId>) {
+        let Some((number, vault)) = self.repair.inquiry.as_ref().map(|i| (i.number, i.vault))
+        else {
+            return;
+        };
+        let Some(link) = self.link_to(node) else {
+            self.stop_awaiting(node);
+            return;
+        };
+        let request = Box::new(Request::Records { vault, stripes: stripes.clone() });
+        let call = self.call(Pending::Inquiry { number, node, stripes });
+        self.outputs.push_back(Output::Call { call, link, request });
+    }
+
+    fn stop_awaiting(&mut self, node: NodeId) {
+        if let Some(inquiry) = &mut self.repair.inquiry {
+            inquiry.awaited.remove(&node);
+            if inquiry.awaited.is_empty() && inquiry.dialed.is_empty() {
+                self.repair.wake();
+            }
+        }
+    }
+
+    /// A node tells what it has of stripes.
+    pub(super) fn handle_inquiry_answer(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        (number, node): (u64, NodeId),
+        mut stripes: Vec<StripeId>,
+        response: Option<Response>,
+    ) {
+        let Some(inquiry) = self.repair.inquiry.as_mut().filter(|i| i.number == number) else {
+            return;
+        };
+        let Some(Response::Records(found)) = response else {
+            self.stop_awaiting(node);
+            return;
+        };
+        self.liveness.hear(node, now.mono);
+        let count = found.len().min(stripes.len());
+        for (stripe, held) in stripes.drain(..count).zip(found) {
+            if let Some(heard) = inquiry.heard.get_mut(&stripe) {
+                heard.take(node, stripe, held, inquiry.vault, &inquiry.devices);
+            }
+        }
+        // A page ends early; one with nothing in it says nothing.
+        if count > 0 && !stripes.is_empty() {
+            self.ask_about(node, stripes);
+        } else {
+            self.stop_awaiting(node);
+        }
+        if self.repair.inquiry.as_ref().is_some_and(|inquiry| inquiry.is_over(now.mono)) {
+            self.conclude(now, facts);
+            self.begin_inquiry(now, facts);
+        }
+    }
+
+    /// Decides about each stripe that was asked about, the most urgent first.
+    pub(super) fn conclude(&mut self, now: Now, facts: &dyn Facts) {
+        let Some(inquiry) = self.repair.inquiry.take() else { return };
+        let view = View { facts, overlay: &self.overlay };
+        let roster = self.roster_of(&view, inquiry.vault);
+        let ground = roster.map(|roster: Roster| Ground {
+            listed: roster.sites(now.wall).into_iter().map(|site| (site.node, site)).collect(),
+        });
+        let mut order: Vec<(i64, StripeId)> = Vec::new();
+        for &stripe in inquiry.heard.keys() {
+            order.extend(self.repair.cases.get(&stripe).map(|case| (case.margin, stripe)));
+        }
+        order.sort_unstable();
+        for (_, stripe) in order {
+            let verdict = match &ground {
+                Ok(ground) => self.judge_case(now, facts, &inquiry, ground, stripe),
+                Err(refusal) => Err(refusal.clone()),
+            };
+            let term = self.repair_term();
+            let Some(case) = self.repair.cases.get_mut(&stripe) else { continue };
+            case.why = None;
+            case.stage = Stage::Waits;
+            match verdict {
+                Ok(Verdict::None) => {
+                    self.repair.cases.remove(&stripe);
+                }
+                Ok(Verdict::Well(holders)) => self.settle_stripe(stripe, holders, now.mono),
+                Ok(Verdict::Later(due)) => case.due = due,
+                Ok(Verdict::Stuck(why)) => {
+                    case.why = Some(why);
+                    case.due = now.mono.after(term);
+                }
+                Ok(Verdict::Ready) => {
+                    case.stage = Stage::Ready;
+                    case.due = now.mono.after(Period::seconds(1));
+                }
+                Ok(Verdict::Begun) => case.stage = Stage::Working,
+                Err(refusal) => {
+                    case.why = Some(refusal.text);
+                    case.due = now.mono.after(term);
+                }
+            }
+        }
+    }
+
+    fn judge_case(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        inquiry: &Inquiry,
+        ground: &Ground,
+        stripe: StripeId,
+    ) -> Result<Verdict, Refusal> {
+        let view = View { facts, overlay: &self.overlay };
+        let (vault, own) = (inquiry.vault, self.node());
+        let Some(signed) = view.record(vault, stripe)? else { return Ok(Verdict::None) };
+        let Ok(mine) = signed.verify() else { return Ok(Verdict::None) };
+        let Some((_, held)) = self.place_of(&view, &mine)? else { return Ok(Verdict::None) };
+        if !self.is_kept_here(facts, &mine) {
+            return Ok(Verdict::None);
+        }
+        match self.is_abandoned(facts, vault, stripe)? {
+            Some(true) => return Ok(Verdict::None),
+            None => return Ok(Verdict::Later(now.mono.after(Period::seconds(1)))),
+            Some(false) => {}
+        }
+        let view = View { facts, overlay: &self.overlay };
+        let heard = &inquiry.heard[&stripe];
+        let (record, signed) = match &heard.newest {
+            Some((record, signed)) if record.version > mine.version => (record, signed),
+            _ => (&mine, &signed),
+        };
+        let site = |node: NodeId| self.site_of(node).or_else(|| ground.listed.get(&node));
+        let mut promised = heard.promised.clone();
+        promised.insert(own, held.index);
+        promised.retain(|&node, _| !self.repair.is_gone(stripe, node) && site(node).is_some());
+        // Who is silent and not lost has what the record says.
+        let mut all = promised.clone();
+        for (&holder, index) in record.holders.iter().zip(0..) {
+            let is_silent = holder != own && !heard.answered.contains(&holder);
+            let stood_in = promised.values().any(|&other| other == index);
+            if is_silent
+                && !stood_in
+                && !self.repair.is_gone(stripe, holder)
+                && site(holder).is_some()
+            {
+                all.insert(holder, index);
+            }
+        }
+        let is_unheard = !heard.unsure.is_empty();
+        let is_unheard =
+            is_unheard || inquiry.asked.iter().any(|node| !heard.answered.contains(node));
+        let counted = counted(record, &all);
+        let holders: Vec<NodeId> = counted.iter().copied().flatten().collect();
+        let surplus: Vec<NodeId> =
+            all.keys().copied().filter(|node| !holders.contains(node)).collect();
+        let sites = |nodes: &[NodeId]| -> Vec<&Site> {
+            nodes.iter().filter_map(|&node| site(node)).collect()
+        };
+        let spread = Spread {
+            policy: &record.policy,
+            k: usize::from(record.stripe.k),
+            n: usize::from(record.stripe.n),
+            shard_len: record.stripe.shard_len.into(),
+            counted: sites(&holders),
+            surplus: sites(&surplus),
+        };
+        let finding = spread.assess();
+        let found = match finding {
+            Finding::Well => return Ok(Verdict::Well(holders)),
+            Finding::Beyond { found } => {
+                let k = record.stripe.k;
+                return Ok(Verdict::Stuck(format!("{found} shards are left, {k} needed")));
+            }
+            Finding::Short { margin } => margin,
+        };
+        let missing: Vec<u16> =
+            (0..record.stripe.n).filter(|i| counted[usize::from(*i)].is_none()).collect();
+        let term = self.repair_term();
+        let rank =
+            rank(stripe, own, promised.keys().copied().filter(|n| ground.listed.contains_key(n)));
+        let Some(case) = self.repair.cases.get(&stripe) else { return Ok(Verdict::None) };
+        let since = if case.holders == holders { case.since } else { now.mono };
+        let turn = since.after(Period(term.0.saturating_mul(rank as u64)));
+        let refused: BTreeSet<NodeId> =
+            case.refused.iter().filter(|(_, until)| **until > now.mono).map(|(n, _)| *n).collect();
+        let candidates: Vec<Candidate> = ground
+            .listed
+            .values()
+            .filter(|site| heard.answered.contains(&site.node) && !all.contains_key(&site.node))
+            .filter(|site| !heard.unsure.contains(&site.node))
+            // What is said not to be there is put nowhere near.
+            .filter(|site| !self.repair.is_gone(stripe, site.node) && !refused.contains(&site.node))
+            .filter(|site| self.link_to(site.node).is_some())
+            .map(|site| Candidate {
+                site: site.clone(),
+                free: self.repair.rooms.get(&site.node).copied().unwrap_or(0),
+            })
+            .collect();
+        let tie = u64::from_be_bytes(std::array::from_fn(|i| stripe.0[i]));
+        let placed = spread.place(&missing, &candidates, tie);
+        let terms = self.check_terms(&view, record).map(|_| ());
+        let is_listed = ground.listed.contains_key(&own);
+        let needed = usize::from(record.stripe.k);
+        let (sources, targets) =
+            self.ends(record, &promised, &placed.clone().unwrap_or_default(), &candidates);
+        let moved = u64::from(record.stripe.shard_len) * (needed - 1 + targets.len()) as u64;
+        let signed = signed.clone();
+        let (len, is_early) = (record.stripe.shard_len, now.mono < turn);
+
+        if let Some(case) = self.repair.cases.get_mut(&stripe) {
+            case.margin = found;
+            case.is_short = true;
+            case.since = since;
+            case.holders = holders;
+        }
+        if found >= 0 && is_unheard {
+            return Ok(Verdict::Later(now.mono.after(term)));
+        }
+        if let Err(error) = placed {
+            return Ok(Verdict::Stuck(error.to_string()));
+        }
+        terms?;
+        if !is_listed {
+            return Ok(Verdict::Stuck("the vault's roster does not list this node".into()));
+        }
+        if sources.len() < needed {
+            let text = format!("{} shards can be had now, {needed} needed", sources.len());
+            return Ok(Verdict::Stuck(text));
+        }
+        if is_early {
+            return Ok(Verdict::Later(turn));
+        }
+        let is_free = self.repair.jobs.len() < JOBS_MAX;
+        if !is_free || !self.repair.spend(moved, found < 0, now.mono) {
+            return Ok(Verdict::Ready);
+        }
+        for target in &targets {
+            if let Some(room) = self.repair.rooms.get_mut(&target.node) {
+                *room = room.saturating_sub(len.into());
+            }
+        }
+        let job = JobId(self.next_token);
+        self.next_token += 1;
+        self.repair.jobs.insert(job, (stripe, targets.len()));
+        self.outputs.push_back(Output::Rebuild { job, record: Box::new(signed), sources, targets });
+        Ok(Verdict::Begun)
+    }
+
+    /// Where shards are to be had, this node's own first, and where missing ones go.
+    fn ends(
+        &self,
+        record: &Record,
+        promised: &BTreeMap<NodeId, u16>,
+        placed: &[(u16, usize)],
+        candidates: &[Candidate],
+    ) -> (Vec<Source>, Vec<Target>) {
+        let own = self.node();
+        let source = |index: u16, node: NodeId| -> Option<Source> {
+            let link: Option<LinkId> = self.link_to(node);
+            (node == own || link.is_some()).then_some(Source { index, node, link })
+        };
+        let named = counted(record, promised).into_iter().zip(0..);
+        let mut sources: Vec<Source> =
+            named.filter_map(|(node, index)| source(index, node?)).collect();
+        sources.sort_by_key(|source| source.node != own);
+        let target = |&(index, at): &(u16, usize)| {
+            let node = candidates[at].site.node;
+            Some(Target { index, node, link: self.link_to(node)? })
+        };
+        (sources, placed.iter().filter_map(target).collect())
+    }
+}
+
+impl Heard {
+    /// Takes in what a node tells of a stripe.
+    fn take(
+        &mut self,
+        node: NodeId,
+        stripe: StripeId,
+        held: Option<HeldRecord>,
+        vault: VaultId,
+        devices: &BTreeSet<DeviceId>,
+    ) {
+        self.answered.insert(node);
+        let Some(held) = held else { return };
+        // What counts for nothing promises nothing.
+        let Ok(told) = Told::check(&held, node, vault, devices) else { return };
+        if told.stripe != stripe {
+            return;
+        }
+        match told.promised {
+            Some(index) => self.promised.insert(node, index).is_none(),
+            None => self.unsure.insert(node),
+        };
+        let known = self.newest.as_ref().map(|(record, _)| record.version);
+        if known.is_none_or(|version| version < told.record.version) {
+            self.newest = Some((told.record, held.record));
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Repair without the owner: which stripes that are held here have lost shards, which of them this node rebuilds, and how far it
+//! is. The rules are [`crate::repair`]'s and [`crate::liveness`]'s; who has what is found out by [`super::inquiry`].
+//!
+//! - Stripes held here are gone through again and again. One that may have lost a shard becomes a *case*: its record names a node
+//!   that is lost, somebody who counted is, or it is its turn to be asked about although nothing is known to be wrong.
+//! - Cases go by how many further losses they bear, then by name. Each is asked about before anything is done, and again after it.
+//! - The custodian acts at once, the next in rank after a while in which nothing changed, and so on. Several at once do no harm: a
+//!   holder takes one shard of a stripe, and a copy too many is locked like any other and no loss.
+//! - At most [`JOBS_MAX`] at once, within a budget of bytes; what breaks its policy may draw on a larger one.
+
+use super::facts::{Facts, Table, View, decode};
+use super::inquiry::Inquiry;
+use super::{JobId, Note, Output, Peer, PeerConfig, Rebuilt};
+use crate::budget::{Budget, Rate};
+use crate::id::{NodeId, StripeId, VaultId};
+use crate::label::Site;
+use crate::message::{NodeStatus, RepairStatus};
+use crate::placement::margin;
+use crate::record::Record;
+use crate::repair::rank;
+use crate::sign::Signed;
+use crate::time::{Mono, Now, Period};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Records looked at in one go.
+const SCAN_PAGE: usize = 64;
+/// Cases kept: the most urgent ones; the others are found again by the next round.
+const CASES_MAX: usize = 4096;
+/// Stripes rebuilt at once: each takes all of its shards in memory.
+pub(super) const JOBS_MAX: usize = 2;
+/// Stripes of which it is remembered that they are well, though their records name nodes that are lost.
+const SETTLED_MAX: usize = 1 << 16;
+/// Shards that are remembered to be missing or wrong though their holders promise them.
+const FAULTS_MAX: usize = 4096;
+/// Rounds in which every stripe is asked about once though nothing is known to be wrong: about a week at the default patience.
+const PATROL_ROUNDS: u64 = 168;
+/// Between two goes while there is more to do,
+const PAUSE: Period = Period(100);
+/// and while something is awaited.
+const BUSY_PAUSE: Period = Period::seconds(1);
+/// Rounds, and terms after which the next in rank takes over, in one patience.
+const TERMS: u64 = 24;
+/// No term is shorter: an honest repair takes a while.
+const TERM_MIN: Period = Period::seconds(2);
+/// All members are asked so often within a patience at least, in a mesh of this many.
+const ROUNDS_IN_PATIENCE: u64 = 16;
+/// Repairs draw so many seconds of their rate at once after a rest,
+const BURST_SECONDS: u64 = 32;
+/// which is enough for a stripe, however wide, whatever the rate,
+const BURST_MIN: u64 = 128 << 20;
+/// and those of stripes that break their policy so many.
+const URGENT_BURST_SECONDS: u64 = 512;
+/// Reasons that a status tells.
+const REASONS_MAX: usize = 16;
+
+/// How often members are exchanged, so that each is asked several times within the patience.
+pub(super) fn exchange_period(config: &PeerConfig) -> Period {
+    config.exchange_period.min(Period((config.patience.0 / ROUNDS_IN_PATIENCE).max(250)))
+}
+
+/// What a case waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// To be asked about.
+    New,
+    /// For its time: another one comes first, or nothing can be done now.
+    Waits,
+    /// For a free job: it is this node's.
+    Ready,
+    /// It is being rebuilt.
+    Working,
+}
+
+/// A stripe that may have lost shards.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) vault: VaultId,
+    /// As far as it is known; [`crate::placement::margin`].
+    pub(super) margin: i64,
+    /// Whether something is known to be missing.
+    pub(super) is_short: bool,
+    pub(super) stage: Stage,
+    /// When it is to be asked about next.
+    pub(super) due: Mono,
+    /// Since when who holds it has been the same, and who that is.
+    pub(super) since: Mono,
+    pub(super) holders: Vec<NodeId>,
+    /// Why nothing can be done now.
+    pub(super) why: Option<String>,
+    /// Nodes that did not take a shard, and until when they are not asked again.
+    pub(super) refused: BTreeMap<NodeId, Mono>,
+}
+
+/// What is remembered of repair.
+#[derive(Debug)]
+pub(super) struct Repair {
+    pub(super) cases: BTreeMap<StripeId, Case>,
+    /// Who counted as a holder when all was well, and when that was.
+    pub(super) settled: BTreeMap<StripeId, (Vec<NodeId>, Mono)>,
+    pub(super) faults: BTreeSet<(StripeId, NodeId)>,
+    pub(super) inquiry: Option<Inquiry>,
+    pub(super) jobs: BTreeMap<JobId, (StripeId, usize)>,
+    /// Bytes that other nodes may still take, by their own word.
+    pub(super) rooms: BTreeMap<NodeId, u64>,
+    pub(super) lost: BTreeSet<NodeId>,
+    /// Behind which record the round goes on; `None` between rounds.
+    scan: Option<Vec<u8>>,
+    scan_at: Mono,
+    rounds: u64,
+    budget: Budget,
+    urgent: Budget,
+    repaired: u64,
+    failed: u64,
+    moved: u64,
+    at: Mono,
+}
+
+impl Repair {
+    pub(super) fn new(config: &PeerConfig, now: Mono) -> Self {
+        let per_second = config.repair_per_second;
+        let rate = |seconds: u64| Rate {
+            per_day: per_second.saturating_mul(Period::days(1).0 / 1000),
+            burst: per_second.saturating_mul(seconds).max(BURST_MIN),
+        };
+        Self {
+            cases: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            faults: BTreeSet::new(),
+            inquiry: None,
+            jobs: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            scan: None,
+            scan_at: now,
+            rounds: 0,
+            budget: Budget::full(rate(BURST_SECONDS), now),
+            urgent: Budget::full(rate(URGENT_BURST_SECONDS), now),
+            repaired: 0,
+            failed: 0,
+            moved: 0,
+            at: now,
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Mono {
+        self.at
+    }
+
+    /// Looks again at once.
+    pub(super) fn wake(&mut self) {
+        self.at = Mono(0);
+    }
+
+    /// Whether so many bytes may be moved now.
+    pub(super) fn spend(&mut self, bytes: u64, is_urgent: bool, now: Mono) -> bool {
+        is_urgent && self.urgent.spend(bytes, now).is_ok() || self.budget.spend(bytes, now).is_ok()
+    }
+
+    /// Whether a node does not have what it promises of a stripe, or may as well not be there.
+    pub(super) fn is_gone(&self, stripe: StripeId, node: NodeId) -> bool {
+        self.lost.contains(&node) || self.faults.contains(&(stripe, node))
+    }
+}
+
+impl Peer {
+    /// After so long the next in rank takes over.
+    pub(super) fn repair_term(&self) -> Period {
+        Period(self.config.patience.0 / TERMS).max(TERM_MIN)
+    }
+
+    /// Between two rounds.
+    fn round_period(&self) -> Period {
+        Period((self.config.patience.0 / TERMS).max(1000))
+    }
+
+    /// A site by what a node's certificate says.
+    pub(super) fn site_of(&self, node: NodeId) -> Option<&Site> {
+        if node == self.site.node {
+            return Some(&self.site);
+        }
+        self.members.get(&node).map(|member| &member.site)
+    }
+
+    /// Another node says how it is.
+    pub(super) fn handle_status_answer(&mut self, now: Now, node: NodeId, status: &NodeStatus) {
+        let Some(member) = self.members.get(&node) else { return };
+        let ages = status.members.iter().take(crate::certificate::ROSTER_MAX);
+        let ages = ages.filter_map(|member| Some((member.node, member.heard?)));
+        self.liveness.tell(node, member.site.operator, ages, now.mono);
+        self.repair.rooms.insert(node, status.room);
+    }
+
+    /// Looks after what was lost, when it is time.
+    pub(super) fn handle_repair(&mut self, now: Now, facts: &dyn Facts) {
+        if self.repair.at > now.mono {
+            return;
+        }
+        self.notice_losses(now);
+        if self.repair.scan.is_none() && self.repair.scan_at <= now.mono {
+            self.repair.scan = Some(Vec::new());
+            self.repair.scan_at = now.mono.after(self.round_period());
+            self.repair.rounds += 1;
+        }
+        self.scan_records(now, facts);
+        let is_over = self.repair.inquiry.as_ref().is_some_and(|inquiry| inquiry.is_over(now.mono));
+        if is_over {
+            self.conclude(now, facts);
+        }
+        self.begin_inquiry(now, facts);
+        let next = self.repair.cases.values().filter(|case| case.stage != Stage::Working);
+        let next = next.map(|case| case.due).min();
+        let is_busy = self.repair.inquiry.is_some() || !self.repair.jobs.is_empty();
+        let wait = if self.repair.scan.is_some() {
+            PAUSE
+        } else if is_busy {
+            BUSY_PAUSE
+        } else {
+            let due =
+                next.map_or(self.round_period(), |due| Period(due.0.saturating_sub(now.mono.0)));
+            due.clamp(PAUSE, self.round_period())
+        };
+        self.repair.at = now.mono.after(wait);
+    }
+
+    /// Finds who is lost now, and who is not any more.
+    fn notice_losses(&mut self, now: Now) {
+        let mut lost = BTreeSet::new();
+        for &node in self.members.keys() {
+            if self.liveness.is_lost(node, now.mono) {
+                lost.insert(node);
+            }
+        }
+        // Nodes that only records name.
+        for &node in &self.repair.lost {
+            if self.liveness.is_lost(node, now.mono) {
+                lost.insert(node);
+            }
+        }
+        if lost == self.repair.lost {
+            return;
+        }
+        let known = std::mem::replace(&mut self.repair.lost, lost);
+        for &node in self.repair.lost.difference(&known) {
+            self.outputs.push_back(Output::Note(Note::Lost(node)));
+        }
+        for &node in known.difference(&self.repair.lost) {
+            self.outputs.push_back(Output::Note(Note::Returned(node)));
+        }
+        // What was known of cases may have changed.
+        self.repair.scan = Some(Vec::new());
+        for case in self.repair.cases.values_mut().filter(|case| case.stage == Stage::Waits) {
+            case.due = case.due.min(now.mono.after(BUSY_PAUSE));
+        }
+    }
+
+    fn scan_records(&mut self, now: Now, facts: &dyn Facts) {
+        let Some(after) = self.repair.scan.clone() else { return };
+        let after = Some(after).filter(|after| !after.is_empty());
+        // What cannot be read now is read at the next go.
+        let Ok(rows) = facts.scan(Table::Record, &[], after.as_deref(), SCAN_PAGE) else { return };
+        for (_, bytes) in &rows {
+            // A damaged row repairs nothing.
+            let Ok(signed) = decode::<Signed<Record>>(Table::Record, bytes) else { continue };
+            if let Ok((record, _)) = signed.split() {
+                self.look_at(now, facts, &record);
+            }
+        }
+        self.repair.scan = match rows.last() {
+            Some((last, _)) if rows.len() == SCAN_PAGE => Some(last.clone()),
+            _ => None,
+        };
+    }
+
+    /// Makes a case of a stripe that may have lost shards.
+    fn look_at(&mut self, now: Now, facts: &dyn Facts, record: &Record) {
+        let (vault, stripe) = (record.stripe.vault, record.stripe.id());
+        if self.repair.cases.contains_key(&stripe) {
+            return;
+        }
+        for &holder in &record.holders {
+            if holder != self.node() && !self.members.contains_key(&holder) {
+                self.liveness.watch(holder, now.mono);
+                if self.liveness.is_lost(holder, now.mono) {
+                    self.repair.lost.insert(holder);
+                }
+            }
+        }
+        let is_there = |holder: &&NodeId| !self.repair.is_gone(stripe, **holder);
+        let there: Vec<NodeId> = record.holders.iter().filter(is_there).copied().collect();
+        let is_short = there.len() < record.holders.len();
+        let turn = u64::from(u16::from_be_bytes([stripe.0[0], stripe.0[1]])) % PATROL_ROUNDS;
+        if !is_short && turn != self.repair.rounds % PATROL_ROUNDS {
+            return;
+        }
+        if let Some((holders, at)) = self.repair.settled.get(&stripe) {
+            let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
+            let is_well = holders.iter().all(|&holder| !self.repair.is_gone(stripe, holder));
+            if is_well && now.mono < at.after(patrol) {
+                return;
+            }
+        }
+        if !self.is_kept_here(facts, record) {
+            return;
+        }
+        if !matches!(self.is_abandoned(facts, vault, stripe), Ok(Some(false))) {
+            return;
+        }
+        let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
+        let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
+        let rank = rank(stripe, self.node(), there.iter().copied());
+        let due = now.mono.after(Period(self.repair_term().0.saturating_mul(rank as u64)));
+        let case = Case {
+            vault,
+            margin,
+            is_short,
+            stage: Stage::New,
+            due,
+            since: now.mono,
+            holders: Vec::new(),
+            why: None,
+            refused: BTreeMap::new(),
+        };
+        if self.repair.cases.len() >= CASES_MAX {
+            let cases = self.repair.cases.iter().filter(|(_, case)| case.stage == Stage::New);
+            let last =
+                cases.max_by_key(|(id, case)| (case.margin, **id)).map(|(id, c)| (c.margin, *id));
+            match last {
+                Some(last) if last > (margin, stripe) => self.repair.cases.remove(&last.1),
+                _ => return,
+            };
+        }
+        self.repair.cases.insert(stripe, case);
+    }
+
+    /// Whether a shard of a stripe is held here and stays: what is about to go by a release is nobody's loss.
+    pub(super) fn is_kept_here(&self, facts: &dyn Facts, record: &Record) -> bool {
+        let view = View { facts, overlay: &self.overlay };
+        let Ok(Some((shard, _))) = self.place_of(&view, record) else { return false };
+        if view.is_pending(Table::Held, &shard.0) || self.lives.is_dropping(shard) {
+            return false;
+        }
+        let Ok(life) = view.life(shard) else { return false };
+        life.is_none_or(|life| life.cooling().is_none() && life.decided().is_none())
+    }
+
+    /// A job has ended.
+    pub(super) fn handle_rebuilt(&mut self, now: Now, job: JobId, rebuilt: Rebuilt) {
+        let Some((stripe, wanted)) = self.repair.jobs.remove(&job) else { return };
+        self.repair.moved = self.repair.moved.saturating_add(rebuilt.moved);
+        for node in rebuilt.faulty {
+            if self.repair.faults.len() < FAULTS_MAX && self.repair.faults.insert((stripe, node)) {
+                self.outputs.push_back(Output::Note(Note::Faulty { node, stripe }));
+            }
+        }
+        // Who took a shard shows it when it is asked; here it is only counted.
+        let taken = rebuilt.receipts.len();
+        let term = self.repair_term();
+        self.repair.wake();
+        let Some(case) = self.repair.cases.get_mut(&stripe) else { return };
+        let vault = case.vault;
+        for node in rebuilt.refused {
+            case.refused.insert(node, now.mono.after(term));
+        }
+        case.stage = Stage::Waits;
+        case.due = if taken > 0 { now.mono } else { now.mono.after(term) };
+        if taken >= wanted {
+            self.repair.repaired += 1;
+            let note = Note::Repaired { vault, stripe, shards: taken };
+            self.outputs.push_back(Output::Note(note));
+        } else {
+            self.repair.failed += 1;
+            let nobody = || format!("{taken} of {wanted} shards were taken");
+            let why = rebuilt.failed.unwrap_or_else(nobody);
+            case.why = Some(why.clone());
+            self.outputs.push_back(Output::Note(Note::NotRepaired { vault, stripe, why }));
+        }
+    }
+
+    /// All was well with a stripe when these counted as its holders.
+    pub(super) fn settle_stripe(&mut self, stripe: StripeId, holders: Vec<NodeId>, now: Mono) {
+        if self.repair.settled.len() >= SETTLED_MAX {
+            self.repair.settled.clear();
+        }
+        self.repair.settled.insert(stripe, (holders, now));
+        self.repair.cases.remove(&stripe);
+    }
+
+    /// How far repair is.
+    pub(super) fn repair_status(&self) -> RepairStatus {
+        let (mut waiting, mut stuck) = (BTreeMap::new(), BTreeMap::new());
+        for case in self.repair.cases.values().filter(|case| case.is_short) {
+            match &case.why {
+                Some(why) if stuck.contains_key(why) || stuck.len() < REASONS_MAX => {
+                    *stuck.entry(why.clone()).or_default() += 1;
+                }
+                _ => *waiting.entry(case.margin).or_default() += 1,
+            }
+        }
+        RepairStatus {
+            lost: self.repair.lost.iter().copied().collect(),
+            waiting: waiting.into_iter().collect(),
+            running: self.repair.jobs.len() as u32,
+            repaired: self.repair.repaired,
+            failed: self.repair.failed,
+            moved: self.repair.moved,
+            stuck: stuck.into_iter().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_urgent_draws_on_more_and_nothing_beyond_the_rate_in_the_long_run() {
+        let config = PeerConfig { repair_per_second: 8 << 20, ..PeerConfig::default() };
+        let mut repair = Repair::new(&config, Mono(0));
+        let mib = |n: u64| n << 20;
+        assert!(repair.spend(mib(256), false, Mono(0)), "32 seconds at once");
+        assert!(!repair.spend(mib(1), false, Mono(0)));
+        assert!(repair.spend(mib(4096), true, Mono(0)), "512 seconds of what breaks its policy");
+        assert!(!repair.spend(mib(1), true, Mono(0)));
+        assert!(repair.spend(mib(8), false, Mono(1000)));
+        assert!(!repair.spend(mib(1), false, Mono(1000)));
+        // However little a second brings, one stripe can be repaired.
+        let config = PeerConfig { repair_per_second: 1, ..PeerConfig::default() };
+        assert!(Repair::new(&config, Mono(0)).spend(BURST_MIN, false, Mono(0)));
+    }
+
+    #[test]
+    fn all_members_are_asked_several_times_within_the_patience() {
+        let period =
+            |patience: Period| exchange_period(&PeerConfig { patience, ..PeerConfig::default() });
+        assert_eq!(period(Period::days(1)), PeerConfig::default().exchange_period);
+        assert_eq!(period(Period::seconds(160)), Period::seconds(10));
+        assert_eq!(period(Period(0)), Period(250));
+    }
+}

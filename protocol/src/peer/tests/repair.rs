@@ -1,0 +1,351 @@
+//! Stories of repair: who is lost, what is rebuilt, by whom and where to, and when nothing is.
+
+use super::cast::*;
+use super::desk::{Desk, Ordered};
+use crate::given_up::GivenUp;
+use crate::id::NodeId;
+use crate::log::{Body, Entry};
+use crate::message::{HeldRecord, NodeStatus, RepairStatus, Request, Response};
+use crate::peer::{Input, JobId, LinkId, Note, PeerConfig, Rebuilt, Source, Target};
+use crate::record::{Receipt, Record};
+use crate::sign::Signed;
+use crate::time::Period;
+use std::collections::{BTreeMap, BTreeSet};
+
+const FOURTH: u8 = 5;
+const FIFTH: u8 = 6;
+const HOUR: Period = Period::seconds(3600);
+
+fn id(name: u8) -> NodeId {
+    public(name).into()
+}
+
+/// The node on the desk, and what the others say when it asks.
+struct Mesh {
+    desk: Desk,
+    device: LinkId,
+    links: BTreeMap<u8, LinkId>,
+    /// What each has of stripes.
+    has: BTreeMap<u8, Vec<(Record, Option<u16>)>>,
+    /// Who neither speaks nor answers.
+    silent: BTreeSet<u8>,
+    rooms: BTreeMap<u8, u64>,
+    /// How often records were asked for.
+    asked: usize,
+}
+
+impl Mesh {
+    /// The node holds the first shard of a stripe; the neighbours named have the others, or nothing.
+    fn new(stripe: &Record, has: &[(u8, Option<u16>)]) -> Self {
+        let (mut desk, device) = Desk::with_vault(PeerConfig::default());
+        let listed = [NODE, NEIGHBOUR, THIRD, FOURTH, FIFTH];
+        assert_eq!(desk.ask(device, Request::Introduce(papers(VAULT, 2, &listed))), Response::Done);
+        let put = desk.put(device, stripe, 0, &shard_bytes(1, 0));
+        assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+        let links = has.iter().map(|&(name, _)| (name, desk.node(name))).collect();
+        let of = |index: Option<u16>| index.map(|index| (stripe.clone(), Some(index)));
+        let has =
+            has.iter().map(|&(name, index)| (name, of(index).into_iter().collect())).collect();
+        let (silent, rooms) = (BTreeSet::new(), BTreeMap::new());
+        Self { desk, device, links, has, silent, rooms, asked: 0 }
+    }
+
+    /// What a node says of itself.
+    fn status(&mut self, name: u8) -> NodeStatus {
+        let Response::Status(status) = self.desk.ask(self.device, Request::Status) else {
+            panic!()
+        };
+        let room = self.rooms.get(&name).copied().unwrap_or(1 << 30);
+        NodeStatus { record: node_record(OPERATOR, name, 1), room, members: Vec::new(), ..*status }
+    }
+
+    fn repair(&mut self) -> RepairStatus {
+        self.status(NODE).repair
+    }
+
+    fn records(&self, name: u8, asked: &[crate::id::StripeId]) -> Response {
+        let found = asked.iter().map(|stripe| {
+            let all = &self.has[&name];
+            let (record, index) = all.iter().find(|(record, _)| record.stripe.id() == *stripe)?;
+            let receipt = index.map(|index| {
+                let receipt = Receipt { holder: id(name), ..Receipt::as_asked(record, index) };
+                Signed::sign(&receipt, &secret(name))
+            });
+            Some(HeldRecord { record: Signed::sign(record, &secret(DEVICE)), receipt })
+        });
+        Response::Records(found.collect())
+    }
+
+    /// Answers what the node asks, until it asks no more.
+    fn answer(&mut self) {
+        loop {
+            self.desk.settle();
+            let calls = std::mem::take(&mut self.desk.called);
+            if calls.is_empty() {
+                break;
+            }
+            for (call, link, request) in calls {
+                let name = self.links.iter().find(|(_, on)| **on == link).map(|(name, _)| *name);
+                let name = name.filter(|name| !self.silent.contains(name));
+                let response = match (name, &request) {
+                    (Some(name), Request::Records { stripes, .. }) => {
+                        self.asked += 1;
+                        Some(Box::new(self.records(name, stripes)))
+                    }
+                    (Some(name), Request::Status) => {
+                        Some(Box::new(Response::Status(Box::new(self.status(name)))))
+                    }
+                    _ => None,
+                };
+                self.desk.handle(Input::Answer { call, response });
+            }
+        }
+    }
+
+    /// Time passes; whoever is not silent speaks every quarter of an hour.
+    fn pass(&mut self, period: Period) {
+        let step = Period::seconds(900);
+        for _ in 0..period.0 / step.0 {
+            let links = self.links.clone();
+            for (name, link) in links {
+                if !self.silent.contains(&name) {
+                    let _ = self.desk.ask(link, Request::Status);
+                }
+            }
+            self.desk.pass(step);
+            self.answer();
+            // What is awaited for seconds.
+            let soon =
+                |desk: &Desk| desk.peer.poll_timeout() < desk.now.mono.after(Period::seconds(20));
+            for _ in 0..25 {
+                if soon(&self.desk) {
+                    self.desk.pass(Period::seconds(1));
+                    self.answer();
+                }
+            }
+        }
+    }
+
+    fn ordered(&mut self) -> Option<Ordered> {
+        self.desk.rebuilding.pop_front()
+    }
+
+    /// The driver did as it was told: the targets have their shards now.
+    fn rebuild(&mut self, job: JobId, record: &Record, targets: &[Target]) {
+        let mut receipts = Vec::new();
+        for target in targets {
+            let name = *self.links.keys().find(|name| id(**name) == target.node).unwrap();
+            self.has.get_mut(&name).unwrap().push((record.clone(), Some(target.index)));
+            let receipt =
+                Receipt { holder: target.node, ..Receipt::as_asked(record, target.index) };
+            receipts.push(Signed::sign(&receipt, &secret(name)));
+        }
+        let rebuilt = Box::new(Rebuilt { receipts, moved: 100, ..Rebuilt::default() });
+        self.desk.handle(Input::Rebuilt { job, rebuilt });
+        self.answer();
+    }
+}
+
+fn stripe() -> Record {
+    record(VAULT, DEVICE, 1)
+}
+
+/// One of three shards suffices, and each lies at a provider of its own; two nodes have none.
+fn three_and_two_spare() -> Mesh {
+    let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, None), (FIFTH, None)];
+    Mesh::new(&stripe(), &has)
+}
+
+#[test]
+fn what_a_lost_node_held_is_rebuilt_elsewhere_and_then_there_is_peace() {
+    let mut mesh = three_and_two_spare();
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(23 * HOUR.0));
+    assert!(mesh.ordered().is_none(), "offline is not lost");
+    assert_eq!(mesh.repair(), RepairStatus::default());
+    mesh.pass(Period(5 * HOUR.0));
+    let (job, signed, sources, targets) = mesh.ordered().expect("a repair");
+    let record = signed.verify().unwrap();
+    assert_eq!(record, stripe());
+    assert!(mesh.desk.notes.contains(&Note::Lost(id(NEIGHBOUR))));
+    assert_eq!(sources[0], Source { index: 0, node: id(NODE), link: None }, "its own first");
+    assert_eq!((sources[1].index, sources[1].node), (2, id(THIRD)));
+    let [target] = targets[..] else { panic!("{targets:?}") };
+    assert_eq!(target.index, 1);
+    assert!([id(FOURTH), id(FIFTH)].contains(&target.node));
+    let status = mesh.repair();
+    assert_eq!((status.lost, status.running), (vec![id(NEIGHBOUR)], 1));
+    assert!(mesh.ordered().is_none(), "once");
+    mesh.rebuild(job, &record, &targets);
+    // The record names the lost node for ever: it is asked about once more, and left alone then.
+    mesh.pass(Period(2 * HOUR.0));
+    let status = mesh.repair();
+    assert_eq!((status.repaired, status.running, status.moved), (1, 0, 100));
+    assert_eq!((status.waiting, status.stuck), (vec![], vec![]));
+    let asked = mesh.asked;
+    mesh.pass(Period::days(2));
+    assert!(mesh.ordered().is_none());
+    assert_eq!(mesh.asked, asked, "nobody is bothered");
+    // Who returns is welcome: there is one copy more than needed.
+    mesh.silent.clear();
+    mesh.pass(Period(3 * HOUR.0));
+    assert!(mesh.desk.notes.contains(&Note::Returned(id(NEIGHBOUR))));
+    assert_eq!(mesh.repair().lost, []);
+    assert!(mesh.ordered().is_none());
+    // And when the stand-in is lost, its holder counts again.
+    let stand_in = if target.node == id(FOURTH) { FOURTH } else { FIFTH };
+    mesh.silent.insert(stand_in);
+    mesh.pass(Period::days(2));
+    assert_eq!(mesh.repair().lost, [target.node]);
+    assert!(mesh.ordered().is_none());
+}
+
+#[test]
+fn a_node_that_comes_and_goes_causes_no_repair() {
+    let mut mesh = three_and_two_spare();
+    for _ in 0..6 {
+        mesh.silent.insert(NEIGHBOUR);
+        mesh.pass(Period(20 * HOUR.0));
+        mesh.silent.clear();
+        mesh.pass(Period(HOUR.0));
+    }
+    assert!(mesh.ordered().is_none());
+    assert_eq!(mesh.asked, 0);
+}
+
+#[test]
+fn who_hears_nobody_repairs_nothing() {
+    let mut mesh = three_and_two_spare();
+    mesh.silent = [NEIGHBOUR, THIRD, FOURTH, FIFTH].into();
+    mesh.pass(Period::days(10));
+    assert!(mesh.ordered().is_none());
+    assert_eq!(mesh.repair(), RepairStatus::default());
+    // The others come back together, and one does not.
+    mesh.silent = [NEIGHBOUR].into();
+    mesh.pass(Period(12 * HOUR.0));
+    assert!(mesh.ordered().is_none(), "its silence counts from now on");
+    mesh.pass(Period(24 * HOUR.0));
+    assert!(mesh.ordered().is_some());
+}
+
+#[test]
+fn a_stripe_of_which_too_little_is_left_or_that_nobody_can_take_is_said() {
+    let mut mesh = three_and_two_spare();
+    mesh.rooms = [(FOURTH, 63), (FIFTH, 63)].into();
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(30 * HOUR.0));
+    assert!(mesh.ordered().is_none());
+    let [(why, 1)] = &mesh.repair().stuck[..] else { panic!("{:?}", mesh.repair()) };
+    assert!(why.contains("room for 64 bytes"), "{why}");
+    // There is room again.
+    mesh.rooms.clear();
+    mesh.pass(Period(4 * HOUR.0));
+    assert!(mesh.ordered().is_some());
+    let mut two = stripe();
+    two.stripe.k = 2;
+    let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, None)];
+    let mut mesh = Mesh::new(&two, &has);
+    mesh.silent = [NEIGHBOUR, THIRD].into();
+    mesh.pass(Period(30 * HOUR.0));
+    let stuck = vec![("1 shards are left, 2 needed".to_owned(), 1)];
+    assert_eq!(mesh.repair().stuck, stuck);
+    assert!(mesh.ordered().is_none());
+}
+
+#[test]
+fn who_is_silent_and_not_lost_has_what_the_record_says() {
+    let mut mesh = three_and_two_spare();
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(20 * HOUR.0));
+    mesh.silent.insert(THIRD);
+    mesh.pass(Period(8 * HOUR.0));
+    // One shard is enough to read, two are left and a provider more may be lost: it can wait for the third.
+    assert!(mesh.ordered().is_none());
+    assert_eq!(mesh.repair().lost, [id(NEIGHBOUR)]);
+    mesh.silent.remove(&THIRD);
+    mesh.pass(Period(4 * HOUR.0));
+    let (_, _, _, targets) = mesh.ordered().expect("a repair");
+    assert_eq!(targets.iter().map(|target| target.index).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn who_served_wrong_bytes_counts_as_a_holder_no_more() {
+    let mut mesh = three_and_two_spare();
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(29 * HOUR.0));
+    let (job, signed, _, _) = mesh.ordered().expect("a repair");
+    let faulty = vec![id(THIRD)];
+    let failed = Some("1 shards could be had, 2 needed".to_owned());
+    let rebuilt = Box::new(Rebuilt { faulty, failed, ..Rebuilt::default() });
+    mesh.desk.handle(Input::Rebuilt { job, rebuilt });
+    let stripe = signed.verify().unwrap().stripe.id();
+    assert!(mesh.desk.notes.contains(&Note::Faulty { node: id(THIRD), stripe }));
+    mesh.pass(Period(6 * HOUR.0));
+    let (job, signed, sources, targets) = mesh.ordered().expect("a repair");
+    assert_eq!(sources.len(), 1, "{sources:?}");
+    let mut missing: Vec<u16> = targets.iter().map(|target| target.index).collect();
+    missing.sort_unstable();
+    assert_eq!(missing, [1, 2]);
+    assert!(targets.iter().all(|target| target.node != id(THIRD)));
+    mesh.rebuild(job, &signed.verify().unwrap(), &targets);
+    mesh.pass(Period(2 * HOUR.0));
+    let status = mesh.repair();
+    assert_eq!((status.repaired, status.failed, status.waiting), (1, 1, vec![]));
+}
+
+#[test]
+fn a_target_that_takes_nothing_is_left_alone_for_a_while() {
+    let mut mesh = three_and_two_spare();
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(29 * HOUR.0));
+    let (job, _, _, targets) = mesh.ordered().expect("a repair");
+    let first = targets[0].node;
+    let rebuilt = Box::new(Rebuilt { refused: vec![first], ..Rebuilt::default() });
+    mesh.desk.handle(Input::Rebuilt { job, rebuilt });
+    mesh.answer();
+    assert!(mesh.ordered().is_none(), "not at once");
+    mesh.pass(Period(2 * HOUR.0));
+    assert!(mesh.ordered().is_some(), "but later");
+}
+
+#[test]
+fn what_was_given_up_is_no_loss() {
+    let mut mesh = three_and_two_spare();
+    let vault = public(VAULT).into();
+    let stripes = vec![stripe().stripe.id()];
+    let said = GivenUp { vault, number: 0, keep: false, stripes };
+    let entry = Entry {
+        vault,
+        device: public(DEVICE).into(),
+        seq: 0,
+        previous: None,
+        claimed: EPOCH,
+        body: Body::GivenUp(Signed::sign(&said, &secret(VAULT))),
+    };
+    let append = Request::Append(Signed::sign(&entry, &secret(DEVICE)));
+    let response = mesh.desk.ask(mesh.device, append);
+    assert!(matches!(response, Response::Appended(_)), "{response:?}");
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(30 * HOUR.0));
+    assert_eq!(mesh.repair().lost, [id(NEIGHBOUR)]);
+    assert!(mesh.ordered().is_none());
+    assert_eq!(mesh.asked, 0);
+}
+
+#[test]
+fn what_nobody_will_take_for_its_device_was_revoked_is_not_moved() {
+    let mut mesh = three_and_two_spare();
+    let order = crate::certificate::DeviceRevocation {
+        vault: public(VAULT).into(),
+        device: public(DEVICE).into(),
+        issued: EPOCH,
+    };
+    let second = mesh.desk.device(VAULT, SECOND_DEVICE);
+    let revoke = Request::Revoke(Signed::sign(&order, &secret(VAULT)));
+    assert_eq!(mesh.desk.ask(second, revoke), Response::Done);
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(30 * HOUR.0));
+    assert!(mesh.ordered().is_none());
+    let [(why, 1)] = &mesh.repair().stuck[..] else { panic!("{:?}", mesh.repair()) };
+    assert!(why.contains("revoked"), "{why}");
+}

@@ -1,0 +1,338 @@
+//! The rules of repair: whether a stripe needs it, who does it, and where the missing shards go. [`crate::peer`] asks and acts.
+//!
+//! - The one predicate decides ([`crate::placement`]); nothing here has an idea of its own of what is good.
+//! - Of two holders of the same shard one counts ([`crate::told::counted`]): two copies of a shard are no two shards. For what is
+//!   concealed both do.
+//! - Who repairs is drawn by the stripe's name among those that hold it (rendezvous hashing): all who see the same holders agree, and
+//!   where they do not, the same work is done twice and nothing is harmed.
+//! - Where no placement satisfies the policy, what raises the margin is done and nothing else: what is placed never makes anything worse.
+
+use crate::id::{NodeId, StripeId};
+use crate::label::{Level, Site};
+use crate::placement::{Candidate, Unplaceable, check_placement, conceal_margin, margin, solve};
+use crate::policy::Policy;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+/// Where a stripe's shards lie now.
+#[derive(Debug, Clone)]
+pub struct Spread<'a> {
+    /// What must hold.
+    pub policy: &'a Policy,
+    /// Shards needed.
+    pub k: usize,
+    /// Shards made.
+    pub n: usize,
+    /// Bytes in each.
+    pub shard_len: u64,
+    /// Of each shard that is there, the holder that counts.
+    pub counted: Vec<&'a Site>,
+    /// Further holders of the same shards.
+    pub surplus: Vec<&'a Site>,
+}
+
+/// How a stripe is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// All its shards are there and lie as the policy asks.
+    Well,
+    /// Something is missing. The fewer further losses it can bear the more urgent it is: less than 0 breaks a clause.
+    Short {
+        /// [`margin`].
+        margin: i64,
+    },
+    /// It cannot be read with what is there.
+    Beyond {
+        /// Shards there.
+        found: usize,
+    },
+}
+
+/// Where no shard can be placed without making something worse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoPlace {
+    /// All shards are there already.
+    #[error("all its shards are there, and they lie too close together")]
+    Complete,
+    /// No choice of nodes helps.
+    #[error("{0}")]
+    Unplaceable(#[from] Unplaceable),
+}
+
+impl Spread<'_> {
+    /// How the stripe is.
+    #[must_use]
+    pub fn assess(&self) -> Finding {
+        if self.counted.len() < self.k {
+            return Finding::Beyond { found: self.counted.len() };
+        }
+        if self.counted.len() >= self.n
+            && check_placement(self.policy, self.k, &self.counted).is_ok()
+        {
+            return Finding::Well;
+        }
+        Finding::Short { margin: margin(self.policy, self.k, &self.counted) }
+    }
+
+    /// Where the missing shards go: for each of some of them a candidate, by its place in the list. Candidates hold nothing of the
+    /// stripe. All of them and as the policy asks where that can be; otherwise as many as raise the margin.
+    ///
+    /// # Errors
+    /// [`NoPlace`] when nothing that can be done helps.
+    pub fn place(
+        &self,
+        missing: &[u16],
+        candidates: &[Candidate],
+        tie: u64,
+    ) -> Result<Vec<(u16, usize)>, NoPlace> {
+        if missing.is_empty() {
+            return Err(NoPlace::Complete);
+        }
+        let fixed: Vec<Site> = self.counted.iter().copied().cloned().collect();
+        let (policy, k) = (self.policy, self.k);
+        let whole = solve(policy, k, self.n, self.shard_len, candidates, &fixed, tie);
+        let error = match whole {
+            Ok(chosen) if self.keeps_secret(&chosen, candidates) => {
+                return Ok(missing.iter().copied().zip(chosen).collect());
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        let chosen = self.raise(missing.len(), candidates);
+        match (chosen.is_empty(), error) {
+            (false, _) => Ok(missing.iter().copied().zip(chosen).collect()),
+            (true, Some(error)) => Err(error.into()),
+            (true, None) => Err(Unplaceable::Nodes {
+                found: candidates.len() + self.counted.len(),
+                needed: self.n,
+                len: self.shard_len,
+            }
+            .into()),
+        }
+    }
+
+    /// Whether what is concealed stays so with these, or as little concealed as it is.
+    fn keeps_secret(&self, chosen: &[usize], candidates: &[Candidate]) -> bool {
+        let mut all: Vec<&Site> = self.counted.iter().chain(&self.surplus).copied().collect();
+        let before = conceal_margin(self.policy, self.k, &all);
+        all.extend(chosen.iter().map(|&i| &candidates[i].site));
+        conceal_margin(self.policy, self.k, &all) >= before.min(0)
+    }
+
+    /// Candidates that raise the margin, one after the other; as few as come to the highest that is reached.
+    fn raise(&self, most: usize, candidates: &[Candidate]) -> Vec<usize> {
+        let mut sites = self.counted.clone();
+        let mut best = (margin(self.policy, self.k, &sites), 0);
+        let mut chosen: Vec<usize> = Vec::new();
+        while chosen.len() < most {
+            let next = (0..candidates.len())
+                .filter(|i| candidates[*i].free >= self.shard_len && !chosen.contains(i))
+                .filter(|&i| {
+                    let with: Vec<usize> = chosen.iter().copied().chain([i]).collect();
+                    self.keeps_secret(&with, candidates)
+                })
+                .max_by_key(|&i| {
+                    let with: Vec<&Site> =
+                        sites.iter().copied().chain([&candidates[i].site]).collect();
+                    let margin = margin(self.policy, self.k, &with);
+                    (
+                        margin,
+                        Reverse(self.neighbours(&candidates[i].site, &sites)),
+                        candidates[i].free,
+                    )
+                });
+            let Some(next) = next else { break };
+            chosen.push(next);
+            sites.push(&candidates[next].site);
+            let reached = margin(self.policy, self.k, &sites);
+            if reached > best.0 {
+                best = (reached, chosen.len());
+            }
+        }
+        chosen.truncate(best.1);
+        chosen
+    }
+
+    /// How many holders share domains with a site, of the levels that survive clauses name.
+    fn neighbours(&self, site: &Site, holders: &[&Site]) -> usize {
+        let named = self.policy.survive.any.iter().flat_map(|clause| clause.0.keys());
+        let levels: BTreeSet<&Level> = named.filter(|level| **level != Level::node()).collect();
+        let shares = |level: &&Level| {
+            let domain = site.domain(level);
+            holders.iter().filter(|holder| holder.domain(level) == domain).count()
+        };
+        levels.iter().map(shares).sum()
+    }
+}
+
+/// How many of those that hold a stripe come before this node in repairing it: the one before which nobody comes is its custodian.
+pub fn rank(stripe: StripeId, node: NodeId, holders: impl IntoIterator<Item = NodeId>) -> usize {
+    let weight = |node: NodeId| (*blake3::keyed_hash(&stripe.0, &node.0).as_bytes(), node);
+    let own = weight(node);
+    holders.into_iter().filter(|&other| other != node && weight(other) > own).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Clause, Clauses};
+    use proptest::prelude::*;
+
+    fn policy(survive: &[(&str, u32)], conceal: &[(&str, u32)]) -> Policy {
+        let clauses = |named: &[(&str, u32)]| Clauses {
+            any: named
+                .iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|&(level, count)| Clause([(level.parse().unwrap(), count)].into()))
+                .collect(),
+        };
+        Policy {
+            survive: clauses(survive),
+            conceal: clauses(conceal),
+            ..Policy::survive_one("provider")
+        }
+    }
+
+    fn site(name: u8, provider: u8, account: u8) -> Site {
+        Site::stating(name, &format!("provider=p{provider} account=a{account}"))
+    }
+
+    fn candidate(site: &Site) -> Candidate {
+        Candidate { site: site.clone(), free: 100 }
+    }
+
+    fn spread<'a>(policy: &'a Policy, k: usize, n: usize, counted: &'a [Site]) -> Spread<'a> {
+        let counted = counted.iter().collect();
+        Spread { policy, k, n, shard_len: 64, counted, surplus: Vec::new() }
+    }
+
+    #[test]
+    fn what_a_lost_provider_held_goes_where_the_policy_holds_again() {
+        let policy = policy(&[("provider", 1)], &[]);
+        // Four of six; two were at p1, which is lost. Of p4 and one more of p2 only p4 will do.
+        let left = [site(3, 2, 0), site(4, 2, 1), site(5, 3, 0), site(6, 3, 1)];
+        let spread = spread(&policy, 4, 6, &left);
+        assert_eq!(spread.assess(), Finding::Short { margin: -2 });
+        let others = [site(7, 2, 2), site(8, 4, 0), site(9, 4, 1)].map(|site| candidate(&site));
+        let mut placed = spread.place(&[0, 1], &others, 1).unwrap();
+        placed.sort_unstable_by_key(|(_, at)| *at);
+        assert_eq!(placed.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn where_the_policy_cannot_hold_what_raises_the_margin_is_done_and_nothing_else() {
+        let policy = policy(&[("provider", 1)], &[]);
+        let left = [site(3, 2, 0), site(4, 2, 1), site(5, 3, 0), site(6, 3, 1)];
+        let spread = spread(&policy, 4, 6, &left);
+        // One at p4 leaves three after the worst loss instead of two; the second shard would not help more.
+        let others = [site(7, 2, 2), site(8, 4, 0), site(9, 2, 3)].map(|site| candidate(&site));
+        assert_eq!(spread.place(&[0, 1], &others, 1), Ok(vec![(0, 1)]));
+        let close = [site(7, 2, 2)].map(|site| candidate(&site));
+        assert!(spread.place(&[0, 1], &close, 1).is_err(), "it helps against nothing");
+        assert_eq!(spread.place(&[], &others, 1), Err(NoPlace::Complete));
+        let full = [Candidate { free: 63, ..candidate(&site(8, 4, 0)) }];
+        assert!(spread.place(&[0], &full, 1).is_err());
+    }
+
+    #[test]
+    fn a_domain_that_may_not_assemble_a_pack_gets_no_shard_more() {
+        let policy = policy(&[("node", 1)], &[("provider", 1)]);
+        let left = [site(1, 1, 0), site(2, 2, 0)];
+        let spread = spread(&policy, 2, 4, &left);
+        let others = [site(3, 1, 1), site(4, 2, 1)].map(|site| candidate(&site));
+        assert!(spread.place(&[2, 3], &others, 1).is_err());
+        let elsewhere = [site(3, 1, 1), site(5, 3, 0)].map(|site| candidate(&site));
+        assert_eq!(spread.place(&[2, 3], &elsewhere, 1), Ok(vec![(2, 1)]));
+        // A copy too many counts for what is concealed.
+        let copy = site(6, 3, 1);
+        let with = Spread { surplus: vec![&copy], ..spread.clone() };
+        assert!(with.place(&[2, 3], &elsewhere, 1).is_err());
+    }
+
+    #[test]
+    fn what_can_be_read_no_more_is_beyond_repair() {
+        let policy = policy(&[("provider", 1)], &[]);
+        let left = [site(3, 2, 0)];
+        assert_eq!(spread(&policy, 2, 3, &left).assess(), Finding::Beyond { found: 1 });
+        let all = [site(1, 1, 0), site(2, 2, 0), site(3, 3, 0)];
+        assert_eq!(spread(&policy, 2, 3, &all).assess(), Finding::Well);
+    }
+
+    proptest! {
+        #[test]
+        fn there_is_one_custodian_and_those_that_stay_keep_their_order(
+            names in prop::collection::btree_set(0u8..50, 2..12), stripe: [u8; 32],
+        ) {
+            let nodes: Vec<NodeId> = names.iter().map(|&name| NodeId([name; 32])).collect();
+            let ranks = |nodes: &[NodeId]| -> Vec<usize> {
+                nodes.iter().map(|&n| rank(StripeId(stripe), n, nodes.iter().copied())).collect()
+            };
+            let all = ranks(&nodes);
+            let mut sorted = all.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, (0..nodes.len()).collect::<Vec<_>>());
+            // Without the custodian everybody moves up by one.
+            let left: Vec<NodeId> =
+                nodes.iter().zip(&all).filter(|(_, rank)| **rank > 0).map(|(n, _)| *n).collect();
+            let moved: Vec<usize> = all.iter().filter(|rank| **rank > 0).map(|r| r - 1).collect();
+            prop_assert_eq!(ranks(&left), moved);
+        }
+
+        #[test]
+        fn what_is_placed_never_makes_anything_worse(
+            held in prop::collection::vec((0u8..4, 0u8..4), 1..7),
+            spare in prop::collection::vec((0u8..4, 0u8..4, prop::bool::weighted(0.8)), 0..7),
+            copies in prop::collection::vec((0u8..4, 0u8..4), 0..2),
+            (k, more) in (1usize..5, 0usize..4),
+            (providers, accounts, conceals) in (1u32..3, 0u32..3, 0u32..2),
+        ) {
+            prop_assume!(held.len() >= k);
+            let policy = policy(
+                &[("provider", providers), ("account", accounts)],
+                &[("provider", conceals)],
+            );
+            let sites = |from: u8, all: &[(u8, u8)]| -> Vec<Site> {
+                (from..).zip(all).map(|(name, &(p, a))| site(name, p, a)).collect()
+            };
+            let (held, copies) = (sites(0, &held), sites(20, &copies));
+            let candidates: Vec<Candidate> = (40..)
+                .zip(&spare)
+                .map(|(name, &(p, a, has_room))| {
+                    Candidate { site: site(name, p, a), free: if has_room { 64 } else { 63 } }
+                })
+                .collect();
+            let n = held.len() + more;
+            let spread = Spread { surplus: copies.iter().collect(), ..spread(&policy, k, n, &held) };
+            let missing: Vec<u16> = (held.len() as u16..n as u16).collect();
+            let before = margin(&policy, k, &spread.counted);
+            let secret = |sites: &[&Site]| conceal_margin(&policy, k, sites);
+            let all: Vec<&Site> = held.iter().chain(&copies).collect();
+            match spread.place(&missing, &candidates, 3) {
+                Ok(placed) => {
+                    let used: BTreeSet<usize> = placed.iter().map(|(_, at)| *at).collect();
+                    prop_assert_eq!(used.len(), placed.len(), "each takes one");
+                    prop_assert!(used.iter().all(|&at| candidates[at].free >= 64));
+                    let new = used.iter().map(|&at| &candidates[at].site);
+                    let after: Vec<&Site> = spread.counted.iter().copied().chain(new.clone()).collect();
+                    let reached = margin(&policy, k, &after);
+                    let is_whole = after.len() == n && check_placement(&policy, k, &after).is_ok();
+                    prop_assert!(is_whole || reached > before);
+                    prop_assert!(reached >= before);
+                    let with: Vec<&Site> = all.iter().copied().chain(new).collect();
+                    prop_assert!(secret(&with) >= secret(&all).min(0));
+                }
+                Err(_) => {
+                    // No single shard would have helped.
+                    for candidate in candidates.iter().filter(|c| c.free >= 64 && more > 0) {
+                        let one: Vec<&Site> =
+                            spread.counted.iter().copied().chain([&candidate.site]).collect();
+                        let with: Vec<&Site> = all.iter().copied().chain([&candidate.site]).collect();
+                        let helps = margin(&policy, k, &one) > before;
+                        prop_assert!(!helps || secret(&with) < secret(&all).min(0));
+                    }
+                }
+            }
+        }
+    }
+}

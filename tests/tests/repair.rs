@@ -1,0 +1,76 @@
+//! Repair without the owner: providers are lost one after the other, nobody does anything, and everything is restored.
+
+use harness::{Mesh, bytes, tree_of, within, write};
+use serde_json::Value;
+use std::fs;
+use std::time::Duration;
+
+/// For a machine that does other work.
+const REPAIR: Duration = Duration::from_secs(300);
+
+/// What the vault's stripes and the mesh are like, as a status tells it.
+fn status(mesh: &Mesh) -> Value {
+    mesh.strewn(["--json", "status", "--vault", "v"]).messages("summary").pop().expect("a status")
+}
+
+/// Changes a setting of every node, which starts again.
+fn set(mesh: &mut Mesh, setting: &str, value: &str) {
+    for node in &mut mesh.nodes {
+        node.kill();
+        let file = node.home.join("strewn.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let others = text.lines().filter(|line| !line.starts_with(&format!("{setting} =")));
+        let mut lines: Vec<String> = others.map(str::to_owned).collect();
+        let at = lines.iter().position(|line| line == "[node]").expect("its settings");
+        lines.insert(at + 1, format!("{setting} = {value}"));
+        fs::write(&file, lines.join("\n")).unwrap();
+    }
+    mesh.start_again();
+    mesh.settle();
+}
+
+#[test]
+fn a_lost_provider_is_made_good_by_the_others_and_then_another_one_may_be_lost() {
+    let sites = [("h", "h1"), ("h", "h2"), ("a", "a1"), ("a", "a2"), ("g", "g1"), ("g", "g2")];
+    let mut mesh = Mesh::start(&sites);
+    // What is too small to hold a shard now holds some later: a policy leaves no shard to those who have none otherwise.
+    mesh.add("o", "o1", &["--quota", "1MiB"]);
+    mesh.add("o", "o2", &["--quota", "1MiB"]);
+    mesh.settle();
+    mesh.create_vault("v", "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"90d\"\n");
+    let source = mesh.dir().join("source");
+    for file in 0..6 {
+        write(source.join(file.to_string()), bytes(&format!("repair {file}"), 5_000_000));
+    }
+    let _ = mesh.backup(&source).summary();
+    set(&mut mesh, "quota", "10737418240");
+    set(&mut mesh, "patience", "\"20s\"");
+    let before = status(&mesh);
+    let stripes = before["vault"]["health"]["stripes"].as_u64().unwrap();
+    assert_eq!(before["vault"]["health"]["healthy"], stripes, "{before}");
+
+    // Nobody does anything but the nodes that are left.
+    mesh.destroy("a");
+    let mut last = Value::Null;
+    let is_good = within(REPAIR, || {
+        last = status(&mesh);
+        last["vault"]["health"]["healthy"] == stripes
+    });
+    assert!(is_good, "{last}\n{}", mesh.nodes[0].log());
+    assert!(mesh.nodes[6..].iter().all(|node| !node.shard_files().is_empty()));
+    // The nodes say so themselves.
+    let nodes = last["nodes"].as_array().unwrap();
+    let repaired = |node: &Value| node["repair"]["repaired"].as_u64().unwrap_or_default();
+    assert!(nodes.iter().map(repaired).sum::<u64>() >= 1, "{last}");
+    let lost = |node: &Value| node["repair"]["lost"].as_array().map_or(0, Vec::len);
+    assert!(nodes.iter().any(|node| lost(node) == 2), "{last}");
+    // Whoever looks at everything finds nothing wrong but the silence.
+    let checked =
+        mesh.strewn(["--json", "check", "--read-data"]).messages("summary").pop().unwrap();
+    assert_eq!(checked["problems"].as_object().map(serde_json::Map::len), Some(0), "{checked}");
+
+    mesh.destroy("g");
+    let target = mesh.dir().join("restored");
+    let _ = mesh.restore("latest", &target, &[]).ok();
+    assert_eq!(tree_of(&target), tree_of(&source));
+}
