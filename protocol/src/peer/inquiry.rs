@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Stripes asked about at once.
 const BATCH: usize = 32;
+/// Where the budget is used up, it is looked at again after this.
+const SAVING: Period = Period::seconds(15);
 /// Who does not answer within this time is not waited for.
 const ANSWER_MAX: Period = Period::seconds(20);
 
@@ -67,13 +69,13 @@ struct Ground {
 enum Verdict {
     /// Nothing: it is none.
     None,
-    /// It is well, with these holders.
+    /// It is well with these holders, or as well as it can be.
     Well(Vec<NodeId>),
     /// It is looked at again then.
     Later(Mono),
     /// Nothing can be done now.
     Stuck(String),
-    /// It waits for a free job or for the budget.
+    /// It waits for a free job.
     Ready,
     /// It is being rebuilt.
     Begun,
@@ -99,8 +101,11 @@ impl Peer {
             .map(|(&stripe, case)| (case.margin, stripe, case.vault))
             .collect();
         due.sort_unstable();
-        let Some(&(_, _, vault)) = due.first() else { return };
-        let stripes = due.iter().filter(|(_, _, of)| *of == vault).take(BATCH);
+        let Some(&(_, first, vault)) = due.first() else { return };
+        // What is ready was asked about before, and only so much of it can be begun.
+        let is_ready = self.repair.cases.get(&first).is_some_and(|case| case.stage == Stage::Ready);
+        let batch = if is_ready { 2 * JOBS_MAX } else { BATCH };
+        let stripes = due.iter().filter(|(_, _, of)| *of == vault).take(batch);
         let heard = stripes.map(|(_, stripe, _)| (*stripe, Heard::default())).collect();
         let Ok(devices) = facts.scan(Table::Device, &vault.0, None, DEVICES_MAX) else { return };
         let devices = devices.iter().filter_map(|(row, _)| row.get(32..)?.try_into().ok());
@@ -364,13 +369,19 @@ impl Peer {
             case.margin = found;
             case.is_short = true;
             case.since = since;
-            case.holders = holders;
+            case.holders.clone_from(&holders);
         }
         if found >= 0 && is_unheard {
             return Ok(Verdict::Later(now.mono.after(term)));
         }
         if let Err(error) = placed {
-            return Ok(Verdict::Stuck(error.to_string()));
+            // What lies on all nodes there are cannot be whole again, and keeps its policy: it is left as it is.
+            let is_bearable = found >= 0;
+            return Ok(if is_bearable {
+                Verdict::Well(holders)
+            } else {
+                Verdict::Stuck(error.to_string())
+            });
         }
         terms?;
         if !is_listed {
@@ -383,9 +394,11 @@ impl Peer {
         if is_early {
             return Ok(Verdict::Later(turn));
         }
-        let is_free = self.repair.jobs.len() < JOBS_MAX;
-        if !is_free || !self.repair.spend(moved, found < 0, now.mono) {
+        if self.repair.jobs.len() >= JOBS_MAX {
             return Ok(Verdict::Ready);
+        }
+        if !self.repair.spend(moved, found < 0, now.mono) {
+            return Ok(Verdict::Later(now.mono.after(SAVING)));
         }
         for target in &targets {
             if let Some(room) = self.repair.rooms.get_mut(&target.node) {

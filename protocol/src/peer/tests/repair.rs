@@ -230,7 +230,10 @@ fn who_hears_nobody_repairs_nothing() {
 
 #[test]
 fn a_stripe_of_which_too_little_is_left_or_that_nobody_can_take_is_said() {
-    let mut mesh = three_and_two_spare();
+    let mut two = stripe();
+    two.stripe.k = 2;
+    let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, None), (FIFTH, None)];
+    let mut mesh = Mesh::new(&two, &has);
     mesh.rooms = [(FOURTH, 63), (FIFTH, 63)].into();
     mesh.silent.insert(NEIGHBOUR);
     mesh.pass(Period(30 * HOUR.0));
@@ -241,15 +244,24 @@ fn a_stripe_of_which_too_little_is_left_or_that_nobody_can_take_is_said() {
     mesh.rooms.clear();
     mesh.pass(Period(4 * HOUR.0));
     assert!(mesh.ordered().is_some());
-    let mut two = stripe();
-    two.stripe.k = 2;
-    let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, None)];
     let mut mesh = Mesh::new(&two, &has);
     mesh.silent = [NEIGHBOUR, THIRD].into();
     mesh.pass(Period(30 * HOUR.0));
     let stuck = vec![("1 shards are left, 2 needed".to_owned(), 1)];
     assert_eq!(mesh.repair().stuck, stuck);
     assert!(mesh.ordered().is_none());
+}
+
+#[test]
+fn what_lies_on_all_nodes_and_keeps_its_policy_is_left_as_it_is() {
+    let mut mesh = Mesh::new(&stripe(), &[(NEIGHBOUR, Some(1)), (THIRD, Some(2))]);
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(30 * HOUR.0));
+    let asked = mesh.asked;
+    mesh.pass(Period(10 * HOUR.0));
+    assert_eq!(mesh.asked, asked, "nobody is bothered");
+    let status = mesh.repair();
+    assert_eq!((status.lost, status.waiting, status.stuck), (vec![id(NEIGHBOUR)], vec![], vec![]));
 }
 
 #[test]
