@@ -576,7 +576,7 @@ impl World {
                 let takes = self.takes(node);
                 self.cause(takes, Event::Removed { node, start, shard });
             }
-            Output::Rebuild { job, .. } => {
+            Output::Rebuild { job, .. } | Output::Mend { job, .. } => {
                 let failed = Some("simulated drivers move nothing between nodes".into());
                 let rebuilt = Box::new(Rebuilt { failed, ..Rebuilt::default() });
                 self.tell(node, Input::Rebuilt { job, rebuilt });

@@ -2,7 +2,7 @@
 
 use super::Clock;
 use super::lane::{self, Order};
-use super::rebuild::rebuild;
+use super::rebuild::{mend, rebuild};
 use crate::net::{Counters, Gate, Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
 use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Request, Response, frame_len_max};
@@ -86,6 +86,13 @@ impl Shared {
     pub(super) fn gate(&self, link: LinkId) -> Arc<Gate> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(gates.entry(link).or_default())
+    }
+
+    /// Keeps bytes that came on no lane until the peer has decided about them.
+    pub(super) fn arrive(&self, incoming: Incoming) -> LaneId {
+        let lane = LaneId(self.lanes.fetch_add(1, Ordering::Relaxed));
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, incoming);
+        lane
     }
 
     pub(super) fn take_arrived(&self, lane: LaneId) -> Option<Incoming> {
@@ -186,7 +193,13 @@ impl Machine {
                     {
                         self.handle(Input::TurnedAway(self.shared.net.counters().named()));
                     }
+                    let mended = match &input {
+                        Input::Rebuilt { rebuilt, .. } => rebuilt.mended,
+                        _ => None,
+                    };
                     self.handle(input);
+                    // What the peer did not want kept is wanted by nobody.
+                    drop(mended.and_then(|lane| self.shared.take_arrived(lane)));
                 }
                 Ok(Event::LaneOpened(lane, orders)) => {
                     self.lanes.insert(lane, orders);
@@ -306,6 +319,13 @@ impl Machine {
                 let shared = Arc::clone(&self.shared);
                 self.runtime.spawn(async move {
                     let rebuilt = Box::new(rebuild(&shared, &record, sources, targets).await);
+                    shared.tell(Event::Input(Input::Rebuilt { job, rebuilt }));
+                });
+            }
+            Output::Mend { job, record, sources, index } => {
+                let shared = Arc::clone(&self.shared);
+                self.runtime.spawn(async move {
+                    let rebuilt = Box::new(mend(&shared, &record, sources, index).await);
                     shared.tell(Event::Input(Input::Rebuilt { job, rebuilt }));
                 });
             }

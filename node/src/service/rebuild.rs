@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use protocol::erasure::{Codec, ErasureError, Slot};
 use protocol::id::ShardId;
 use protocol::message::{KIND_RESPONSE, RefusalCode, Request, Response, frame_len_max};
-use protocol::peer::{Rebuilt, Source, Target};
+use protocol::peer::{LaneId, Rebuilt, Source, Target};
 use protocol::record::{Receipt, Record, Stripe};
 use protocol::sign::Signed;
 use protocol::time::Period;
@@ -94,6 +94,45 @@ pub(super) async fn rebuild(
         }
     }
     rebuilt
+}
+
+/// Makes one shard that is held here anew, into temporary storage.
+pub(super) async fn mend(
+    shared: &Arc<Shared>,
+    signed: &Signed<Record>,
+    sources: Vec<Source>,
+    index: u16,
+) -> Rebuilt {
+    let mut rebuilt = Rebuilt::default();
+    let mended = async {
+        let stripe = signed.verify().map_err(|error| error.to_string())?.stripe;
+        let shards = gather(shared, &stripe, sources, &mut rebuilt).await?;
+        let store = Arc::clone(shared);
+        let computed = tokio::task::spawn_blocking(move || {
+            let bytes = compute(&stripe, shards, &[index])?;
+            let kept = bytes.first().map_or(Ok(None), |bytes| keep(&store, bytes).map(Some));
+            kept.map_err(|error| error.to_string())
+        });
+        computed.await.map_err(|error| error.to_string())?
+    };
+    match mended.await {
+        Ok(lane) => Rebuilt { mended: lane, ..rebuilt },
+        Err(why) => Rebuilt { failed: Some(why), ..rebuilt },
+    }
+}
+
+/// Puts bytes into temporary storage, as if they had arrived on a lane.
+fn keep(shared: &Shared, bytes: &[u8]) -> Result<LaneId, StoreError> {
+    let mut incoming = shared.store.begin(bytes.len() as u32)?;
+    let mut left = bytes;
+    while !left.is_empty() {
+        let room = incoming.room();
+        let count = room.len().min(left.len());
+        room[..count].copy_from_slice(&left[..count]);
+        incoming.take(count)?;
+        left = &left[count..];
+    }
+    Ok(shared.arrive(incoming))
 }
 
 /// Any k shards, each in its place.

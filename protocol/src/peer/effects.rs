@@ -59,6 +59,8 @@ pub struct Rebuilt {
     pub refused: Vec<NodeId>,
     /// Bytes that were moved.
     pub moved: u64,
+    /// Of [`Output::Mend`]: where the bytes are, in temporary storage.
+    pub mended: Option<LaneId>,
     /// Why nothing was rebuilt, if so.
     pub failed: Option<String>,
 }
@@ -157,7 +159,7 @@ pub enum Input {
         /// Whether its file is gone, durably; the driver does nothing more about it.
         gone: bool,
     },
-    /// What came of [`Output::Rebuild`].
+    /// What came of [`Output::Rebuild`] or [`Output::Mend`].
     Rebuilt {
         /// Which.
         job: JobId,
@@ -270,6 +272,18 @@ pub enum Output {
         shard: ShardId,
         /// Its life has ended: nothing else lets a file go.
         decision: DropDecision,
+    },
+    /// As [`Output::Rebuild`], for one shard that is held here and whose bytes are damaged: they go into temporary storage, as if they
+    /// had arrived on a lane of their own, which [`Output::Persist`] names afterwards.
+    Mend {
+        /// The job.
+        job: JobId,
+        /// The stripe's record, as its device signed it.
+        record: Box<Signed<Record>>,
+        /// Where shards are to be had.
+        sources: Vec<Source>,
+        /// The damaged one's place in the stripe.
+        index: u16,
     },
     /// Fetch any k shards of a stripe, each verified by its name, compute those that are missing, put them to their targets, and
     /// report it.

@@ -66,7 +66,7 @@ struct Ground {
 }
 
 /// What is to become of a case.
-enum Verdict {
+pub(super) enum Verdict {
     /// Nothing: it is none.
     None,
     /// It is well with these holders, or as well as it can be.
@@ -272,7 +272,7 @@ impl Peer {
         let (vault, own) = (inquiry.vault, self.node());
         let Some(signed) = view.record(vault, stripe)? else { return Ok(Verdict::None) };
         let Ok(mine) = signed.verify() else { return Ok(Verdict::None) };
-        let Some((_, held)) = self.place_of(&view, &mine)? else { return Ok(Verdict::None) };
+        let Some((shard, held)) = self.place_of(&view, &mine)? else { return Ok(Verdict::None) };
         if !self.is_kept_here(facts, &mine) {
             return Ok(Verdict::None);
         }
@@ -291,6 +291,11 @@ impl Peer {
         let mut promised = heard.promised.clone();
         promised.insert(own, held.index);
         promised.retain(|&node, _| !self.repair.is_gone(stripe, node) && site(node).is_some());
+        if self.scrub.is_damaged(shard) {
+            promised.remove(&own);
+            let (record, signed) = (record.clone(), signed.clone());
+            return Ok(self.mend(now, stripe, (&record, &signed), held.index, &promised));
+        }
         // Who is silent and not lost has what the record says.
         let mut all = promised.clone();
         for (&holder, index) in record.holders.iter().zip(0..) {

@@ -368,7 +368,7 @@ impl Peer {
             Input::Scrubbed { shard, what } => self.handle_scrubbed(now, facts, shard, what),
             Input::Suspect(shard) => self.scrub.suspect(shard, now.mono),
             Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
-            Input::Rebuilt { job, rebuilt } => self.handle_rebuilt(now, job, *rebuilt),
+            Input::Rebuilt { job, rebuilt } => self.handle_rebuilt(now, facts, job, *rebuilt),
             Input::Answer { call, response } => {
                 self.handle_answer(now, facts, call, response.map(|response| *response));
             }

@@ -8,13 +8,14 @@
 //!   holder takes one shard of a stripe, and a copy too many is locked like any other and no loss.
 //! - At most [`JOBS_MAX`] at once, within a budget of bytes; what breaks its policy may draw on a larger one.
 
-use super::facts::{Facts, Table, View, decode};
-use super::inquiry::Inquiry;
-use super::{JobId, Note, Output, Peer, PeerConfig, Rebuilt};
+use super::facts::{Facts, Table, View, Write, decode};
+use super::inquiry::{Inquiry, Verdict};
+use super::{JobId, LaneId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
 use crate::budget::{Budget, Rate};
+use crate::codec;
 use crate::id::{NodeId, StripeId, VaultId};
 use crate::label::Site;
-use crate::message::{NodeStatus, RepairStatus};
+use crate::message::{HeldRecord, NodeStatus, RepairStatus};
 use crate::placement::margin;
 use crate::record::Record;
 use crate::repair::rank;
@@ -271,6 +272,23 @@ impl Peer {
         };
     }
 
+    /// Something was found out about a stripe that is held here.
+    pub(super) fn look_at_stripe(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        vault: VaultId,
+        stripe: StripeId,
+    ) {
+        let view = View { facts, overlay: &self.overlay };
+        if let Ok(Some(signed)) = view.record(vault, stripe)
+            && let Ok(record) = signed.verify()
+        {
+            self.look_at(now, facts, &record);
+            self.repair.wake();
+        }
+    }
+
     /// Makes a case of a stripe that may have lost shards.
     fn look_at(&mut self, now: Now, facts: &dyn Facts, record: &Record) {
         let (vault, stripe) = (record.stripe.vault, record.stripe.id());
@@ -285,9 +303,10 @@ impl Peer {
                 }
             }
         }
+        let is_hurt = self.is_hurt(facts, record);
         let is_there = |holder: &&NodeId| !self.repair.is_gone(stripe, **holder);
         let there: Vec<NodeId> = record.holders.iter().filter(is_there).copied().collect();
-        let is_short = there.len() < record.holders.len();
+        let is_short = is_hurt || there.len() < record.holders.len();
         let turn = u64::from(u16::from_be_bytes([stripe.0[0], stripe.0[1]])) % PATROL_ROUNDS;
         if !is_short && turn != self.repair.rounds % PATROL_ROUNDS {
             return;
@@ -295,7 +314,7 @@ impl Peer {
         if let Some((holders, at)) = self.repair.settled.get(&stripe) {
             let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
             let is_well = holders.iter().all(|&holder| !self.repair.is_gone(stripe, holder));
-            if is_well && now.mono < at.after(patrol) {
+            if is_well && !is_hurt && now.mono < at.after(patrol) {
                 return;
             }
         }
@@ -307,7 +326,8 @@ impl Peer {
         }
         let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
         let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
-        let rank = rank(stripe, self.node(), there.iter().copied());
+        // What is damaged here nobody else mends.
+        let rank = if is_hurt { 0 } else { rank(stripe, self.node(), there.iter().copied()) };
         let due = now.mono.after(Period(self.repair_term().0.saturating_mul(rank as u64)));
         let case = Case {
             vault,
@@ -344,16 +364,28 @@ impl Peer {
     }
 
     /// A job has ended.
-    pub(super) fn handle_rebuilt(&mut self, now: Now, job: JobId, rebuilt: Rebuilt) {
+    pub(super) fn handle_rebuilt(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        job: JobId,
+        rebuilt: Rebuilt,
+    ) {
         let Some((stripe, wanted)) = self.repair.jobs.remove(&job) else { return };
         self.repair.moved = self.repair.moved.saturating_add(rebuilt.moved);
+        let own = self.node();
         for node in rebuilt.faulty {
+            if node == own {
+                self.suspect_stripe(now, facts, stripe);
+                continue;
+            }
             if self.repair.faults.len() < FAULTS_MAX && self.repair.faults.insert((stripe, node)) {
                 self.outputs.push_back(Output::Note(Note::Faulty { node, stripe }));
             }
         }
         // Who took a shard shows it when it is asked; here it is only counted.
-        let taken = rebuilt.receipts.len();
+        let mended = rebuilt.mended.is_some_and(|lane| self.keep_mended(now, facts, stripe, lane));
+        let taken = rebuilt.receipts.len() + usize::from(mended);
         let term = self.repair_term();
         self.repair.wake();
         let Some(case) = self.repair.cases.get_mut(&stripe) else { return };
@@ -374,6 +406,81 @@ impl Peer {
             case.why = Some(why.clone());
             self.outputs.push_back(Output::Note(Note::NotRepaired { vault, stripe, why }));
         }
+    }
+
+    /// Whether the bytes of the shard that is held here of a stripe are damaged.
+    fn is_hurt(&self, facts: &dyn Facts, record: &Record) -> bool {
+        let view = View { facts, overlay: &self.overlay };
+        self.scrub.is_any_damaged()
+            && matches!(self.place_of(&view, record), Ok(Some((shard, _))) if self.scrub.is_damaged(shard))
+    }
+
+    /// What is held here of a stripe could not be read.
+    fn suspect_stripe(&mut self, now: Now, facts: &dyn Facts, stripe: StripeId) {
+        let Some(vault) = self.repair.cases.get(&stripe).map(|case| case.vault) else { return };
+        let view = View { facts, overlay: &self.overlay };
+        if let Ok(Some((_, shard, _))) = self.held_of(&view, vault, stripe) {
+            self.scrub.suspect(shard, now.mono);
+        }
+    }
+
+    /// Has the bytes of a damaged shard made anew from others.
+    pub(super) fn mend(
+        &mut self,
+        now: Now,
+        stripe: StripeId,
+        (record, signed): (&Record, &Signed<Record>),
+        index: u16,
+        promised: &BTreeMap<NodeId, u16>,
+    ) -> Verdict {
+        if let Some(case) = self.repair.cases.get_mut(&stripe) {
+            case.is_short = true;
+        }
+        let needed = usize::from(record.stripe.k);
+        let source = |(&node, &index): (&NodeId, &u16)| {
+            Some(Source { index, node, link: Some(self.link_to(node)?) })
+        };
+        let mut seen = BTreeSet::new();
+        let sources: Vec<Source> = promised.iter().filter_map(source).collect();
+        let sources: Vec<Source> =
+            sources.into_iter().filter(|source| seen.insert(source.index)).collect();
+        if sources.len() < needed {
+            let text = format!("{} other shards can be had now, {needed} needed", sources.len());
+            return Verdict::Stuck(text);
+        }
+        let moved = u64::from(record.stripe.shard_len) * needed as u64;
+        if self.repair.jobs.len() >= JOBS_MAX || !self.repair.spend(moved, false, now.mono) {
+            return Verdict::Ready;
+        }
+        let job = JobId(self.next_token);
+        self.next_token += 1;
+        self.repair.jobs.insert(job, (stripe, 1));
+        let record = Box::new(signed.clone());
+        self.outputs.push_back(Output::Mend { job, record, sources, index });
+        Verdict::Begun
+    }
+
+    /// Keeps the bytes that a damaged shard was mended with, if they are still wanted.
+    fn keep_mended(&mut self, now: Now, facts: &dyn Facts, stripe: StripeId, lane: LaneId) -> bool {
+        let Some(vault) = self.repair.cases.get(&stripe).map(|case| case.vault) else {
+            return false;
+        };
+        let view = View { facts, overlay: &self.overlay };
+        let found = (view.record(vault, stripe), self.held_of(&view, vault, stripe));
+        let (Ok(Some(record)), Ok(Some((_, shard, held)))) = found else { return false };
+        let is_settled = self.scrub.is_damaged(shard)
+            && !self.is_arriving(shard)
+            && !view.is_pending(Table::Held, &shard.0)
+            && !self.lives.is_dropping(shard);
+        if !is_settled {
+            return false;
+        }
+        let mut writes = vec![Write::held(shard, &held)];
+        writes.extend(self.scrub.heal(shard, now.mono));
+        let receipt = Some(held.receipt);
+        let note = codec::encode(&HeldRecord { record, receipt });
+        self.persist(writes, Some((lane, shard, note)), Then::Nothing);
+        true
     }
 
     /// All was well with a stripe when these counted as its holders.

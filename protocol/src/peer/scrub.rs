@@ -83,6 +83,10 @@ impl Scrub {
         self.damaged.contains(&shard)
     }
 
+    pub(super) fn is_any_damaged(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
     /// Something went wrong with a shard: it is read next.
     pub(super) fn suspect(&mut self, shard: ShardId, now: Mono) {
         self.soon.insert(shard);
@@ -192,9 +196,10 @@ impl Peer {
             && !view.is_pending(Table::Held, &shard.0)
             && !self.lives.is_dropping(shard);
         if let Some(held) = held.filter(|_| is_settled) {
+            let (vault, stripe) = (held.vault, held.stripe);
+            let is_new = what.is_some();
             let writes = match what {
                 Some(what) if self.scrub.damaged.insert(shard) => {
-                    let (vault, stripe) = (held.vault, held.stripe);
                     self.outputs.push_back(Output::Note(Note::Damaged {
                         vault,
                         stripe,
@@ -211,6 +216,9 @@ impl Peer {
             };
             if !writes.is_empty() {
                 self.persist(writes, None, Then::Nothing);
+                if is_new {
+                    self.look_at_stripe(now, facts, vault, stripe);
+                }
             }
         }
         if is_next && self.scrub.stored.after(STORE_EVERY) <= now.mono {

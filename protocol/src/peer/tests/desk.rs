@@ -57,6 +57,8 @@ pub(super) struct Desk {
     pub(super) notes: Vec<Note>,
     /// What is to be rebuilt, in the order asked.
     pub(super) rebuilding: VecDeque<Ordered>,
+    /// What is to be mended, in the order asked.
+    pub(super) mending: VecDeque<(JobId, Signed<Record>, Vec<Source>, u16)>,
     /// Shards whose files are to be removed.
     pub(super) leaving: VecDeque<ShardId>,
     /// Shards whose files were removed.
@@ -110,6 +112,7 @@ impl Desk {
             called: Vec::new(),
             notes: Vec::new(),
             rebuilding: VecDeque::new(),
+            mending: VecDeque::new(),
             leaving: VecDeque::new(),
             gone: Vec::new(),
             next: 0,
@@ -347,6 +350,9 @@ impl Desk {
                 }
                 Output::Rebuild { job, record, sources, targets } => {
                     self.rebuilding.push_back((job, *record, sources, targets));
+                }
+                Output::Mend { job, record, sources, index } => {
+                    self.mending.push_back((job, *record, sources, index));
                 }
                 Output::Dial { node, .. } => self.dialed.push(node),
                 Output::Greet { call, link, greeting } => {

@@ -6,7 +6,7 @@ use crate::given_up::GivenUp;
 use crate::id::NodeId;
 use crate::log::{Body, Entry};
 use crate::message::{HeldRecord, NodeStatus, RepairStatus, Request, Response};
-use crate::peer::{Input, JobId, LinkId, Note, PeerConfig, Rebuilt, Source, Target};
+use crate::peer::{Input, JobId, LaneId, LinkId, Note, PeerConfig, Rebuilt, Source, Table, Target};
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
 use crate::time::Period;
@@ -360,4 +360,72 @@ fn what_nobody_will_take_for_its_device_was_revoked_is_not_moved() {
     assert!(mesh.ordered().is_none());
     let [(why, 1)] = &mesh.repair().stuck[..] else { panic!("{:?}", mesh.repair()) };
     assert!(why.contains("revoked"), "{why}");
+}
+
+/// What is read next is like this.
+fn scrub(mesh: &mut Mesh, what: Option<&str>) {
+    while mesh.desk.scrubbing.is_empty() {
+        mesh.desk.pass(HOUR);
+        mesh.answer();
+    }
+    let shard = mesh.desk.scrubbing.pop_front().unwrap();
+    assert_eq!(shard, stripe().stripe.shards[0]);
+    mesh.desk.handle(Input::Scrubbed { shard, what: what.map(Into::into) });
+    mesh.answer();
+    mesh.desk.pass(Period::seconds(2));
+    mesh.answer();
+}
+
+#[test]
+fn what_a_disk_altered_is_mended_in_its_place_from_others() {
+    let mut mesh = three_and_two_spare();
+    scrub(&mut mesh, Some("its bytes were altered"));
+    let (job, signed, sources, index) = mesh.desk.mending.pop_front().expect("at once");
+    assert_eq!((signed.verify().unwrap(), index), (stripe(), 0));
+    let from: BTreeSet<NodeId> = sources.iter().map(|source| source.node).collect();
+    assert_eq!(from, [id(NEIGHBOUR), id(THIRD)].into());
+    assert!(sources.iter().all(|source| source.link.is_some() && source.index != 0));
+    // It did not work, and is tried again.
+    let failed = Box::new(Rebuilt { failed: Some("no space".into()), ..Rebuilt::default() });
+    mesh.desk.handle(Input::Rebuilt { job, rebuilt: failed });
+    mesh.pass(Period(2 * HOUR.0));
+    let (job, ..) = mesh.desk.mending.pop_front().expect("again");
+    let shard = stripe().stripe.shards[0];
+    let get = Request::Get { shard, offset: 0, len: SHARD_LEN };
+    assert!(matches!(mesh.desk.ask(mesh.device, get.clone()), Response::Refused(_)));
+    let mended = Some(LaneId(1 << 40));
+    mesh.desk.handle(Input::Rebuilt {
+        job,
+        rebuilt: Box::new(Rebuilt { mended, ..Rebuilt::default() }),
+    });
+    mesh.answer();
+    assert_eq!(mesh.desk.rows(Table::Damaged), 0);
+    assert_eq!(mesh.desk.ask(mesh.device, get), Response::Bytes { len: SHARD_LEN });
+    assert_eq!(mesh.repair().repaired, 1);
+    scrub(&mut mesh, None);
+    mesh.pass(Period(30 * HOUR.0));
+    assert!(mesh.desk.mending.is_empty() && mesh.ordered().is_none(), "there is peace");
+}
+
+#[test]
+fn what_cannot_be_mended_says_why_and_bytes_that_nobody_wants_any_more_are_not_kept() {
+    let mut mesh = three_and_two_spare();
+    mesh.silent.extend([NEIGHBOUR, THIRD]);
+    scrub(&mut mesh, Some("its file is gone"));
+    mesh.pass(Period::seconds(1800));
+    assert!(mesh.desk.mending.is_empty());
+    let said = mesh.repair();
+    assert_eq!(said.stuck, [("0 other shards can be had now, 1 needed".to_owned(), 1)], "{said:?}");
+    mesh.silent.clear();
+    mesh.pass(Period(2 * HOUR.0));
+    let (job, ..) = mesh.desk.mending.pop_front().expect("there are others again");
+    // The disk came back meanwhile.
+    scrub(&mut mesh, None);
+    let undurable = mesh.desk.undurable();
+    let mended = Some(LaneId(1 << 40));
+    mesh.desk.handle(Input::Rebuilt {
+        job,
+        rebuilt: Box::new(Rebuilt { mended, ..Rebuilt::default() }),
+    });
+    assert_eq!(mesh.desk.undurable(), undurable);
 }
