@@ -31,6 +31,7 @@ impl World {
             }
             Attack::Weaken { vault } => self.attack_weaken(vault),
             Attack::Fork { vault, seq } => self.attack_fork(vault, seq),
+            Attack::Skip { vault } => self.attack_skip(vault),
             Attack::Fill { vault, stripes } => self.attack_fill(vault, stripes),
             Attack::WriteRevoked { vault } => self.attack_revoked(vault),
             Attack::Card { vault } => self.attack_card(vault),
@@ -116,6 +117,19 @@ impl World {
         let session = protocol::id::SessionId([7; 32]);
         let body = Body::Session { session, sealed_key: Blob(vec![seq as u8; 64]) };
         self.clients[client].rewrite(&history, body);
+        self.act(client);
+    }
+
+    fn attack_skip(&mut self, vault: usize) {
+        let device = self.newest_device(vault);
+        let Some(client) = self.thief(vault, device) else { return };
+        let history = self.clients[self.owners[vault].client].log().to_vec();
+        let body = |byte: u8| {
+            let session = protocol::id::SessionId([9; 32]);
+            Body::Session { session, sealed_key: Blob(vec![byte; 64]) }
+        };
+        self.clients[client].keep_back(&history, body(1));
+        self.clients[client].append(body(2));
         self.act(client);
     }
 
@@ -242,7 +256,7 @@ impl World {
         for domain in &fall {
             self.lost.push((Period(self.now().0), domain.short()));
         }
-        self.disturbed = self.now();
+        self.disturbed = self.disturbed.max(self.now());
         for node in nodes {
             self.vanish_node(node);
         }

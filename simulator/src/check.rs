@@ -19,7 +19,7 @@ use protocol::codec::{VALUE_LEN_MAX, decode};
 use protocol::id::{DeviceId, EntryId, NodeId, OperatorId, ReleaseId, ShardId, StripeId, VaultId};
 use protocol::label::{Domain, Site};
 use protocol::life::DropDecision;
-use protocol::log::{Entry, entry_id};
+use protocol::log::{Entry, check_held, entry_id};
 use protocol::message::{HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
 use protocol::peer::{Facts, Held, LaneId, Table, Usage, Write};
 use protocol::policy::{Clause, Lock, Policy};
@@ -113,15 +113,21 @@ pub(crate) struct Checker {
     revoked: BTreeSet<(usize, VaultId, DeviceId)>,
     forked: BTreeMap<(usize, VaultId, DeviceId), u64>,
     forks: BTreeSet<(usize, VaultId, DeviceId)>,
+    /// Which nodes have ever had an entry.
+    logged: BTreeMap<EntryId, BTreeSet<usize>>,
     pub(crate) cards: BTreeSet<(usize, Vec<u8>)>,
     books: BTreeMap<usize, Books>,
+    /// Where nodes are.
+    pub(crate) sites: BTreeMap<usize, Site>,
+    /// What vaults ask for.
+    pub(crate) policies: BTreeMap<VaultId, Policy>,
     /// Vaults and the nodes that their rosters do not list.
     pub(crate) outside: BTreeMap<VaultId, Vec<usize>>,
     /// Clients that nobody vouches for, with the only vault that they may ask about, if any.
     pub(crate) strangers: BTreeMap<usize, Option<VaultId>>,
     /// The worst error of an honest clock so far.
     pub(crate) error: Period,
-    /// Whether so many clocks lie that only half the time is promised.
+    /// Whether so many clocks lie that all others of a node may.
     pub(crate) is_outvoted: bool,
 }
 
@@ -377,8 +383,10 @@ impl Checker {
         if let Some(terms) = self.terms.get(&(node, shard)).cloned() {
             let lock = &terms.lock;
             let mut until = terms.until;
+            // Where all others lie, a lock clock has counted at most twice the time since the node's first start: the lock, and
+            // after it the cooldown, end no earlier.
             if self.is_outvoted {
-                until = Mono(until.0.saturating_sub(lock.period.0 / 2));
+                until = Mono(until.after(lock.release_cooldown).0 / 2);
             }
             let mut say = |promise, text: String| {
                 self.broken.get_or_insert((promise, text));
@@ -388,10 +396,8 @@ impl Checker {
                 say("P2", format!("node {node} drops shard {shard} {early} before its lock ends"));
             }
             let heard = self.heard.get(&(node, release)).copied();
-            let cooled = heard.map(|heard| {
-                let cooldown = lock.release_cooldown.0;
-                heard.after(Period(if self.is_outvoted { cooldown / 2 } else { cooldown }))
-            });
+            let cooldown = if self.is_outvoted { Period(0) } else { lock.release_cooldown };
+            let cooled = heard.map(|heard| heard.after(cooldown));
             if cooled.is_none_or(|cooled| now.after(slack) < cooled) {
                 say("P2", format!("node {node} drops shard {shard} before its cooldown is over"));
             }
@@ -492,7 +498,36 @@ impl Checker {
             let text = format!("node {node} stores entry {}, which continues nothing", entry.seq);
             self.report("P3", text);
         }
-        self.check_may_write(node, entry.vault, entry.device);
+        self.check_author(node, (entry.vault, entry.device), entry_id(&new.entry));
+    }
+
+    /// A node has entries of logs, honest or not: it may show them to others.
+    pub(crate) fn logged(&mut self, node: usize, writes: &[Write]) {
+        for write in writes.iter().filter(|write| write.table == Table::Entry) {
+            let logged = write.value.as_ref().and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
+            let logged: Option<LoggedEntry> = logged;
+            if let Some(logged) = logged {
+                self.logged.entry(entry_id(&logged.entry)).or_default().insert(node);
+            }
+        }
+    }
+
+    /// Who was revoked brings nothing any more. Nodes bring what it wrote before, which nobody can tell from what it writes now:
+    /// then there must be others that have it, as many as the policy says.
+    fn check_author(&mut self, node: usize, (vault, device): (VaultId, DeviceId), id: EntryId) {
+        if !self.revoked.contains(&(node, vault, device)) {
+            return;
+        }
+        let is_brought = self.asked.values().any(|(of, asked)| {
+            *of == node && matches!(asked, Asked::Append { entry, .. } if *entry == id)
+        });
+        let others = self.logged.get(&id);
+        let sites = others.into_iter().flatten().filter_map(|other| self.sites.get(other));
+        let sites: Vec<&Site> = sites.collect();
+        let is_held = self.policies.get(&vault).is_some_and(|p| check_held(p, &sites).is_ok());
+        if is_brought || !is_held {
+            self.report("P3", format!("node {node} takes what a revoked device writes"));
+        }
     }
 
     fn count_held(&mut self, now: Mono, node: usize, host: &Host, write: &Write) {

@@ -269,6 +269,12 @@ impl Client {
         self.append(body);
     }
 
+    /// Goes on from another history and an entry that nobody is sent, unless a node asks for it.
+    pub(crate) fn keep_back(&mut self, history: &[Signed<Entry>], body: Body) {
+        self.log = history.to_vec();
+        self.log.push(self.entry(body));
+    }
+
     pub(crate) fn public(&self) -> PublicKey {
         self.key.public()
     }
@@ -325,9 +331,15 @@ impl Client {
         stored
     }
 
-    /// Names stripes in the log.
-    pub(crate) fn list(&mut self, stripes: Vec<StripeId>) {
+    /// Names stripes in the log, by this entry.
+    pub(crate) fn list(&mut self, stripes: Vec<StripeId>) -> EntryId {
         self.append(Body::Index { session: self.session, stripes });
+        entry_id(&self.log[self.log.len() - 1])
+    }
+
+    /// The nodes that countersigned an entry.
+    pub(crate) fn countersigned(&self, entry: EntryId) -> impl Iterator<Item = usize> {
+        self.acks.range((entry, 0)..=(entry, usize::MAX)).map(|(&(_, node), _)| node)
     }
 
     /// A record of a stripe, written anew.
@@ -383,17 +395,22 @@ impl Client {
         Stored { stripe, holders: holders.to_vec(), len: data.len() }
     }
 
-    pub(crate) fn append(&mut self, body: Body) {
-        let seq = self.log.len() as u64;
+    /// The next entry of its log.
+    fn entry(&self, body: Body) -> Signed<Entry> {
         let entry = Entry {
             vault: self.vault(),
             device: self.key.public().into(),
-            seq,
+            seq: self.log.len() as u64,
             previous: self.log.last().map(entry_id),
             claimed: EPOCH,
             body,
         };
-        self.log.push(Signed::sign(&entry, &self.key));
+        Signed::sign(&entry, &self.key)
+    }
+
+    pub(crate) fn append(&mut self, body: Body) {
+        let seq = self.log.len() as u64;
+        self.log.push(self.entry(body));
         for node in 0..self.channels.len() {
             self.add(node, Task::Append(seq));
         }

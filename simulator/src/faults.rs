@@ -63,7 +63,11 @@ impl World {
             What::Attack(attack) => self.attack(attack),
             What::Lurk { until, then } => self.lurking.push((until, *then)),
             fault => {
-                self.disturbed = self.now();
+                let until = match &fault {
+                    What::Dark { period, .. } => self.now().after(*period),
+                    _ => self.now(),
+                };
+                self.disturbed = self.disturbed.max(until);
                 self.fault(fault);
             }
         }
@@ -137,9 +141,7 @@ impl World {
                 world.tell(node, Input::Space(if full { 0 } else { u64::MAX }));
             }),
             What::DiskSlow { who, times } => self.each(&who, |world, node| {
-                let writes = &mut world.hosts[node].writes;
-                writes.write_max =
-                    Period(writes.write_max.0.saturating_mul(u64::from(times).max(1)));
+                world.hosts[node].slow = times.max(1);
             }),
             _ => {}
         }

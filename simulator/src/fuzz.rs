@@ -142,11 +142,13 @@ impl Drawing {
 #[must_use]
 pub fn plan(seed: u64) -> Plan {
     let mut random = Random::new(seed ^ 0x706c_616e);
-    let kinds = KINDS.into_iter().filter(|_| random.happens(400)).collect();
+    let kinds: Vec<Kind> = KINDS.into_iter().filter(|_| random.happens(400)).collect();
     let providers = 3 + (random.number() % 3) as usize;
     let each = 1 + (random.number() % 3) as usize;
     let lock = Period::seconds(1800 << (random.number() % 4));
-    let vaults = 1 + (random.number() % 2) as usize;
+    // A neighbour has a vault of its own.
+    let is_alone = !kinds.contains(&Kind::Strangers) && random.happens(500);
+    let vaults = if is_alone { 1 } else { 2 };
     let nodes = providers * each;
     let busy = Period(lock.0 * 3);
     let mut drawing = Drawing { random, kinds, nodes, providers, vaults, busy, lock };
@@ -181,12 +183,13 @@ fn setup(drawing: &mut Drawing) -> Setup {
         }
     });
     let nodes = nodes.collect();
-    let quota = if drawing.has(Kind::Filling) { 64 << 10 } else { 1 << 30 };
+    // One attack that fills brings 8 to 31 KiB to each node.
+    let quota = if drawing.has(Kind::Filling) { 16 << (10 + drawing.below(3)) } else { 1 << 30 };
     let growth = drawing.has(Kind::Filling) && drawing.random.happens(500);
     let peer = PeerSetup {
         quota,
         lock_max: Period::days(30),
-        growth_per_day: growth.then_some(48 << 10),
+        growth_per_day: growth.then_some(12 << 10),
         exchange_period: Period::seconds(120 << drawing.below(4)),
     };
     let loss_per_mille = if drawing.has(Kind::BadLinks) { drawing.below(60) as u32 } else { 0 };
@@ -246,21 +249,24 @@ fn work(drawing: &mut Drawing, steps: &mut Vec<Step>) {
         let vault = drawing.vault();
         let at = drawing.random.between(Period::seconds(900), drawing.busy);
         let later = Period(at.0 + 60_000);
-        if drawing.has(Kind::Releases) {
+        // Guardians stop only what somebody asks for.
+        if drawing.has(Kind::Releases) || drawing.has(Kind::Guardians) {
             add(steps, at, What::Forget { vault, keep: 1 });
             // Once their locks are over.
-            let after = Period(at.0 + drawing.lock.0);
-            let approvals = drawing.below(3) as u32;
+            let after = Period(at.0 + drawing.lock.0 + drawing.lock.0 / 16);
+            let approvals = drawing.below(4) as u32;
             add(steps, after, What::Release { vault, approvals });
+            if drawing.has(Kind::Guardians) {
+                // Before the shortest cooldown is over, and a hold for longer than the longest.
+                let wait = drawing.random.between(Period::seconds(10), Period(drawing.lock.0 / 8));
+                let stop = stop(drawing, vault, drawing.lock);
+                add(steps, Period(after.0 + wait.0), stop);
+            }
         }
         if drawing.has(Kind::Guardians) {
-            let guardian = drawing.below(3) as usize;
-            let period = drawing.while_();
-            let stop = match drawing.below(3) {
-                0 => What::Hold { vault, guardian, period },
-                1 => What::Hold { vault, guardian, period: Period(0) },
-                _ => What::Veto { vault, guardian },
-            };
+            let ends = drawing.below(4) == 0;
+            let period = if ends { Period(0) } else { drawing.while_() };
+            let stop = stop(drawing, vault, period);
             let again = drawing.random.between(at, drawing.busy.max(at));
             add(steps, again, stop);
         }
@@ -273,6 +279,15 @@ fn work(drawing: &mut Drawing, steps: &mut Vec<Step>) {
             add(steps, later, What::Recover { vault, by });
         }
         add(steps, later, What::Restore { vault });
+    }
+}
+
+/// What a guardian does against a release.
+fn stop(drawing: &mut Drawing, vault: usize, period: Period) -> What {
+    let guardian = drawing.below(3) as usize;
+    match drawing.below(2) {
+        0 => What::Hold { vault, guardian, period },
+        _ => What::Veto { vault, guardian },
     }
 }
 
@@ -306,6 +321,10 @@ fn faults(drawing: &mut Drawing, steps: &mut Vec<Step>) {
                 }
                 Kind::Lies => {
                     let by_ms = (1 + small as i64) * 3_600_000;
+                    if small < 300 {
+                        all_are_ahead(drawing, steps, at);
+                        continue;
+                    }
                     let who = if small > 700 { Who::All } else { who };
                     What::ClockJump { who, by_ms: if sign { by_ms } else { -by_ms } }
                 }
@@ -330,6 +349,20 @@ fn faults(drawing: &mut Drawing, steps: &mut Vec<Step>) {
     }
 }
 
+/// All clocks are set forward by days, all machines are started anew, and somebody with all keys asks for everything to be released.
+fn all_are_ahead(drawing: &mut Drawing, steps: &mut Vec<Step>, at: Period) {
+    // The longer a node has run, the more its lock clock may make up.
+    let at = Period(600_000 + at.0 / 6);
+    let by_ms = (1 + drawing.below(30) as i64) * 86_400_000;
+    add(steps, at, What::ClockJump { who: Who::All, by_ms });
+    add(steps, at, What::Restart { who: Who::All, after: Period::seconds(5) });
+    let vault = drawing.vault();
+    for times in 1..=4 {
+        let attack = Attack::Release { vault, guardians: 3, dated_ms: 0 };
+        add(steps, Period(at.0 + times * drawing.lock.0 / 16), What::Attack(attack));
+    }
+}
+
 fn attacks(drawing: &mut Drawing, steps: &mut Vec<Step>) {
     let times = 1 + drawing.below(4);
     for _ in 0..times {
@@ -345,9 +378,15 @@ fn attacks(drawing: &mut Drawing, steps: &mut Vec<Step>) {
                     Attack::Release { vault, guardians, dated_ms }
                 }
                 Kind::Weaken => Attack::Weaken { vault },
+                Kind::Forks if small % 3 == 0 => Attack::Skip { vault },
                 Kind::Forks => Attack::Fork { vault, seq: small % 6 },
                 Kind::Filling => Attack::Fill { vault, stripes: 8 + (small % 24) as u32 },
-                Kind::Cards => Attack::Card { vault },
+                Kind::Cards => {
+                    let by = small as usize % drawing.nodes;
+                    let later = drawing.while_();
+                    add(steps, Period(at.0 + later.0), What::Recover { vault, by });
+                    Attack::Card { vault }
+                }
                 Kind::Strangers if small < 500 => Attack::Stranger,
                 Kind::Strangers => Attack::Neighbour { by: vault, vault: (vault + 1) % 2 },
                 _ => continue,
@@ -375,6 +414,7 @@ fn calm(drawing: &Drawing, steps: &mut Vec<Step>) {
         What::Heal,
         What::DiskFails { who: all.clone(), per_mille: 0 },
         What::DiskFull { who: all.clone(), full: false },
+        What::DiskSlow { who: all.clone(), times: 1 },
         What::Start(all),
     ];
     let at = Period(drawing.busy.0 + drawing.lock.0 / 4 + 1);

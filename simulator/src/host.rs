@@ -46,6 +46,8 @@ pub(crate) struct Host {
     pub(crate) is_full: bool,
     /// How its disk behaves.
     pub(crate) writes: DiskConfig,
+    /// So many times as long it takes now.
+    pub(crate) slow: u32,
     pub(crate) joins_later: bool,
     pub(crate) operator: String,
     /// Its clock was far from the truth at some time.
@@ -80,6 +82,7 @@ impl Host {
             fails_per_mille: 0,
             is_full: false,
             writes: setup.nodes[index].disk.clone().unwrap_or_else(|| setup.disk.clone()),
+            slow: 1,
             operator: setup.nodes[index].operator.clone(),
             lies: false,
             joins_later: setup.nodes[index].joins_later,

@@ -16,7 +16,8 @@
 //! - Every message passes through its real encoding, every shard through the real erasure code. Connections are not encrypted: each
 //!   end is told the other's true key. Cards are not sealed: that is the driver's to do.
 //! - Clocks are straight lines with jumps. What holders promise is checked by true time, with the errors of honest clocks
-//!   allowed for; where half of the operators have clocks that are off by more than a minute, half of each lock is.
+//!   allowed for; where half of the operators have clocks that are off by more than a minute, no more is checked than that a lock
+//!   clock counts at most twice the time since its node's first start.
 
 pub mod arrangement;
 mod attack;

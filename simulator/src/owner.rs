@@ -9,9 +9,9 @@ use crate::setup::{EPOCH, VALIDITY, key, operator_key};
 use crate::world::{Event, World};
 use protocol::certificate::{DeviceCertificate, DeviceRevocation};
 use protocol::hold::HoldOrder;
-use protocol::id::{DeviceId, ShardId, StripeId};
+use protocol::id::{DeviceId, EntryId, ShardId, StripeId};
 use protocol::label::Site;
-use protocol::log::Body;
+use protocol::log::{Body, check_held};
 use protocol::message::{Greeting, HeldRecord, RELEASE_PAGE, Request, Response};
 use protocol::placement::{Candidate, PlanLimits, plan, solve};
 use protocol::policy::{Guardians, Policy};
@@ -45,6 +45,8 @@ enum Doing {
         purpose: u64,
         new: Vec<usize>,
         all: Vec<usize>,
+        /// By which the new ones are listed.
+        entries: Vec<EntryId>,
         not_held: BTreeSet<(usize, StripeId)>,
     },
     Restore {
@@ -208,6 +210,9 @@ impl World {
         let id = self.client(client).vault();
         self.checker().outside.insert(id, vault.outside.clone());
         let owner = Owner::new(index, vault, &sites, client);
+        let policy = owner.policy.clone();
+        self.checker().policies.insert(id, policy);
+        self.checker().sites = sites.into_iter().enumerate().collect();
         let card = owner.card(self.client(client).vault_key());
         self.owners.push(owner);
         for node in 0..self.nodes() {
@@ -370,11 +375,11 @@ impl World {
             .iter()
             .map(|&stripe| self.owners[owner].stripes[stripe].stored.stripe.id())
             .collect();
-        for page in ids.chunks(LISTED_MAX) {
-            self.clients[client].list(page.to_vec());
-        }
+        let entries =
+            ids.chunks(LISTED_MAX).map(|page| self.clients[client].list(page.to_vec())).collect();
         let not_held = BTreeSet::new();
-        self.owners[owner].doing = Some(Doing::BackUp { begun, purpose, new, all, not_held });
+        let doing = Doing::BackUp { begun, purpose, new, all, entries, not_held };
+        self.owners[owner].doing = Some(doing);
     }
 
     /// The nodes on which an owner can put shards now.
@@ -416,8 +421,11 @@ impl World {
     fn end(&mut self, owner: usize, doing: Doing, is_over: bool) {
         let now = self.now();
         match doing {
-            Doing::BackUp { begun, new, all, not_held, .. } => {
+            Doing::BackUp { begun, new, all, entries, not_held, .. } => {
                 let mut is_whole = is_over;
+                for entry in entries {
+                    is_whole &= self.is_listed(owner, entry);
+                }
                 for stripe in new {
                     is_whole &= self.commit(owner, stripe);
                 }
@@ -442,6 +450,14 @@ impl World {
             }
             Doing::Other { .. } => {}
         }
+    }
+
+    /// Whether an entry is held as the policy says: where a stolen device has forked the log, what comes after it is found by nobody.
+    fn is_listed(&self, owner: usize, entry: EntryId) -> bool {
+        let of = &self.owners[owner];
+        let holders = self.clients[of.client].countersigned(entry);
+        let sites: Vec<&Site> = holders.map(|node| self.site(node)).collect();
+        check_held(&of.policy, &sites).is_ok()
     }
 
     /// A backup is done: all that is kept is locked from when it began, unchanged stripes too.

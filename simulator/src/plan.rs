@@ -245,7 +245,7 @@ pub enum What {
         /// Whether they are full.
         full: bool,
     },
-    /// Disks take so many times as long from now on.
+    /// Disks take so many times as long as in the beginning from now on.
     DiskSlow {
         /// Which nodes.
         who: Who,
@@ -321,6 +321,11 @@ pub enum Attack {
         /// From this entry on.
         seq: u64,
     },
+    /// With a device's key: sends an entry of its log to nodes that do not have the one before.
+    Skip {
+        /// Which vault.
+        vault: usize,
+    },
     /// With a device's key: fills every node with stripes of its own.
     Fill {
         /// Which vault.
@@ -377,8 +382,10 @@ pub struct Rate {
 
 /// A plan with the seed that it is run with: what a file to be replayed holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Replay {
     /// What it showed, for people.
+    #[serde(default)]
     pub about: String,
     /// The seed.
     pub seed: u64,

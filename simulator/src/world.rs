@@ -68,7 +68,7 @@ pub struct World {
     pub(crate) network: Network,
     trace: Trace,
     checker: Checker,
-    /// When something of the plan last happened that can be in the way of what people do.
+    /// When something of the plan last happened, or is over, that can be in the way of what people do.
     pub(crate) disturbed: Mono,
     /// Attackers that wait.
     pub(crate) lurking: Vec<(Moment, What)>,
@@ -481,6 +481,7 @@ impl World {
         if host.is_honest() {
             self.checker.written(self.now, (node, host), &writes);
         }
+        self.checker.logged(node, &writes);
         self.hosts[node].disk.keep(writes, shard);
     }
 
@@ -606,8 +607,8 @@ impl World {
 
     /// How long a node's disk takes for a write.
     fn takes(&mut self, node: usize) -> Period {
-        let DiskConfig { write_min, write_max } = self.hosts[node].writes;
-        self.random.between(write_min, write_max)
+        let Host { writes: DiskConfig { write_min, write_max }, slow, .. } = self.hosts[node];
+        self.random.between(write_min, Period(write_max.0.saturating_mul(slow.into())))
     }
 
     fn fate(&mut self, ends: (End, End), bytes: usize) -> Fate {

@@ -4,8 +4,7 @@ use crate::failure::{End, Failure};
 use crate::human;
 use crate::runs::write;
 use crate::show::{Found, find};
-use serde::{Deserialize, Serialize};
-use simulator::Plan;
+use simulator::Replay;
 use simulator::plan::Verdict;
 use simulator::scenario::Kind;
 use simulator::study::word;
@@ -20,14 +19,6 @@ const SHRINK_TRIES_MAX: u32 = 400;
 /// Longest time that `fuzz` runs, in minutes: a year.
 const MINUTES_MAX: f64 = 525_600.0;
 
-/// A run, as a file.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Replay {
-    seed: u64,
-    plan: Plan,
-}
-
 /// Prints the plan of an arrangement.
 pub(crate) fn write_plan(name: &str, arrangement: &str, seed: u64) -> Result<End, Failure> {
     let Found { scenario, .. } = find(name)?;
@@ -36,7 +27,8 @@ pub(crate) fn write_plan(name: &str, arrangement: &str, seed: u64) -> Result<End
         let what = format!("{arrangement:?} is no Strewn arrangement of {}", scenario.name);
         return Err(Failure::usage(what, format!("see `strewn-sim show {name}`")));
     };
-    let replay = Replay { seed, plan: scenario.plan(mesh, seed) };
+    let about = format!("{arrangement} of {}", scenario.name);
+    let replay = Replay { about, seed, plan: scenario.plan(mesh, seed) };
     let json = serde_json::to_string_pretty(&replay).map_err(|error| {
         Failure::failed(format!("the plan cannot be written: {error}"), "report this")
     })?;
@@ -54,7 +46,7 @@ pub(crate) fn replay(file: &Path, json: bool) -> Result<End, Failure> {
         return Err(wrong(&"it is too long"));
     }
     let bytes = std::fs::read(file).map_err(|e| wrong(&e))?;
-    let Replay { seed, plan } = serde_json::from_slice(&bytes).map_err(|e| wrong(&e))?;
+    let Replay { seed, plan, .. } = serde_json::from_slice(&bytes).map_err(|e| wrong(&e))?;
     let outcome = simulator::run(&plan, seed);
     if json {
         println!("{}", serde_json::json!(outcome));
@@ -94,7 +86,9 @@ pub(crate) fn fuzz(minutes: f64, first: Option<u64>, out: &Path) -> Result<End, 
     );
     let (plan, tries) = simulator::shrink(&found.plan, found.seed, SHRINK_TRIES_MAX);
     println!("{} of {} steps suffice ({tries} runs)", plan.steps.len(), found.plan.steps.len());
-    let json = serde_json::to_vec_pretty(&Replay { seed: found.seed, plan }).map_err(|error| {
+    let about = format!("{}: {}", found.violation.promise, found.violation.text);
+    let replay = Replay { about, seed: found.seed, plan };
+    let json = serde_json::to_vec_pretty(&replay).map_err(|error| {
         Failure::failed(format!("the plan cannot be written: {error}"), "report this")
     })?;
     write(out, &json)?;
