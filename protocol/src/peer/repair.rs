@@ -10,11 +10,12 @@
 
 use super::facts::{Facts, Table, View, decode};
 use super::inquiry::Inquiry;
-use super::{JobId, Note, Output, Peer, PeerConfig, Rebuilt};
+use super::membership::Pending;
+use super::{JobId, LinkId, Note, Output, Peer, PeerConfig, Rebuilt};
 use crate::budget::{Budget, Rate};
 use crate::id::{NodeId, StripeId, VaultId};
 use crate::label::Site;
-use crate::message::{NodeStatus, RepairStatus};
+use crate::message::{NodeStatus, RepairStatus, Request};
 use crate::placement::margin;
 use crate::record::Record;
 use crate::repair::rank;
@@ -179,6 +180,12 @@ impl Peer {
             return Some(&self.site);
         }
         self.members.get(&node).map(|member| &member.site)
+    }
+
+    /// Asks another node how it is: whom it heard, and what it may still take.
+    pub(super) fn ask_status(&mut self, node: NodeId, link: LinkId) {
+        let (call, request) = (self.call(Pending::Status(node)), Box::new(Request::Status));
+        self.outputs.push_back(Output::Call { call, link, request });
     }
 
     /// Another node says how it is.
