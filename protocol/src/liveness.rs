@@ -130,6 +130,12 @@ impl Liveness {
         if is_late { Presence::Suspect } else { Presence::Heard }
     }
 
+    /// Whether anybody has been silent for so long that it matters what others heard.
+    pub fn is_anybody_silent(&mut self, now: Mono) -> bool {
+        self.advance(now);
+        self.watched.values().any(|watch| self.count - watch.heard >= self.patience.0 / 2)
+    }
+
     /// Whether a node is lost.
     pub fn is_lost(&mut self, node: NodeId, now: Mono) -> bool {
         self.presence(node, now) == Presence::Lost
@@ -185,10 +191,13 @@ mod tests {
         liveness.hear(node(2), Mono(0));
         hear_hourly(&mut liveness, 3, 0, 1);
         assert_eq!(liveness.presence(node(2), Mono(HOUR)), Presence::Heard, "nobody asked");
+        assert!(!liveness.is_anybody_silent(Mono(HOUR)));
         liveness.ask(node(2), Mono(HOUR));
         liveness.ask(node(2), Mono(HOUR + 200_000));
         assert_eq!(liveness.presence(node(2), Mono(HOUR + 300_000)), Presence::Suspect);
-        hear_hourly(&mut liveness, 3, 2, 24);
+        hear_hourly(&mut liveness, 3, 2, 12);
+        assert!(liveness.is_anybody_silent(Mono(12 * HOUR)));
+        hear_hourly(&mut liveness, 3, 13, 24);
         assert_eq!(liveness.presence(node(2), Mono(24 * HOUR)), Presence::Lost);
         assert_eq!(liveness.presence(node(3), Mono(24 * HOUR)), Presence::Heard);
         liveness.hear(node(2), Mono(25 * HOUR));

@@ -144,6 +144,9 @@ impl Peer {
         if inquiry.dialed.remove(&node) {
             inquiry.awaited.insert(node);
             let stripes = inquiry.heard.keys().copied().collect();
+            if let Some(link) = self.link_to(node) {
+                self.ask_status(node, link);
+            }
             self.ask_about(node, stripes);
         }
     }
@@ -342,7 +345,9 @@ impl Peer {
         let rank =
             rank(stripe, own, promised.keys().copied().filter(|n| ground.listed.contains_key(n)));
         let Some(case) = self.repair.cases.get(&stripe) else { return Ok(Verdict::None) };
-        let since = if case.holders == holders { case.since } else { now.mono };
+        // Before it was asked about the first time nobody is known to have changed.
+        let is_same = case.holders.is_empty() || case.holders == holders;
+        let since = if is_same { case.since } else { now.mono };
         let turn = since.after(Period(term.0.saturating_mul(rank as u64)));
         let refused: BTreeSet<NodeId> =
             case.refused.iter().filter(|(_, until)| **until > now.mono).map(|(n, _)| *n).collect();

@@ -387,8 +387,9 @@ impl Peer {
         self.ask_promises(facts, node, link);
         self.begin_talk(now, node, link);
         self.ask_stops(link);
-        let (call, request) = (self.call(Pending::Status(node)), Box::new(Request::Status));
-        self.outputs.push_back(Output::Call { call, link, request });
+        if self.liveness.is_anybody_silent(now.mono) {
+            self.ask_status(node, link);
+        }
         let request = Box::new(Request::Members(self.known_records()));
         let call = self.call(Pending::Members(node));
         self.outputs.push_back(Output::Call { call, link, request });

@@ -10,12 +10,13 @@
 
 use super::facts::{Facts, Table, View, Write, decode};
 use super::inquiry::{Inquiry, Verdict};
-use super::{JobId, LaneId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
+use super::membership::Pending;
+use super::{JobId, LaneId, LinkId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
 use crate::budget::{Budget, Rate};
 use crate::codec;
 use crate::id::{NodeId, StripeId, VaultId};
 use crate::label::Site;
-use crate::message::{HeldRecord, NodeStatus, RepairStatus};
+use crate::message::{HeldRecord, NodeStatus, RepairStatus, Request};
 use crate::placement::margin;
 use crate::record::Record;
 use crate::repair::rank;
@@ -180,6 +181,12 @@ impl Peer {
             return Some(&self.site);
         }
         self.members.get(&node).map(|member| &member.site)
+    }
+
+    /// Asks another node how it is: whom it heard, and what it may still take.
+    pub(super) fn ask_status(&mut self, node: NodeId, link: LinkId) {
+        let (call, request) = (self.call(Pending::Status(node)), Box::new(Request::Status));
+        self.outputs.push_back(Output::Call { call, link, request });
     }
 
     /// Another node says how it is.
