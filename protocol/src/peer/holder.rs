@@ -66,6 +66,7 @@ impl Peer {
             return Err(not_allowed("the record is another vault's"));
         }
         let device = self.check_terms(view, &record)?;
+        Self::check_not_revoked(view, *vault, record.device)?;
         DeviceCertificate::verify(&device, now.wall)?;
         if !self.lists(view, *vault, self.node())? && !is_planted(Bug::Roster) {
             return Err(not_allowed("the vault's roster does not list this node"));
@@ -73,8 +74,8 @@ impl Peer {
         Ok((record, *sender))
     }
 
-    /// Checks what a record asks, whoever brings it: a device that is known and was not revoked signed it, and its lock is one that
-    /// this node promises. Gives that device's certificate, which may have expired.
+    /// Checks what a record asks, whoever brings it: a device that is known signed it, and its lock is one that this node promises. Gives
+    /// that device's certificate, which may have expired.
     pub(super) fn check_terms(
         &self,
         view: &View<'_>,
@@ -84,7 +85,6 @@ impl Peer {
         let device = view.device(vault, record.device)?.ok_or_else(|| {
             not_allowed("the record is signed by a device that is not known here")
         })?;
-        Self::check_not_revoked(view, vault, record.device)?;
         check_bounds(&record.policy.lock, self.config.lock_max)
             .map_err(|e| not_allowed(e.to_string()))?;
         if record.policy.lock.guardians.is_some() {

@@ -4,6 +4,9 @@
 //! vault, the roster names both nodes, the hash fits, and quota, growth and space are those of every put. That a node stands in is
 //! said by its own receipt, which it shows to whoever asks for the record. From then on its shard is locked like any other.
 //!
+//! What a device wrote stays when it is revoked, and is repaired like anything else: nobody can tell when it was written. So who has a
+//! revoked device's key and a node that the roster lists can bring what it makes up, within quota and growth, as it could before.
+//!
 //! What a vault gave up, and what a release is about to end here, is not taken: some holders have dropped it already, and what
 //! looks like a loss is none.
 

@@ -131,7 +131,7 @@ fn who_lost_its_own_shard_takes_it_back_from_another_node() {
 }
 
 #[test]
-fn strangers_wrong_bytes_and_what_a_revoked_device_signed_are_refused() {
+fn strangers_and_wrong_bytes_are_refused_and_what_a_device_wrote_is_taken_after_its_revocation() {
     let (mut desk, device, node) = desk();
     let record = elsewhere(1);
     let unlisted = desk.node(FOURTH);
@@ -163,8 +163,9 @@ fn strangers_wrong_bytes_and_what_a_revoked_device_signed_are_refused() {
     let order = DeviceRevocation { vault, device: revoked, issued: EPOCH };
     let revoke = Request::Revoke(Signed::sign(&order, &secret(VAULT)));
     assert_eq!(desk.ask(second, revoke), Response::Done);
-    let refused = desk.put(node, &record, 2, &shard_bytes(1, 2));
-    assert_eq!(code(&refused), RefusalCode::NotAllowed);
+    assert!(matches!(desk.put(node, &record, 2, &shard_bytes(1, 2)), Response::Receipt(_)));
+    let refused = desk.put(device, &self::record(VAULT, DEVICE, 3), 0, &shard_bytes(3, 0));
+    assert_eq!(code(&refused), RefusalCode::NotAllowed, "it brings nothing itself");
 }
 
 #[test]
