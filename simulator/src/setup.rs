@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000);
 /// How long everything signed at the beginning counts.
 pub(crate) const VALIDITY: Period = Period::days(3650);
+/// Longer than any world lasts.
+const FOR_EVER: Period = Period::days(36_500);
 
 /// One node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +112,8 @@ impl Setup {
             lock_max,
             growth_per_day,
             exchange_period,
+            // The simulated driver moves nothing between nodes, so that nobody is to be taken for lost.
+            patience: FOR_EVER,
             ..PeerConfig::default()
         }
     }
