@@ -194,7 +194,6 @@ impl Serving {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(%error, "a shard cannot be read");
-                self.shared.tell(Event::Input(Input::Suspect(shard)));
                 return self.respond(Response::Refused(refusal_of(&error))).await;
             }
         };
@@ -207,7 +206,6 @@ impl Serving {
                 Err(error) => {
                     // The bytes were promised: ending the stream is all that can be said now.
                     tracing::error!(%error, "a shard cannot be read");
-                    self.shared.tell(Event::Input(Input::Suspect(shard)));
                     return Err(LaneError::Closed);
                 }
             };
