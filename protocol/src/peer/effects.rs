@@ -150,8 +150,6 @@ pub enum Input {
         /// What is wrong with its file, if anything.
         what: Option<String>,
     },
-    /// The file of a shard could not be read when it was to be sent.
-    Suspect(ShardId),
     /// What came of [`Output::Drop`].
     Dropped {
         /// The shard.

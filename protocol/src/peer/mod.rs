@@ -366,7 +366,6 @@ impl Peer {
             Input::Persisted(token) => self.handle_persisted(now, facts, token),
             Input::PersistFailed { token, refusal } => self.handle_persist_failed(token, refusal),
             Input::Scrubbed { shard, what } => self.handle_scrubbed(now, facts, shard, what),
-            Input::Suspect(shard) => self.scrub.suspect(shard, now.mono),
             Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
             Input::Rebuilt { job, rebuilt } => self.handle_rebuilt(now, facts, job, *rebuilt),
             Input::Answer { call, response } => {

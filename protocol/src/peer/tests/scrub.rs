@@ -129,13 +129,13 @@ fn a_disk_that_comes_back_has_its_shards_again() {
 }
 
 #[test]
-fn what_could_not_be_sent_is_read_next() {
+fn what_is_suspected_is_read_next() {
     let (mut desk, _, shards) = desk(3);
-    desk.handle(Input::Suspect(shards[2]));
+    desk.peer.scrub.suspect(shards[2], desk.now.mono);
     assert_eq!(read(&mut desk, None), shards[2]);
     assert_eq!(read(&mut desk, None), shards[0]);
     // Of what is not held nothing is read.
-    desk.handle(Input::Suspect(ShardId([9; 32])));
+    desk.peer.scrub.suspect(ShardId([9; 32]), desk.now.mono);
     assert_eq!(read(&mut desk, None), shards[1]);
 }
 
