@@ -14,14 +14,25 @@
 //! - The answer is signed, and says of each shard that a proof follows or that there is none. A [`Transcript`] therefore
 //!   convinces a third party, for and against; with the holder's receipt it shows a broken promise. Silence shows nothing.
 //!
+//! Owners ask when they like; holders of a stripe ask each other, all in turn: [`Sweep`] says when, [`auditors`] who, and [`Case`] what
+//! comes of it.
+//!
 //! What a proof does not show is *where* the bytes lie: a holder could fetch them from elsewhere meanwhile.
 
+mod auditors;
+mod finding;
+mod pace;
 mod transcript;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
+pub use auditors::{AUDITORS, auditors};
+pub use finding::{Case, Finding, Outcome};
+pub use pace::{
+    ANSWER_MAX, AUDIT_PERIOD, AUDIT_RATE_MAX, Point, Span, Sweep, TRIES, pause, position,
+};
 pub use transcript::{
     Found, Judged, TRANSCRIPT_LEN_MAX, TRANSCRIPT_MAGIC, Transcript, TranscriptError, Verdict,
 };
