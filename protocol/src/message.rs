@@ -7,17 +7,19 @@
 //! bytes; after a `Bytes` response follow `len` raw bytes. Raw bytes never pass the codec. A
 //! greeting is all that is accepted from whoever is not vouched for yet, and it is small.
 
+mod audit;
 mod exchange;
 mod expiry;
 mod repair;
 mod scrub;
 
+pub use audit::AuditStatus;
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
-use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn};
+use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn, Finding};
 use crate::certificate::{
     ConsolePass, DeviceCertificate, DeviceRevocation, Invitation, JoinRequest, NodeCertificate,
     NodeRecord, VaultCertificate, VaultPapers,
@@ -226,6 +228,11 @@ pub enum Request {
     AuditOpen(AuditOpening),
     /// Then prove it.
     Audit(Box<AuditQuestion>),
+    /// A node: what did you find, auditing the holders of what I may read?
+    Findings {
+        /// Behind this number.
+        after: u64,
+    },
 }
 
 /// An entry as a holder keeps it.
@@ -294,6 +301,8 @@ pub struct NodeStatus {
     pub repair: RepairStatus,
     /// What reading its shards has shown.
     pub scrub: ScrubStatus,
+    /// What asking other holders has shown.
+    pub audit: AuditStatus,
 }
 
 /// Why a request is refused. People read the text; programs read the code.
@@ -454,6 +463,13 @@ pub enum Response {
         answer: Signed<AuditAnswer>,
         /// The proofs of which it speaks.
         proofs: Vec<Blob>,
+    },
+    /// What I found, auditing.
+    Findings {
+        /// That is all up to this number.
+        until: u64,
+        /// It.
+        found: Vec<Signed<Finding>>,
     },
 }
 

@@ -443,6 +443,28 @@ fn log(note: &Note) {
                 "a holder does not have the shard that it promised"
             );
         }
+        Note::AuditFailed { node, stripe, outcome } => {
+            tracing::warn!(
+                node = node.short(),
+                stripe = stripe.short(),
+                outcome = outcome.as_str(),
+                "a holder failed an audit: others ask it, too"
+            );
+        }
+        Note::Unproved { node, stripe } => {
+            tracing::warn!(
+                node = node.short(),
+                stripe = stripe.short(),
+                "a holder was shown not to have the shard that it promised: it counts as lost"
+            );
+        }
+        Note::HeldAgain { node, stripe } => {
+            tracing::info!(
+                node = node.short(),
+                stripe = stripe.short(),
+                "a shard counts as held again"
+            );
+        }
         Note::Recovering { key } => {
             tracing::warn!(
                 key = key.short(),

@@ -109,14 +109,13 @@ impl Sweep {
 
     /// What is due was asked about, as far as this position; `None`: to the end of the round.
     pub fn advance(&mut self, until: Option<u64>, now: Wall) {
-        match until {
-            Some(position) => self.done.position = self.done.position.max(position),
-            None => {
-                self.done = Point { round: self.done.round.saturating_add(1), position: 0 };
-                if std::mem::replace(&mut self.is_whole, true) {
-                    self.finished = Some(now);
-                }
-            }
+        if let Some(position) = until {
+            self.done.position = self.done.position.max(position);
+            return;
+        }
+        self.done = Point { round: self.done.round.saturating_add(1), position: 0 };
+        if std::mem::replace(&mut self.is_whole, true) {
+            self.finished = Some(now);
         }
     }
 }

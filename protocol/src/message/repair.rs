@@ -1,6 +1,7 @@
 //! What a node says of the repair that it does.
 
 use crate::id::NodeId;
+use crate::time::Period;
 use serde::{Deserialize, Serialize};
 
 /// How far a node is with repairing what was lost elsewhere.
@@ -20,4 +21,8 @@ pub struct RepairStatus {
     pub moved: u64,
     /// Why stripes cannot be repaired now, and how many.
     pub stuck: Vec<(String, u64)>,
+    /// For how long something here has been short; `None` when nothing is.
+    pub since: Option<Period>,
+    /// Stripes that it repaired in that time.
+    pub lately: u64,
 }

@@ -1,6 +1,7 @@
 //! What goes into a peer and what comes out: [`Input`], [`Output`], and [`Note`] for the log. The contract they
 //! follow is the one of [`super`]; nothing here decides.
 
+use crate::audit::Outcome;
 use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, StripeId, VaultId};
 use crate::label::Site;
 use crate::life::DropDecision;
@@ -448,6 +449,29 @@ pub enum Note {
     },
     /// A holder gave other bytes than it promised, or none.
     Faulty {
+        /// Which.
+        node: NodeId,
+        /// Of which stripe.
+        stripe: StripeId,
+    },
+    /// A holder did not prove that it has a shard that it promised, to this node. That alone means nothing.
+    AuditFailed {
+        /// Which.
+        node: NodeId,
+        /// Of which stripe.
+        stripe: StripeId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A holder was shown not to have a shard that it promised: it counts as lost.
+    Unproved {
+        /// Which.
+        node: NodeId,
+        /// Of which stripe.
+        stripe: StripeId,
+    },
+    /// It counts as held again.
+    HeldAgain {
         /// Which.
         node: NodeId,
         /// Of which stripe.

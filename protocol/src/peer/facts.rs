@@ -1,6 +1,7 @@
 //! What a peer has stored: tables of bytes, read through [`Facts`] and changed by [`Write`]s that
 //! the driver makes durable. The layout of keys and values is decided here and nowhere else.
 
+use crate::audit::{Finding, Sweep, Transcript};
 use crate::certificate::{
     DeviceCertificate, DeviceRevocation, NodeRecord, Roster, VaultCertificate, VaultDescriptor,
 };
@@ -49,6 +50,9 @@ use std::collections::BTreeMap;
 /// | `Witnessed` | node | [`super::WitnessedRow`] |
 /// | `Damaged` | shard | when that was found ([`Wall`]) |
 /// | `Scrub` | `0` | [`super::ScrubRow`] |
+/// | `Audit` | `0` | how far asking other holders is ([`Sweep`]) |
+/// | `Finding` | stripe, holder | [`FindingRow`] |
+/// | `Evidence` | stripe, holder | the [`Transcript`] of an audit that the holder failed |
 ///
 /// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +84,9 @@ pub enum Table {
     Witnessed = 27,
     Damaged = 28,
     Scrub = 29,
+    Audit = 30,
+    Finding = 31,
+    Evidence = 32,
 }
 
 impl Table {
@@ -183,6 +190,15 @@ pub struct Usage {
     pub bytes: u64,
     /// Shards.
     pub shards: u64,
+}
+
+/// What this node found last of a shard at a holder, where something ever spoke against it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingRow {
+    /// By which others fetch what is new: it only grows.
+    pub number: u64,
+    /// What was found.
+    pub finding: Signed<Finding>,
 }
 
 /// Versions that are read at once: more than a vault has that nobody attacks.
@@ -463,6 +479,15 @@ impl Write {
     }
     pub(crate) fn scrub(row: &super::ScrubRow) -> Self {
         put(Table::Scrub, vec![0], row)
+    }
+    pub(crate) fn audit(sweep: &Sweep) -> Self {
+        put(Table::Audit, vec![0], sweep)
+    }
+    pub(crate) fn finding(key: Vec<u8>, row: &FindingRow) -> Self {
+        put(Table::Finding, key, row)
+    }
+    pub(crate) fn evidence(key: Vec<u8>, transcript: &Transcript) -> Self {
+        put(Table::Evidence, key, transcript)
     }
     pub(crate) fn entry(vault: VaultId, device: DeviceId, seq: u64, entry: &LoggedEntry) -> Self {
         put(Table::Entry, key(&[&vault.0, &device.0, &seq.to_be_bytes()]), entry)

@@ -57,6 +57,17 @@ pub(super) enum Pending {
         node: NodeId,
         stripes: Vec<StripeId>,
     },
+    /// Whether a holder has what it promised.
+    Audit {
+        node: NodeId,
+        number: u64,
+        tries: u32,
+    },
+    /// What an auditor found.
+    Findings {
+        node: NodeId,
+        after: u64,
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -121,6 +132,7 @@ impl Peer {
                 let node = self.accept_member(now, &signed, Some(key))?;
                 self.welcome(now, link, lane, Role::Node(node));
                 self.inquire_at(node);
+                self.asking.wake();
                 Ok(())
             }
             Greeting::Device { vault, device } => {
@@ -387,6 +399,7 @@ impl Peer {
         self.ask_promises(facts, node, link);
         self.begin_talk(now, node, link);
         self.ask_stops(link);
+        self.ask_findings(node, link);
         if self.liveness.is_anybody_silent(now.mono) {
             self.ask_status(node, link);
         }
@@ -419,6 +432,7 @@ impl Peer {
                         }
                         self.exchange_with(now, facts, node, link);
                         self.inquire_at(node);
+                        self.asking.wake();
                     }
                     Err(refusal) => {
                         self.count_refusal(key, &refusal);
@@ -439,6 +453,12 @@ impl Peer {
             }
             (Some(Pending::Inquiry { number, node, stripes }), response) => {
                 self.handle_inquiry_answer(now, facts, (number, node), stripes, response);
+            }
+            (Some(Pending::Audit { node, number, tries }), response) => {
+                self.handle_audit_answer(now, facts, (node, number, tries), response);
+            }
+            (Some(Pending::Findings { node, after }), response) => {
+                self.handle_findings_answer(now, facts, (node, after), response);
             }
             (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
                 self.handle_time_answer(now, node, &nonce, &signed);

@@ -20,12 +20,14 @@
 //!   the next one only after the reply to the last.
 //! - Nothing but a greeting is answered on a link before it is vouched for.
 
+mod auditing;
 mod audits;
 mod budgets;
 mod clock;
 mod effects;
 mod exchange;
 mod facts;
+mod findings;
 mod guardians;
 mod holder;
 mod inquiry;
@@ -47,8 +49,8 @@ pub use effects::{
     CallId, Input, JobId, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Source, Target,
 };
 pub use facts::{
-    Facts, FactsError, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage, Write, held_key,
-    is_first_record, rows_of, thawed, usage_row,
+    Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage,
+    Write, held_key, is_first_record, rows_of, thawed, usage_row,
 };
 pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 pub use scrub::ScrubRow;
@@ -82,6 +84,8 @@ pub struct PeerConfig {
     pub greeting_timeout: Period,
     /// In how long all that is held is read once.
     pub scrub_period: Period,
+    /// In how long every shard that others hold of what is held here is asked about once.
+    pub audit_period: Period,
     /// How often members are exchanged.
     pub exchange_period: Period,
     /// How long a node may be silent before what it holds is rebuilt elsewhere. All members are asked several times within it.
@@ -107,6 +111,7 @@ impl Default for PeerConfig {
             inflight_max: 128 << 20,
             greeting_timeout: Period::seconds(10),
             scrub_period: crate::scrub::SCRUB_PERIOD,
+            audit_period: crate::audit::AUDIT_PERIOD,
             exchange_period: Period::seconds(30),
             patience: Period::days(1),
             repair_per_second: 16 << 20,
@@ -183,6 +188,8 @@ pub struct Peer {
     repair: repair::Repair,
     abandonment: standing_in::Abandonment,
     scrub: scrub::Scrub,
+    asking: auditing::Asking,
+    findings: findings::Findings,
     store_clock_at: Mono,
     overlay: Overlay,
     pending: BTreeMap<u64, Then>,
@@ -271,6 +278,7 @@ impl Peer {
         let mut liveness = Liveness::new(config.patience, operator, now.mono);
         members.keys().filter(|&&known| known != node).for_each(|&n| liveness.watch(n, now.mono));
         let repair = repair::Repair::new(&config, now.mono);
+        let asking = auditing::Asking::load(now, config.audit_period, facts)?;
         let mut peer = Self {
             key,
             record: signed,
@@ -295,6 +303,8 @@ impl Peer {
             abandonment: standing_in::Abandonment::default(),
             certificate: verified,
             scrub: scrub::Scrub::load(now.mono, facts)?,
+            asking,
+            findings: findings::Findings::load(now.mono, facts)?,
             store_clock_at: now.mono,
             overlay: Overlay::default(),
             pending: BTreeMap::new(),
@@ -405,6 +415,7 @@ impl Peer {
         self.handle_lives(now, facts);
         self.handle_repair(now, facts);
         self.handle_scrub(now, facts);
+        self.handle_asking(now, facts);
     }
 
     /// When to call [`Peer::handle_timeout`] next, at the latest.
@@ -413,7 +424,7 @@ impl Peer {
         let greetings =
             self.links.values().filter(|link| link.role.is_none()).map(|link| link.greet_by);
         let other = self.exchange_at.min(self.lives.poll_timeout()).min(self.repair.poll_timeout());
-        let other = other.min(self.scrub.poll_timeout());
+        let other = other.min(self.scrub.poll_timeout()).min(self.asking.poll_timeout());
         greetings.fold(other, Mono::min)
     }
 
@@ -513,6 +524,7 @@ impl Peer {
             Request::AuditOpen(opening) => {
                 self.handle_audit_open(now, facts, lane, &role, key, &opening)
             }
+            Request::Findings { after } => self.handle_findings(facts, lane, &role, after),
             Request::Audit(question) => self.handle_audit(now, facts, lane, &role, key, &question),
         };
         self.refuse_on_error(link, lane, decision, false);
@@ -537,8 +549,9 @@ impl Peer {
                 .filter(|&(_, count)| count > 0)
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .collect(),
-            repair: self.repair_status(),
+            repair: self.repair_status(now.mono),
             scrub: self.scrub_status(),
+            audit: self.audit_status(),
         };
         self.reply(lane, Response::Status(Box::new(status)));
         Ok(())

@@ -100,6 +100,8 @@ pub(super) struct Repair {
     /// Who counted as a holder when all was well, and when that was.
     pub(super) settled: BTreeMap<StripeId, (Vec<NodeId>, Mono)>,
     pub(super) faults: BTreeSet<(StripeId, NodeId)>,
+    /// Shards whose holders were shown by audits not to have them.
+    pub(super) unproved: BTreeSet<(StripeId, NodeId)>,
     pub(super) inquiry: Option<Inquiry>,
     pub(super) jobs: BTreeMap<JobId, (StripeId, usize)>,
     /// Bytes that other nodes may still take, by their own word.
@@ -114,6 +116,8 @@ pub(super) struct Repair {
     repaired: u64,
     failed: u64,
     moved: u64,
+    /// Since when something is short, and how many stripes were repaired meanwhile.
+    bout: Option<(Mono, u64)>,
     at: Mono,
 }
 
@@ -128,6 +132,7 @@ impl Repair {
             cases: BTreeMap::new(),
             settled: BTreeMap::new(),
             faults: BTreeSet::new(),
+            unproved: BTreeSet::new(),
             inquiry: None,
             jobs: BTreeMap::new(),
             rooms: BTreeMap::new(),
@@ -140,6 +145,7 @@ impl Repair {
             repaired: 0,
             failed: 0,
             moved: 0,
+            bout: None,
             at: now,
         }
     }
@@ -160,7 +166,8 @@ impl Repair {
 
     /// Whether a node does not have what it promises of a stripe, or may as well not be there.
     pub(super) fn is_gone(&self, stripe: StripeId, node: NodeId) -> bool {
-        self.lost.contains(&node) || self.faults.contains(&(stripe, node))
+        let place = (stripe, node);
+        self.lost.contains(&node) || self.faults.contains(&place) || self.unproved.contains(&place)
     }
 }
 
@@ -215,6 +222,8 @@ impl Peer {
             self.conclude(now, facts);
         }
         self.begin_inquiry(now, facts);
+        let is_short = self.repair.cases.values().any(|case| case.is_short);
+        self.repair.bout = is_short.then(|| self.repair.bout.unwrap_or((now.mono, 0)));
         let next = self.repair.cases.values().filter(|case| case.stage != Stage::Working);
         let next = next.map(|case| case.due).min();
         let is_busy = self.repair.inquiry.is_some() || !self.repair.jobs.is_empty();
@@ -270,7 +279,7 @@ impl Peer {
             // A damaged row repairs nothing.
             let Ok(signed) = decode::<Signed<Record>>(Table::Record, bytes) else { continue };
             if let Ok((record, _)) = signed.split() {
-                self.look_at(now, facts, &record);
+                self.look_at(now, facts, &record, false);
             }
         }
         self.repair.scan = match rows.last() {
@@ -291,13 +300,41 @@ impl Peer {
         if let Ok(Some(signed)) = view.record(vault, stripe)
             && let Ok(record) = signed.verify()
         {
-            self.look_at(now, facts, &record);
+            self.look_at(now, facts, &record, false);
             self.repair.wake();
         }
     }
 
-    /// Makes a case of a stripe that may have lost shards.
-    fn look_at(&mut self, now: Now, facts: &dyn Facts, record: &Record) {
+    /// A node shows no promise of a stripe of which it was thought to hold a shard.
+    pub(super) fn doubt_stripe(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        vault: VaultId,
+        stripe: StripeId,
+        node: NodeId,
+    ) {
+        let settled = self.repair.settled.get(&stripe);
+        if settled.is_some_and(|(holders, _)| !holders.contains(&node)) {
+            return;
+        }
+        let view = View { facts, overlay: &self.overlay };
+        if let Ok(Some(signed)) = view.record(vault, stripe)
+            && let Ok(record) = signed.verify()
+        {
+            self.look_at(now, facts, &record, true);
+            self.repair.wake();
+        }
+    }
+
+    /// Makes a case of a stripe that may have lost shards. One that is only doubted may be on its way: it is asked about later.
+    pub(super) fn look_at(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        record: &Record,
+        is_doubted: bool,
+    ) {
         let (vault, stripe) = (record.stripe.vault, record.stripe.id());
         if self.repair.cases.contains_key(&stripe) {
             return;
@@ -315,13 +352,13 @@ impl Peer {
         let there: Vec<NodeId> = record.holders.iter().filter(is_there).copied().collect();
         let is_short = is_hurt || there.len() < record.holders.len();
         let turn = u64::from(u16::from_be_bytes([stripe.0[0], stripe.0[1]])) % PATROL_ROUNDS;
-        if !is_short && turn != self.repair.rounds % PATROL_ROUNDS {
+        if !is_short && !is_doubted && turn != self.repair.rounds % PATROL_ROUNDS {
             return;
         }
         if let Some((holders, at)) = self.repair.settled.get(&stripe) {
             let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
             let is_well = holders.iter().all(|&holder| !self.repair.is_gone(stripe, holder));
-            if is_well && !is_hurt && now.mono < at.after(patrol) {
+            if is_well && !is_hurt && !is_doubted && now.mono < at.after(patrol) {
                 return;
             }
         }
@@ -335,7 +372,8 @@ impl Peer {
         let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
         // What is damaged here nobody else mends.
         let rank = if is_hurt { 0 } else { rank(stripe, self.node(), there.iter().copied()) };
-        let due = now.mono.after(Period(self.repair_term().0.saturating_mul(rank as u64)));
+        let terms = rank as u64 + u64::from(is_doubted);
+        let due = now.mono.after(Period(self.repair_term().0.saturating_mul(terms)));
         let case = Case {
             vault,
             margin,
@@ -388,6 +426,9 @@ impl Peer {
             }
             if self.repair.faults.len() < FAULTS_MAX && self.repair.faults.insert((stripe, node)) {
                 self.outputs.push_back(Output::Note(Note::Faulty { node, stripe }));
+                if let Some(vault) = self.repair.cases.get(&stripe).map(|case| case.vault) {
+                    self.asking.want(node, vault, stripe);
+                }
             }
         }
         // Who took a shard shows it when it is asked; here it is only counted.
@@ -404,6 +445,9 @@ impl Peer {
         case.due = if taken > 0 { now.mono } else { now.mono.after(term) };
         if taken >= wanted {
             self.repair.repaired += 1;
+            if let Some((_, lately)) = &mut self.repair.bout {
+                *lately += 1;
+            }
             let note = Note::Repaired { vault, stripe, shards: taken };
             self.outputs.push_back(Output::Note(note));
         } else {
@@ -500,7 +544,7 @@ impl Peer {
     }
 
     /// How far repair is.
-    pub(super) fn repair_status(&self) -> RepairStatus {
+    pub(super) fn repair_status(&self, now: Mono) -> RepairStatus {
         let (mut waiting, mut stuck) = (BTreeMap::new(), BTreeMap::new());
         for case in self.repair.cases.values().filter(|case| case.is_short) {
             match &case.why {
@@ -518,6 +562,8 @@ impl Peer {
             failed: self.repair.failed,
             moved: self.repair.moved,
             stuck: stuck.into_iter().collect(),
+            since: self.repair.bout.map(|(since, _)| Period(now.0.saturating_sub(since.0))),
+            lately: self.repair.bout.map_or(0, |(_, lately)| lately),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! the people: who they are and what they sign.
 
 mod any_order;
+mod auditing;
 mod audits;
 mod bounds;
 mod cast;
