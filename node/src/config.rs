@@ -59,6 +59,8 @@ pub struct NodeConfig {
     pub repair_per_second: ByteSize,
     /// In how long it reads all that it holds, to see whether it is whole.
     pub scrub_period: Period,
+    /// In how long it asks other holders once about every shard of what it holds a shard of, too.
+    pub audit_period: Period,
     /// Nodes to learn of the others from, each ending in /p2p/….
     pub bootstrap: Vec<Multiaddr>,
     /// Most bytes a second that it sends.
@@ -83,6 +85,7 @@ impl Default for NodeConfig {
             patience: PeerConfig::default().patience,
             repair_per_second: ByteSize(PeerConfig::default().repair_per_second),
             scrub_period: PeerConfig::default().scrub_period,
+            audit_period: PeerConfig::default().audit_period,
             bootstrap: Vec::new(),
             limit_upload: None,
             limit_download: None,
@@ -317,6 +320,8 @@ impl Config {
              # repair-per-second = \"16MiB\"\n\
              # In so long all shards are read once, to see whether they are whole.\n\
              # scrub-period = \"30d\"\n\
+             # In so long other holders are asked once to prove every shard of what is held here, too.\n\
+             # audit-period = \"7d\"\n\
              # Nodes to learn of the others from.\n\
              bootstrap = {}\n\
              # Most bytes a second: no limit.\n\

@@ -101,6 +101,7 @@ fn every_command_explains_itself() {
         "check",
         "what-if",
         "status",
+        "repair",
         "demo",
         "completions",
         "man",

@@ -9,6 +9,7 @@ use super::ops::{
 use super::proof::{ProveArgs, VerifyProofArgs};
 use super::recovery::{CombineArgs, KitArgs, RecoverArgs, RecoveryCommand, SplitArgs};
 use super::release::{HoldCommand, PruneArgs, ReleaseCommand};
+use super::repair::RepairCommand;
 use crate::config::RateLimit;
 use crate::restore::tree::Overwrite;
 use clap::{Args, Parser, Subcommand};
@@ -106,6 +107,9 @@ pub enum Command {
     VerifyProof(VerifyProofArgs),
     /// Show nodes, health and exposure, and one line that says it all
     Status(VaultArg),
+    /// What the nodes make good by themselves
+    #[command(subcommand)]
+    Repair(RepairCommand),
     /// Show it all on this machine: nine nodes, a backup, the loss of a provider, a restore
     Demo(DemoArgs),
     /// Print the completions of a shell

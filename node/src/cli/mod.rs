@@ -14,6 +14,7 @@ pub mod progress;
 pub mod proof;
 pub mod recovery;
 pub mod release;
+pub mod repair;
 pub(crate) mod signals;
 
 pub use args::Cli;
@@ -27,6 +28,7 @@ use args::{Command, LogCommand, NodeCommand, VaultCommand};
 use error::CliError;
 use output::{Output, Style};
 use recovery::RecoveryCommand;
+use repair::RepairCommand;
 use signals::Signals;
 
 /// Runs the command that was given, tells how it went, and says with which code to end.
@@ -119,6 +121,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             }
             Command::Restore(args) => commands::data::restore(&home, args, output).await,
             Command::Status(args) => commands::look::status(&home, &args, output).await,
+            Command::Repair(RepairCommand::Status) => commands::repair::status(&home, output).await,
             Command::Demo(args) => commands::demo::run(args, output).await,
         }
     };

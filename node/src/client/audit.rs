@@ -1,7 +1,7 @@
 //! `strewn audit`: every holder is asked to prove that it has the shards that it promises ([`protocol::audit`]), 16 at a time.
 //!
 //! A node is asked about what its own listing promises, and what it promises no more `strewn status` shows. Who gives no answer is asked the same
-//! question again, `TRIES` times in all: silence is told and convicts nobody. What convicts is kept: transcripts that anybody can
+//! question again, [`TRIES`] times in all: silence is told and convicts nobody. What convicts is kept: transcripts that anybody can
 //! check. A page of each listing and a few questions are in memory, however many shards there are.
 
 use super::inventory::devices;
@@ -12,7 +12,8 @@ use crate::cli::progress::Counters;
 use crate::home::{Home, random, read_file, write_file};
 use crate::service::wall;
 use protocol::audit::{
-    AUDIT_SHARDS_MAX, AuditOpening, AuditQuestion, Judged, Transcript, Verdict, commitment,
+    ANSWER_MAX, AUDIT_SHARDS_MAX, AuditOpening, AuditQuestion, Judged, TRIES, Transcript, Verdict,
+    commitment,
 };
 use protocol::id::{DeviceId, NodeId, PublicKey, StripeId, VaultId};
 use protocol::message::{HeldRecord, Request, Response};
@@ -26,10 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How often the same question is put.
-const TRIES: u32 = 3;
-/// How long an answer may take: sixteen shards are read from a busy disk.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_millis(ANSWER_MAX.0);
 /// Questions under way with one node.
 const AT_ONCE: usize = 2;
 /// Transcripts that convict which are kept of one node: more show nothing new.

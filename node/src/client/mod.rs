@@ -28,6 +28,7 @@ pub mod prune;
 pub mod recipients;
 pub mod recovery;
 pub mod release;
+pub mod repair;
 pub mod restore;
 pub mod status;
 pub mod tags;

@@ -15,7 +15,7 @@ use protocol::id::{DeviceId, NodeId};
 use protocol::label::{Level, Site};
 use protocol::lock_clock::Standing;
 use protocol::log::Holding;
-use protocol::message::{NodeStatus, RepairStatus, Request, Response, ScrubStatus};
+use protocol::message::{AuditStatus, NodeStatus, RepairStatus, Request, Response, ScrubStatus};
 use protocol::placement::{Exposure, check_placement};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,8 @@ pub struct NodeLine {
     pub repair: Option<RepairStatus>,
     /// What reading its shards has shown it.
     pub scrub: Option<ScrubStatus>,
+    /// What asking other holders has shown it.
+    pub audit: Option<AuditStatus>,
 }
 
 /// Stripes of a vault by health.
@@ -160,6 +162,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             lock_clock: status.as_ref().map(|s| s.lock_clock.to_string()),
             repair: status.as_ref().map(|s| s.repair.clone()),
             scrub: status.as_ref().map(|s| s.scrub.clone()),
+            audit: status.as_ref().map(|s| s.audit.clone()),
             trouble: status.and_then(|s| trouble(*s)),
         });
     }
@@ -175,18 +178,42 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             lock_clock: None,
             repair: None,
             scrub: None,
+            audit: None,
         });
+    }
+    for (node, stripes) in failing(&lines) {
+        if let Some(line) = lines.iter_mut().find(|line| line.node == node) {
+            let stripes = counted(usize::try_from(stripes).unwrap_or(usize::MAX), "stripe");
+            let text = format!("other holders found that it has not what it promised of {stripes}");
+            add_trouble(line, text);
+        }
     }
     for found in promises::set_back(mesh).await {
         let line = lines.iter_mut().find(|line| line.node == found.node);
         // Who says so itself has said it.
         if let Some(line) = line.filter(|line| line.trouble.is_none() || !found.says_so) {
-            let other = line.trouble.take().map(|trouble| format!("; {trouble}"));
-            line.trouble = Some(format!("{}{}", found.sentence(), other.unwrap_or_default()));
+            add_trouble(line, found.sentence());
         }
     }
     lines.sort_by(|a, b| a.labels.cmp(&b.labels).then(a.node.cmp(&b.node)));
     lines
+}
+
+fn add_trouble(line: &mut NodeLine, text: String) {
+    let other = line.trouble.take().map(|trouble| format!("; {trouble}"));
+    line.trouble = Some(format!("{text}{}", other.unwrap_or_default()));
+}
+
+/// Holders that were shown not to have what they promise, each with the most stripes that one node says.
+pub fn failing(nodes: &[NodeLine]) -> BTreeMap<NodeId, u64> {
+    let mut failing: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for (node, stripes) in
+        nodes.iter().filter_map(|line| line.audit.as_ref()).flat_map(|a| &a.failing)
+    {
+        let most = failing.entry(*node).or_default();
+        *most = (*most).max(*stripes);
+    }
+    failing
 }
 
 /// Looks at mesh and vault.

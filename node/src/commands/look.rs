@@ -11,14 +11,19 @@ use crate::client::vault;
 use crate::home::Home;
 use crate::service::wall;
 use crate::size::{ByteSize, counted};
+use protocol::message::AuditStatus;
+
+/// As whom this host looks at nodes: as its own node, or else as the device of a vault.
+pub(super) fn caller(home: &Home) -> Result<Caller, CliError> {
+    Ok(match home.vaults()?.first() {
+        Some(name) if !home.path("node.key").exists() => Caller::device(&vault::load(home, name)?),
+        _ => Caller::console(home)?,
+    })
+}
 
 /// Shows the nodes.
 pub async fn peers(home: &Home, output: &Output) -> Result<Exit, CliError> {
-    let caller = match home.vaults()?.first() {
-        Some(name) if !home.path("node.key").exists() => Caller::device(&vault::load(home, name)?),
-        _ => Caller::console(home)?,
-    };
-    let mesh = Mesh::connect(home, caller).await?;
+    let mesh = Mesh::connect(home, caller(home)?).await?;
     let nodes = status::nodes(&mesh).await;
     if output.style().json {
         for node in &nodes {
@@ -90,6 +95,7 @@ pub(super) fn show(status: &Status, output: &Output) {
         show_exposure(status, output);
         output.line(last_drill(vault.last_drill));
         output.line(last_audit(vault.last_audit));
+        output.line(mutual(&status.nodes));
         if let Some(note) = &vault.given_up {
             output.warn(note);
         }
@@ -126,6 +132,18 @@ fn last_audit(last: Option<LastAudit>) -> String {
     } else {
         format!("last audit: {}, {shards}, {proved} PROVED", ago(when))
     }
+}
+
+/// What holders' asking each other has come to.
+fn mutual(nodes: &[NodeLine]) -> String {
+    let audits: Vec<&AuditStatus> = nodes.iter().filter_map(|node| node.audit.as_ref()).collect();
+    let asked: u64 = audits.iter().map(|audit| audit.asked).sum();
+    let proved: u64 = audits.iter().map(|audit| audit.proved).sum();
+    let whole = audits.iter().map(|audit| audit.finished.map(|wall| wall.0)).min().flatten();
+    let whole = whole
+        .map_or_else(|| "not everything yet".into(), |when| format!("everything, {}", ago(when)));
+    let shards = counted(asked as usize, "shard");
+    format!("holders asked each other: {whole}; since they started {shards}, {proved} proved")
 }
 
 /// Shows what an attacker would have to seize.

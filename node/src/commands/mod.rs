@@ -20,6 +20,7 @@ pub mod proof;
 pub mod prune;
 pub mod recover;
 pub mod release;
+pub mod repair;
 pub mod share;
 pub mod tag;
 pub mod vault;

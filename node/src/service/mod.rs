@@ -120,6 +120,7 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
         patience: config.node.patience,
         repair_per_second: config.node.repair_per_second.0,
         scrub_period: config.node.scrub_period,
+        audit_period: config.node.audit_period,
         bootstrap: bootstrap.map(|(node, address)| (node, vec![address.to_string()])).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
         // Time is counted from the start of this run: what was before is another stretch.
