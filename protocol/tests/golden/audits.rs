@@ -2,14 +2,15 @@
 
 use super::{NOW, hex, noise, statement, stored, value};
 use protocol::audit::{
-    AuditAnswer, AuditOpening, AuditQuestion, AuditTurn, Transcript, Verdict, commitment,
-    prove_bytes,
+    AUDIT_PERIOD, AuditAnswer, AuditOpening, AuditQuestion, AuditTurn, Finding, Outcome, Sweep,
+    Transcript, Verdict, commitment, prove_bytes,
 };
 use protocol::certificate::{Authority, Invitation, JoinRequest, NodeCertificate};
 use protocol::codec::Blob;
 use protocol::id::{ShardId, StripeId, VaultId};
 use protocol::label::Labels;
 use protocol::message::{Request, Response};
+use protocol::peer::FindingRow;
 use protocol::record::Receipt;
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
@@ -70,6 +71,34 @@ fn audits_are_asked_answered_and_judged_as_ever() {
     let judged = Transcript::from_bytes(&read).unwrap().judge().unwrap();
     let verdicts: Vec<Verdict> = judged.found.into_iter().map(|found| found.verdict).collect();
     assert_eq!(verdicts, [Verdict::Proved, Verdict::Missing]);
+}
+
+#[test]
+fn what_auditors_say_is_read() {
+    let auditor = SecretKey::from_seed(&[0x82; 32]);
+    let outcomes =
+        [Outcome::Proved, Outcome::NotPromised, Outcome::Missing, Outcome::Wrong, Outcome::Silent];
+    let signed: Vec<Signed<Finding>> = outcomes
+        .into_iter()
+        .map(|outcome| {
+            let finding = Finding {
+                auditor: auditor.public().into(),
+                holder: SecretKey::from_seed(&[0x81; 32]).public().into(),
+                vault: VaultId([3; 32]),
+                stripe: StripeId([7; 32]),
+                shard: ShardId([5; 32]),
+                outcome,
+                when: NOW,
+            };
+            Signed::sign(&finding, &auditor)
+        })
+        .collect();
+    statement("audit-finding-v1.bin", &signed[2].verify().unwrap(), &auditor);
+    value("audit-findings-v1.bin", &signed);
+    value("audit-finding-row-v1.bin", &FindingRow { number: 9, finding: signed[3].clone() });
+    value("audit-sweep-v1.bin", &Sweep::new(NOW, AUDIT_PERIOD));
+    value("request-findings-v1.bin", &Request::Findings { after: 9 });
+    value("response-findings-v1.bin", &Response::Findings { until: 12, found: signed });
 }
 
 #[test]
