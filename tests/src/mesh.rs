@@ -107,6 +107,20 @@ impl Node {
         fs::remove_dir_all(&self.home).expect("its folder can be deleted");
     }
 
+    /// Changes a setting of the node section, which it reads when it starts.
+    ///
+    /// # Panics
+    /// When there are no settings.
+    pub fn set(&self, setting: &str, value: &str) {
+        let file = self.home.join("strewn.toml");
+        let text = fs::read_to_string(&file).expect("its settings");
+        let others = text.lines().filter(|line| !line.starts_with(&format!("{setting} =")));
+        let mut lines: Vec<String> = others.map(str::to_owned).collect();
+        let at = lines.iter().position(|line| line == "[node]").expect("its settings");
+        lines.insert(at + 1, format!("{setting} = {value}"));
+        fs::write(&file, lines.join("\n")).expect("its settings");
+    }
+
     /// What it said.
     #[must_use]
     pub fn log(&self) -> String {
@@ -337,6 +351,21 @@ impl Mesh {
         for node in started {
             node.wait_until_up();
         }
+    }
+
+    /// Changes settings of all nodes, which start again.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    pub fn set(&mut self, settings: &[(&str, &str)]) {
+        for node in &mut self.nodes {
+            node.kill();
+            for (setting, value) in settings {
+                node.set(setting, value);
+            }
+        }
+        self.start_again();
+        self.settle();
     }
 
     /// What can be said while no node of a provider runs; then they run again.

@@ -1,9 +1,13 @@
 //! Audits: who has what it promised proves it, who has not is shown to by what it signed, and who is silent is not guilty.
 
-use harness::{Mesh, Ran, bytes, strewn, write};
+use harness::{Mesh, Ran, bytes, strewn, tree_of, within, write};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+
+/// For a machine that does other work.
+const FOUND: Duration = Duration::from_secs(300);
 
 fn six() -> Mesh {
     let sites = [("h", "h1"), ("h", "h2"), ("a", "a1"), ("a", "a2"), ("g", "g1"), ("g", "g2")];
@@ -89,4 +93,100 @@ fn holders_prove_what_they_have_and_are_shown_to_have_lost_what_they_lost() {
     // The last audit of everything is what is remembered.
     let status = mesh.strewn(["status", "--vault", "v"]).out;
     assert!(status.contains(&format!("{} PROVED", held - 2)), "{status}");
+}
+
+/// Shards of which a node says itself that it has not their bytes.
+fn damaged(mesh: &Mesh, account: &str) -> Option<u64> {
+    let nodes = mesh.strewn(["--json", "peers"]).messages("node");
+    nodes.iter().find(|node| node["labels"]["account"] == account)?["scrub"]["damaged"].as_u64()
+}
+
+fn status(mesh: &Mesh) -> Value {
+    summary(&mesh.strewn(["--json", "status", "--vault", "v"]))
+}
+
+/// Waits until a node has found out that it has nothing, because others asked, and everything is whole without it.
+fn is_replaced(mesh: &Mesh, held: u64, account: &str) {
+    let mut said = Value::Null;
+    let is_whole = within(FOUND, || {
+        if damaged(mesh, account) < Some(held) {
+            return false;
+        }
+        said = status(mesh);
+        let health = &said["vault"]["health"];
+        health["healthy"] == health["stripes"] && said["nodes"].as_array().unwrap().len() == 8
+    });
+    let logs: String = mesh.nodes.iter().map(harness::Node::log).collect();
+    assert!(is_whole, "{:?} of {held}\n{said}\n{logs}", damaged(mesh, account));
+}
+
+#[test]
+fn what_a_holder_lost_or_altered_is_found_by_the_others_and_rebuilt_by_them() {
+    let mut mesh = six();
+    // What is too small to hold a shard now holds some later.
+    mesh.add("o", "o1", &["--quota", "1MiB"]);
+    mesh.add("o", "o2", &["--quota", "1MiB"]);
+    mesh.settle();
+    let source = mesh.dir().join("source");
+    for file in 0..3 {
+        write(source.join(file.to_string()), bytes(&format!("asked {file}"), 5_000_000));
+    }
+    let _ = mesh.backup(&source).summary();
+    // Nobody counts as lost in this test, and nobody reads its own shards but one an hour.
+    mesh.set(&[
+        ("quota", "10737418240"),
+        ("patience", "\"5m\""),
+        ("audit-period", "\"20s\""),
+        ("reserve", "0"),
+    ]);
+    let spare = |mesh: &Mesh| -> usize {
+        mesh.nodes[6..].iter().map(|node| node.shard_files().len()).sum()
+    };
+    let said = status(&mesh);
+    assert_eq!(said["vault"]["health"]["healthy"], said["vault"]["health"]["stripes"], "{said}");
+    assert!(
+        within(FOUND, || {
+            let nodes = mesh.strewn(["--json", "peers"]).messages("node");
+            nodes.iter().filter(|node| node["audit"]["finished"].is_u64()).count() >= 6
+        }),
+        "everybody asks about everything"
+    );
+    let nodes = mesh.strewn(["--json", "peers"]).messages("node");
+    assert!(nodes.iter().all(|node| node["audit"]["failed"] == 0), "{nodes:?}");
+
+    // Two holders whose disks take nothing more cannot mend what they lost. One loses all its shards, unknown to it; then the other one
+    // has all of them altered.
+    for (victim, account) in [(2, "a1"), (4, "g1")] {
+        mesh.nodes[victim].kill();
+        mesh.nodes[victim].set("reserve", "\"1000TiB\"");
+        mesh.start_again();
+        mesh.settle();
+        let before = spare(&mesh);
+        let files = mesh.nodes[victim].shard_files();
+        assert!(files.len() >= 2, "data and index");
+        for file in &files {
+            if account == "a1" {
+                fs::remove_file(file).unwrap();
+            } else {
+                let mut content = fs::read(file).unwrap();
+                let middle = content.len() / 2;
+                content[middle] ^= 1;
+                fs::write(file, content).unwrap();
+            }
+        }
+        is_replaced(&mesh, files.len() as u64, account);
+        assert!(spare(&mesh) > before, "{account}");
+    }
+    let said = summary(&mesh.strewn(["--json", "repair", "status"]));
+    let count = |what: &str| said[what].as_array().unwrap().len();
+    assert_eq!((count("nodes"), count("lost")), (8, 0), "{said}");
+
+    // Both are gone for good, and nothing is missed.
+    mesh.nodes[2].destroy();
+    mesh.nodes[4].destroy();
+    let said = status(&mesh);
+    assert_eq!(said["vault"]["health"]["healthy"], said["vault"]["health"]["stripes"], "{said}");
+    let target = mesh.dir().join("restored");
+    let _ = mesh.restore("latest", &target, &[]).ok();
+    assert_eq!(tree_of(&target), tree_of(&source));
 }

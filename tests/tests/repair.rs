@@ -2,7 +2,6 @@
 
 use harness::{Mesh, bytes, tree_of, within, write};
 use serde_json::Value;
-use std::fs;
 use std::time::Duration;
 
 /// For a machine that does other work.
@@ -11,22 +10,6 @@ const REPAIR: Duration = Duration::from_secs(300);
 /// What the vault's stripes and the mesh are like, as a status tells it.
 fn status(mesh: &Mesh) -> Value {
     mesh.strewn(["--json", "status", "--vault", "v"]).messages("summary").pop().expect("a status")
-}
-
-/// Changes a setting of every node, which starts again.
-fn set(mesh: &mut Mesh, setting: &str, value: &str) {
-    for node in &mut mesh.nodes {
-        node.kill();
-        let file = node.home.join("strewn.toml");
-        let text = fs::read_to_string(&file).unwrap();
-        let others = text.lines().filter(|line| !line.starts_with(&format!("{setting} =")));
-        let mut lines: Vec<String> = others.map(str::to_owned).collect();
-        let at = lines.iter().position(|line| line == "[node]").expect("its settings");
-        lines.insert(at + 1, format!("{setting} = {value}"));
-        fs::write(&file, lines.join("\n")).unwrap();
-    }
-    mesh.start_again();
-    mesh.settle();
 }
 
 #[test]
@@ -43,8 +26,7 @@ fn a_lost_provider_is_made_good_by_the_others_and_then_another_one_may_be_lost()
         write(source.join(file.to_string()), bytes(&format!("repair {file}"), 5_000_000));
     }
     let _ = mesh.backup(&source).summary();
-    set(&mut mesh, "quota", "10737418240");
-    set(&mut mesh, "patience", "\"20s\"");
+    mesh.set(&[("quota", "10737418240"), ("patience", "\"20s\"")]);
     let before = status(&mesh);
     let stripes = before["vault"]["health"]["stripes"].as_u64().unwrap();
     assert_eq!(before["vault"]["health"]["healthy"], stripes, "{before}");
