@@ -39,6 +39,7 @@ pub(super) enum Pending {
     Time {
         node: NodeId,
         nonce: [u8; 16],
+        asked: Mono,
     },
     Stops(VaultId),
     Exchange {
@@ -383,7 +384,7 @@ impl Peer {
     }
 
     fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {
-        self.ask_time(node, link);
+        self.ask_time(now, node, link);
         self.ask_promises(facts, node, link);
         self.begin_talk(now, node, link);
         self.ask_stops(link);
@@ -440,8 +441,8 @@ impl Peer {
             (Some(Pending::Inquiry { number, node, stripes }), response) => {
                 self.handle_inquiry_answer(now, facts, (number, node), stripes, response);
             }
-            (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
-                self.handle_time_answer(now, node, &nonce, &signed);
+            (Some(Pending::Time { node, nonce, asked }), Some(Response::Time(signed))) => {
+                self.handle_time_answer(now, node, (asked, &nonce), &signed);
             }
             (Some(Pending::Exchange { node, number, step }), response) => {
                 self.handle_exchange_answer(now, facts, (node, number), step, response);
