@@ -2,6 +2,7 @@
 
 use crate::home::{Home, HomeError, read_file, write_file};
 use crate::net::{NetLimits, RATE_MIN, Rate};
+use crate::service::{HOOKS_EXAMPLE, HookConfig};
 use crate::size::ByteSize;
 use libp2p::Multiaddr;
 use protocol::peer::PeerConfig;
@@ -27,9 +28,9 @@ pub enum ConfigError {
         /// Line, key and reason.
         source: Box<toml::de::Error>,
     },
-    /// A backup profile cannot be meant.
+    /// A backup profile or a hook cannot be meant.
     #[error("{path}: {what}")]
-    Profile {
+    Meaning {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it, and what to write.
@@ -169,6 +170,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Of commands.
     pub client: ClientConfig,
+    /// Who is told what happens on the node.
+    pub hooks: HookConfig,
     /// What `strewn backup` does when it is not told what.
     pub backup: Vec<Profile>,
 }
@@ -284,7 +287,8 @@ impl Config {
         let mut config: Self = toml::from_str(text)
             .map_err(|e| ConfigError::Toml { path: path.into(), source: Box::new(e) })?;
         let user = std::env::var_os("HOME").map(PathBuf::from);
-        let wrong = |what: String| ConfigError::Profile { path: path.into(), what };
+        let wrong = |what: String| ConfigError::Meaning { path: path.into(), what };
+        config.hooks.check().map_err(wrong)?;
         let mut names = BTreeSet::new();
         for profile in &mut config.backup {
             profile.finish(user.as_deref()).map_err(wrong)?;
@@ -332,7 +336,7 @@ impl Config {
              nodes = {}\n\
              # Most bytes a second that commands move: no limit.\n\
              # limit-upload = \"10MiB\"\n\
-             # limit-download = \"10MiB\"\n{EXAMPLE}",
+             # limit-download = \"10MiB\"\n{HOOKS_EXAMPLE}{EXAMPLE}",
             list(&self.node.listen),
             list(&self.node.external),
             self.node.quota.0,

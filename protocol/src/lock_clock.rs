@@ -6,6 +6,9 @@
 //!   *other operators* says: signed answers, one voice per operator, a majority of those known and two at least. Who is
 //!   not heard counts as saying that no time has passed. As long as at most half of them lie, the reading is never
 //!   ahead of true time by more than twice the error of honest clocks, however many starts there were.
+//! - What went by before a promise is never made up after it, or the promise would end early. So a promise
+//!   ([`LockClock::promise`]) forgoes all that was not counted till then. How much that is (the machine may have slept unnoticed) the
+//!   others must say in answers to questions that were asked afterwards; as long as they have not, nothing at all is made up.
 //! - What may be made up is earned by running: as much as was counted, [`ALLOWANCE_MAX`] at most. So if *all* others
 //!   lie, and the node is started over and over, its clock runs at most twice as fast as the time it really ran.
 //! - A lone node, or one that hears too few, counts its own running time and says so ([`Standing::Alone`]).
@@ -16,8 +19,9 @@
 //! Time that was not counted keeps data for longer; no error here keeps it for a shorter time.
 //!
 //! ```text
-//! stored = version(u8 = 1) reading(n) allowance(n) boot(16) mono(n) origin(0 | 1 n) gap(u8) frozen(0 | 1 alarm)
-//! alarm  = 0 operators(n)  no majority agrees | 1 by(n)  ahead        n: a varint of the codec, times in milliseconds
+//! stored    = version(u8 = 1) reading(n) allowance(n) boot(16) mono(n) origin(0 | 1 n) uncounted(u8) frozen(0 | 1 alarm)
+//! uncounted = 0 nothing | 1 owed | 2 forgone
+//! alarm     = 0 operators(n)  no majority agrees | 1 by(n)  ahead     n: a varint of the codec, times in milliseconds
 //! ```
 
 mod voices;
@@ -160,12 +164,31 @@ struct State {
     boot: BootId,
     /// Monotonic time of `boot` up to which was counted, in milliseconds.
     mono: u64,
-    /// What the others' clocks showed when the reading was 0: from the first agreement, and for ever. Were it taken anew at
-    /// each start, small errors would add up.
+    /// What the others' clocks showed when the reading was 0, or would have shown without what was forgone. From the first
+    /// agreement on it only moves forward: were it taken anew at each start, small errors would add up.
     origin: Option<Wall>,
-    /// Time went by that was not counted, and is not made up yet.
-    gap: bool,
+    uncounted: Uncounted,
     frozen: Option<Alarm>,
+}
+
+/// What becomes of time that went by and was not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Uncounted {
+    /// Nothing is known to be missing.
+    Nothing,
+    /// The next agreement makes it up.
+    Owed,
+    /// It is never made up: something was promised since. How much it was is not known yet.
+    Forgone,
+}
+
+impl State {
+    /// Time goes by that is not counted.
+    fn owe(&mut self) {
+        if self.uncounted == Uncounted::Nothing {
+            self.uncounted = Uncounted::Owed;
+        }
+    }
 }
 
 /// A holder's lock clock. See the module for its rules.
@@ -175,6 +198,8 @@ pub struct LockClock {
     state: State,
     voices: Voices,
     standing: Standing,
+    /// The last promise, or the start: what was asked later tells what went by before.
+    promised: Mono,
 }
 
 impl LockClock {
@@ -182,8 +207,8 @@ impl LockClock {
     #[must_use]
     pub fn new(operator: OperatorId, boot: BootId, mono: Mono) -> Self {
         let (reading, allowance) = (LockTime::default(), Period::default());
-        let (origin, gap, frozen) = (None, false, None);
-        let state = State { reading, allowance, boot, mono: mono.0, origin, gap, frozen };
+        let (origin, uncounted, frozen) = (None, Uncounted::Nothing, None);
+        let state = State { reading, allowance, boot, mono: mono.0, origin, uncounted, frozen };
         Self::with(operator, state)
     }
 
@@ -203,7 +228,8 @@ impl LockClock {
         state.allowance = state.allowance.min(ALLOWANCE_MAX);
         // Monotonic time that went back is that of another run, or of a machine set back to an image of itself.
         if state.boot != boot || mono.0 < state.mono {
-            state = State { boot, mono: mono.0, gap: true, ..state };
+            state = State { boot, mono: mono.0, ..state };
+            state.owe();
         }
         Ok(Self::with(operator, state))
     }
@@ -213,7 +239,8 @@ impl LockClock {
             Some(alarm) => Standing::Frozen(alarm),
             None => Standing::Alone { heard: 0, needed: 2 },
         };
-        Self { operator, state, voices: Voices::default(), standing }
+        let promised = Mono(state.mono);
+        Self { operator, state, voices: Voices::default(), standing, promised }
     }
 
     /// What to store, now and then: what was counted since is lost in a crash of the machine, and kept longer for.
@@ -248,10 +275,16 @@ impl LockClock {
         self.state.origin.map_or(wall, |origin| wall.max(origin.after(counted)))
     }
 
-    /// Takes in what another node says of the time. Nodes of this node's own operator have no voice.
-    pub fn hear(&mut self, mono: Mono, voice: &Voice) {
+    /// Something is promised that counts from the reading. To be stored with the promise.
+    pub fn promise(&mut self, mono: Mono) {
+        self.promised = self.promised.max(mono);
+        self.state.uncounted = Uncounted::Forgone;
+    }
+
+    /// Takes in what another node, asked at `asked`, says of the time. Nodes of this node's own operator have no voice.
+    pub fn hear(&mut self, asked: Mono, mono: Mono, voice: &Voice) {
         if voice.operator() != self.operator {
-            self.voices.hear(mono, voice);
+            self.voices.hear(asked, mono, voice);
         }
     }
 
@@ -266,20 +299,39 @@ impl LockClock {
             self.state.allowance = Period(allowance).min(ALLOWANCE_MAX);
         }
         self.voices.forget_old(mono);
-        self.standing = match self.voices.judge(mono, operators) {
+        self.standing = match self.voices.judge(Mono(0), mono, operators) {
             // Silence proves nothing: it neither freezes nor thaws.
             Hearing::TooFew { heard, needed } => match self.state.frozen {
                 Some(alarm) => Standing::Frozen(alarm),
                 None => Standing::Alone { heard: heard as u32, needed: needed as u32 },
             },
             Hearing::Apart { heard } => self.freeze(Alarm::Apart { operators: heard as u32 }),
-            Hearing::Agreed { low, middle, high } => self.agree(low, middle, high),
+            Hearing::Agreed { low, middle, high } => {
+                self.forgo(mono, operators);
+                self.agree(low, middle, high)
+            }
         };
+    }
+
+    /// What went by before the last promise is forgone for good once others who were asked after it say how much it was.
+    fn forgo(&mut self, mono: Mono, operators: usize) {
+        if self.state.uncounted != Uncounted::Forgone {
+            return;
+        }
+        let after = Mono(self.promised.0.saturating_add(1));
+        // The later one of what may be true: what goes too far is not made up. Far apart it may be a liar's.
+        if let Hearing::Agreed { low, high, .. } = self.voices.judge(after, mono, operators)
+            && high.0.saturating_sub(low.0) <= TOLERANCE.0 / 2
+        {
+            let begun = Wall(high.0.saturating_sub(self.state.reading.0));
+            self.state.origin = self.state.origin.max(Some(begun));
+            self.state.uncounted = Uncounted::Nothing;
+        }
     }
 
     fn freeze(&mut self, alarm: Alarm) -> Standing {
         self.state.frozen = Some(alarm);
-        self.state.gap = true;
+        self.state.owe();
         Standing::Frozen(alarm)
     }
 
@@ -292,8 +344,8 @@ impl LockClock {
             return self.freeze(Alarm::Ahead { by: ahead });
         }
         self.state.frozen = None;
-        if self.state.gap {
-            self.state.gap = false;
+        if self.state.uncounted == Uncounted::Owed {
+            self.state.uncounted = Uncounted::Nothing;
             let missing = Period(passed(low).saturating_sub(reading));
             let is_bounded = !is_planted(Bug::ClockBound);
             let made_up = if is_bounded { missing.min(self.state.allowance) } else { missing };
@@ -308,8 +360,10 @@ impl LockClock {
     /// next agreement for the first. While the others still disagree it freezes again.
     pub fn thaw(&mut self) {
         self.state.frozen = None;
-        self.state.gap = false;
         self.state.origin = None;
+        if self.state.uncounted == Uncounted::Owed {
+            self.state.uncounted = Uncounted::Nothing;
+        }
         self.standing = Standing::Alone { heard: 0, needed: 2 };
     }
 }

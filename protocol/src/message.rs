@@ -19,7 +19,7 @@ pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, S
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
-use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn, Finding};
+use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn, Finding, Transcript};
 use crate::certificate::{
     ConsolePass, DeviceCertificate, DeviceRevocation, Invitation, JoinRequest, NodeCertificate,
     NodeRecord, VaultCertificate, VaultPapers,
@@ -232,6 +232,13 @@ pub enum Request {
     Findings {
         /// Behind this number.
         after: u64,
+    },
+    /// What do you have in writing against holders of this vault?
+    Evidence {
+        /// The vault.
+        vault: VaultId,
+        /// Behind this one.
+        after: Option<(StripeId, NodeId)>,
     },
 }
 
@@ -471,6 +478,8 @@ pub enum Response {
         /// It.
         found: Vec<Signed<Finding>>,
     },
+    /// The next audit that a holder failed, and what it is about; `None` when there are no more.
+    Evidence(Option<(StripeId, NodeId, Box<Transcript>)>),
 }
 
 macro_rules! framed {

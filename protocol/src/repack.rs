@@ -92,6 +92,39 @@ pub fn to_repack<T: Copy + Ord>(packs: &[(T, Content)], max: MaxUnused) -> Vec<T
     chosen
 }
 
+/// What becomes of a pack in which a needed chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays as it is.
+    Stays,
+    /// What is needed of it was written again.
+    WrittenAgain,
+    /// It was given up.
+    GivenUp,
+}
+
+/// Where a needed chunk may be kept, of all places that have it, the newest first: not where it was given up or written again, while
+/// there is another place. Where all were given up, the newest is taken back.
+#[must_use]
+pub fn places_to_keep<T: Copy>(places: &[(T, Fate)]) -> Vec<T> {
+    let of = |fate: Fate| places.iter().filter(move |(_, of)| *of == fate).map(|(place, _)| *place);
+    let found =
+        [Fate::Stays, Fate::WrittenAgain].into_iter().find(|fate| of(*fate).next().is_some());
+    match found {
+        Some(fate) => of(fate).collect(),
+        None => places.iter().map(|(place, _)| *place).take(1).collect(),
+    }
+}
+
+/// Which of several places of a chunk to keep, the newest first: the newest that is well kept, and while none is, all.
+#[must_use]
+pub fn settle<T>(places: &[T], is_well_kept: impl Fn(&T) -> bool) -> &[T] {
+    match places.iter().position(is_well_kept) {
+        Some(at) => &places[at..=at],
+        None => places,
+    }
+}
+
 /// What of a block of the index still counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
@@ -120,6 +153,25 @@ pub fn to_list_again<T: Copy>(blocks: &[(T, Listed)]) -> Vec<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_chunk_is_kept_where_it_stays_and_one_that_is_nowhere_else_is_taken_back() {
+        use Fate::{GivenUp, Stays, WrittenAgain};
+        let keep = |fates: &[Fate]| {
+            let places: Vec<(usize, Fate)> = fates.iter().copied().enumerate().collect();
+            places_to_keep(&places)
+        };
+        assert_eq!(keep(&[GivenUp, Stays, WrittenAgain, Stays]), [1, 3]);
+        assert_eq!(keep(&[GivenUp, WrittenAgain, WrittenAgain]), [1, 2]);
+        assert_eq!(keep(&[GivenUp, GivenUp]), [0]);
+        assert_eq!(keep(&[]), []);
+    }
+
+    #[test]
+    fn of_a_chunk_that_nobody_keeps_well_no_place_goes() {
+        assert_eq!(settle(&[4, 7, 8], |place| *place > 5), [7]);
+        assert_eq!(settle(&[4, 7, 8], |_| false), [4, 7, 8]);
+    }
 
     fn content(needed: u64, unused: u64) -> Content {
         Content { all: needed + unused, needed }

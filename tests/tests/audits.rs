@@ -181,6 +181,13 @@ fn what_a_holder_lost_or_altered_is_found_by_the_others_and_rebuilt_by_them() {
     let count = |what: &str| said[what].as_array().unwrap().len();
     assert_eq!((count("nodes"), count("lost")), (8, 0), "{said}");
 
+    // What they signed against themselves convinces a stranger.
+    let collected = summary(&audit(&mesh, &["--collect"]).ended(1));
+    let files = collected["evidence"].as_array().unwrap();
+    assert!(!files.is_empty());
+    let shown = summary(&verify(&mesh, Path::new(files[0].as_str().unwrap())).ended(1));
+    assert_eq!((&shown["good"], &shown["kind"]), (&false.into(), &"audit".into()), "{shown}");
+
     // Both are gone for good, and nothing is missed.
     mesh.nodes[2].destroy();
     mesh.nodes[4].destroy();

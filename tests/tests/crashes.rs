@@ -255,7 +255,7 @@ fn a_full_disk_is_said_and_harms_nothing() {
     let _ = mesh.backup(&small).ok();
     let refused = mesh.backup(&large).ended(1).messages("exit_error").pop().unwrap();
     let message = refused["message"].as_str().unwrap();
-    assert!(message.contains("left") || message.contains("room"), "{message}");
+    assert!(message.contains("left") || message.contains("room for"), "{message}");
     assert!(mesh.nodes[1].is_up());
     // Full to the last byte, by somebody else.
     let _ = fs::write(disk.0.join("ballast"), vec![1; 64 << 20]);

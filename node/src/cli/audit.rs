@@ -13,6 +13,8 @@ names. That moves some 50 KiB a shard instead of all of it, and makes each holde
 Who answers and cannot prove what it promised broke its word: what it signed is written to a file, and anybody can check that
 with `strewn verify-proof FILE`. Who is silent is offline, and not guilty.
 
+Holders ask each other all the time as well; what convicts one they keep, and --collect fetches it.
+
 A node is asked about what it says it holds; whether that is all that it should hold, `strewn status` shows. Whether what was
 backed up can be opened, `strewn check --read-data` finds out.
 
@@ -27,6 +29,9 @@ pub struct AuditArgs {
     /// Only a part of the shards, drawn at random each time, such as 5%
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub sample: Option<f64>,
+    /// Ask nobody for proofs, and write down what holders have found out about each other
+    #[arg(long, conflicts_with_all = ["node", "sample"])]
+    pub collect: bool,
     /// Where files go that show who broke its word [default: the vault's folder]
     #[arg(long, value_name = "DIR")]
     pub evidence: Option<PathBuf>,

@@ -139,6 +139,39 @@ pub async fn audit(
     Ok(Audited { good, nodes, silent })
 }
 
+/// What holders have in writing against each other: audits that somebody failed, by whom. Whatever does not hold together is left out.
+///
+/// # Errors
+/// When nobody answers.
+pub async fn collect(home: &Home, vault: &Vault) -> Result<Vec<(NodeId, Transcript)>> {
+    let mesh = Mesh::connect(home, Caller::device(vault)).await?;
+    let mut found = Vec::new();
+    for node in mesh.nodes.values() {
+        let mut after = None;
+        loop {
+            let request = Request::Evidence { vault: vault.id, after };
+            let Ok(Response::Evidence(Some((stripe, holder, transcript)))) =
+                node.request(&request).await
+            else {
+                break;
+            };
+            if after >= Some((stripe, holder)) {
+                break;
+            }
+            after = Some((stripe, holder));
+            let judged = tokio::task::block_in_place(|| transcript.judge());
+            let is_evidence = judged.is_ok_and(|judged| {
+                judged.holder == holder
+                    && judged.found.iter().any(|found| found.verdict != Verdict::Proved)
+            });
+            if is_evidence {
+                found.push((holder, *transcript));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// What the last audit of all shards found on this host; `None` where there was none.
 pub(super) fn last(folder: &Path) -> Option<LastAudit> {
     let text = String::from_utf8(read_file(&folder.join(FILE)).ok()??).ok()?;

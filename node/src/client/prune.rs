@@ -40,7 +40,9 @@ use protocol::label::Site;
 use protocol::log::{Body, is_all_told};
 use protocol::placement::Standing;
 use protocol::release::{RELEASE_STRIPES_MAX, RELEASE_VALIDITY_MAX, ReleaseRequest};
-use protocol::repack::{Content, Listed, MaxUnused, to_list_again, to_repack};
+use protocol::repack::{
+    Content, Fate, Listed, MaxUnused, places_to_keep, settle, to_list_again, to_repack,
+};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Wall;
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,24 +210,21 @@ impl<'a> Prune<'a> {
         Ok(are_new)
     }
 
-    /// Where a needed chunk is to be kept, the newest place first: not where it was given up or was written again, while there is
-    /// another place. Where all were given up, the newest is taken back.
+    /// Where a needed chunk may be kept, the newest place first.
     fn places(&self, chunk: ChunkId, given_up: &Abandoned) -> Result<Vec<Location>> {
         let newest = self.index.find(chunk)?.ok_or(ClientError::NoChunk(chunk))?;
-        let mut places = vec![newest];
-        places.extend(self.index.find_older(chunk)?);
-        let (mut kept, mut moved) = (Vec::new(), Vec::new());
-        for place in places {
-            if !given_up.contains(self.index.pack(place.pack)?.stripe) {
-                let places = if self.moved.contains(&place.pack) { &mut moved } else { &mut kept };
-                places.push(place);
-            }
+        let mut places = Vec::new();
+        for place in std::iter::once(newest).chain(self.index.find_older(chunk)?) {
+            let fate = if given_up.contains(self.index.pack(place.pack)?.stripe) {
+                Fate::GivenUp
+            } else if self.moved.contains(&place.pack) {
+                Fate::WrittenAgain
+            } else {
+                Fate::Stays
+            };
+            places.push((place, fate));
         }
-        Ok(match (kept.is_empty(), moved.is_empty()) {
-            (false, _) => kept,
-            (true, false) => moved,
-            (true, true) => vec![newest],
-        })
+        Ok(places_to_keep(&places))
     }
 
     fn mark(&mut self, chunk: ChunkId, given_up: &Abandoned) -> Result<()> {
@@ -245,11 +244,8 @@ impl<'a> Prune<'a> {
         let packs: BTreeSet<u64> = places.iter().flatten().map(|place| place.pack).collect();
         self.ask_about(&packs, given_up).await?;
         for places in places {
-            let is_well = |place: &&Location| self.well_kept.get(&place.pack) == Some(&true);
-            match places.iter().find(is_well) {
-                Some(well) => self.marks.set(well),
-                None => places.iter().for_each(|place| self.marks.set(place)),
-            }
+            let is_well = |place: &Location| self.well_kept.get(&place.pack) == Some(&true);
+            settle(&places, is_well).iter().for_each(|place| self.marks.set(place));
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use crate::cli::audit::AuditArgs;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output};
 use crate::cli::progress::Progress;
-use crate::client::audit::{NodeAudit, Scope, audit as audit_all};
-use crate::client::vault;
+use crate::client::audit::{NodeAudit, Scope, audit as audit_all, collect as collect_all};
+use crate::client::vault::{self, Vault};
 use crate::home::{Home, write_new};
 use crate::service::wall;
 use crate::size::{ByteSize, counted, format_duration};
@@ -19,6 +19,9 @@ use std::time::Instant;
 /// Audits the holders of a vault.
 pub async fn audit(home: &Home, args: AuditArgs, output: &Output) -> Result<Exit, CliError> {
     let vault = vault::choose(home, args.vault.vault.as_deref())?;
+    if args.collect {
+        return collect(home, &vault, args.evidence, output).await;
+    }
     let scope = Scope { nodes: args.node, percent: args.sample };
     let begin = Instant::now();
     let progress = Progress::start(output, "auditing");
@@ -74,6 +77,34 @@ pub async fn audit(home: &Home, args: AuditArgs, output: &Output) -> Result<Exit
     Ok(exit)
 }
 
+/// Writes down what holders have in writing against each other.
+async fn collect(
+    home: &Home,
+    vault: &Vault,
+    folder: Option<PathBuf>,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let found = collect_all(home, vault).await?;
+    let folder = folder.unwrap_or_else(|| vault.folder().join("evidence"));
+    let mut files = Vec::new();
+    for (number, (holder, transcript)) in found.iter().enumerate() {
+        files.push(keep_one(&folder, &holder.short(), number, transcript)?);
+    }
+    let exit = if files.is_empty() { Exit::Done } else { Exit::Failed };
+    if output.style().json {
+        output.json("summary", &json!({ "good": files.is_empty(), "evidence": files }));
+        return Ok(exit);
+    }
+    if files.is_empty() {
+        output.good("no holder has anything in writing against another");
+    }
+    for file in &files {
+        output
+            .line(format!("  {}: what it signed; `strewn verify-proof` checks it", file.display()));
+    }
+    Ok(exit)
+}
+
 fn row(node: &NodeAudit) -> Vec<String> {
     vec![
         node.node.short(),
@@ -90,13 +121,21 @@ fn row(node: &NodeAudit) -> Vec<String> {
 fn keep(node: &NodeAudit, folder: &Path) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for (number, transcript) in node.evidence.iter().enumerate() {
-        std::fs::create_dir_all(folder)?;
-        let name = format!("{}-{}-{number}.audit", node.node.short(), wall().0);
-        let path = folder.join(name);
-        write_new(&path, &transcript.to_bytes(), 0o644)?;
-        files.push(path);
+        files.push(keep_one(folder, &node.node.short(), number, transcript)?);
     }
     Ok(files)
+}
+
+fn keep_one(
+    folder: &Path,
+    holder: &str,
+    number: usize,
+    transcript: &Transcript,
+) -> Result<PathBuf, CliError> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(format!("{holder}-{}-{number}.audit", wall().0));
+    write_new(&path, &transcript.to_bytes(), 0o644)?;
+    Ok(path)
 }
 
 /// What a transcript shows, to whoever was not there.

@@ -1,12 +1,13 @@
 //! The thread that owns the peer, and what is done with its outputs.
 
 use super::Clock;
+use super::hooks::Hooks;
 use super::lane::{self, Order};
 use super::rebuild::{mend, rebuild};
 use crate::net::{Counters, Gate, Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
 use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Request, Response, frame_len_max};
-use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer, Pieces};
+use protocol::peer::{Input, LaneId, LinkId, Output, Peer, Pieces};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
@@ -110,6 +111,7 @@ pub(super) fn start(
     peer: Peer,
     store: Store,
     net: Net,
+    hooks: Hooks,
     clock: Clock,
     runtime: Handle,
 ) -> io::Result<Core> {
@@ -128,6 +130,7 @@ pub(super) fn start(
         peer,
         shared: Arc::clone(&shared),
         lanes: BTreeMap::new(),
+        hooks,
         clock,
         runtime: runtime.clone(),
     };
@@ -166,6 +169,7 @@ struct Machine {
     peer: Peer,
     shared: Arc<Shared>,
     lanes: BTreeMap<LaneId, UnboundedSender<Order>>,
+    hooks: Hooks,
     clock: Clock,
     runtime: Handle,
 }
@@ -343,7 +347,11 @@ impl Machine {
             Output::Greet { call, link, greeting } => self.call(call, link, greeting.encode()),
             Output::Call { call, link, request } => self.call(call, link, request.encode()),
             Output::Close { link } => self.shared.net.close(link),
-            Output::Note(note) => log(&note),
+            Output::Note(note) => {
+                let event = super::events::Event::from(&note);
+                event.log();
+                self.hooks.tell(&event);
+            }
         }
     }
 
@@ -402,137 +410,4 @@ pub(super) fn refusal_of(error: &StoreError) -> Refusal {
         other => other.to_string(),
     };
     Refusal { code, text }
-}
-
-fn log(note: &Note) {
-    match note {
-        Note::Refused { key, refusal } => {
-            tracing::warn!(
-                key = key.short(),
-                code = refusal.code.as_str(),
-                reason = refusal.text,
-                "refused"
-            );
-        }
-        Note::Damaged { vault, stripe, shard, what } => {
-            tracing::error!(
-                vault = vault.short(),
-                stripe = stripe.short(),
-                shard = shard.short(),
-                what,
-                "a shard is damaged: it is served to nobody until it is brought again"
-            );
-        }
-        Note::Lost(node) => {
-            tracing::warn!(
-                node = node.short(),
-                "a node has been silent for too long: what it holds is rebuilt elsewhere"
-            );
-        }
-        Note::Returned(node) => tracing::info!(node = node.short(), "a lost node has returned"),
-        Note::Repaired { stripe, shards, .. } => {
-            tracing::info!(stripe = stripe.short(), shards, "lost shards were rebuilt");
-        }
-        Note::NotRepaired { stripe, why, .. } => {
-            tracing::warn!(stripe = stripe.short(), why, "a stripe was not repaired");
-        }
-        Note::Faulty { node, stripe } => {
-            tracing::warn!(
-                node = node.short(),
-                stripe = stripe.short(),
-                "a holder does not have the shard that it promised"
-            );
-        }
-        Note::AuditFailed { node, stripe, outcome } => {
-            tracing::warn!(
-                node = node.short(),
-                stripe = stripe.short(),
-                outcome = outcome.as_str(),
-                "a holder failed an audit: others ask it, too"
-            );
-        }
-        Note::Unproved { node, stripe } => {
-            tracing::warn!(
-                node = node.short(),
-                stripe = stripe.short(),
-                "a holder was shown not to have the shard that it promised: it counts as lost"
-            );
-        }
-        Note::HeldAgain { node, stripe } => {
-            tracing::info!(
-                node = node.short(),
-                stripe = stripe.short(),
-                "a shard counts as held again"
-            );
-        }
-        Note::Recovering { key } => {
-            tracing::warn!(
-                key = key.short(),
-                "a vault's cards were given to who knows its recipient"
-            );
-        }
-        Note::SetBack { by, shown } => {
-            tracing::error!(
-                by = by.short(),
-                shown,
-                "this node was set back to an older disk: nothing is dropped until `strewn node thaw`"
-            );
-        }
-        Note::Contradicted { node, before, after } => {
-            tracing::error!(
-                node = node.short(),
-                before,
-                after,
-                "a node was set back to an older disk: it does not know what it promised"
-            );
-        }
-        Note::Joined(site) => {
-            tracing::info!(node = site.node.short(), labels = %site.labels, "a node joined");
-        }
-        Note::Forked { vault, device } => {
-            tracing::error!(
-                vault = vault.short(),
-                device = device.short(),
-                "a device's log has forked"
-            );
-        }
-        Note::Cooling { vault, release, shards, remaining } => {
-            tracing::warn!(
-                vault = vault.short(),
-                %release,
-                shards,
-                %remaining,
-                "shards will be dropped unless a guardian stops it"
-            );
-        }
-        Note::NotReleased { vault, release, locked, refused } => {
-            tracing::warn!(
-                vault = vault.short(),
-                %release,
-                locked,
-                refused,
-                "a release was asked for of what is locked, or without who must agree"
-            );
-        }
-        Note::Vetoed { vault, guardian, release } => {
-            tracing::warn!(
-                vault = vault.short(),
-                guardian = guardian.short(),
-                %release,
-                "a guardian stopped a release"
-            );
-        }
-        Note::Held { vault, guardian, period } => {
-            let period = period.map_or_else(|| "ended".into(), |period| period.to_string());
-            tracing::warn!(
-                vault = vault.short(),
-                guardian = guardian.short(),
-                period,
-                "a guardian holds a vault"
-            );
-        }
-        Note::Dropped { vault, shard, release } => {
-            tracing::info!(vault = vault.short(), %shard, %release, "a shard was dropped");
-        }
-    }
 }

@@ -4,13 +4,19 @@
 //! them to that thread and do what it answers. Shard bytes go straight between lane and store.
 
 mod core;
+mod events;
+mod hooks;
 mod lane;
 mod rebuild;
+
+pub(crate) use hooks::EXAMPLE as HOOKS_EXAMPLE;
+pub use hooks::HookConfig;
 
 use crate::config::Config;
 use crate::home::{Home, HomeError, random, read_key, read_signed, write_file};
 use crate::net::{Net, NetConfig, NetError, NetEvent, key_of, peer_id_of};
 use crate::store::{Store, StoreError, StoreOptions};
+use hooks::Hooks;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use protocol::certificate::{NodeCertificate, Trust};
@@ -45,6 +51,9 @@ pub enum ServiceError {
     /// The peer.
     #[error(transparent)]
     Peer(#[from] StartError),
+    /// The settings of hooks.
+    #[error("[hooks] {0}")]
+    Hooks(String),
     /// The system.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -131,7 +140,9 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
     let clock = Clock(Instant::now());
     let trust = Trust::new([operator]);
     let peer = Peer::new(key, &certificate, trust, addresses, peer_config, clock.now(), &store)?;
-    let core = core::start(peer, store, net.clone(), clock, tokio::runtime::Handle::current())?;
+    let hooks = Hooks::start(config.hooks, node).map_err(ServiceError::Hooks)?;
+    let runtime = tokio::runtime::Handle::current();
+    let core = core::start(peer, store, net.clone(), hooks, clock, runtime)?;
 
     let mut lines = String::new();
     for address in &listening {

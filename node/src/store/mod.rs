@@ -70,7 +70,7 @@ pub enum StoreError {
     #[error("the tables are not made again yet ({0}): start the node once before this is cleared")]
     Rebuilding(String),
     /// No space.
-    #[error("{free} bytes are free beyond the reserve, {needed} needed")]
+    #[error("there is room for {free} bytes beyond the reserve, {needed} needed")]
     Full {
         /// Bytes free for shards.
         free: u64,

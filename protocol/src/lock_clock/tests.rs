@@ -60,9 +60,23 @@ impl World {
     /// Operators 1, 2, … say these times.
     fn hear(&mut self, walls: &[u64]) {
         for (operator, &wall) in (1..).zip(walls) {
-            self.clock.hear(Mono(self.mono), &Voice::of(operator, operator, wall));
+            let now = Mono(self.mono);
+            self.clock.hear(now, now, &Voice::of(operator, operator, wall));
         }
         self.clock.tick(Mono(self.mono), walls.len());
+    }
+
+    fn hear_one(&mut self, asked: Mono, voice: &Voice) {
+        self.clock.hear(asked, Mono(self.mono), voice);
+    }
+
+    /// The machine sleeps for so long, which its monotonic time does not count.
+    fn sleep(&mut self, ms: u64) {
+        self.truth += ms;
+    }
+
+    fn promise(&mut self) {
+        self.clock.promise(Mono(self.mono));
     }
 
     /// So many operators tell the truth.
@@ -113,6 +127,83 @@ fn what_went_by_while_the_machine_was_off_is_made_up_as_far_as_it_was_earned() {
     world.run(DAY, 2);
     world.hear_honest(2);
     assert_eq!(world.shown(), 72 * HOUR);
+}
+
+#[test]
+fn what_went_by_before_a_promise_is_not_made_up_after_it() {
+    let mut world = World::new();
+    world.run(20 * DAY, 2);
+    world.hear_honest(2);
+    world.reboot(12 * DAY);
+    world.promise();
+    world.run(1000, 2);
+    world.hear_honest(2);
+    assert_eq!(world.shown(), 20 * DAY + 1000, "it was off before it promised");
+    // What goes by after that is made up.
+    world.reboot(DAY);
+    world.hear_honest(2);
+    assert_eq!(world.shown(), 21 * DAY + 1000);
+    assert_eq!(world.clock.standing(), Standing::Agreed { behind: Period(0) });
+}
+
+#[test]
+fn nothing_is_made_up_until_others_were_asked_after_the_last_promise() {
+    let mut world = World::new();
+    world.run(20 * DAY, 2);
+    world.hear_honest(2);
+    // Nobody notices that its machine sleeps.
+    world.sleep(5 * DAY);
+    world.promise();
+    world.run(1000, 2);
+    world.reboot(DAY);
+    world.hear_honest(2);
+    assert_eq!(world.shown(), 20 * DAY + 1000);
+    // An answer that was asked for before it slept may have waited for as long as it did.
+    let before = world.truth;
+    world.run(HOUR / 2, 2);
+    let asked = Mono(world.mono);
+    world.sleep(3 * DAY);
+    world.run(1000, 2);
+    world.promise();
+    for operator in [1, 2] {
+        world.hear_one(asked, &Voice::of(operator, operator, before + HOUR / 2));
+    }
+    world.run(1000, 2);
+    world.reboot(DAY);
+    world.hear_honest(2);
+    assert_eq!(world.shown(), 20 * DAY + HOUR / 2 + 3000);
+}
+
+#[test]
+fn a_promise_while_the_clock_stands_forgoes_what_went_by() {
+    let mut world = World::new();
+    world.run(DAY, 3);
+    world.hear_honest(3);
+    world.hear(&[world.truth - 2 * HOUR; 3]);
+    world.run(10 * HOUR, 3);
+    world.promise();
+    world.run(1000, 3);
+    world.hear_honest(3);
+    assert_eq!((world.shown(), world.clock.reading().is_frozen), (DAY, false));
+    assert_eq!(world.clock.standing(), Standing::Agreed { behind: Period(0) });
+}
+
+#[test]
+fn a_few_liars_do_not_set_what_is_forgone() {
+    let mut world = World::new();
+    world.run(10 * DAY, 5);
+    world.hear_honest(5);
+    world.promise();
+    world.run(2 * HOUR, 5);
+    // Two of five, and the others but one are not heard.
+    world.hear_one(Mono(world.mono), &Voice::of(3, 3, world.truth));
+    for liar in [1, 2] {
+        world.hear_one(Mono(world.mono), &Voice::of(liar, liar, world.truth + 9 * DAY));
+    }
+    world.run(0, 5);
+    world.run(1000, 5);
+    world.hear_honest(5);
+    assert_eq!(world.clock.standing(), Standing::Agreed { behind: Period(0) });
 }
 
 #[test]
@@ -181,11 +272,11 @@ fn who_keeps_others_from_being_heard_is_not_a_majority() {
     world.reboot(1000);
     let lie = world.truth + 9 * DAY;
     for liar in [1, 2] {
-        world.clock.hear(Mono(world.mono), &Voice::of(liar, liar, lie));
+        world.hear_one(Mono(0), &Voice::of(liar, liar, lie));
     }
     world.run(1000, 5);
     assert_eq!(world.clock.standing(), Standing::Alone { heard: 2, needed: 3 });
-    world.clock.hear(Mono(world.mono), &Voice::of(3, 3, world.truth));
+    world.hear_one(Mono(0), &Voice::of(3, 3, world.truth));
     world.run(1000, 5);
     assert!(world.shown() <= 10 * DAY + 3000, "{}", world.shown());
 }
@@ -198,11 +289,11 @@ fn an_operator_has_one_voice_and_the_own_one_has_none() {
     world.reboot(HOUR);
     for node in 0..50 {
         let lie = world.truth + DAY;
-        world.clock.hear(Mono(world.mono), &Voice::of(0, node, lie));
-        world.clock.hear(Mono(world.mono), &Voice::of(1, node, lie));
+        world.hear_one(Mono(0), &Voice::of(0, node, lie));
+        world.hear_one(Mono(0), &Voice::of(1, node, lie));
     }
-    world.clock.hear(Mono(world.mono), &Voice::of(2, 102, world.truth));
-    world.clock.hear(Mono(world.mono), &Voice::of(3, 103, world.truth));
+    world.hear_one(Mono(0), &Voice::of(2, 102, world.truth));
+    world.hear_one(Mono(0), &Voice::of(3, 103, world.truth));
     world.run(0, 3);
     assert_eq!(world.shown(), DAY + HOUR);
 }
@@ -224,7 +315,7 @@ fn a_machine_set_back_to_an_image_of_itself_has_a_gap() {
     world.run(DAY, 2);
     let later = world.clock.to_bytes();
     let clock = LockClock::resume(&later, OWN, BootId([0; 16]), Mono(5)).unwrap();
-    assert!(clock.state.gap && clock.state.mono == 5);
+    assert!(clock.state.uncounted == Uncounted::Owed && clock.state.mono == 5);
     assert_eq!(clock.reading().at, LockTime(2 * DAY));
 }
 
@@ -261,6 +352,9 @@ enum Step {
     Reboot(u64),
     /// These operators are heard, and those who lie all tell this lie: apart they would be no majority.
     Hear(Vec<bool>, u64),
+    /// The machine sleeps.
+    Sleep(u64),
+    Promise,
     Thaw,
 }
 
@@ -279,6 +373,8 @@ fn steps(operators: usize) -> impl Strategy<Value = Vec<Step>> {
         4 => (0..20 * HOUR).prop_map(Step::Run),
         1 => (0..20 * DAY).prop_map(Step::Restart),
         3 => (0..90 * DAY).prop_map(Step::Reboot),
+        1 => (0..10 * DAY).prop_map(Step::Sleep),
+        2 => Just(Step::Promise),
         6 => (prop::collection::vec(prop::bool::weighted(0.7), operators), any::<u64>())
             .prop_map(|(heard, lie)| Step::Hear(heard, lie)),
     ];
@@ -292,6 +388,8 @@ fn step(world: &mut World, step: &Step, liars: usize, offsets: &[i64]) {
         Step::Run(ms) => world.run(*ms, operators),
         Step::Restart(ms) => world.restart(*ms),
         Step::Reboot(ms) => world.reboot(*ms),
+        Step::Sleep(ms) => world.sleep(*ms),
+        Step::Promise => world.promise(),
         Step::Thaw => world.clock.thaw(),
         Step::Hear(heard, seed) => {
             for (index, is_heard) in heard.iter().enumerate() {
@@ -299,7 +397,7 @@ fn step(world: &mut World, step: &Step, liars: usize, offsets: &[i64]) {
                 let wall = if index < liars { lie(world.truth, *seed) } else { honest };
                 let name = index as u8 + 1;
                 if *is_heard {
-                    world.clock.hear(Mono(world.mono), &Voice::of(name, name, wall));
+                    world.hear_one(Mono(world.mono), &Voice::of(name, name, wall));
                 }
             }
             world.run(0, operators);
@@ -315,7 +413,7 @@ proptest! {
     /// Up to half of the operators say what they like, any of the others cannot be heard, and the node is started as often
     /// as an attacker likes.
     #[test]
-    fn the_reading_is_never_ahead_of_true_time_by_more_than_twice_the_error_of_honest_clocks(
+    fn no_more_is_counted_after_a_promise_than_passed_and_twice_the_error_of_honest_clocks(
         (offsets, liars, taken) in prop::collection::vec(-ERROR..=ERROR, 1..8).prop_flat_map(|offsets| {
             let operators = offsets.len();
             (Just(offsets), 0..=operators / 2, steps(operators))
@@ -323,12 +421,19 @@ proptest! {
     ) {
         let mut world = World::new();
         let mut before = 0;
+        let mut promises = vec![(START, 0)];
         for taken in &taken {
             step(&mut world, taken, liars, &offsets);
             prop_assert!(world.shown() >= before, "it went back");
             before = world.shown();
-            let most = world.truth - START + 2 * ERROR as u64;
-            prop_assert!(world.shown() <= most, "{} and at most {most}", world.shown());
+            if let Step::Promise = taken {
+                promises.push((world.truth, world.shown()));
+            }
+            for (made, shown) in &promises {
+                let (passed, counted) = (world.truth - made, world.shown() - shown);
+                let most = passed + 2 * ERROR as u64;
+                prop_assert!(counted <= most, "{counted} since a promise, and at most {most}");
+            }
         }
     }
 

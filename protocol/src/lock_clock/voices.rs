@@ -94,34 +94,42 @@ pub(super) enum Hearing {
     },
 }
 
+/// A node's last word.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    wall: Wall,
+    asked: Mono,
+    heard: Mono,
+}
+
 /// What was heard lately.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Voices(BTreeMap<OperatorId, BTreeMap<NodeId, (Wall, Mono)>>);
+pub(super) struct Voices(BTreeMap<OperatorId, BTreeMap<NodeId, Heard>>);
 
 impl Voices {
-    /// Takes in a voice heard at `now`. A node's last word counts.
-    pub(super) fn hear(&mut self, now: Mono, voice: &Voice) {
+    /// Takes in a voice heard at `heard`. A node's last word counts.
+    pub(super) fn hear(&mut self, asked: Mono, heard: Mono, voice: &Voice) {
         let count: usize = self.0.values().map(BTreeMap::len).sum();
         let of_operator = self.0.entry(voice.operator).or_default();
         if count < VOICES_MAX || of_operator.contains_key(&voice.node) {
-            of_operator.insert(voice.node, (voice.wall, now));
+            of_operator.insert(voice.node, Heard { wall: voice.wall, asked, heard });
         }
     }
 
     /// Forgets what was heard too long ago.
     pub(super) fn forget_old(&mut self, now: Mono) {
         for of_operator in self.0.values_mut() {
-            of_operator.retain(|_, (_, heard)| now.0.saturating_sub(heard.0) <= VOICE_LIFE.0);
+            of_operator.retain(|_, word| now.0.saturating_sub(word.heard.0) <= VOICE_LIFE.0);
         }
         self.0.retain(|_, of_operator| !of_operator.is_empty());
     }
 
-    /// What is said, of so many other operators that are known.
-    pub(super) fn judge(&self, now: Mono, known: usize) -> Hearing {
-        let at =
-            |(wall, heard): &(Wall, Mono)| wall.0.saturating_add(now.0.saturating_sub(heard.0));
-        let of_operator = |nodes: &BTreeMap<NodeId, (Wall, Mono)>| {
-            let mut walls: Vec<u64> = nodes.values().map(at).collect();
+    /// What those say who were asked at `since` or later, of so many other operators that are known.
+    pub(super) fn judge(&self, since: Mono, now: Mono, known: usize) -> Hearing {
+        let at = |word: &Heard| word.wall.0.saturating_add(now.0.saturating_sub(word.heard.0));
+        let of_operator = |nodes: &BTreeMap<NodeId, Heard>| {
+            let asked = nodes.values().filter(|word| word.asked >= since);
+            let mut walls: Vec<u64> = asked.map(at).collect();
             let middle = walls.len().checked_sub(1)? / 2;
             Some(*walls.select_nth_unstable(middle).1)
         };

@@ -128,8 +128,15 @@ impl Asking {
     }
 
     /// Looks again at once.
-    pub(super) fn wake(&mut self) {
+    fn wake(&mut self) {
         self.at = Mono(0);
+    }
+
+    /// There is a connection to a node: what waits for it is asked.
+    pub(super) fn meet(&mut self, node: NodeId) {
+        if self.waiting.contains_key(&node) {
+            self.wake();
+        }
     }
 
     /// A node is to be asked about its shard of a stripe.

@@ -8,7 +8,7 @@ use crate::id::{NodeId, OperatorId};
 use crate::lock_clock::{Reading, TimeStatement, Voice};
 use crate::message::{RefusalCode, Request, Response};
 use crate::sign::Signed;
-use crate::time::{Now, Period};
+use crate::time::{Mono, Now, Period};
 use std::collections::BTreeSet;
 
 /// How often it is stored: so much of what was counted can be lost in a crash, and is kept longer for.
@@ -46,14 +46,14 @@ impl Peer {
     }
 
     /// Asks a member of another operator what time it is. Those of the own one have no voice.
-    pub(super) fn ask_time(&mut self, node: NodeId, link: LinkId) {
+    pub(super) fn ask_time(&mut self, now: Now, node: NodeId, link: LinkId) {
         let own = self.certificate.operator;
         if self.members.get(&node).is_none_or(|member| member.site.operator == own) {
             return;
         }
         let random = blake3::keyed_hash(&self.config.seed, &self.next_token.to_le_bytes());
         let nonce = std::array::from_fn(|i| random.as_bytes()[i]);
-        let call = self.call(Pending::Time { node, nonce });
+        let call = self.call(Pending::Time { node, nonce, asked: now.mono });
         let request = Box::new(Request::Time { nonce });
         self.outputs.push_back(Output::Call { call, link, request });
     }
@@ -77,7 +77,7 @@ impl Peer {
         &mut self,
         now: Now,
         node: NodeId,
-        nonce: &[u8; 16],
+        (asked, nonce): (Mono, &[u8; 16]),
         signed: &Signed<TimeStatement>,
     ) {
         let Some(member) = self.members.get(&node) else { return };
@@ -86,7 +86,7 @@ impl Peer {
         if let Ok(certificate) = certificate
             && let Ok(voice) = Voice::verify(signed, &certificate, self.node(), nonce)
         {
-            self.lock_clock.hear(now.mono, &voice);
+            self.lock_clock.hear(asked, now.mono, &voice);
             self.tick_lock_clock(now);
         }
     }

@@ -523,6 +523,11 @@ impl Write {
         let value = Some(clock.to_bytes());
         Self { table: Table::LockClock, key: LOCK_CLOCK_KEY.to_vec(), value }
     }
+    /// For what is promised in the same write.
+    pub(crate) fn promise(clock: &mut LockClock, mono: Mono) -> Self {
+        clock.promise(mono);
+        Self::lock_clock(clock)
+    }
     pub(crate) fn usage(vault: VaultId, usage: Usage) -> Self {
         put(Table::Usage, vault.0.to_vec(), &usage)
     }

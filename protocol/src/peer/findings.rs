@@ -298,6 +298,35 @@ impl Peer {
         Ok(())
     }
 
+    /// Somebody asks what this node has in writing against holders: one audit at a time.
+    pub(super) fn handle_evidence(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        vault: VaultId,
+        after: Option<Place>,
+    ) -> Decision {
+        let view = View { facts, overlay: &self.overlay };
+        self.check_reader(&view, role, vault)?;
+        let after = after.map(row_of);
+        let mut next = None;
+        for (row, bytes) in facts.scan(Table::Evidence, &[], after.as_deref(), EVIDENCE_MAX)? {
+            let transcript: Transcript = decode(Table::Evidence, &bytes)?;
+            let place = row.split_at_checked(32).and_then(|(stripe, holder)| {
+                Some((StripeId(stripe.try_into().ok()?), NodeId(holder.try_into().ok()?)))
+            });
+            if let Some((stripe, holder)) =
+                place.filter(|_| transcript.question.opening.vault == vault)
+            {
+                next = Some((stripe, holder, Box::new(transcript)));
+                break;
+            }
+        }
+        self.reply(lane, Response::Evidence(next));
+        Ok(())
+    }
+
     /// A node tells what it found.
     pub(super) fn handle_findings_answer(
         &mut self,

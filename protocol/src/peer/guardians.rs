@@ -148,7 +148,8 @@ impl Peer {
             })?;
             row.orders.insert(guardian, signed.clone());
         }
-        let writes = vec![Write::holds(vault, &row), Write::lock_clock(&self.lock_clock)];
+        let clock = Write::promise(&mut self.lock_clock, now.mono);
+        let writes = vec![Write::holds(vault, &row), clock];
         self.persist_statement(writes, asker);
         if !is_known {
             let period = order.period;

@@ -266,7 +266,8 @@ impl Peer {
         let (lock, longest) = (&record.policy.lock, self.config.lock_max);
         Ok(match lives::extend(&view, shard, held, lock, reading, longest)? {
             Some(Extension { life, is_news: true }) => {
-                Some(vec![Write::life(shard, &life), Write::lock_clock(&self.lock_clock)])
+                let clock = Write::promise(&mut self.lock_clock, now.mono);
+                Some(vec![Write::life(shard, &life), clock])
             }
             Some(Extension { is_news: false, .. }) => Some(Vec::new()),
             None => None,
@@ -343,7 +344,7 @@ impl Peer {
             Write::record(vault, stripe, &signed),
             Write::usage(vault, *usage),
             Write::life(shard, &life),
-            Write::lock_clock(&self.lock_clock),
+            Write::promise(&mut self.lock_clock, now.mono),
         ];
         let response = Box::new(Response::Receipt(receipt));
         let then = Then::Held { lane, response, vault, len: u64::from(len) };
@@ -422,7 +423,7 @@ impl Peer {
                 return Err(refusal(RefusalCode::NotHeld, "its shard is being dropped here"));
             };
             writes.push(Write::life(shard, &life));
-            writes.push(Write::lock_clock(&self.lock_clock));
+            writes.push(Write::promise(&mut self.lock_clock, now.mono));
             let period = record.policy.lock.period;
             let promised = held.receipt.verify();
             let promised = promised.map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;

@@ -216,7 +216,7 @@ impl Peer {
         if writes.is_empty() {
             self.reply(lane, response);
         } else {
-            writes.push(Write::lock_clock(&self.lock_clock));
+            writes.push(Write::promise(&mut self.lock_clock, now.mono));
             let response = Box::new(response);
             self.persist(writes, None, Then::Reply { lane, response, close: false });
         }
@@ -242,7 +242,7 @@ impl Peer {
             return;
         }
         let reading = self.read_lock_clock(now);
-        self.sweep(facts, reading);
+        self.sweep(now, facts, reading);
         let stands = reading.is_frozen || self.forbids_drops();
         if !stands {
             self.drop_due(facts, reading);
@@ -259,7 +259,7 @@ impl Peer {
     }
 
     /// Sees what a page of the held shards needs.
-    fn sweep(&mut self, facts: &dyn Facts, reading: Reading) {
+    fn sweep(&mut self, now: Now, facts: &dyn Facts, reading: Reading) {
         let Some(after) = self.lives.sweep.clone() else { return };
         let rows = |table| facts.scan(table, &[], Some(&after), SWEEP_PAGE);
         // What cannot be read now is read at the next go.
@@ -308,7 +308,7 @@ impl Peer {
             _ => None,
         };
         if !writes.is_empty() {
-            writes.push(Write::lock_clock(&self.lock_clock));
+            writes.push(Write::promise(&mut self.lock_clock, now.mono));
             self.persist(writes, None, Then::Nothing);
         }
         if self.lives.sweep.is_none() && self.promises.renews() {
@@ -462,8 +462,7 @@ impl Peer {
         usage.bytes += len;
         usage.shards += 1;
         // Rows that were decided after that one do not count it.
-        let write = Write::usage(vault, *usage);
-        self.persist(vec![write], None, Then::Nothing);
+        self.count(vault, 0);
         self.await_removal(shard);
     }
 

@@ -39,6 +39,7 @@ pub(super) enum Pending {
     Time {
         node: NodeId,
         nonce: [u8; 16],
+        asked: Mono,
     },
     Stops(VaultId),
     Exchange {
@@ -132,7 +133,7 @@ impl Peer {
                 let node = self.accept_member(now, &signed, Some(key))?;
                 self.welcome(now, link, lane, Role::Node(node));
                 self.inquire_at(node);
-                self.asking.wake();
+                self.asking.meet(node);
                 Ok(())
             }
             Greeting::Device { vault, device } => {
@@ -395,7 +396,7 @@ impl Peer {
     }
 
     fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {
-        self.ask_time(node, link);
+        self.ask_time(now, node, link);
         self.ask_promises(facts, node, link);
         self.begin_talk(now, node, link);
         self.ask_stops(link);
@@ -432,7 +433,7 @@ impl Peer {
                         }
                         self.exchange_with(now, facts, node, link);
                         self.inquire_at(node);
-                        self.asking.wake();
+                        self.asking.meet(node);
                     }
                     Err(refusal) => {
                         self.count_refusal(key, &refusal);
@@ -460,8 +461,8 @@ impl Peer {
             (Some(Pending::Findings { node, after }), response) => {
                 self.handle_findings_answer(now, facts, (node, after), response);
             }
-            (Some(Pending::Time { node, nonce }), Some(Response::Time(signed))) => {
-                self.handle_time_answer(now, node, &nonce, &signed);
+            (Some(Pending::Time { node, nonce, asked }), Some(Response::Time(signed))) => {
+                self.handle_time_answer(now, node, (asked, &nonce), &signed);
             }
             (Some(Pending::Exchange { node, number, step }), response) => {
                 self.handle_exchange_answer(now, facts, (node, number), step, response);

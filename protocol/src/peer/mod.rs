@@ -149,17 +149,52 @@ struct Link {
     greet_by: Mono,
 }
 
+/// How often it is tried to store what a vault takes up, when that fails: a disk that is gone stores nothing.
+const COUNT_TRIES: u32 = 8;
+
 /// What to do once something is durable.
 #[derive(Debug)]
 enum Then {
     Nothing,
-    Reply { lane: LaneId, response: Box<Response>, close: bool },
-    Discard { lane: LaneId, len: u32, response: Box<Response> },
-    Held { lane: LaneId, response: Box<Response>, vault: VaultId, len: u64 },
+    Reply {
+        lane: LaneId,
+        response: Box<Response>,
+        close: bool,
+    },
+    Discard {
+        lane: LaneId,
+        len: u32,
+        response: Box<Response>,
+    },
+    Held {
+        lane: LaneId,
+        response: Box<Response>,
+        vault: VaultId,
+        len: u64,
+    },
+    /// What a vault takes up is stored as it is; tried so often.
+    Count {
+        vault: VaultId,
+        tries: u32,
+    },
     Drop(Vec<(ShardId, DropDecision)>),
-    Gone { shard: ShardId, vault: VaultId, len: u64, release: ReleaseId },
-    Welcome { lane: LaneId, link: LinkId, role: Role, response: Box<Response> },
-    Taken { node: NodeId, number: u64, step: exchange::Step },
+    Gone {
+        shard: ShardId,
+        vault: VaultId,
+        len: u64,
+        release: ReleaseId,
+    },
+    Welcome {
+        lane: LaneId,
+        link: LinkId,
+        role: Role,
+        response: Box<Response>,
+    },
+    Taken {
+        node: NodeId,
+        number: u64,
+        step: exchange::Step,
+    },
 }
 
 /// The state machine of one node. See the module for the contract.
@@ -524,6 +559,9 @@ impl Peer {
             Request::AuditOpen(opening) => {
                 self.handle_audit_open(now, facts, lane, &role, key, &opening)
             }
+            Request::Evidence { vault, after } => {
+                self.handle_evidence(facts, lane, &role, vault, after)
+            }
             Request::Findings { after } => self.handle_findings(facts, lane, &role, after),
             Request::Audit(question) => self.handle_audit(now, facts, lane, &role, key, &question),
         };
@@ -607,7 +645,7 @@ impl Peer {
         self.promises.settle(token, true);
         self.exchange.settle(token);
         match self.pending.remove(&token) {
-            None | Some(Then::Nothing) => {}
+            None | Some(Then::Nothing | Then::Count { .. }) => {}
             Some(Then::Reply { lane, response, close }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close });
             }
@@ -633,6 +671,13 @@ impl Peer {
         }
     }
 
+    /// Stores what a vault takes up, because a write failed that rows decided after it rest on.
+    fn count(&mut self, vault: VaultId, tries: u32) {
+        let usage = self.usage.get(&vault).copied().unwrap_or_default();
+        let then = Then::Count { vault, tries: tries + 1 };
+        self.persist(vec![Write::usage(vault, usage)], None, then);
+    }
+
     fn handle_persist_failed(&mut self, token: u64, refusal: Refusal) {
         self.overlay.settle(token);
         self.promises.settle(token, false);
@@ -645,8 +690,7 @@ impl Peer {
                 let usage = self.usage.entry(vault).or_default();
                 usage.bytes = usage.bytes.saturating_sub(len);
                 usage.shards = usage.shards.saturating_sub(1);
-                let write = Write::usage(vault, *usage);
-                self.persist(vec![write], None, Then::Nothing);
+                self.count(vault, 0);
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
             Some(Then::Reply { lane, close, .. }) => {
@@ -655,6 +699,8 @@ impl Peer {
             Some(Then::Discard { lane, len, .. }) => {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
+            Some(Then::Count { vault, tries }) if tries < COUNT_TRIES => self.count(vault, tries),
+            Some(Then::Count { .. }) => {}
             Some(Then::Drop(decided)) => self.cancel_drops(&decided),
             Some(Then::Taken { node, .. }) => self.end_talk(node),
             Some(Then::Gone { shard, vault, len, .. }) => self.keep_counting(shard, vault, len),

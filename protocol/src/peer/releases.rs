@@ -149,7 +149,7 @@ impl Peer {
             self.reply(lane, response);
             return Ok(());
         }
-        writes.push(Write::lock_clock(&self.lock_clock));
+        writes.push(Write::promise(&mut self.lock_clock, now.mono));
         let response = Box::new(response);
         self.persist(writes, None, Then::Reply { lane, response, close: false });
         if let Some(until) = until

@@ -7,7 +7,7 @@ use protocol::audit::{
 };
 use protocol::certificate::{Authority, Invitation, JoinRequest, NodeCertificate};
 use protocol::codec::Blob;
-use protocol::id::{ShardId, StripeId, VaultId};
+use protocol::id::{NodeId, ShardId, StripeId, VaultId};
 use protocol::label::Labels;
 use protocol::message::{Request, Response};
 use protocol::peer::FindingRow;
@@ -68,6 +68,11 @@ fn audits_are_asked_answered_and_judged_as_ever() {
     let written = transcript.to_bytes();
     let read = stored("audit-v1.bin", &written);
     assert_eq!(hex(&read), hex(&written));
+    let asked = Request::Evidence { vault, after: Some((StripeId([7; 32]), asked.holder)) };
+    value("request-evidence-v1.bin", &asked);
+    let holder = NodeId::from(holder.public());
+    let told = Response::Evidence(Some((StripeId([7; 32]), holder, Box::new(transcript))));
+    value("response-evidence-v1.bin", &told);
     let judged = Transcript::from_bytes(&read).unwrap().judge().unwrap();
     let verdicts: Vec<Verdict> = judged.found.into_iter().map(|found| found.verdict).collect();
     assert_eq!(verdicts, [Verdict::Proved, Verdict::Missing]);

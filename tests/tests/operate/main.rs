@@ -6,6 +6,7 @@ mod daily;
 mod devices;
 mod forget;
 mod given_up;
+mod hooks;
 mod logs;
 mod loss;
 mod release;

@@ -452,6 +452,18 @@ fn what_is_signed_and_no_proof_is_enough_and_convinces_anybody() {
     let judged = Transcript::from_bytes(&transcript.to_bytes()).unwrap().judge().unwrap();
     assert_eq!((judged.holder, judged.auditor), (id(THIRD), public(NODE)));
     assert!(matches!(judged.found[0].verdict, Verdict::Wrong(_)));
+    // Whoever may read the vault gets it.
+    let vault = public(VAULT).into();
+    let Response::Evidence(Some((stripe, holder, told))) =
+        mesh.desk.ask(mesh.device, Request::Evidence { vault, after: None })
+    else {
+        panic!()
+    };
+    assert_eq!((stripe, holder, *told), (mesh.records[0].stripe.id(), id(THIRD), transcript));
+    let more = Request::Evidence { vault, after: Some((stripe, holder)) };
+    assert_eq!(mesh.desk.ask(mesh.device, more.clone()), Response::Evidence(None));
+    let stranger = mesh.desk.node(STRANGER);
+    assert!(matches!(mesh.desk.ask(stranger, more), Response::Refused(_)));
     // A restart forgets nothing of it.
     let config = PeerConfig { audit_period: DAY, ..PeerConfig::default() };
     mesh.desk = Desk::of(NODE, mesh.desk.facts, config, at(Period(mesh.desk.now.mono.0)));

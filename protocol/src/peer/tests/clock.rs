@@ -3,8 +3,9 @@
 use super::cast::*;
 use super::desk::{Desk, code};
 use crate::lock_clock::{Alarm, BootId, LockTime, Standing, TimeStatement};
-use crate::message::{NodeStatus, RefusalCode, Request, Response};
+use crate::message::{NodeStatus, Outcome, RefusalCode, Request, Response};
 use crate::peer::{CallId, Input, LinkId, MemoryFacts, PeerConfig};
+use crate::record::Record;
 use crate::sign::Signed;
 use crate::time::{Now, Period, Wall};
 
@@ -104,6 +105,63 @@ fn what_went_by_between_two_runs_is_made_up_once_two_other_operators_say_so() {
     let hours = Period::seconds(34 * 3600 + 60);
     assert_eq!(desk.peer.lock_clock.reading().at, LockTime(hours.0));
     assert_eq!(status(&mut desk).lock_clock, Standing::Agreed { behind: Period(0) });
+}
+
+/// Promises that a node of the guarded vault makes when it is asked for one.
+const PROMISES: [fn(&mut Desk, LinkId); 5] = [
+    |desk, device| {
+        let put = desk.put(device, &guarded_record(3), 0, &shard_bytes(3, 0));
+        assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+    },
+    |desk, device| {
+        let stripes = vec![guarded_record(1).stripe.id()];
+        let asked = desk.ask(device, Request::Extend { vault: public(VAULT).into(), stripes });
+        assert!(matches!(asked, Response::Extended(_)), "{asked:?}");
+    },
+    |desk, device| {
+        let moved = Record { version: 2, ..guarded_record(1) };
+        let moved = Signed::sign(&moved, &secret(DEVICE));
+        assert_eq!(desk.ask(device, Request::Replace(moved)), Response::Done);
+    },
+    |desk, device| {
+        let stripes = [guarded_record(1).stripe.id()];
+        let request = release_request(VAULT, desk.now.wall, &stripes);
+        let approvals = approve(&request, &GUARDIANS);
+        let asked = desk.ask(device, Request::Release { request, approvals, from: 0 });
+        let Response::Released(released) = asked else { panic!("{asked:?}") };
+        assert!(matches!(released.outcomes[0].1, Outcome::Cooling { .. }), "{released:?}");
+    },
+    |desk, device| {
+        let order = hold(GUARDIANS[2], 1, Some(Period::days(10)));
+        assert_eq!(desk.ask(device, order), Response::Done);
+    },
+];
+
+#[test]
+fn what_went_by_before_a_promise_of_any_kind_is_not_made_up_after_it() {
+    for promise in PROMISES {
+        let (mut desk, links) = among_others(MemoryFacts::default(), 0, at(Period(0)));
+        let device = desk.device(VAULT, DEVICE);
+        let papers = guarded_papers(VAULT, 1, &[NODE, NEIGHBOUR, THIRD]);
+        assert_eq!(desk.ask(device, Request::Introduce(papers)), Response::Done);
+        let put = desk.put(device, &guarded_record(1), 0, &shard_bytes(1, 0));
+        assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+        desk.pass(Period::days(91));
+        ask(&mut desk, links, [0, 0]);
+        desk.pass(Period::days(1));
+        desk.settle();
+        let counted = desk.peer.lock_clock.reading().at;
+        let wall = desk.now.wall.after(Period::seconds(10 * 3600));
+        let (mut desk, _) = among_others(desk.facts, 1, Now { wall, ..at(Period(0)) });
+        let device = desk.device(VAULT, DEVICE);
+        promise(&mut desk, device);
+        // It is so after another start, too.
+        desk.settle();
+        let (mut desk, links) = among_others(desk.facts, 2, desk.now);
+        ask(&mut desk, links, [0, 0]);
+        let since = desk.peer.lock_clock.reading().at.since(counted);
+        assert_eq!(since, Period::seconds(30));
+    }
 }
 
 #[test]
