@@ -157,6 +157,9 @@ impl Peer {
             self.scrub.row.finished = Some(now.wall);
             self.scrub.at = now.mono.after(GIVE_WAY);
             self.store_scrub(now);
+        } else {
+            // What comes to a node that has nothing yet is read in time, too.
+            self.scrub.at = now.mono.after(self.config.scrub_period.min(AGAIN));
         }
     }
 
