@@ -10,6 +10,9 @@ fn main() -> ExitCode {
     node::allocator::give_back_large_memory();
     let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
+        if cli::has_ended() && std::thread::current().name() != Some("main") {
+            return;
+        }
         tell_of_panic(info);
         if std::env::var_os("RUST_BACKTRACE").is_some() {
             default_hook(info);

@@ -30,6 +30,7 @@ use output::{Output, Style};
 use recovery::RecoveryCommand;
 use repair::RepairCommand;
 use signals::Signals;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs the command that was given, tells how it went, and says with which code to end.
 #[must_use]
@@ -125,13 +126,24 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Demo(args) => commands::demo::run(args, output).await,
         }
     };
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mut signals = Signals::new(is_drill)?;
         tokio::select! {
             result = work => result,
             () = signals.next(), if !ends_by_itself => interrupted(goes_on),
         }
-    })
+    });
+    HAS_ENDED.store(true, Ordering::Relaxed);
+    drop(runtime);
+    result
+}
+
+static HAS_ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the command is over. Tasks that are still at work then find their runtime gone and panic, which is no mistake.
+#[must_use]
+pub fn has_ended() -> bool {
+    HAS_ENDED.load(Ordering::Relaxed)
 }
 
 fn interrupted(goes_on: bool) -> Result<Exit, CliError> {
