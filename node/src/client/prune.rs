@@ -245,7 +245,9 @@ impl<'a> Prune<'a> {
         self.ask_about(&packs, given_up).await?;
         for places in places {
             let is_well = |place: &Location| self.well_kept.get(&place.pack) == Some(&true);
-            settle(&places, is_well).iter().for_each(|place| self.marks.set(place));
+            for place in settle(&places, is_well) {
+                self.marks.set(place);
+            }
         }
         Ok(())
     }

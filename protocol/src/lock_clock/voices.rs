@@ -96,7 +96,7 @@ pub(super) enum Hearing {
 
 /// A node's last word.
 #[derive(Debug, Clone, Copy)]
-struct Heard {
+struct Word {
     wall: Wall,
     asked: Mono,
     heard: Mono,
@@ -104,7 +104,7 @@ struct Heard {
 
 /// What was heard lately.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Voices(BTreeMap<OperatorId, BTreeMap<NodeId, Heard>>);
+pub(super) struct Voices(BTreeMap<OperatorId, BTreeMap<NodeId, Word>>);
 
 impl Voices {
     /// Takes in a voice heard at `heard`. A node's last word counts.
@@ -112,7 +112,7 @@ impl Voices {
         let count: usize = self.0.values().map(BTreeMap::len).sum();
         let of_operator = self.0.entry(voice.operator).or_default();
         if count < VOICES_MAX || of_operator.contains_key(&voice.node) {
-            of_operator.insert(voice.node, Heard { wall: voice.wall, asked, heard });
+            of_operator.insert(voice.node, Word { wall: voice.wall, asked, heard });
         }
     }
 
@@ -126,8 +126,8 @@ impl Voices {
 
     /// What those say who were asked at `since` or later, of so many other operators that are known.
     pub(super) fn judge(&self, since: Mono, now: Mono, known: usize) -> Hearing {
-        let at = |word: &Heard| word.wall.0.saturating_add(now.0.saturating_sub(word.heard.0));
-        let of_operator = |nodes: &BTreeMap<NodeId, Heard>| {
+        let at = |word: &Word| word.wall.0.saturating_add(now.0.saturating_sub(word.heard.0));
+        let of_operator = |nodes: &BTreeMap<NodeId, Word>| {
             let asked = nodes.values().filter(|word| word.asked >= since);
             let mut walls: Vec<u64> = asked.map(at).collect();
             let middle = walls.len().checked_sub(1)? / 2;
