@@ -48,11 +48,23 @@ pub enum Bug {
     Reader,
     /// What a dropped shard took up stays counted.
     Usage,
+    /// Repair puts shards anywhere.
+    RepairPlacement,
+    /// Nobody but the custodian repairs.
+    Takeover,
+    /// Who is silent for a while is lost.
+    Patience,
+    /// Who is cut off goes on counting the silence of others.
+    CutOff,
+    /// The custodian does not compare what it reads, or makes, with its name.
+    Verification,
+    /// A holder keeps whatever bytes come.
+    Hash,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 27] = [
         Self::Lock,
         Self::Extension,
         Self::Placement,
@@ -74,6 +86,12 @@ impl Bug {
         Self::Vouching,
         Self::Reader,
         Self::Usage,
+        Self::RepairPlacement,
+        Self::Takeover,
+        Self::Patience,
+        Self::CutOff,
+        Self::Verification,
+        Self::Hash,
     ];
 }
 

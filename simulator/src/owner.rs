@@ -3,6 +3,7 @@
 //! checked by the protocol's rule. What they were promised is the checker's to remember.
 
 mod recovery;
+mod stand_ins;
 
 use crate::client::{Client, Report, Stored};
 use crate::plan::{Moment, VaultSetup, What};
@@ -56,6 +57,8 @@ enum Doing {
         begun: Mono,
         purpose: u64,
         stripes: Vec<usize>,
+        /// Whether it was asked who stands in for holders that did not give their shards.
+        is_asked: bool,
     },
     Other {
         begun: Mono,
@@ -146,7 +149,7 @@ impl Owner {
         match moment {
             Moment::Recovering => !self.recoveries.is_empty(),
             Moment::BackingUp => matches!(self.doing, Some(Doing::BackUp { .. })),
-            Moment::Cooling | Moment::LockEnded => false,
+            Moment::Cooling | Moment::LockEnded | Moment::Repairing => false,
         }
     }
 
@@ -194,7 +197,6 @@ impl World {
         let owner = Owner::new(index, vault, &sites, client);
         let policy = owner.policy.clone();
         self.checker().policies.insert(id, policy);
-        self.checker().sites = sites.into_iter().enumerate().collect();
         let card = owner.card(self.client(client).vault_key());
         self.owners.push(owner);
         for node in 0..self.nodes() {
@@ -243,6 +245,7 @@ impl World {
                     }
                 }
                 Report::Said { node, response } => {
+                    self.stand_ins_told(owner, client, node, &response);
                     self.recovery_told(owner, client, node, response);
                 }
                 Report::Refused { node, refusal } => {
@@ -277,6 +280,9 @@ impl World {
                 if !is_over && self.now() < begun.after(PATIENCE) {
                     return;
                 }
+                if is_over && self.ask_for_stand_ins(owner) {
+                    return;
+                }
                 let Some(doing) = self.owners[owner].doing.take() else { return };
                 self.end(owner, doing, is_over);
             }
@@ -306,7 +312,9 @@ impl World {
                         self.clients[client].fetch(&stored, node);
                     }
                 }
-                self.owners[owner].doing = Some(Doing::Restore { begun, purpose, stripes });
+                let is_asked = false;
+                self.owners[owner].doing =
+                    Some(Doing::Restore { begun, purpose, stripes, is_asked });
             }
             What::Release { approvals, .. } => self.release(owner, approvals),
             What::Veto { guardian, .. } => self.veto(owner, guardian),
@@ -330,18 +338,13 @@ impl World {
                 all.push(stripe);
             }
         }
-        // Everything that is kept is extended, also what only older backups lead to.
-        let mut by_node: BTreeMap<usize, Vec<StripeId>> = BTreeMap::new();
+        // Everything that is kept is extended, also what only older backups lead to, wherever it may lie by now.
         let of = &self.owners[owner];
-        for stripe in of.needed() {
-            let stored = &of.stripes[stripe].stored;
-            for &node in &stored.holders {
-                by_node.entry(node).or_default().push(stored.stripe.id());
-            }
-        }
+        let kept: Vec<StripeId> =
+            of.needed().into_iter().map(|stripe| of.stripes[stripe].stored.stripe.id()).collect();
         if !self.skips_extensions {
-            for (node, stripes) in by_node {
-                for page in stripes.chunks(RELEASE_PAGE) {
+            for node in self.listed(owner) {
+                for page in kept.chunks(RELEASE_PAGE) {
                     self.clients[client].extend(node, page.to_vec());
                 }
             }
@@ -364,14 +367,20 @@ impl World {
         self.owners[owner].doing = Some(doing);
     }
 
+    /// The nodes that an owner's roster lists.
+    pub(crate) fn listed(&self, owner: usize) -> Vec<usize> {
+        let outside = &self.owners[owner].setup.outside;
+        (0..self.nodes()).filter(|node| !outside.contains(node)).collect()
+    }
+
     /// The nodes on which an owner can put shards now.
     fn candidates(&self, owner: usize) -> Vec<(usize, Candidate)> {
-        let of = &self.owners[owner];
         let is_there = |node: usize| {
             let host = &self.hosts[node];
-            host.peer.is_some() && !host.is_full && !of.setup.outside.contains(&node)
+            host.peer.is_some() && !host.is_full
         };
-        (0..self.nodes())
+        self.listed(owner)
+            .into_iter()
             .filter(|&node| is_there(node))
             .map(|node| {
                 let host = &self.hosts[node];
@@ -452,16 +461,22 @@ impl World {
         for stripe in of.needed() {
             let stored = &of.stripes[stripe].stored;
             let id = stored.stripe.id();
-            for (&node, &shard) in stored.holders.iter().zip(&stored.stripe.shards) {
-                let is_held = self.hosts[node].is_honest() && !not_held.contains(&(node, id));
+            let named = stored.holders.iter().copied().zip(stored.stripe.shards.iter().copied());
+            let stand_ins = self.checker_ref().standing_in(id);
+            let stand_ins = stand_ins.filter(|(_, _, since)| *since < begun);
+            for (node, shard) in named.chain(stand_ins.map(|(node, shard, _)| (node, shard))) {
+                let host = &self.hosts[node];
+                let is_held = host.is_honest()
+                    && host.disk.shard(shard).is_some()
+                    && !not_held.contains(&(node, id));
                 if is_held && !self.checker_ref().is_locked(node, shard, until) {
-                    lapsing = Some((stripe, node));
+                    lapsing = Some((stripe, node, self.checker_ref().locked_until(node, shard)));
                 }
             }
         }
-        if let Some((stripe, node)) = lapsing {
+        if let Some((stripe, node, locked)) = lapsing {
             let text = format!(
-                "owner {owner} has backed up, and stripe {stripe} at node {node} is not locked anew"
+                "owner {owner} has backed up, and stripe {stripe} at node {node} is locked until {locked:?}, not {until:?}"
             );
             self.checker().report("P2", text);
         }
@@ -513,14 +528,26 @@ impl World {
 
     /// Shards of a stripe that are as they should be, at nodes that are up or that at least exist.
     pub(crate) fn intact(&self, stored: &Stored, is_up: bool) -> usize {
-        let is_intact = |(&node, &shard): (&usize, &ShardId)| {
+        self.places(stored, |node| !is_up || self.is_up(node)).len()
+    }
+
+    /// Of each shard of a stripe that is as it should be one node that has it, of nodes that are honest and meant.
+    pub(crate) fn places(&self, stored: &Stored, is_meant: impl Fn(usize) -> bool) -> Vec<usize> {
+        let stripe = &stored.stripe;
+        let stand_ins: Vec<_> = self.checker_ref().standing_in(stripe.id()).collect();
+        let has = |node: usize, shard: ShardId| {
             let host = &self.hosts[node];
             host.is_honest()
-                && (!is_up || host.peer.is_some())
+                && is_meant(node)
                 && host.disk.shard(shard).is_some()
                 && !self.checker_ref().is_rotten(node, shard)
         };
-        stored.holders.iter().zip(&stored.stripe.shards).filter(|&pair| is_intact(pair)).count()
+        let place = |(&named, &shard): (&usize, &ShardId)| {
+            let others = stand_ins.iter().filter(|(_, of, _)| *of == shard);
+            let mut nodes = std::iter::once(named).chain(others.map(|(node, ..)| *node));
+            nodes.find(|&node| has(node, shard))
+        };
+        stored.holders.iter().zip(&stripe.shards).filter_map(place).collect()
     }
 
     /// A vault needs only its newest backups.

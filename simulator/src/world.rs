@@ -3,6 +3,7 @@
 
 mod driver;
 mod messages;
+mod rebuild;
 
 use crate::check::Checker;
 use crate::client::{Client, Stored};
@@ -11,6 +12,7 @@ use crate::host::Host;
 use crate::network::{End, Frame, Network};
 use crate::owner::Owner;
 use crate::plan::{Moment, What};
+use crate::presence::Presence;
 use crate::random::Random;
 use crate::setup::Setup;
 use crate::trace::Trace;
@@ -23,6 +25,7 @@ use protocol::planted::{Bug, is_planted};
 use protocol::policy::Policy;
 use protocol::sign::Signed;
 use protocol::time::{Mono, Now, Period};
+use rebuild::{Errand, Rebuilds};
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
@@ -45,6 +48,10 @@ pub(crate) enum Event {
     WakeClient(usize),
     /// An owner's patience with what it began may be over.
     Owner(usize),
+    /// Somebody is not dark any more.
+    Lit,
+    /// A question of a repair is asked again.
+    Errand(Box<Errand>),
     /// Something of the plan.
     Do(Box<What>),
 }
@@ -61,6 +68,10 @@ pub struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) owners: Vec<Owner>,
     pub(crate) network: Network,
+    pub(crate) rebuilds: Rebuilds,
+    pub(crate) presence: Presence,
+    /// How long nodes may be silent.
+    pub(crate) patience: Period,
     trace: Trace,
     checker: Checker,
     /// When something of the plan last happened, or is over, that can be in the way of what people do.
@@ -95,6 +106,9 @@ impl World {
             clients: Vec::new(),
             owners: Vec::new(),
             network: Network::new(setup.network.clone()),
+            rebuilds: Rebuilds::default(),
+            presence: Presence::default(),
+            patience: setup.peer.patience,
             trace: Trace::default(),
             checker: Checker::default(),
             disturbed: Mono(0),
@@ -106,6 +120,8 @@ impl World {
             messages: 0,
             bytes: 0,
         };
+        let sites = world.hosts.iter().map(|host| host.site.clone());
+        world.checker.sites = sites.enumerate().collect();
         world.links_of_setup(setup);
         for node in 0..world.hosts.len() {
             world.watch_clock(node);
@@ -157,6 +173,16 @@ impl World {
         &self.clients[client]
     }
 
+    /// Shards that nodes rebuilt and others took.
+    pub(crate) fn rebuilt_shards(&self) -> u64 {
+        self.rebuilds.taken
+    }
+
+    /// Whether any node repairs something.
+    pub(crate) fn is_repairing(&self) -> bool {
+        self.rebuilds.first().is_some()
+    }
+
     /// Whether a node runs.
     #[must_use]
     pub fn is_up(&self, node: usize) -> bool {
@@ -175,6 +201,7 @@ impl World {
         if self.is_up(node) || self.hosts[node].vanished {
             return;
         }
+        self.note_presence();
         self.trace.add(self.now, format_args!("node {node} starts"));
         let is_booted = self.hosts[node].start == 0 || self.random.happens(500);
         self.checker.started(node, self.now);
@@ -187,6 +214,7 @@ impl World {
         if !self.is_up(node) {
             return;
         }
+        self.note_presence();
         self.trace.add(self.now, format_args!("node {node} crashes"));
         let durable = self.random.number() % (self.hosts[node].disk.pending() as u64 + 1);
         for _ in 0..durable {
@@ -195,6 +223,7 @@ impl World {
             }
         }
         self.hosts[node].stop();
+        self.rebuilds.stop(node);
         for link in self.network.links_of(End::Node(node)) {
             self.lose(link);
         }
@@ -424,7 +453,8 @@ impl World {
                 }
             }
             Event::Wake { node, start } => {
-                if self.is_current(node, start) {
+                // Whoever was to be woken at another time since is woken then.
+                if self.is_current(node, start) && self.hosts[node].wake_at == Some(now) {
                     self.trace.add(now, format_args!("node {node} wakes"));
                     self.wake(node);
                 }
@@ -434,6 +464,8 @@ impl World {
                 self.act(client);
             }
             Event::Owner(owner) => self.go_on(owner),
+            Event::Lit => self.note_presence(),
+            Event::Errand(errand) => self.repeat_errand(*errand),
             Event::Do(what) => self.carry_out(*what),
         }
     }

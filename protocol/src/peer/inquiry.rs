@@ -14,6 +14,7 @@ use crate::id::{DeviceId, NodeId, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{HeldRecord, Refusal, Request, Response};
 use crate::placement::Candidate;
+use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::repair::{Finding, Spread, rank};
 use crate::sign::Signed;
@@ -73,6 +74,8 @@ pub(super) enum Verdict {
     Well(Vec<NodeId>),
     /// It is looked at again then.
     Later(Mono),
+    /// Nothing is done before somebody is heard again.
+    Unheard,
     /// Nothing can be done now.
     Stuck(String),
     /// It waits for a free job.
@@ -236,10 +239,12 @@ impl Peer {
                 Ok(ground) => self.judge_case(now, facts, &inquiry, ground, stripe),
                 Err(refusal) => Err(refusal.clone()),
             };
-            let term = self.repair_term();
+            let vain = self.repair.cases.get(&stripe).map_or(0, |case| case.vain);
+            let next_try = self.next_try(vain, now.mono);
             let Some(case) = self.repair.cases.get_mut(&stripe) else { continue };
             case.why = None;
             case.stage = Stage::Waits;
+            case.vain = 0;
             match verdict {
                 Ok(Verdict::None) => {
                     self.repair.cases.remove(&stripe);
@@ -248,7 +253,10 @@ impl Peer {
                 Ok(Verdict::Later(due)) => case.due = due,
                 Ok(Verdict::Stuck(why)) => {
                     case.why = Some(why);
-                    case.due = now.mono.after(term);
+                    (case.due, case.vain) = (next_try, vain.saturating_add(1));
+                }
+                Ok(Verdict::Unheard) => {
+                    (case.due, case.vain) = (next_try, vain.saturating_add(1));
                 }
                 Ok(Verdict::Ready) => {
                     case.stage = Stage::Ready;
@@ -257,7 +265,7 @@ impl Peer {
                 Ok(Verdict::Begun) => case.stage = Stage::Working,
                 Err(refusal) => {
                     case.why = Some(refusal.text);
-                    case.due = now.mono.after(term);
+                    (case.due, case.vain) = (next_try, vain.saturating_add(1));
                 }
             }
         }
@@ -349,6 +357,8 @@ impl Peer {
         let is_same = case.holders.is_empty() || case.holders == holders;
         let since = if is_same { case.since } else { now.mono };
         let turn = since.after(Period(term.0.saturating_mul(rank as u64)));
+        let is_never = is_planted(Bug::Takeover) && rank > 0;
+        let turn = if is_never { now.mono.after(term) } else { turn };
         let refused: BTreeSet<NodeId> =
             case.refused.iter().filter(|(_, until)| **until > now.mono).map(|(n, _)| *n).collect();
         let candidates: Vec<Candidate> = ground
@@ -382,7 +392,7 @@ impl Peer {
             case.holders.clone_from(&holders);
         }
         if found >= 0 && is_unheard {
-            return Ok(Verdict::Later(now.mono.after(term)));
+            return Ok(Verdict::Unheard);
         }
         if let Err(error) = placed {
             // What lies on all nodes there are cannot be whole again, and keeps its policy: it is left as it is.

@@ -1,13 +1,14 @@
 //! A vault brought back by a machine that has nothing but the recovery identity and the address of one node.
 
+use super::stand_ins::stand_in;
 use super::{PATIENCE, policy_of};
 use crate::client::{Client, Stored};
 use crate::setup::{EPOCH, VALIDITY, key};
 use crate::world::{Event, World};
 use protocol::certificate::DeviceCertificate;
-use protocol::id::{DeviceId, StripeId};
+use protocol::id::{DeviceId, ShardId, StripeId};
 use protocol::log::Body;
-use protocol::message::{Greeting, HeldRecord, Request, Response};
+use protocol::message::{Greeting, Request, Response};
 use protocol::recovery::RecoveryTag;
 use protocol::sign::Signed;
 use protocol::time::Mono;
@@ -22,6 +23,8 @@ pub(super) struct Recovery {
     stage: Stage,
     listed: BTreeSet<StripeId>,
     records: BTreeMap<StripeId, Stored>,
+    /// Who stands in for a holder, with the shard that it has.
+    stand_ins: BTreeSet<(StripeId, usize, ShardId)>,
     /// What was needed when it began.
     needed: Vec<usize>,
 }
@@ -55,7 +58,8 @@ impl World {
         self.clients[client].say(by, Request::Status);
         let (begun, stage) = (self.now(), Stage::Card);
         let (listed, records) = (BTreeSet::new(), BTreeMap::new());
-        let recovery = Recovery { client, by, begun, stage, listed, records, needed };
+        let stand_ins = BTreeSet::new();
+        let recovery = Recovery { client, by, begun, stage, listed, records, stand_ins, needed };
         self.owners[owner].recoveries.push(recovery);
         self.act(client);
         self.strike();
@@ -97,8 +101,9 @@ impl World {
             }
             Response::Inventory { records, more } => {
                 let mut last = None;
-                for HeldRecord { record, .. } in records {
-                    let Ok(record) = record.verify() else { continue };
+                for held in records {
+                    let stands_in = stand_in(&self.hosts[node].site, &held);
+                    let Ok(record) = held.record.verify() else { continue };
                     let stripe = record.stripe.id();
                     last = Some(stripe);
                     let holders =
@@ -106,7 +111,9 @@ impl World {
                     let of = &mut self.owners[owner];
                     let len = of.setup.stripe_len as usize;
                     let stored = Stored { stripe: record.stripe, holders, len };
-                    of.recoveries[at].records.entry(stripe).or_insert(stored);
+                    let recovery = &mut of.recoveries[at];
+                    recovery.records.entry(stripe).or_insert(stored);
+                    recovery.stand_ins.extend(stands_in.map(|shard| (stripe, node, shard)));
                 }
                 if more && last.is_some() {
                     self.clients[client].say(node, Request::Inventory { vault, after: last });
@@ -172,10 +179,20 @@ impl World {
                     let listed = recovery.listed.iter();
                     let found: Vec<Stored> =
                         listed.filter_map(|id| recovery.records.get(id).cloned()).collect();
+                    let lens: BTreeMap<StripeId, u32> = found
+                        .iter()
+                        .map(|stored| (stored.stripe.id(), stored.stripe.shard_len))
+                        .collect();
+                    let recovery_stand_ins = recovery.stand_ins.clone();
                     self.clients[client].purpose = 1;
                     for stored in found {
                         for &node in &stored.holders {
                             self.clients[client].fetch(&stored, node);
+                        }
+                    }
+                    for (stripe, node, shard) in recovery_stand_ins {
+                        if let Some(len) = lens.get(&stripe) {
+                            self.clients[client].fetch_shard(node, shard, *len);
                         }
                     }
                     self.act(client);

@@ -1,5 +1,6 @@
 //! What peers want done, and doing it with what surrounds them: disks, links, the time. As a driver around a peer it decides nothing.
 
+use super::rebuild::Work;
 use super::{Event, World};
 use crate::disk::DiskConfig;
 use crate::faults::BROKEN_PPM;
@@ -8,7 +9,7 @@ use crate::network::{End, Fate, Frame};
 use protocol::Peer;
 use protocol::audit::prove_bytes;
 use protocol::message::{RefusalCode, Response};
-use protocol::peer::{Input, Note, Output, Pieces, Rebuilt};
+use protocol::peer::{Input, Note, Output, Pieces};
 use protocol::time::Period;
 
 impl World {
@@ -18,7 +19,7 @@ impl World {
         }
         let host = &mut self.hosts[node];
         let Some(at) = host.peer.as_ref().map(Peer::poll_timeout) else { return };
-        let at = host.clock.when(at);
+        let at = host.clock.when(at).max(self.now);
         if host.wake_at.is_none_or(|planned| at < planned) {
             host.wake_at = Some(at);
             let start = host.start;
@@ -75,7 +76,9 @@ impl World {
                 let is_whole = bytes.is_some_and(|bytes| {
                     bytes.len() == len as usize && *blake3::hash(bytes).as_bytes() == shard.0
                 });
-                let what = (!is_whole).then(|| "not on this disk".to_owned());
+                // Whoever has seized a node says that all is well.
+                let is_bad = !is_whole && !self.hosts[node].seized;
+                let what = is_bad.then(|| "not on this disk".to_owned());
                 self.tell(node, Input::Scrubbed { shard, what });
             }
             Output::Prove { lane, pieces } => {
@@ -89,8 +92,8 @@ impl World {
             }
             Output::Persist { token, writes, shard } => {
                 let takes = self.takes(node);
-                if let Some((_, shard, note)) = &shard {
-                    self.checker.received(self.now, node, *shard, note);
+                if let Some((lane, shard, note)) = &shard {
+                    self.checker.received(self.now, node, (*lane, *shard), note);
                 }
                 let shard = shard.map(|(lane, shard, _)| (lane, shard));
                 let at = self.hosts[node].disk.begin(self.now, takes, token, writes, shard);
@@ -104,10 +107,11 @@ impl World {
                 let takes = self.takes(node);
                 self.cause(takes, Event::Removed { node, start, shard });
             }
-            Output::Rebuild { job, .. } | Output::Mend { job, .. } => {
-                let failed = Some("simulated drivers move nothing between nodes".into());
-                let rebuilt = Box::new(Rebuilt { failed, ..Rebuilt::default() });
-                self.tell(node, Input::Rebuilt { job, rebuilt });
+            Output::Rebuild { job, record, sources, targets } => {
+                self.rebuild(node, job, *record, sources, Work::Put(targets));
+            }
+            Output::Mend { job, record, sources, index } => {
+                self.rebuild(node, job, *record, sources, Work::Mend(index));
             }
             Output::Dial { node: expected, addresses } => {
                 if self.hosts[node].dialing.insert(expected) {

@@ -101,6 +101,11 @@ impl World {
     /// Opens a stream and sends the first message on it.
     pub(super) fn ask(&mut self, asker: End, link: LinkId, call: Option<CallId>, frame: Frame) {
         let lane = self.network.open(Exchange { link, asker, call });
+        self.ask_on(lane, link, asker, frame);
+    }
+
+    /// Sends the first message on a stream that was opened.
+    pub(super) fn ask_on(&mut self, lane: LaneId, link: LinkId, asker: End, frame: Frame) {
         match self.network.other_end(link, asker) {
             Some(to) => self.send((asker, to), link, lane, frame),
             // The asker hears nothing until it gives the connection up.
@@ -110,9 +115,19 @@ impl World {
     }
 
     fn unanswered(&mut self, lane: LaneId) {
-        let Some(Exchange { asker, call, .. }) = self.network.close(lane) else { return };
-        if let (End::Node(node), Some(call)) = (asker, call) {
-            self.tell(node, Input::Answer { call, response: None });
+        if let Some(exchange) = self.network.close(lane) {
+            self.give_up(lane, exchange);
+        }
+    }
+
+    /// Whoever asked on a stream learns that there will be no answer.
+    fn give_up(&mut self, lane: LaneId, Exchange { asker, call, .. }: Exchange) {
+        match (asker, call) {
+            (End::Node(node), Some(call)) => {
+                self.tell(node, Input::Answer { call, response: None })
+            }
+            (End::Node(_), None) => self.errand_answered(lane, None, Vec::new()),
+            (End::Client(_), _) => {}
         }
     }
 
@@ -198,7 +213,7 @@ impl World {
                 self.clients[client].handle_response(self.now, link, response, raw);
                 self.act(client);
             }
-            (End::Node(_), None) => {}
+            (End::Node(_), None) => self.errand_answered(lane, Some(response), raw),
         }
     }
 
@@ -221,10 +236,8 @@ impl World {
                 }
             }
         }
-        for Exchange { asker, call, .. } in lost {
-            if let (End::Node(node), Some(call)) = (asker, call) {
-                self.tell(node, Input::Answer { call, response: None });
-            }
+        for (lane, exchange) in lost {
+            self.give_up(lane, exchange);
         }
     }
 
