@@ -50,21 +50,17 @@ pub enum Bug {
     Usage,
     /// Repair puts shards anywhere.
     RepairPlacement,
-    /// Nobody but the custodian repairs.
-    Takeover,
     /// Who is silent for a while is lost.
     Patience,
     /// Who is cut off goes on counting the silence of others.
     CutOff,
-    /// The custodian does not compare what it reads, or makes, with its name.
-    Verification,
     /// A holder keeps whatever bytes come.
     Hash,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 25] = [
         Self::Lock,
         Self::Extension,
         Self::Placement,
@@ -87,10 +83,8 @@ impl Bug {
         Self::Reader,
         Self::Usage,
         Self::RepairPlacement,
-        Self::Takeover,
         Self::Patience,
         Self::CutOff,
-        Self::Verification,
         Self::Hash,
     ];
 }

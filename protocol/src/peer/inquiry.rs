@@ -14,7 +14,6 @@ use crate::id::{DeviceId, NodeId, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{HeldRecord, Refusal, Request, Response};
 use crate::placement::Candidate;
-use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::repair::{Finding, Spread, rank};
 use crate::sign::Signed;
@@ -357,8 +356,6 @@ impl Peer {
         let is_same = case.holders.is_empty() || case.holders == holders;
         let since = if is_same { case.since } else { now.mono };
         let turn = since.after(Period(term.0.saturating_mul(rank as u64)));
-        let is_never = is_planted(Bug::Takeover) && rank > 0;
-        let turn = if is_never { now.mono.after(term) } else { turn };
         let refused: BTreeSet<NodeId> =
             case.refused.iter().filter(|(_, until)| **until > now.mono).map(|(n, _)| *n).collect();
         let candidates: Vec<Candidate> = ground
