@@ -89,6 +89,9 @@ pub(crate) struct Exchange {
     pub(crate) call: Option<CallId>,
 }
 
+/// Exchanges that will not be answered, with their streams.
+pub(crate) type Unanswered = Vec<(LaneId, Exchange)>;
+
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -255,7 +258,7 @@ impl Network {
     }
 
     /// Removes a connection: its ends, and the exchanges that will not be answered.
-    pub(crate) fn remove(&mut self, link: LinkId) -> Option<([End; 2], Vec<(LaneId, Exchange)>)> {
+    pub(crate) fn remove(&mut self, link: LinkId) -> Option<([End; 2], Unanswered)> {
         let removed = self.links.remove(&link)?;
         for end in removed.ends {
             if let Some(links) = self.of_end.get_mut(&end) {

@@ -14,6 +14,7 @@ use protocol::placement::{Candidate, conceal_margin, margin, solve};
 use protocol::record::Record;
 use protocol::time::{Mono, Period};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// After all faults are over, every stripe satisfies its policy within this time if that can be: the patience until what is gone is
 /// lost, once more for those who take over from others that fail, and an hour for what is refused, asked again and moved.
@@ -65,10 +66,10 @@ impl World {
                     );
                     self.checker().report("P6", text);
                 }
-            } else if !before.contains_key(&index) {
+            } else if let Entry::Vacant(place) = before.entry(index) {
                 // Counted if it is only silent; who has lost it and who is lost is not.
                 if is_sound && silent.0 > 0 && silent.0 < self.patience.0 / SILENT_PART {
-                    before.insert(index, holder);
+                    place.insert(holder);
                 } else {
                     is_clear = false;
                 }

@@ -124,7 +124,7 @@ impl World {
     fn give_up(&mut self, lane: LaneId, Exchange { asker, call, .. }: Exchange) {
         match (asker, call) {
             (End::Node(node), Some(call)) => {
-                self.tell(node, Input::Answer { call, response: None })
+                self.tell(node, Input::Answer { call, response: None });
             }
             (End::Node(_), None) => self.errand_answered(lane, None, Vec::new()),
             (End::Client(_), _) => {}
