@@ -9,6 +9,7 @@
 //! Offline is not lost, and lost is no guilt: it only says that what was held there is to be had elsewhere, too.
 
 use crate::id::{NodeId, OperatorId};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Period};
 use std::collections::BTreeMap;
 
@@ -73,6 +74,7 @@ impl Liveness {
         let grace = Period(self.patience.0 / GRACE_PART);
         if let Some(anybody) = self.anybody {
             let until = now.min(anybody.after(grace));
+            let until = if is_planted(Bug::CutOff) { now } else { until };
             self.count = self.count.saturating_add(until.0.saturating_sub(self.seen.0));
         }
         self.seen = self.seen.max(now);
@@ -127,7 +129,11 @@ impl Liveness {
         }
         let patience = SUSPECT.0.min(self.patience.0 / 2);
         let is_late = watch.asked.is_some_and(|asked| self.count - asked >= patience);
-        if is_late { Presence::Suspect } else { Presence::Heard }
+        match is_late {
+            true if is_planted(Bug::Patience) => Presence::Lost,
+            true => Presence::Suspect,
+            false => Presence::Heard,
+        }
     }
 
     /// Whether anybody has been silent for so long that it matters what others heard.

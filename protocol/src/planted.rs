@@ -48,11 +48,19 @@ pub enum Bug {
     Reader,
     /// What a dropped shard took up stays counted.
     Usage,
+    /// Repair puts shards anywhere.
+    RepairPlacement,
+    /// Who is silent for a while is lost.
+    Patience,
+    /// Who is cut off goes on counting the silence of others.
+    CutOff,
+    /// A holder keeps whatever bytes come.
+    Hash,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::Lock,
         Self::Extension,
         Self::Placement,
@@ -74,6 +82,10 @@ impl Bug {
         Self::Vouching,
         Self::Reader,
         Self::Usage,
+        Self::RepairPlacement,
+        Self::Patience,
+        Self::CutOff,
+        Self::Hash,
     ];
 }
 

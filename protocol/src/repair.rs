@@ -10,6 +10,7 @@
 use crate::id::{NodeId, StripeId};
 use crate::label::{Level, Site};
 use crate::placement::{Candidate, Unplaceable, check_placement, conceal_margin, margin, solve};
+use crate::planted::{Bug, is_planted};
 use crate::policy::Policy;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -88,6 +89,9 @@ impl Spread<'_> {
     ) -> Result<Vec<(u16, usize)>, NoPlace> {
         if missing.is_empty() {
             return Err(NoPlace::Complete);
+        }
+        if is_planted(Bug::RepairPlacement) && !candidates.is_empty() {
+            return Ok(missing.iter().copied().zip(0..candidates.len()).collect());
         }
         let fixed: Vec<Site> = self.counted.iter().copied().cloned().collect();
         let (policy, k) = (self.policy, self.k);

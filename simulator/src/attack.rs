@@ -38,6 +38,7 @@ impl World {
             Attack::Stranger => self.attack_as_stranger(),
             Attack::Neighbour { by, vault } => self.attack_neighbour(by, vault),
             Attack::Cheapest { level, most } => self.attack_cheapest(&level, most as usize),
+            Attack::Repairer => self.attack_repairer(),
             Attack::Random { rounds } => self.attack_randomly(rounds),
         }
     }
@@ -260,6 +261,14 @@ impl World {
         for node in nodes {
             self.vanish_node(node);
         }
+    }
+
+    /// Has whoever repairs right now.
+    fn attack_repairer(&mut self) {
+        let Some(node) = self.rebuilds.first() else { return };
+        self.disturbed = self.disturbed.max(self.now());
+        self.lost.push((Period(self.now().0), format!("node {node} seized")));
+        self.seize(node);
     }
 
     fn attack_randomly(&mut self, rounds: u32) {

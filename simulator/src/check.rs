@@ -11,7 +11,9 @@
 //! - Durability: what is promised is durable when the promise leaves. Conservation: what is counted as used is what is held, and no
 //!   more than quota and growth allow. Receipts that a client believes say what was asked.
 //!
-//! P5 and P6 (audits, repair) wait for those parts of the protocol. What a seized or vanished node promised counts for nothing.
+//! P5 (audits) waits for that part of the protocol. What a seized or vanished node promised counts for nothing.
+
+mod repair;
 
 use crate::host::Host;
 use crate::network::End;
@@ -102,10 +104,16 @@ pub(crate) struct Checker {
     asked: BTreeMap<LaneId, (usize, Asked)>,
     terms: BTreeMap<(usize, ShardId), Terms>,
     shard_of: BTreeMap<(usize, StripeId), ShardId>,
+    /// Nodes that took a shard which the record gives to another one, and when.
+    stand_ins: BTreeMap<StripeId, BTreeMap<usize, (ShardId, Mono)>>,
     locks: Vec<Rc<Lock>>,
     dropped: BTreeSet<(usize, ShardId)>,
     /// Shards that disks damaged or lost, not nodes.
     rotten: BTreeSet<(usize, ShardId)>,
+    /// Also those that came anew since: whoever found one missing remembers it.
+    ever_rotten: BTreeSet<(usize, ShardId)>,
+    /// Stripes that somebody asked to be released.
+    given_up: BTreeSet<StripeId>,
     requests: BTreeMap<ReleaseId, Backing>,
     heard: BTreeMap<(usize, ReleaseId), Mono>,
     vetoes: BTreeSet<(usize, ReleaseId)>,
@@ -150,9 +158,19 @@ impl Checker {
         self.terms.values().any(|terms| terms.until < now)
     }
 
+    /// Nodes that took a shard of a stripe which its record gives to another one, and when.
+    pub(crate) fn standing_in(
+        &self,
+        stripe: StripeId,
+    ) -> impl Iterator<Item = (usize, ShardId, Mono)> + '_ {
+        let of = self.stand_ins.get(&stripe).into_iter().flatten();
+        of.map(|(&node, &(shard, since))| (node, shard, since))
+    }
+
     /// A disk damaged a shard.
     pub(crate) fn rot(&mut self, node: usize, shard: ShardId) {
         self.rotten.insert((node, shard));
+        self.ever_rotten.insert((node, shard));
     }
 
     /// Whether a disk damaged a shard.
@@ -203,6 +221,8 @@ impl Checker {
             Request::Extend { stripes, .. } => Asked::Extend { stripes: stripes.clone() },
             Request::Release { request, approvals, .. } => {
                 let release = release_id(request);
+                let stripes = request.verify().map_or_else(|_| Vec::new(), |of| of.stripes);
+                self.given_up.extend(stripes);
                 let known = self.requests.entry(release).or_default();
                 let approved = approvals.iter().filter_map(|signed| signed.verify().ok());
                 known.approvals.extend(
@@ -271,8 +291,10 @@ impl Checker {
                         format!("node {node} holds a shard, and the roster does not list it");
                     self.report("P8", text);
                 }
-                for device in [sender, Some(signer)].into_iter().flatten() {
-                    self.check_may_write(node, receipt.vault, device);
+                // What nodes bring is repaired like anything else, whoever wrote it once.
+                if let Some(sender) = sender {
+                    self.check_may_write(node, receipt.vault, sender);
+                    self.check_may_write(node, receipt.vault, signer);
                 }
             }
             (Asked::Append { vault, device, seq, entry }, Response::Appended(ack)) => {
@@ -329,6 +351,13 @@ impl Checker {
                 format!("node {node} gives a receipt for shard {shard}, which is not stored");
             self.report("durability", text);
         }
+        let bytes = host.disk.shard(shard);
+        if bytes.is_some_and(|bytes| *blake3::hash(bytes).as_bytes() != shard.0)
+            && !self.rotten.contains(&(node, shard))
+        {
+            let text = format!("node {node} took other bytes for shard {shard}");
+            self.report("P6", text);
+        }
     }
 
     fn check_may_write(&mut self, node: usize, vault: VaultId, device: DeviceId) {
@@ -344,13 +373,24 @@ impl Checker {
         }
     }
 
+    /// Until when a shard was promised to be locked, by true time.
+    pub(crate) fn locked_until(&self, node: usize, shard: ShardId) -> Option<Mono> {
+        self.terms.get(&(node, shard)).map(|terms| terms.until)
+    }
+
     /// Whether what was promised for a shard lasts until then at least; what was never put there is nobody's promise.
     pub(crate) fn is_locked(&self, node: usize, shard: ShardId, until: Mono) -> bool {
         self.terms.get(&(node, shard)).is_none_or(|terms| terms.until.after(self.slack()) >= until)
     }
 
-    /// A shard is to be kept, with what its file says of it.
-    pub(crate) fn received(&mut self, now: Mono, node: usize, shard: ShardId, note: &[u8]) {
+    /// A shard that came on a lane is to be kept, with what its file says of it.
+    pub(crate) fn received(
+        &mut self,
+        now: Mono,
+        node: usize,
+        (lane, shard): (LaneId, ShardId),
+        note: &[u8],
+    ) {
         let note: Result<HeldRecord, _> = decode(note, VALUE_LEN_MAX);
         let Some(record) = note.ok().and_then(|note| note.record.verify().ok()) else {
             self.report("durability", format!("node {node} stores a shard without a record"));
@@ -359,13 +399,22 @@ impl Checker {
         let lock = self.lock(&record.policy.lock);
         let until = now.after(lock.period);
         let (stripe, vault) = (record.stripe.id(), record.stripe.vault);
-        self.dropped.remove(&(node, shard));
+        let was_dropped = self.dropped.remove(&(node, shard));
         self.rotten.remove(&(node, shard));
         self.shard_of.insert((node, stripe), shard);
+        let is_named = |holder: &NodeId| self.sites.get(&node).is_some_and(|s| s.node == *holder);
+        let place = record.stripe.shards.iter().position(|named| *named == shard);
+        if !place.and_then(|place| record.holders.get(place)).is_some_and(is_named) {
+            self.stand_ins.entry(stripe).or_default().insert(node, (shard, now));
+        }
+        let by_device =
+            matches!(self.asked.get(&lane), Some((_, Asked::Put { sender: Some(_), .. })));
         let terms = Terms { vault, lock, until };
-        // Healed: what was promised stands.
+        // Healed: what was promised stands, and only a device of the vault makes more of it.
         let known = self.terms.entry((node, shard)).or_insert_with(|| terms.clone());
-        known.until = known.until.max(until);
+        if by_device || was_dropped {
+            known.until = known.until.max(until);
+        }
     }
 
     fn lock(&mut self, lock: &Lock) -> Rc<Lock> {

@@ -428,12 +428,28 @@ impl Client {
         self.add(node, Task::Say(Box::new(request)));
     }
 
+    /// Asks a node for a shard.
+    pub(crate) fn fetch_shard(&mut self, node: usize, shard: ShardId, len: u32) {
+        self.add(node, Task::Get { shard, len });
+    }
+
     /// Asks one holder for its shard.
     pub(crate) fn fetch(&mut self, stored: &Stored, node: usize) {
         if let Some(index) = stored.holders.iter().position(|&holder| holder == node) {
             let shard = stored.stripe.shards[index];
-            self.add(node, Task::Get { shard, len: stored.stripe.shard_len });
+            self.fetch_shard(node, shard, stored.stripe.shard_len);
         }
+    }
+
+    /// Whether a shard was fetched.
+    pub(crate) fn has(&self, shard: ShardId) -> bool {
+        self.fetched.contains_key(&shard)
+    }
+
+    /// Whether so many shards of it were fetched that the data is here.
+    pub(crate) fn is_read(&self, stored: &Stored) -> bool {
+        let fetched = stored.stripe.shards.iter().filter(|shard| self.has(**shard));
+        fetched.count() >= usize::from(stored.stripe.k)
     }
 
     /// The data, if enough shards of it were fetched.

@@ -85,6 +85,11 @@ impl Disk {
         self.temporary.insert(lane, bytes);
     }
 
+    /// Whether what came on a lane is to be durable.
+    pub(crate) fn is_awaited(&self, lane: LaneId) -> bool {
+        self.queue.iter().any(|write| write.shard.is_some_and(|(of, _)| of == lane))
+    }
+
     /// Empties temporary storage of what came on a lane.
     pub(crate) fn discard(&mut self, lane: LaneId) {
         self.temporary.remove(&lane);

@@ -1,8 +1,8 @@
 //! What a plan has happen to nodes, links, clocks and disks, and to whom it hands the rest: owners and attackers.
 
 use crate::clock::Clock;
-use crate::network::{End, Group};
-use crate::plan::{LinkQuality, Moment, What, Who};
+use crate::network::{End, Group, is_fair};
+use crate::plan::{Moment, What, Who};
 use crate::setup::Setup;
 use crate::world::{Event, World};
 use protocol::message::Response;
@@ -76,6 +76,7 @@ impl World {
 
     fn fault(&mut self, what: What) {
         let now = self.now();
+        self.note_presence();
         match what {
             What::Crash(who) => self.each(&who, Self::crash),
             What::Start(who) => self.each(&who, Self::start),
@@ -88,6 +89,7 @@ impl World {
                 self.each(&who, Self::vanish_node);
             }
             What::Dark { who, period } => {
+                self.cause_at(now.after(period), Event::Lit);
                 for node in self.meant(&who) {
                     let until = self.network.dark.entry(node).or_default();
                     *until = now.after(period).max(*until);
@@ -183,7 +185,7 @@ impl World {
     }
 
     /// Somebody else has the node.
-    fn seize(&mut self, node: usize) {
+    pub(crate) fn seize(&mut self, node: usize) {
         self.hosts[node].seized = true;
         for shard in self.hosts[node].disk.names() {
             self.hosts[node].disk.remove(shard);
@@ -215,6 +217,7 @@ impl World {
         for (until, then) in waiting {
             let is_now = match until {
                 Moment::Cooling => self.is_cooling,
+                Moment::Repairing => self.is_repairing(),
                 Moment::LockEnded => self.checker_ref().is_any_over(now),
                 moment => self.owners.iter().any(|owner| owner.is_now(moment)),
             };
@@ -228,17 +231,16 @@ impl World {
 
     /// Whether all faults are over that can keep people from what they do.
     pub(crate) fn is_whole(&self) -> bool {
-        let quality = &self.network.config.quality;
+        self.is_calm() && !self.hosts.iter().any(|host| host.seized && !host.vanished)
+    }
+
+    /// Whether all faults are over that can keep nodes from what they do.
+    pub(crate) fn is_calm(&self) -> bool {
         let is_up = self.hosts.iter().all(|host| {
-            host.vanished
-                || (host.peer.is_some()
-                    && host.fails_per_mille == 0
-                    && !host.is_full
-                    && !host.seized)
+            host.vanished || (host.peer.is_some() && host.fails_per_mille == 0 && !host.is_full)
         });
-        let is_fair = |quality: &LinkQuality| quality.loss_per_mille <= 100;
         is_up
-            && is_fair(quality)
+            && is_fair(&self.network.config.quality)
             && self.network.parts.is_empty()
             && self.network.dark.values().all(|&until| until <= self.now())
             && self.network.qualities.iter().all(|(_, _, quality)| is_fair(quality))

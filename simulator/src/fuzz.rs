@@ -1,6 +1,8 @@
 //! Draws plans: each run first draws which kinds of faults and attacks it has at all, and how much of each (swarm testing,
 //! Groce et al., 2012). A plan that has everything at once hides more than it finds.
 
+mod repair;
+
 use crate::disk::DiskConfig;
 use crate::network::NetworkConfig;
 use crate::plan::{
@@ -109,6 +111,9 @@ struct Drawing {
     /// For how long things happen.
     busy: Period,
     lock: Period,
+    patience: Period,
+    /// Whether there are losses that are to be repaired.
+    repairs: bool,
 }
 
 impl Drawing {
@@ -151,13 +156,20 @@ pub fn plan(seed: u64) -> Plan {
     let vaults = if is_alone { 1 } else { 2 };
     let nodes = providers * each;
     let busy = Period(lock.0 * 3);
-    let mut drawing = Drawing { random, kinds, nodes, providers, vaults, busy, lock };
+    // Drawn apart: what was found with a seed before this was drawn is found with it again.
+    let mut apart = Random::new(seed ^ 0x7265_7061_6972);
+    let repairs = nodes >= 5 && apart.happens(500);
+    let patience = Period::seconds(if repairs { 3600 } else { 4 * 3600 });
+    let mut drawing =
+        Drawing { random, kinds, nodes, providers, vaults, busy, lock, patience, repairs };
     let setup = setup(&mut drawing);
     let vaults = (0..vaults).map(|_| vault(&mut drawing)).collect();
     let mut steps = Vec::new();
     work(&mut drawing, &mut steps);
     faults(&mut drawing, &mut steps);
     attacks(&mut drawing, &mut steps);
+    drawing.random = apart;
+    repair::losses(&mut drawing, &mut steps);
     calm(&drawing, &mut steps);
     steps.sort_by_key(|step| step.at);
     let duration = Period(busy.0 + SETTLES_WITHIN.0 + 3_600_000);
@@ -187,6 +199,7 @@ fn setup(drawing: &mut Drawing) -> Setup {
     let quota = if drawing.has(Kind::Filling) { 16 << (10 + drawing.below(3)) } else { 1 << 30 };
     let growth = drawing.has(Kind::Filling) && drawing.random.happens(500);
     let peer = PeerSetup {
+        patience: drawing.patience,
         quota,
         lock_max: Period::days(30),
         growth_per_day: growth.then_some(12 << 10),
@@ -225,7 +238,8 @@ fn vault(drawing: &mut Drawing) -> VaultSetup {
     };
     let operator = "operator 0".into();
     let stripe_len = 64 + drawing.below(1000) as u32;
-    VaultSetup { operator, policy, outside, guardians, code: None, stripe_len }
+    let code = drawing.repairs.then_some(if conceals { (3, 5) } else { (2, 4) });
+    VaultSetup { operator, policy, outside, guardians, code, stripe_len }
 }
 
 fn add(steps: &mut Vec<Step>, at: Period, what: What) {

@@ -33,6 +33,7 @@ mod host;
 mod network;
 mod owner;
 pub mod plan;
+mod presence;
 mod random;
 mod run;
 pub mod scenario;

@@ -89,6 +89,9 @@ pub(crate) struct Exchange {
     pub(crate) call: Option<CallId>,
 }
 
+/// Exchanges that will not be answered, with their streams.
+pub(crate) type Unanswered = Vec<(LaneId, Exchange)>;
+
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -111,6 +114,11 @@ impl Group {
             End::Client(client) => self.all_clients || self.client == Some(client),
         }
     }
+}
+
+/// Whether so few messages are lost that those who repeat them get through.
+pub(crate) fn is_fair(quality: &LinkQuality) -> bool {
+    quality.loss_per_mille <= 100
 }
 
 /// All connections.
@@ -170,6 +178,11 @@ impl Network {
             .map_or(&self.config.quality, |(_, _, quality)| quality)
     }
 
+    /// Whether a link between two ends loses so few messages that it is of use.
+    pub(crate) fn is_fair(&self, from: End, to: End) -> bool {
+        is_fair(self.quality(from, to))
+    }
+
     /// What becomes of a message of so many bytes. Transfers do not share what goes through a link in a second.
     pub(crate) fn fate(
         &self,
@@ -201,6 +214,12 @@ impl Network {
         self.next += 1;
         self.of_link.entry(exchange.link).or_default().insert(LaneId(self.next));
         self.exchanges.insert(LaneId(self.next), exchange);
+        LaneId(self.next)
+    }
+
+    /// A stream's name that no stream has.
+    pub(crate) fn name_lane(&mut self) -> LaneId {
+        self.next += 1;
         LaneId(self.next)
     }
 
@@ -239,7 +258,7 @@ impl Network {
     }
 
     /// Removes a connection: its ends, and the exchanges that will not be answered.
-    pub(crate) fn remove(&mut self, link: LinkId) -> Option<([End; 2], Vec<Exchange>)> {
+    pub(crate) fn remove(&mut self, link: LinkId) -> Option<([End; 2], Unanswered)> {
         let removed = self.links.remove(&link)?;
         for end in removed.ends {
             if let Some(links) = self.of_end.get_mut(&end) {
@@ -247,7 +266,8 @@ impl Network {
             }
         }
         let lanes = self.of_link.remove(&link).unwrap_or_default();
-        let lost = lanes.iter().filter_map(|lane| self.exchanges.remove(lane)).collect();
+        let lost = |lane: LaneId| Some((lane, self.exchanges.remove(&lane)?));
+        let lost = lanes.into_iter().filter_map(lost).collect();
         Some((removed.ends, lost))
     }
 

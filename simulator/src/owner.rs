@@ -2,23 +2,27 @@
 //! nothing but an identity. They decide as the real client does: placement is the protocol's solver, receipts are
 //! checked by the protocol's rule. What they were promised is the checker's to remember.
 
+mod recovery;
+mod stand_ins;
+
 use crate::client::{Client, Report, Stored};
 use crate::plan::{Moment, VaultSetup, What};
 use crate::random::Random;
-use crate::setup::{EPOCH, VALIDITY, key, operator_key};
+use crate::setup::{EPOCH, operator_key};
 use crate::world::{Event, World};
-use protocol::certificate::{DeviceCertificate, DeviceRevocation};
+use protocol::certificate::DeviceRevocation;
 use protocol::hold::HoldOrder;
-use protocol::id::{DeviceId, EntryId, ShardId, StripeId};
+use protocol::id::{EntryId, ShardId, StripeId};
 use protocol::label::Site;
-use protocol::log::{Body, check_held};
-use protocol::message::{Greeting, HeldRecord, RELEASE_PAGE, Request, Response};
+use protocol::log::check_held;
+use protocol::message::{RELEASE_PAGE, Request};
 use protocol::placement::{Candidate, PlanLimits, plan, solve};
 use protocol::policy::{Guardians, Policy};
-use protocol::recovery::{RecoveryCard, RecoveryTag};
+use protocol::recovery::RecoveryCard;
 use protocol::release::{Approval, ReleaseRequest, Veto, release_id};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::{Mono, Period, Wall};
+use recovery::Recovery;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How long an owner waits for what it began, before it goes on with something else.
@@ -53,6 +57,8 @@ enum Doing {
         begun: Mono,
         purpose: u64,
         stripes: Vec<usize>,
+        /// Whether it was asked who stands in for holders that did not give their shards.
+        is_asked: bool,
     },
     Other {
         begun: Mono,
@@ -68,27 +74,6 @@ impl Doing {
             | Self::Other { begun, purpose } => (*begun, *purpose),
         }
     }
-}
-
-/// A machine that recovers a vault.
-#[derive(Debug)]
-struct Recovery {
-    client: usize,
-    by: usize,
-    begun: Mono,
-    stage: Stage,
-    listed: BTreeSet<StripeId>,
-    records: BTreeMap<StripeId, Stored>,
-    /// What was needed when it began.
-    needed: Vec<usize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Card,
-    Papers,
-    Lists,
-    Shards,
 }
 
 /// The people of one vault.
@@ -164,7 +149,7 @@ impl Owner {
         match moment {
             Moment::Recovering => !self.recoveries.is_empty(),
             Moment::BackingUp => matches!(self.doing, Some(Doing::BackUp { .. })),
-            Moment::Cooling | Moment::LockEnded => false,
+            Moment::Cooling | Moment::LockEnded | Moment::Repairing => false,
         }
     }
 
@@ -212,7 +197,6 @@ impl World {
         let owner = Owner::new(index, vault, &sites, client);
         let policy = owner.policy.clone();
         self.checker().policies.insert(id, policy);
-        self.checker().sites = sites.into_iter().enumerate().collect();
         let card = owner.card(self.client(client).vault_key());
         self.owners.push(owner);
         for node in 0..self.nodes() {
@@ -261,6 +245,7 @@ impl World {
                     }
                 }
                 Report::Said { node, response } => {
+                    self.stand_ins_told(owner, client, node, &response);
                     self.recovery_told(owner, client, node, response);
                 }
                 Report::Refused { node, refusal } => {
@@ -295,6 +280,9 @@ impl World {
                 if !is_over && self.now() < begun.after(PATIENCE) {
                     return;
                 }
+                if is_over && self.ask_for_stand_ins(owner) {
+                    return;
+                }
                 let Some(doing) = self.owners[owner].doing.take() else { return };
                 self.end(owner, doing, is_over);
             }
@@ -324,7 +312,9 @@ impl World {
                         self.clients[client].fetch(&stored, node);
                     }
                 }
-                self.owners[owner].doing = Some(Doing::Restore { begun, purpose, stripes });
+                let is_asked = false;
+                self.owners[owner].doing =
+                    Some(Doing::Restore { begun, purpose, stripes, is_asked });
             }
             What::Release { approvals, .. } => self.release(owner, approvals),
             What::Veto { guardian, .. } => self.veto(owner, guardian),
@@ -348,18 +338,13 @@ impl World {
                 all.push(stripe);
             }
         }
-        // Everything that is kept is extended, also what only older backups lead to.
-        let mut by_node: BTreeMap<usize, Vec<StripeId>> = BTreeMap::new();
+        // Everything that is kept is extended, also what only older backups lead to, wherever it may lie by now.
         let of = &self.owners[owner];
-        for stripe in of.needed() {
-            let stored = &of.stripes[stripe].stored;
-            for &node in &stored.holders {
-                by_node.entry(node).or_default().push(stored.stripe.id());
-            }
-        }
+        let kept: Vec<StripeId> =
+            of.needed().into_iter().map(|stripe| of.stripes[stripe].stored.stripe.id()).collect();
         if !self.skips_extensions {
-            for (node, stripes) in by_node {
-                for page in stripes.chunks(RELEASE_PAGE) {
+            for node in self.listed(owner) {
+                for page in kept.chunks(RELEASE_PAGE) {
                     self.clients[client].extend(node, page.to_vec());
                 }
             }
@@ -382,14 +367,20 @@ impl World {
         self.owners[owner].doing = Some(doing);
     }
 
+    /// The nodes that an owner's roster lists.
+    pub(crate) fn listed(&self, owner: usize) -> Vec<usize> {
+        let outside = &self.owners[owner].setup.outside;
+        (0..self.nodes()).filter(|node| !outside.contains(node)).collect()
+    }
+
     /// The nodes on which an owner can put shards now.
     fn candidates(&self, owner: usize) -> Vec<(usize, Candidate)> {
-        let of = &self.owners[owner];
         let is_there = |node: usize| {
             let host = &self.hosts[node];
-            host.peer.is_some() && !host.is_full && !of.setup.outside.contains(&node)
+            host.peer.is_some() && !host.is_full
         };
-        (0..self.nodes())
+        self.listed(owner)
+            .into_iter()
             .filter(|&node| is_there(node))
             .map(|node| {
                 let host = &self.hosts[node];
@@ -470,16 +461,22 @@ impl World {
         for stripe in of.needed() {
             let stored = &of.stripes[stripe].stored;
             let id = stored.stripe.id();
-            for (&node, &shard) in stored.holders.iter().zip(&stored.stripe.shards) {
-                let is_held = self.hosts[node].is_honest() && !not_held.contains(&(node, id));
+            let named = stored.holders.iter().copied().zip(stored.stripe.shards.iter().copied());
+            let stand_ins = self.checker_ref().standing_in(id);
+            let stand_ins = stand_ins.filter(|(_, _, since)| *since < begun);
+            for (node, shard) in named.chain(stand_ins.map(|(node, shard, _)| (node, shard))) {
+                let host = &self.hosts[node];
+                let is_held = host.is_honest()
+                    && host.disk.shard(shard).is_some()
+                    && !not_held.contains(&(node, id));
                 if is_held && !self.checker_ref().is_locked(node, shard, until) {
-                    lapsing = Some((stripe, node));
+                    lapsing = Some((stripe, node, self.checker_ref().locked_until(node, shard)));
                 }
             }
         }
-        if let Some((stripe, node)) = lapsing {
+        if let Some((stripe, node, locked)) = lapsing {
             let text = format!(
-                "owner {owner} has backed up, and stripe {stripe} at node {node} is not locked anew"
+                "owner {owner} has backed up, and stripe {stripe} at node {node} is locked until {locked:?}, not {until:?}"
             );
             self.checker().report("P2", text);
         }
@@ -531,14 +528,26 @@ impl World {
 
     /// Shards of a stripe that are as they should be, at nodes that are up or that at least exist.
     pub(crate) fn intact(&self, stored: &Stored, is_up: bool) -> usize {
-        let is_intact = |(&node, &shard): (&usize, &ShardId)| {
+        self.places(stored, |node| !is_up || self.is_up(node)).len()
+    }
+
+    /// Of each shard of a stripe that is as it should be one node that has it, of nodes that are honest and meant.
+    pub(crate) fn places(&self, stored: &Stored, is_meant: impl Fn(usize) -> bool) -> Vec<usize> {
+        let stripe = &stored.stripe;
+        let stand_ins: Vec<_> = self.checker_ref().standing_in(stripe.id()).collect();
+        let has = |node: usize, shard: ShardId| {
             let host = &self.hosts[node];
             host.is_honest()
-                && (!is_up || host.peer.is_some())
+                && is_meant(node)
                 && host.disk.shard(shard).is_some()
                 && !self.checker_ref().is_rotten(node, shard)
         };
-        stored.holders.iter().zip(&stored.stripe.shards).filter(|&pair| is_intact(pair)).count()
+        let place = |(&named, &shard): (&usize, &ShardId)| {
+            let others = stand_ins.iter().filter(|(_, of, _)| *of == shard);
+            let mut nodes = std::iter::once(named).chain(others.map(|(node, ..)| *node));
+            nodes.find(|&node| has(node, shard))
+        };
+        stored.holders.iter().zip(&stripe.shards).filter_map(place).collect()
     }
 
     /// A vault needs only its newest backups.
@@ -654,172 +663,5 @@ impl World {
         of.purposes = of.purposes.max(1);
         of.doing = Some(Doing::Other { begun, purpose: 1 });
         self.act(client);
-    }
-
-    /// A machine with nothing but the recovery identity asks one node.
-    pub(crate) fn recover(&mut self, owner: usize, by: usize) {
-        let Some(of) = self.owners.get(owner) else { return };
-        let host = self.hosts.get(by);
-        if host.is_none_or(|host| host.peer.is_none() || !host.is_honest()) {
-            return;
-        }
-        let needed = of.needed().into_iter().collect();
-        let tag = RecoveryTag::of(&of.recipient());
-        let stranger = key("machine", &format!("{owner} {}", self.clients.len()));
-        let (name, setup) = (of.name.clone(), of.setup.clone());
-        let names = (name.as_str(), name.as_str());
-        let roster = self.certificates();
-        let client = Client::new(names, &setup.operator, roster, &[], policy_of(&setup))
-            .greeting(Some(Greeting::Recover { tag }), Some(stranger));
-        let client = self.join(client);
-        // The greeting is all that it says; the question after it is never asked.
-        self.clients[client].say(by, Request::Status);
-        let (begun, stage) = (self.now(), Stage::Card);
-        let (listed, records) = (BTreeSet::new(), BTreeMap::new());
-        let recovery = Recovery { client, by, begun, stage, listed, records, needed };
-        self.owners[owner].recoveries.push(recovery);
-        self.act(client);
-        self.strike();
-        self.cause_at(begun.after(PATIENCE), Event::Owner(owner));
-    }
-
-    fn recovery_told(&mut self, owner: usize, client: usize, node: usize, response: Response) {
-        let Some(at) = self.owners[owner].recoveries.iter().position(|r| r.client == client) else {
-            return;
-        };
-        let vault = self.clients[client].vault();
-        match response {
-            Response::Recovery { sealed } => self.recovery_card(owner, at, sealed),
-            Response::Vault(Some(_)) => {
-                self.owners[owner].recoveries[at].stage = Stage::Lists;
-                for node in 0..self.nodes() {
-                    self.clients[client].say(node, Request::Log { vault, after: None });
-                    self.clients[client].say(node, Request::Inventory { vault, after: None });
-                }
-            }
-            Response::Log { entries, more } => {
-                let mut last = None;
-                for logged in entries {
-                    let Ok(entry) = logged.entry.verify() else { continue };
-                    last = Some((entry.device, entry.seq));
-                    if let Body::Index { stripes, .. } = entry.body {
-                        self.owners[owner].recoveries[at].listed.extend(stripes);
-                    }
-                }
-                if more && last.is_some() {
-                    self.clients[client].say(node, Request::Log { vault, after: last });
-                }
-            }
-            Response::Inventory { records, more } => {
-                let mut last = None;
-                for HeldRecord { record, .. } in records {
-                    let Ok(record) = record.verify() else { continue };
-                    let stripe = record.stripe.id();
-                    last = Some(stripe);
-                    let holders =
-                        record.holders.iter().filter_map(|&node| self.node_of(node)).collect();
-                    let of = &mut self.owners[owner];
-                    let len = of.setup.stripe_len as usize;
-                    let stored = Stored { stripe: record.stripe, holders, len };
-                    of.recoveries[at].records.entry(stripe).or_insert(stored);
-                }
-                if more && last.is_some() {
-                    self.clients[client].say(node, Request::Inventory { vault, after: last });
-                }
-            }
-            _ => {}
-        }
-        self.act(client);
-    }
-
-    fn recovery_card(&mut self, owner: usize, at: usize, sealed: Vec<protocol::codec::Blob>) {
-        let of = &self.owners[owner];
-        let by = of.recoveries[at].by;
-        let vault = self.clients[of.client].vault_key().clone();
-        let own = vault.seed().to_vec();
-        let is_there = sealed.iter().any(|blob| blob.0 == own);
-        if !is_there {
-            let was_kept = self.checker_ref().cards.contains(&(by, own));
-            if was_kept && self.hosts[by].is_honest() {
-                let text = format!("node {by} kept the card of owner {owner} and does not give it");
-                self.checker().report("P7", text);
-            }
-            self.owners[owner].recoveries.remove(at);
-            self.count_restore(false);
-            return;
-        }
-        // With the vault's key it makes a device of its own.
-        let name = format!("{}.recovered.{}", of.name, self.clients.len());
-        let device = key("device", &name);
-        let certificate = DeviceCertificate {
-            vault: vault.public().into(),
-            device: DeviceId::from(device.public()),
-            issued: EPOCH,
-            expires: EPOCH.after(VALIDITY),
-        };
-        let Greeting::Device { vault: word, .. } = self.clients[of.client].greeting_of().clone()
-        else {
-            return;
-        };
-        let greeting = Greeting::Device { vault: word, device: Signed::sign(&certificate, &vault) };
-        let (setup, vault_name) = (of.setup.clone(), of.name.clone());
-        let roster = self.certificates();
-        let names = (vault_name.as_str(), name.as_str());
-        let client = Client::new(names, &setup.operator, roster, &[], policy_of(&setup))
-            .greeting(Some(greeting), Some(device));
-        let client = self.join(client);
-        let id = self.clients[client].vault();
-        let recovery = &mut self.owners[owner].recoveries[at];
-        (recovery.client, recovery.stage) = (client, Stage::Papers);
-        self.clients[client].say(by, Request::Vault(id));
-        self.act(client);
-    }
-
-    fn go_on_recovering(&mut self, owner: usize) {
-        for at in (0..self.owners[owner].recoveries.len()).rev() {
-            let Recovery { client, begun, stage, .. } = self.owners[owner].recoveries[at];
-            let is_late = self.now() >= begun.after(PATIENCE);
-            let is_settled = self.clients[client].is_settled(0);
-            match stage {
-                Stage::Lists if is_settled || is_late => {
-                    let recovery = &mut self.owners[owner].recoveries[at];
-                    recovery.stage = Stage::Shards;
-                    let listed = recovery.listed.iter();
-                    let found: Vec<Stored> =
-                        listed.filter_map(|id| recovery.records.get(id).cloned()).collect();
-                    self.clients[client].purpose = 1;
-                    for stored in found {
-                        for &node in &stored.holders {
-                            self.clients[client].fetch(&stored, node);
-                        }
-                    }
-                    self.act(client);
-                }
-                Stage::Shards if self.clients[client].is_settled(1) || is_late => {
-                    let recovery = self.owners[owner].recoveries.remove(at);
-                    self.end_recovery(owner, recovery);
-                }
-                _ if is_late => {
-                    let recovery = self.owners[owner].recoveries.remove(at);
-                    self.end_recovery(owner, recovery);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// What was needed when the recovery began, and can be had, must have come back.
-    fn end_recovery(&mut self, owner: usize, recovery: Recovery) {
-        let Recovery { client, begun, needed, .. } = recovery;
-        let mut is_whole = true;
-        for stripe in needed {
-            is_whole &= self.check_read(owner, client, stripe, begun);
-        }
-        for node in 0..self.nodes() {
-            self.clients[client].leave(node);
-        }
-        self.clients[client].forget_fetched();
-        self.count_restore(is_whole);
-        self.note(format_args!("owner {owner} has recovered: {is_whole}"));
     }
 }

@@ -292,6 +292,8 @@ pub enum Moment {
     Cooling,
     /// While a backup runs.
     BackingUp,
+    /// While a node rebuilds something.
+    Repairing,
     /// As soon as a lock has ended by true time.
     LockEnded,
 }
@@ -360,6 +362,8 @@ pub enum Attack {
         /// So many domains at most.
         most: u32,
     },
+    /// With the panel of a node that rebuilds something right now: has that node from then on, as [`What::Seize`].
+    Repairer,
     /// With every key that the plan's vaults have: one attack after the other, drawn.
     Random {
         /// How many.
@@ -491,6 +495,8 @@ pub struct Measures {
     pub policy_held_since: Option<Period>,
     /// Which nodes were lost or seized, as the plan names them, with the time.
     pub lost: Vec<(Period, String)>,
+    /// Shards that nodes rebuilt and others took.
+    pub rebuilt: u64,
     /// Restores and recoveries that gave everything back, and those that did not.
     pub restores: (u64, u64),
 }

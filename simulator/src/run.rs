@@ -70,6 +70,7 @@ pub fn run(plan: &Plan, seed: u64) -> Outcome {
     measures.released = stripes().filter(is_gone).count() as u64;
     measures.lost.clone_from(&world.lost);
     measures.restores = world.restores;
+    measures.rebuilt = world.rebuilt_shards();
     let verdict = match () {
         () if violation.is_some() => Verdict::Violated,
         () if last.destroyed > 0 => Verdict::Destroyed,
@@ -92,14 +93,7 @@ fn sample(world: &World) -> Sample {
             let stored = &owner.stripes[stripe].stored;
             let k = usize::from(stored.stripe.k);
             sample.stripes += 1;
-            let shards = stored.holders.iter().zip(&stored.stripe.shards);
-            let exists = |&(&node, &shard): &(&usize, &protocol::id::ShardId)| {
-                let host = &world.hosts[node];
-                host.is_honest()
-                    && host.disk.shard(shard).is_some()
-                    && !world.checker_ref().is_rotten(node, shard)
-            };
-            let there: Vec<usize> = shards.filter(exists).map(|(&node, _)| node).collect();
+            let there = world.places(stored, |_| true);
             if there.len() < k {
                 sample.destroyed += 1;
                 sample.below_policy += 1;
@@ -110,7 +104,7 @@ fn sample(world: &World) -> Sample {
                 let dark = world.network.dark.get(&node).is_some_and(|&until| now < until);
                 world.hosts[node].peer.is_some() && !dark
             };
-            let reached = there.iter().filter(|&&node| is_reached(node)).count();
+            let reached = world.places(stored, is_reached).len();
             sample.readable += u64::from(reached >= k);
             let sites: Vec<&Site> = there.iter().map(|&node| &world.hosts[node].site).collect();
             let holds = check_placement(&owner.policy, k, &sites).is_ok();
@@ -127,6 +121,7 @@ impl World {
         self.checker().end(&hosts);
         self.hosts = hosts;
         let last = plan.steps.iter().map(|step| step.at).max().unwrap_or_default();
+        self.check_converged(&plan.setup.peer, Mono(last.0));
         let last = Mono(last.0).max(self.disturbed).after(SETTLES_WITHIN);
         let is_due = self.now() >= last && self.is_whole() && !self.hosts.iter().any(|h| h.lies);
         if !is_due {

@@ -15,8 +15,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000);
 /// How long everything signed at the beginning counts.
 pub(crate) const VALIDITY: Period = Period::days(3650);
-/// Longer than any world lasts.
-const FOR_EVER: Period = Period::days(36_500);
 
 /// One node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,13 +52,20 @@ pub struct PeerSetup {
     /// How often members are exchanged and clocks compared. Half a minute in production; a year of a thousand nodes is simulated
     /// with an hour.
     pub exchange_period: Period,
+    /// How long a node may be silent before what it holds is rebuilt elsewhere.
+    #[serde(default = "patience")]
+    pub patience: Period,
+}
+
+fn patience() -> Period {
+    PeerConfig::default().patience
 }
 
 impl Default for PeerSetup {
     fn default() -> Self {
-        let PeerConfig { quota, lock_max, growth_per_day, exchange_period, .. } =
+        let PeerConfig { quota, lock_max, growth_per_day, exchange_period, patience, .. } =
             PeerConfig::default();
-        Self { quota, lock_max, growth_per_day, exchange_period }
+        Self { quota, lock_max, growth_per_day, exchange_period, patience }
     }
 }
 
@@ -106,14 +111,13 @@ impl Setup {
 
     /// What the peer of a node is set to.
     pub(crate) fn config(&self, index: usize) -> PeerConfig {
-        let PeerSetup { quota, lock_max, growth_per_day, exchange_period } = self.peer;
+        let PeerSetup { quota, lock_max, growth_per_day, exchange_period, patience } = self.peer;
         PeerConfig {
             quota: self.nodes[index].quota.unwrap_or(quota),
             lock_max,
             growth_per_day,
             exchange_period,
-            // The simulated driver moves nothing between nodes, so that nobody is to be taken for lost.
-            patience: FOR_EVER,
+            patience,
             ..PeerConfig::default()
         }
     }

@@ -304,6 +304,72 @@ fn a_lost_provider_leaves_everything_readable_and_below_policy() {
     assert_eq!((last.readable, last.below_policy), (last.stripes, last.stripes));
 }
 
+fn vanish(provider: &str) -> What {
+    What::Vanish(Who::Label(format!("provider={provider}")))
+}
+
+/// Twelve nodes of four providers, and stripes of four shards: there are nodes to spare.
+fn spacious() -> Plan {
+    let mut plan = backups(3);
+    plan.setup = Setup::over_providers(12, 4);
+    plan.setup.peer.patience = Period::seconds(3600);
+    plan.vaults[0].code = Some((2, 4));
+    plan.vaults[0].operator = plan.setup.nodes[0].operator.clone();
+    // Nobody extends locks here for so long, and nobody asks for anything to be released.
+    plan.duration = Period::seconds(12 * 3600);
+    plan
+}
+
+#[test]
+fn three_providers_of_four_may_be_lost_one_after_the_other_with_repair_in_between() {
+    let losses = |every: u64| {
+        let lose = |plan, (at, provider)| with(plan, 5000 + at * every, vanish(provider));
+        [(0, "p1"), (1, "p2"), (2, "p3")].into_iter().fold(spacious(), lose)
+    };
+    let plan = with(losses(3 * 3600), 11 * 3600, What::Restore { vault: 0 });
+    let plan = with(plan, 11 * 3600 + 600, What::Recover { vault: 0, by: 0 });
+    for seed in 0..2 {
+        let Outcome { verdict, measures, violation, .. } = run(&plan, seed);
+        // One provider cannot satisfy the policy, and has everything.
+        assert_eq!((verdict, violation), (Verdict::Degraded, None), "seed {seed}");
+        assert_eq!(measures.restores, (2, 0), "seed {seed}");
+        let at_once = run(&losses(60), seed);
+        assert_eq!((at_once.verdict, at_once.violation), (Verdict::Destroyed, None));
+    }
+}
+
+#[test]
+fn an_outage_within_the_patience_moves_nothing() {
+    let provider = Who::Label("provider=p1".into());
+    let dark = What::Dark { who: provider, period: Period::seconds(3000) };
+    let (quiet, dark) = (run(&spacious(), 1), run(&with(spacious(), 5000, dark), 1));
+    assert_eq!((dark.verdict, dark.violation), (Verdict::Survived, None));
+    assert_eq!(dark.measures.rebuilt, 0);
+    assert_eq!(quiet.measures.rebuilt, 0);
+    let lost = run(&with(spacious(), 5000, vanish("p1")), 1);
+    assert!(lost.measures.rebuilt > 0);
+}
+
+/// Messages of a day, by the timeline.
+fn messages_of_day(outcome: &Outcome, day: u64) -> u64 {
+    let until = |day: u64| {
+        let samples = outcome.measures.timeline.iter();
+        samples.take_while(|s| s.at <= Period::days(day)).last().map_or(0, |s| s.messages)
+    };
+    until(day + 1) - until(day)
+}
+
+#[test]
+fn what_cannot_be_repaired_is_asked_about_ever_less_often() {
+    let mut plan = with(backups(1), 2 * 86_400, vanish("p1"));
+    plan.setup.peer.exchange_period = Period::seconds(3600);
+    (plan.duration, plan.sample) = (Period::days(12), Period::seconds(3600));
+    let outcome = run(&plan, 1);
+    assert_eq!((outcome.verdict, outcome.violation.as_ref()), (Verdict::Degraded, None));
+    let (before, after) = (messages_of_day(&outcome, 1), messages_of_day(&outcome, 11));
+    assert!(after <= before, "{after} messages a day, and {before} before anything was lost");
+}
+
 #[test]
 fn whoever_has_the_keys_and_patience_destroys_only_what_nobody_keeps_backing_up() {
     let attack = || {

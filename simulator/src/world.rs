@@ -1,33 +1,31 @@
 //! Virtual time, and what happens in it: events in the order of their time, those of one time in the
 //! order in which they were caused.
 
+mod driver;
+mod messages;
+mod rebuild;
+
 use crate::check::Checker;
-use crate::client::{Action, Client, Stored};
-use crate::disk::{Disk, DiskConfig};
-use crate::faults::BROKEN_PPM;
-use crate::host::{Host, Raw, resolve};
-use crate::network::{End, Exchange, Fate, Frame, Network};
+use crate::client::{Client, Stored};
+use crate::disk::Disk;
+use crate::host::Host;
+use crate::network::{End, Frame, Network};
 use crate::owner::Owner;
 use crate::plan::{Moment, What};
+use crate::presence::Presence;
 use crate::random::Random;
 use crate::setup::Setup;
 use crate::trace::Trace;
-use protocol::Peer;
-use protocol::audit::prove_bytes;
 use protocol::certificate::NodeCertificate;
-use protocol::codec::CodecError;
-use protocol::id::{NodeId, PublicKey, ShardId};
+use protocol::id::{NodeId, ShardId};
 use protocol::label::{Label, Site};
-use protocol::message::{
-    Greeting, KIND_GREETING, KIND_REQUEST, KIND_RESPONSE, Refusal, RefusalCode, Request, Response,
-};
-use protocol::peer::{
-    CallId, Facts, Input, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Table, Write,
-};
+use protocol::message::{Refusal, RefusalCode, Request};
+use protocol::peer::{Facts, Input, LaneId, LinkId, Table, Write};
 use protocol::planted::{Bug, is_planted};
 use protocol::policy::Policy;
 use protocol::sign::Signed;
 use protocol::time::{Mono, Now, Period};
+use rebuild::{Errand, Rebuilds};
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
@@ -50,6 +48,10 @@ pub(crate) enum Event {
     WakeClient(usize),
     /// An owner's patience with what it began may be over.
     Owner(usize),
+    /// Somebody is not dark any more.
+    Lit,
+    /// A question of a repair is asked again.
+    Errand(Box<Errand>),
     /// Something of the plan.
     Do(Box<What>),
 }
@@ -66,6 +68,10 @@ pub struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) owners: Vec<Owner>,
     pub(crate) network: Network,
+    pub(crate) rebuilds: Rebuilds,
+    pub(crate) presence: Presence,
+    /// How long nodes may be silent.
+    pub(crate) patience: Period,
     trace: Trace,
     checker: Checker,
     /// When something of the plan last happened, or is over, that can be in the way of what people do.
@@ -100,6 +106,9 @@ impl World {
             clients: Vec::new(),
             owners: Vec::new(),
             network: Network::new(setup.network.clone()),
+            rebuilds: Rebuilds::default(),
+            presence: Presence::default(),
+            patience: setup.peer.patience,
             trace: Trace::default(),
             checker: Checker::default(),
             disturbed: Mono(0),
@@ -111,6 +120,8 @@ impl World {
             messages: 0,
             bytes: 0,
         };
+        let sites = world.hosts.iter().map(|host| host.site.clone());
+        world.checker.sites = sites.enumerate().collect();
         world.links_of_setup(setup);
         for node in 0..world.hosts.len() {
             world.watch_clock(node);
@@ -162,6 +173,16 @@ impl World {
         &self.clients[client]
     }
 
+    /// Shards that nodes rebuilt and others took.
+    pub(crate) fn rebuilt_shards(&self) -> u64 {
+        self.rebuilds.taken
+    }
+
+    /// Whether any node repairs something.
+    pub(crate) fn is_repairing(&self) -> bool {
+        self.rebuilds.first().is_some()
+    }
+
     /// Whether a node runs.
     #[must_use]
     pub fn is_up(&self, node: usize) -> bool {
@@ -180,6 +201,7 @@ impl World {
         if self.is_up(node) || self.hosts[node].vanished {
             return;
         }
+        self.note_presence();
         self.trace.add(self.now, format_args!("node {node} starts"));
         let is_booted = self.hosts[node].start == 0 || self.random.happens(500);
         self.checker.started(node, self.now);
@@ -192,6 +214,7 @@ impl World {
         if !self.is_up(node) {
             return;
         }
+        self.note_presence();
         self.trace.add(self.now, format_args!("node {node} crashes"));
         let durable = self.random.number() % (self.hosts[node].disk.pending() as u64 + 1);
         for _ in 0..durable {
@@ -200,6 +223,7 @@ impl World {
             }
         }
         self.hosts[node].stop();
+        self.rebuilds.stop(node);
         for link in self.network.links_of(End::Node(node)) {
             self.lose(link);
         }
@@ -429,7 +453,8 @@ impl World {
                 }
             }
             Event::Wake { node, start } => {
-                if self.is_current(node, start) {
+                // Whoever was to be woken at another time since is woken then.
+                if self.is_current(node, start) && self.hosts[node].wake_at == Some(now) {
                     self.trace.add(now, format_args!("node {node} wakes"));
                     self.wake(node);
                 }
@@ -439,6 +464,8 @@ impl World {
                 self.act(client);
             }
             Event::Owner(owner) => self.go_on(owner),
+            Event::Lit => self.note_presence(),
+            Event::Errand(errand) => self.repeat_errand(*errand),
             Event::Do(what) => self.carry_out(*what),
         }
     }
@@ -483,347 +510,5 @@ impl World {
         }
         self.checker.logged(node, &writes);
         self.hosts[node].disk.keep(writes, shard);
-    }
-
-    fn drive(&mut self, node: usize) {
-        while let Some(output) = self.hosts[node].peer.as_mut().and_then(Peer::poll_output) {
-            self.put_out(node, output);
-        }
-        let host = &mut self.hosts[node];
-        let Some(at) = host.peer.as_ref().map(Peer::poll_timeout) else { return };
-        let at = host.clock.when(at);
-        if host.wake_at.is_none_or(|planned| at < planned) {
-            host.wake_at = Some(at);
-            let start = host.start;
-            self.cause_at(at, Event::Wake { node, start });
-        }
-    }
-
-    fn put_out(&mut self, node: usize, output: Output) {
-        let start = self.hosts[node].start;
-        let end = End::Node(node);
-        match output {
-            Output::Reply { lane, mut response, close } => {
-                if self.hosts[node].seized {
-                    self.falsify(node, &mut response);
-                }
-                self.answer(end, lane, &response, Vec::new(), close);
-            }
-            Output::Look { lane, shard, len } => {
-                let bytes = self.hosts[node].disk.shard(shard);
-                let whole = bytes.is_some_and(|bytes| bytes.len() == len as usize)
-                    || self.hosts[node].seized;
-                self.tell(node, Input::Looked { lane, whole });
-            }
-            Output::Receive { lane, .. } => {
-                let Some(exchange) = self.network.exchange(lane) else { return };
-                let len = self.hosts[node].raw.get(&lane).map_or(0, |raw| raw.bytes.len());
-                match self.fate((exchange.asker, end), len) {
-                    Fate::Arrives(takes) => {
-                        self.cause(takes, Event::Received { node, start, lane });
-                    }
-                    Fate::Lost => self.lose(exchange.link),
-                }
-            }
-            Output::Discard { lane, response, .. } => {
-                self.hosts[node].raw.remove(&lane);
-                self.hosts[node].disk.discard(lane);
-                self.answer(end, lane, &response, Vec::new(), false);
-            }
-            Output::Transmit { lane, shard, offset, len } => {
-                let bytes = self.hosts[node].disk.shard(shard);
-                let range = offset as usize..offset as usize + len as usize;
-                let mut bytes = bytes.and_then(|bytes| bytes.get(range)).map(<[u8]>::to_vec);
-                if self.hosts[node].seized {
-                    bytes = Some(vec![0; len as usize]);
-                }
-                let response = match bytes {
-                    Some(_) => Response::Bytes { len },
-                    None => Response::refused(RefusalCode::Damaged, "not on this disk"),
-                };
-                self.answer(end, lane, &response, bytes.unwrap_or_default(), false);
-            }
-            Output::Scrub { shard, len } => {
-                let bytes = self.hosts[node].disk.shard(shard);
-                let is_whole = bytes.is_some_and(|bytes| {
-                    bytes.len() == len as usize && *blake3::hash(bytes).as_bytes() == shard.0
-                });
-                let what = (!is_whole).then(|| "not on this disk".to_owned());
-                self.tell(node, Input::Scrubbed { shard, what });
-            }
-            Output::Prove { lane, pieces } => {
-                let disk = &self.hosts[node].disk;
-                let prove = |pieces: Option<Pieces>| {
-                    let Pieces { shard, groups, .. } = pieces?;
-                    prove_bytes(shard, &groups, disk.shard(shard)?).ok()
-                };
-                let proofs = pieces.into_iter().map(prove).collect();
-                self.tell(node, Input::Proved { lane, proofs });
-            }
-            Output::Persist { token, writes, shard } => {
-                let takes = self.takes(node);
-                if let Some((_, shard, note)) = &shard {
-                    self.checker.received(self.now, node, *shard, note);
-                }
-                let shard = shard.map(|(lane, shard, _)| (lane, shard));
-                let at = self.hosts[node].disk.begin(self.now, takes, token, writes, shard);
-                self.cause_at(at, Event::Durable { node, start });
-            }
-            Output::Drop { shard, decision } => {
-                if self.hosts[node].is_honest() && self.hosts[node].clock.ppm().abs() < BROKEN_PPM {
-                    self.checker.error = self.checker.error.max(self.honest_error());
-                    self.checker.drop(self.now, node, shard, &decision);
-                }
-                let takes = self.takes(node);
-                self.cause(takes, Event::Removed { node, start, shard });
-            }
-            Output::Rebuild { job, .. } | Output::Mend { job, .. } => {
-                let failed = Some("simulated drivers move nothing between nodes".into());
-                let rebuilt = Box::new(Rebuilt { failed, ..Rebuilt::default() });
-                self.tell(node, Input::Rebuilt { job, rebuilt });
-            }
-            Output::Dial { node: expected, addresses } => {
-                if self.hosts[node].dialing.insert(expected) {
-                    match resolve(&addresses) {
-                        Some(target) => self.dial(end, start, target, expected),
-                        None => self.dial_failed(end, expected),
-                    }
-                }
-            }
-            Output::Greet { call, link, greeting } => {
-                self.ask(end, link, Some(call), Frame::new(greeting.encode()));
-            }
-            Output::Call { call, link, request } => {
-                self.ask(end, link, Some(call), Frame::new(request.encode()));
-            }
-            Output::Close { link } => self.cause(Period(0), Event::Broken(link)),
-            Output::Note(Note::Cooling { .. }) => {
-                self.is_cooling = true;
-                self.strike();
-            }
-            Output::Note(_) => {}
-        }
-    }
-
-    /// How long a node's disk takes for a write.
-    fn takes(&mut self, node: usize) -> Period {
-        let Host { writes: DiskConfig { write_min, write_max }, slow, .. } = self.hosts[node];
-        self.random.between(write_min, Period(write_max.0.saturating_mul(slow.into())))
-    }
-
-    fn fate(&mut self, ends: (End, End), bytes: usize) -> Fate {
-        self.network.fate(&mut self.random, self.now, ends, bytes)
-    }
-
-    pub(crate) fn act(&mut self, client: usize) {
-        while let Some(action) = self.clients[client].poll_action() {
-            match action {
-                Action::Dial(node) => {
-                    let expected = self.hosts[node].site.node;
-                    self.dial(End::Client(client), 0, node, expected);
-                }
-                Action::Send { link, frame } => self.ask(End::Client(client), link, None, frame),
-                Action::WakeAt(at) => self.cause_at(at, Event::WakeClient(client)),
-            }
-        }
-        self.owner_reports(client);
-    }
-
-    fn dial(&mut self, from: End, start: u64, node: usize, expected: NodeId) {
-        let (takes, lost) = match self.fate((from, End::Node(node)), 0) {
-            Fate::Arrives(takes) => (takes, false),
-            Fate::Lost => (self.network.config.give_up, true),
-        };
-        self.cause(takes, Event::Dialed { from, start, node, expected, lost });
-    }
-
-    fn dialed(&mut self, from: End, start: u64, node: usize, expected: NodeId, lost: bool) {
-        if let End::Node(dialer) = from {
-            if !self.is_current(dialer, start) {
-                return;
-            }
-            self.hosts[dialer].dialing.remove(&expected);
-        }
-        let there = self
-            .hosts
-            .get(node)
-            .is_some_and(|host| host.peer.is_some() && host.site.node == expected);
-        if lost || !there || from == End::Node(node) {
-            self.dial_failed(from, expected);
-            return;
-        }
-        let link = self.network.connect([from, End::Node(node)]);
-        let key = self.key_of(from);
-        self.tell(node, Input::Connected { link, key, outbound: false });
-        match from {
-            End::Node(dialer) => {
-                let key = expected.key();
-                self.tell(dialer, Input::Connected { link, key, outbound: true });
-            }
-            End::Client(client) => {
-                self.clients[client].handle_connected(node, link);
-                self.act(client);
-            }
-        }
-    }
-
-    fn dial_failed(&mut self, from: End, expected: NodeId) {
-        match from {
-            End::Node(dialer) => {
-                self.hosts[dialer].dialing.remove(&expected);
-                self.tell(dialer, Input::DialFailed(expected));
-            }
-            End::Client(client) => {
-                let node = self.node_of(expected);
-                if let Some(node) = node {
-                    self.clients[client].handle_dial_failed(self.now, node);
-                    self.act(client);
-                }
-            }
-        }
-    }
-
-    fn key_of(&self, end: End) -> PublicKey {
-        match end {
-            End::Node(node) => self.hosts[node].site.node.key(),
-            End::Client(client) => self.clients[client].public(),
-        }
-    }
-
-    /// Opens a stream and sends the first message on it.
-    fn ask(&mut self, asker: End, link: LinkId, call: Option<CallId>, frame: Frame) {
-        let lane = self.network.open(Exchange { link, asker, call });
-        match self.network.other_end(link, asker) {
-            Some(to) => self.send((asker, to), link, lane, frame),
-            // The asker hears nothing until it gives the connection up.
-            None if self.network.seems_alive(link) => {}
-            None => self.unanswered(lane),
-        }
-    }
-
-    fn unanswered(&mut self, lane: LaneId) {
-        let Some(Exchange { asker, call, .. }) = self.network.close(lane) else { return };
-        if let (End::Node(node), Some(call)) = (asker, call) {
-            self.tell(node, Input::Answer { call, response: None });
-        }
-    }
-
-    /// Sends the answer of an exchange, if its connection still carries any.
-    fn answer(&mut self, end: End, lane: LaneId, response: &Response, raw: Vec<u8>, close: bool) {
-        let Some(Exchange { link, .. }) = self.network.exchange(lane) else { return };
-        if let End::Node(node) = end
-            && self.hosts[node].is_honest()
-        {
-            self.checker.answered(self.now, (node, &self.hosts[node]), lane, response);
-        }
-        if let Some(to) = self.network.other_end(link, end) {
-            let frame = Frame::new(response.encode()).followed_by(raw);
-            self.send((end, to), link, lane, frame);
-        }
-        if close {
-            self.cause(self.network.config.quality.latency_max, Event::Broken(link));
-        }
-    }
-
-    fn send(&mut self, (from, to): (End, End), link: LinkId, lane: LaneId, frame: Frame) {
-        match self.fate((from, to), frame.body.len() + frame.raw.len()) {
-            Fate::Arrives(takes) => self.cause(takes, Event::Arrives { to, link, lane, frame }),
-            Fate::Lost => self.lose(link),
-        }
-    }
-
-    /// The connection is dead from now on; its ends notice when they give up.
-    pub(crate) fn lose(&mut self, link: LinkId) {
-        if self.network.kill(link) {
-            self.cause(self.network.config.give_up, Event::Broken(link));
-        }
-    }
-
-    fn arrives(&mut self, to: End, link: LinkId, lane: LaneId, frame: Frame) {
-        let Frame { kind, body, raw } = frame;
-        let malformed = match (to, kind) {
-            (End::Node(node), KIND_GREETING) => Greeting::decode(&body).map(|greeting| {
-                let greeting = Box::new(greeting);
-                self.tell(node, Input::Greeting { link, lane, greeting });
-            }),
-            (End::Node(node), KIND_REQUEST) => Request::decode(&body).map(|request| {
-                if matches!(request, Request::Put { .. }) {
-                    self.hosts[node].raw.insert(lane, Raw { link, bytes: raw });
-                }
-                if let Some(Exchange { asker, .. }) = self.network.exchange(lane)
-                    && self.hosts[node].is_honest()
-                {
-                    let device = match asker {
-                        End::Client(client) => Some(self.clients[client].device()),
-                        End::Node(_) => None,
-                    };
-                    self.checker.asked(self.now, node, lane, (asker, device), &request);
-                }
-                let request = Box::new(request);
-                self.tell(node, Input::Request { link, lane, request });
-            }),
-            (_, KIND_RESPONSE) => Response::decode(&body).map(|response| {
-                self.answered(to, link, lane, response, raw);
-            }),
-            (_, kind) => Err(CodecError::Malformed(format!("a frame of kind {kind}"))),
-        };
-        if let (End::Node(node), Err(error)) = (to, malformed) {
-            self.tell(node, Input::Malformed { link, reason: error.to_string() });
-        }
-    }
-
-    fn answered(&mut self, to: End, link: LinkId, lane: LaneId, response: Response, raw: Vec<u8>) {
-        let Some(Exchange { call, .. }) = self.network.close(lane) else { return };
-        match (to, call) {
-            (End::Node(node), Some(call)) => {
-                let response = Some(Box::new(response));
-                self.tell(node, Input::Answer { call, response });
-            }
-            (End::Client(client), _) => {
-                self.clients[client].handle_response(self.now, link, response, raw);
-                self.act(client);
-            }
-            (End::Node(_), None) => {}
-        }
-    }
-
-    fn received(&mut self, node: usize, lane: LaneId) {
-        if let Some(Raw { bytes, .. }) = self.hosts[node].raw.remove(&lane) {
-            let shard = ShardId(*blake3::hash(&bytes).as_bytes());
-            self.hosts[node].disk.receive(lane, bytes);
-            self.tell(node, Input::Received { lane, shard });
-        }
-    }
-
-    fn broken(&mut self, link: LinkId) {
-        let Some((ends, lost)) = self.network.remove(link) else { return };
-        for end in ends {
-            match end {
-                End::Node(node) => self.disconnect(node, link),
-                End::Client(client) => {
-                    self.clients[client].handle_disconnected(self.now, link);
-                    self.act(client);
-                }
-            }
-        }
-        for Exchange { asker, call, .. } in lost {
-            if let (End::Node(node), Some(call)) = (asker, call) {
-                self.tell(node, Input::Answer { call, response: None });
-            }
-        }
-    }
-
-    /// Tells a node that a connection is gone, and with it the bytes that were arriving.
-    fn disconnect(&mut self, node: usize, link: LinkId) {
-        let raw = &self.hosts[node].raw;
-        let cut: Vec<LaneId> =
-            raw.iter().filter(|(_, raw)| raw.link == link).map(|(&lane, _)| lane).collect();
-        for lane in cut {
-            self.hosts[node].raw.remove(&lane);
-            let refusal =
-                Refusal { code: RefusalCode::Internal, text: "the connection ended".into() };
-            self.tell(node, Input::ReceiveFailed { lane, refusal });
-        }
-        self.tell(node, Input::Disconnected(link));
     }
 }

@@ -73,6 +73,8 @@ pub(super) enum Verdict {
     Well(Vec<NodeId>),
     /// It is looked at again then.
     Later(Mono),
+    /// Nothing is done before somebody is heard again.
+    Unheard,
     /// Nothing can be done now.
     Stuck(String),
     /// It waits for a free job.
@@ -236,10 +238,12 @@ impl Peer {
                 Ok(ground) => self.judge_case(now, facts, &inquiry, ground, stripe),
                 Err(refusal) => Err(refusal.clone()),
             };
-            let term = self.repair_term();
+            let vain = self.repair.cases.get(&stripe).map_or(0, |case| case.vain);
+            let next_try = self.next_try(vain, now.mono);
             let Some(case) = self.repair.cases.get_mut(&stripe) else { continue };
             case.why = None;
             case.stage = Stage::Waits;
+            case.vain = 0;
             match verdict {
                 Ok(Verdict::None) => {
                     self.repair.cases.remove(&stripe);
@@ -248,7 +252,10 @@ impl Peer {
                 Ok(Verdict::Later(due)) => case.due = due,
                 Ok(Verdict::Stuck(why)) => {
                     case.why = Some(why);
-                    case.due = now.mono.after(term);
+                    (case.due, case.vain) = (next_try, vain.saturating_add(1));
+                }
+                Ok(Verdict::Unheard) => {
+                    (case.due, case.vain) = (next_try, vain.saturating_add(1));
                 }
                 Ok(Verdict::Ready) => {
                     case.stage = Stage::Ready;
@@ -257,7 +264,7 @@ impl Peer {
                 Ok(Verdict::Begun) => case.stage = Stage::Working,
                 Err(refusal) => {
                     case.why = Some(refusal.text);
-                    case.due = now.mono.after(term);
+                    (case.due, case.vain) = (next_try, vain.saturating_add(1));
                 }
             }
         }
@@ -382,7 +389,7 @@ impl Peer {
             case.holders.clone_from(&holders);
         }
         if found >= 0 && is_unheard {
-            return Ok(Verdict::Later(now.mono.after(term)));
+            return Ok(Verdict::Unheard);
         }
         if let Err(error) = placed {
             // What lies on all nodes there are cannot be whole again, and keeps its policy: it is left as it is.

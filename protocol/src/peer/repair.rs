@@ -16,6 +16,7 @@ use crate::budget::{Budget, Rate};
 use crate::codec;
 use crate::id::{NodeId, StripeId, VaultId};
 use crate::label::Site;
+use crate::liveness::Presence;
 use crate::message::{HeldRecord, NodeStatus, RepairStatus, Request};
 use crate::placement::margin;
 use crate::record::Record;
@@ -89,6 +90,8 @@ pub(super) struct Case {
     pub(super) holders: Vec<NodeId>,
     /// Why nothing can be done now.
     pub(super) why: Option<String>,
+    /// How often in a row nothing could be done.
+    pub(super) vain: u32,
     /// Nodes that did not take a shard, and until when they are not asked again.
     pub(super) refused: BTreeMap<NodeId, Mono>,
 }
@@ -107,6 +110,11 @@ pub(super) struct Repair {
     /// Bytes that other nodes may still take, by their own word.
     pub(super) rooms: BTreeMap<NodeId, u64>,
     pub(super) lost: BTreeSet<NodeId>,
+    /// How many nodes were known, and which of them did not answer, when it was last looked.
+    known: usize,
+    silent: BTreeSet<NodeId>,
+    /// When that last had everything looked at again.
+    hurried: Mono,
     /// Behind which record the round goes on; `None` between rounds.
     scan: Option<Vec<u8>>,
     scan_at: Mono,
@@ -137,6 +145,9 @@ impl Repair {
             jobs: BTreeMap::new(),
             rooms: BTreeMap::new(),
             lost: BTreeSet::new(),
+            known: 0,
+            silent: BTreeSet::new(),
+            hurried: now,
             scan: None,
             scan_at: now,
             rounds: 0,
@@ -175,6 +186,14 @@ impl Peer {
     /// After so long the next in rank takes over.
     pub(super) fn repair_term(&self) -> Period {
         Period(self.config.patience.0 / TERMS).max(TERM_MIN)
+    }
+
+    /// When to look again at what nothing could be done about, time after time: later each time, and at least once in a patience. A
+    /// stripe that cannot be made whole again would be asked about for ever, by all that hold it.
+    pub(super) fn next_try(&self, vain: u32, now: Mono) -> Mono {
+        let term = self.repair_term();
+        let wait = term.0.saturating_mul(1 << vain.min(16));
+        now.after(Period(wait.min(self.config.patience.0)).max(term))
     }
 
     /// Between two rounds.
@@ -241,9 +260,13 @@ impl Peer {
 
     /// Finds who is lost now, and who is not any more.
     fn notice_losses(&mut self, now: Now) {
-        let mut lost = BTreeSet::new();
+        let (mut lost, mut silent) = (BTreeSet::new(), BTreeSet::new());
         for &node in self.members.keys() {
-            if self.liveness.is_lost(node, now.mono) {
+            let presence = self.liveness.presence(node, now.mono);
+            if presence != Presence::Heard {
+                silent.insert(node);
+            }
+            if presence == Presence::Lost {
                 lost.insert(node);
             }
         }
@@ -253,9 +276,17 @@ impl Peer {
                 lost.insert(node);
             }
         }
-        if lost == self.repair.lost {
+        // Who is new, or is heard again, may have what was missing, or take what had no place. Somebody who comes and goes has nobody
+        // ask more often than once in a term.
+        let known = std::mem::replace(&mut self.repair.known, self.members.len());
+        let is_back = self.repair.silent.iter().any(|node| !silent.contains(node))
+            && self.repair.hurried.after(self.repair_term()) <= now.mono;
+        if lost == self.repair.lost && known >= self.members.len() && !is_back {
+            self.repair.silent.extend(silent);
             return;
         }
+        self.repair.silent = silent;
+        self.repair.hurried = now.mono;
         let known = std::mem::replace(&mut self.repair.lost, lost);
         for &node in self.repair.lost.difference(&known) {
             self.outputs.push_back(Output::Note(Note::Lost(node)));
@@ -267,6 +298,7 @@ impl Peer {
         self.repair.scan = Some(Vec::new());
         for case in self.repair.cases.values_mut().filter(|case| case.stage == Stage::Waits) {
             case.due = case.due.min(now.mono.after(BUSY_PAUSE));
+            case.vain = 0;
         }
     }
 
@@ -383,6 +415,7 @@ impl Peer {
             since: now.mono,
             holders: Vec::new(),
             why: None,
+            vain: 0,
             refused: BTreeMap::new(),
         };
         if self.repair.cases.len() >= CASES_MAX {

@@ -203,9 +203,10 @@ fn moment(text: &Spanned<String>, source: &Source<'_>) -> Result<Moment, Scenari
         "recovering" => Ok(Moment::Recovering),
         "cooling" => Ok(Moment::Cooling),
         "backing-up" => Ok(Moment::BackingUp),
+        "repairing" => Ok(Moment::Repairing),
         "lock-ended" => Ok(Moment::LockEnded),
         other => {
-            let expected = "recovering, cooling, backing-up or lock-ended";
+            let expected = "recovering, cooling, backing-up, repairing or lock-ended";
             Err(source.error(&text.span(), &format!("{other:?} is no moment"), expected))
         }
     }

@@ -1,0 +1,168 @@
+//! P6: what is repaired, compared with what truly happened.
+//!
+//! - An order makes nothing worse: it ends in a placement that satisfies the policy, or in one that bears more losses than before
+//!   (the one predicate, over all domains), and nothing that is concealed lies closer together.
+//! - Nothing is moved for an outage: no order rebuilds what a node holds that was silent for a small part of the patience.
+//! - Once all faults are over the mesh comes back to its policy within [`converges_within`], wherever there are nodes for that.
+//! - That bytes are those of their name is compared with every receipt (`check_kept`).
+
+use crate::setup::PeerSetup;
+use crate::world::World;
+use protocol::label::Site;
+use protocol::peer::{Facts, Source, Table, Target};
+use protocol::placement::{Candidate, conceal_margin, margin, solve};
+use protocol::record::Record;
+use protocol::time::{Mono, Period};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// After all faults are over, every stripe satisfies its policy within this time if that can be: the patience until what is gone is
+/// lost, once more for those who take over from others that fail, and an hour for what is refused, asked again and moved.
+#[must_use]
+pub(crate) fn converges_within(peer: &PeerSetup) -> Period {
+    Period(2 * peer.patience.0 + 3_600_000)
+}
+
+/// Between two messages of a node to another one this part of the patience may pass: of what was silent for less nobody can say that
+/// it is lost.
+const SILENT_PART: u64 = 4;
+
+impl World {
+    /// A node orders a repair.
+    pub(crate) fn check_order(
+        &mut self,
+        node: usize,
+        record: &Record,
+        sources: &[Source],
+        targets: &[Target],
+    ) {
+        if !self.hosts[node].is_honest() {
+            return;
+        }
+        let stripe = record.stripe.id();
+        // Who counts for the node: those whom it can ask, and those who are silent and not lost.
+        let mut before: BTreeMap<u16, usize> = sources
+            .iter()
+            .filter_map(|source| Some((source.index, self.node_of(source.node)?)))
+            .collect();
+        let mut is_clear = true;
+        for (index, holder) in (0..).zip(&record.holders) {
+            let Some(holder) = self.node_of(*holder) else { continue };
+            let Some(silent) = self.silence(node, holder) else { return };
+            let shard = record.stripe.shards[usize::from(index)];
+            let is_target = targets.iter().any(|target| target.index == index);
+            let checker = self.checker_ref();
+            // Whose clock shows another year is vouched for by nobody.
+            let lies = self.hosts[holder].lies || self.hosts[node].lies;
+            let is_sound = !lies
+                && self.hosts[holder].is_honest()
+                && self.hosts[holder].disk.shard(shard).is_some()
+                && !checker.ever_rotten.contains(&(holder, shard))
+                && !checker.given_up.contains(&stripe);
+            if is_target {
+                if is_sound && silent.0 < self.patience.0 / SILENT_PART {
+                    let text = format!(
+                        "node {node} rebuilds what node {holder} holds, which was silent for {silent}"
+                    );
+                    self.checker().report("P6", text);
+                }
+            } else if let Entry::Vacant(place) = before.entry(index) {
+                // Counted if it is only silent; who has lost it and who is lost is not.
+                if is_sound && silent.0 > 0 && silent.0 < self.patience.0 / SILENT_PART {
+                    place.insert(holder);
+                } else {
+                    is_clear = false;
+                }
+            }
+        }
+        let holders: Vec<Site> = before.values().map(|&node| self.site(node).clone()).collect();
+        let new = targets.iter().filter_map(|target| self.node_of(target.node));
+        let after: Vec<Site> =
+            new.map(|node| self.site(node).clone()).chain(holders.iter().cloned()).collect();
+        let (holders, after): (Vec<&Site>, Vec<&Site>) =
+            (holders.iter().collect(), after.iter().collect());
+        let (policy, k) = (&record.policy, usize::from(record.stripe.k));
+        let bears = (margin(policy, k, &holders), margin(policy, k, &after));
+        let hides = (conceal_margin(policy, k, &holders), conceal_margin(policy, k, &after));
+        let is_whole = after.len() == usize::from(record.stripe.n) && bears.1 >= 0;
+        if is_clear && !is_whole && bears.1 <= bears.0 || hides.1 < hides.0.min(0) {
+            let text = format!(
+                "node {node} repairs a stripe: it bears {} losses more and then {}, hides {} and then {}",
+                bears.0, bears.1, hides.0, hides.1
+            );
+            self.checker().report("P6", text);
+        }
+    }
+
+    /// Whether what all owners need satisfies its policy, if all faults have been over for long enough and it can.
+    pub(crate) fn check_converged(&mut self, setup: &PeerSetup, faults_end: Mono) {
+        let since = faults_end.max(self.disturbed).after(converges_within(setup));
+        let is_due = self.now() >= since
+            && self.is_calm()
+            && setup.growth_per_day.is_none()
+            && !self.hosts.iter().any(|host| host.lies && host.is_honest());
+        if !is_due {
+            return;
+        }
+        for owner in 0..self.owners.len() {
+            for stripe in self.owners[owner].needed() {
+                if let Some(text) = self.could_be_repaired(owner, stripe) {
+                    self.checker().report("P6", text);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What is to be said of a stripe that does not satisfy its policy, and could.
+    fn could_be_repaired(&self, owner: usize, stripe: usize) -> Option<String> {
+        let of = &self.owners[owner];
+        let stored = &of.stripes[stripe].stored;
+        let (k, n) = (usize::from(stored.stripe.k), stored.holders.len());
+        if self.checker_ref().given_up.contains(&stored.stripe.id())
+            || self.intact(stored, true) < k
+        {
+            return None;
+        }
+        // Whoever says that it has a shard is believed until somebody needs it.
+        let claims = |node: usize, shard: protocol::id::ShardId| {
+            let row = self.hosts[node].disk.facts().get(Table::Held, shard.as_bytes());
+            !self.hosts[node].vanished && matches!(row, Ok(Some(_)))
+        };
+        let stand_ins: Vec<_> = self.checker_ref().standing_in(stored.stripe.id()).collect();
+        let mut counted: Vec<usize> = Vec::new();
+        let mut has_any: Vec<usize> = Vec::new();
+        for (&named, &shard) in stored.holders.iter().zip(&stored.stripe.shards) {
+            let others = stand_ins.iter().filter(|(_, of, _)| *of == shard);
+            let nodes = std::iter::once(named).chain(others.map(|(node, ..)| *node));
+            let have: Vec<usize> = nodes.filter(|&node| claims(node, shard)).collect();
+            counted.extend(have.first());
+            has_any.extend(have);
+        }
+        let sites: Vec<Site> = counted.iter().map(|&node| self.site(node).clone()).collect();
+        let placed: Vec<&Site> = sites.iter().collect();
+        let now = margin(&of.policy, k, &placed);
+        if now >= 0 {
+            return None;
+        }
+        let len = u64::from(stored.stripe.shard_len);
+        let is_spare = |&node: &usize| {
+            let host = &self.hosts[node];
+            host.peer.is_some() && host.is_honest() && !has_any.contains(&node)
+        };
+        let spare: Vec<Candidate> = self
+            .listed(owner)
+            .into_iter()
+            .filter(is_spare)
+            .map(|node| {
+                let host = &self.hosts[node];
+                let free = host.config().quota.saturating_sub(host.disk.bytes());
+                Candidate { site: host.site.clone(), free }
+            })
+            .collect();
+        solve(&of.policy, k, n, len, &spare, &sites, 0).ok()?;
+        Some(format!(
+            "stripe {stripe} of owner {owner} bears {now} losses more, and could satisfy its policy"
+        ))
+    }
+}
