@@ -7,7 +7,7 @@ use simulator::{Found, fuzz};
 use std::sync::Mutex;
 
 /// Within so many seeds each is found.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 120;
 /// Seeds that are clean without a bug.
 const CLEAN: u64 = 30;
 

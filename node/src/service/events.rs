@@ -29,8 +29,11 @@ kinds! {
     SHARD_DAMAGED "shard-damaged" ERROR "a shard is damaged: it is served to nobody until it is brought again";
     SHARD_DROPPED "shard-dropped" INFO "a shard was dropped";
     NODE_JOINED "node-joined" INFO "a node joined";
+    NODE_SUSPECTED "node-suspected" WARN "a node does not answer";
     NODE_LOST "node-lost" WARN "a node has been silent for too long: what it holds is rebuilt elsewhere";
     NODE_RETURNED "node-returned" INFO "a lost node has returned";
+    STRIPES_AT_RISK "stripes-at-risk" ERROR "stripes break their policy: they bear less loss than it asks";
+    STRIPES_SAFE "stripes-safe" INFO "no stripe breaks its policy any more";
     STRIPE_REPAIRED "stripe-repaired" INFO "lost shards were rebuilt";
     STRIPE_NOT_REPAIRED "stripe-not-repaired" WARN "a stripe was not repaired";
     HOLDER_FAULTY "holder-faulty" WARN "a holder does not have the shard that it promised";
@@ -146,6 +149,9 @@ impl From<&Note> for Event {
                 details.push(text("labels", &site.labels.to_string()));
                 (NODE_JOINED, details)
             }
+            Note::Suspected(node) => (NODE_SUSPECTED, ids![node]),
+            Note::AtRisk { stripes: 0 } => (STRIPES_SAFE, Vec::new()),
+            Note::AtRisk { stripes } => (STRIPES_AT_RISK, vec![number("stripes", *stripes)]),
             Note::Lost(node) => (NODE_LOST, ids![node]),
             Note::Returned(node) => (NODE_RETURNED, ids![node]),
             Note::Repaired { vault, stripe, shards, .. } => {

@@ -425,6 +425,13 @@ pub enum Note {
         /// Of the one that it shows now.
         after: u64,
     },
+    /// A node that was asked does not answer.
+    Suspected(NodeId),
+    /// So many stripes that are held here break their policy now: before, none did. Or none does any more.
+    AtRisk {
+        /// How many.
+        stripes: usize,
+    },
     /// A node has been silent for longer than the patience.
     Lost(NodeId),
     /// One that was lost was heard again.

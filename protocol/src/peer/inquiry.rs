@@ -13,7 +13,7 @@ use crate::certificate::Roster;
 use crate::id::{DeviceId, NodeId, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{HeldRecord, Refusal, Request, Response};
-use crate::placement::Candidate;
+use crate::placement::{Candidate, margin};
 use crate::record::Record;
 use crate::repair::{Finding, Spread, rank};
 use crate::sign::Signed;
@@ -342,6 +342,11 @@ impl Peer {
             Finding::Well => return Ok(Verdict::Well(holders)),
             Finding::Beyond { found } => {
                 let k = record.stripe.k;
+                let margin = margin(&record.policy, k.into(), &spread.counted);
+                if let Some(case) = self.repair.cases.get_mut(&stripe) {
+                    (case.margin, case.is_short) = (margin, true);
+                    case.holders.clone_from(&holders);
+                }
                 return Ok(Verdict::Stuck(format!("{found} shards are left, {k} needed")));
             }
             Finding::Short { margin } => margin,

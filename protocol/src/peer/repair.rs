@@ -113,6 +113,8 @@ pub(super) struct Repair {
     /// How many nodes were known, and which of them did not answer, when it was last looked.
     known: usize,
     silent: BTreeSet<NodeId>,
+    /// Whether stripes are known that break their policy.
+    is_at_risk: bool,
     /// When that last had everything looked at again.
     hurried: Mono,
     /// Behind which record the round goes on; `None` between rounds.
@@ -147,6 +149,7 @@ impl Repair {
             lost: BTreeSet::new(),
             known: 0,
             silent: BTreeSet::new(),
+            is_at_risk: false,
             hurried: now,
             scan: None,
             scan_at: now,
@@ -243,6 +246,7 @@ impl Peer {
         self.begin_inquiry(now, facts);
         let is_short = self.repair.cases.values().any(|case| case.is_short);
         self.repair.bout = is_short.then(|| self.repair.bout.unwrap_or((now.mono, 0)));
+        self.notice_risk();
         let next = self.repair.cases.values().filter(|case| case.stage != Stage::Working);
         let next = next.map(|case| case.due).min();
         let is_busy = self.repair.inquiry.is_some() || !self.repair.jobs.is_empty();
@@ -276,6 +280,9 @@ impl Peer {
                 lost.insert(node);
             }
         }
+        for &node in silent.difference(&self.repair.silent).filter(|node| !lost.contains(node)) {
+            self.outputs.push_back(Output::Note(Note::Suspected(node)));
+        }
         // Who is new, or is heard again, may have what was missing, or take what had no place. Somebody who comes and goes has nobody
         // ask more often than once in a term.
         let known = std::mem::replace(&mut self.repair.known, self.members.len());
@@ -299,6 +306,16 @@ impl Peer {
         for case in self.repair.cases.values_mut().filter(|case| case.stage == Stage::Waits) {
             case.due = case.due.min(now.mono.after(BUSY_PAUSE));
             case.vain = 0;
+        }
+    }
+
+    /// Says when stripes that were asked about break their policy, and when none does any more.
+    fn notice_risk(&mut self) {
+        let is_broken = |case: &&Case| case.is_short && case.margin < 0 && !case.holders.is_empty();
+        let stripes = self.repair.cases.values().filter(is_broken).count();
+        if (stripes > 0) != self.repair.is_at_risk {
+            self.repair.is_at_risk = stripes > 0;
+            self.outputs.push_back(Output::Note(Note::AtRisk { stripes }));
         }
     }
 

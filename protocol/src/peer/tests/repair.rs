@@ -166,6 +166,8 @@ fn what_a_lost_node_held_is_rebuilt_elsewhere_and_then_there_is_peace() {
     mesh.pass(Period(23 * HOUR.0));
     assert!(mesh.ordered().is_none(), "offline is not lost");
     assert_eq!(mesh.repair(), RepairStatus::default());
+    let suspected = |note: &&Note| **note == Note::Suspected(id(NEIGHBOUR));
+    assert_eq!(mesh.desk.notes.iter().filter(suspected).count(), 1);
     mesh.pass(Period(5 * HOUR.0));
     let (job, signed, sources, targets) = mesh.ordered().expect("a repair");
     let record = signed.verify().unwrap();
@@ -243,10 +245,15 @@ fn a_stripe_of_which_too_little_is_left_or_that_nobody_can_take_is_said() {
     assert!(mesh.ordered().is_none());
     let [(why, 1)] = &mesh.repair().stuck[..] else { panic!("{:?}", mesh.repair()) };
     assert!(why.contains("room for 64 bytes"), "{why}");
+    assert!(mesh.desk.notes.contains(&Note::AtRisk { stripes: 1 }));
     // There is room again.
     mesh.rooms.clear();
     mesh.pass(Period(4 * HOUR.0));
-    assert!(mesh.ordered().is_some());
+    let (job, signed, _, targets) = mesh.ordered().expect("a repair");
+    assert!(!mesh.desk.notes.contains(&Note::AtRisk { stripes: 0 }));
+    mesh.rebuild(job, &signed.verify().unwrap(), &targets);
+    mesh.pass(Period(2 * HOUR.0));
+    assert!(mesh.desk.notes.contains(&Note::AtRisk { stripes: 0 }), "{:?}", mesh.desk.notes);
     let mut mesh = Mesh::new(&two, &has);
     mesh.silent = [NEIGHBOUR, THIRD].into();
     mesh.pass(Period(30 * HOUR.0));
