@@ -5,6 +5,7 @@ use super::status::{NodeLine, failing};
 use protocol::id::NodeId;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What a node repairs.
 #[derive(Debug, Clone, Serialize)]
@@ -100,7 +101,9 @@ impl Repairs {
         }
         let failing: Vec<Failing> =
             failing(nodes).into_iter().map(|(node, stripes)| Failing { node, stripes }).collect();
-        let left = (waiting > 0 && per_second > 0.0).then(|| (waiting as f64 / per_second) as u64);
+        let left = (waiting > 0 && per_second > 0.0).then_some(waiting as f64 / per_second);
+        let left = left.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let left = left.map(|left| left.as_secs());
         let stuck = stuck.into_iter().map(|(why, stripes)| Stuck { why, stripes }).collect();
         let good = short == 0 && lost.is_empty() && failing.is_empty();
         Self { good, nodes: lines, lost, short, worst, stuck, failing, left }
@@ -127,6 +130,7 @@ mod tests {
             repair: Some(repair),
             scrub: None,
             audit: Some(AuditStatus { failing, ..AuditStatus::default() }),
+            leaving: None,
         }
     }
 

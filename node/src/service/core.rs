@@ -10,6 +10,7 @@ use protocol::peer::{Input, LaneId, LinkId, Note, Output, Peer, Pieces};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// How often the disk's free space is told to the peer.
+/// How often the peer is told the disk's free space, and whether the node is to leave.
 const SPACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What the core is told.
@@ -112,6 +113,7 @@ pub(super) fn start(
     net: Net,
     clock: Clock,
     runtime: Handle,
+    leaves: PathBuf,
 ) -> io::Result<Core> {
     let (events, inbox) = channel();
     let shared = Arc::new(Shared {
@@ -130,6 +132,7 @@ pub(super) fn start(
         lanes: BTreeMap::new(),
         clock,
         runtime: runtime.clone(),
+        leaves,
     };
     std::thread::Builder::new().name("strewn-peer".into()).spawn(move || machine.run(&inbox))?;
     Ok(Core { shared, runtime })
@@ -168,6 +171,8 @@ struct Machine {
     lanes: BTreeMap<LaneId, UnboundedSender<Order>>,
     clock: Clock,
     runtime: Handle,
+    /// A file that is there when the node is to leave.
+    leaves: PathBuf,
 }
 
 impl Machine {
@@ -181,6 +186,10 @@ impl Machine {
                 space_at.0 = now.mono.0 + SPACE_PERIOD.as_millis() as u64;
                 if let Ok(space) = self.shared.store.space() {
                     self.handle(Input::Space(space));
+                }
+                // What cannot be told now stays as it was.
+                if let Ok(leaves) = self.leaves.try_exists() {
+                    self.handle(Input::Leaving(leaves));
                 }
                 self.empty_trash();
             }
@@ -430,6 +439,10 @@ fn log(note: &Note) {
             );
         }
         Note::Returned(node) => tracing::info!(node = node.short(), "a lost node has returned"),
+        Note::Leaving(node) => {
+            tracing::info!(node = node.short(), "a node leaves: what it holds is to lie elsewhere");
+        }
+        Note::Stays(node) => tracing::info!(node = node.short(), "a node that was to leave stays"),
         Note::Repaired { stripe, shards, .. } => {
             tracing::info!(stripe = stripe.short(), shards, "lost shards were rebuilt");
         }

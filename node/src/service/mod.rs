@@ -20,6 +20,8 @@ use protocol::peer::{Peer, PeerConfig, StartError};
 use protocol::time::{Mono, Now, Wall};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// In the state folder, the file that is there when the node is to leave.
+pub const LEAVES: &str = "node/leaves";
 /// How long to wait for further addresses after the first one that the node listens on.
 const ADDRESSES_SETTLE: Duration = Duration::from_millis(200);
 
@@ -131,7 +133,8 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
     let clock = Clock(Instant::now());
     let trust = Trust::new([operator]);
     let peer = Peer::new(key, &certificate, trust, addresses, peer_config, clock.now(), &store)?;
-    let core = core::start(peer, store, net.clone(), clock, tokio::runtime::Handle::current())?;
+    let runtime = tokio::runtime::Handle::current();
+    let core = core::start(peer, store, net.clone(), clock, runtime, home.path(LEAVES))?;
 
     let mut lines = String::new();
     for address in &listening {
