@@ -24,7 +24,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// A node that says nothing for so long does not run, or was not told yet that it leaves.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Where nothing that is left could be moved for so long, nobody waits for it.
-const STUCK_MAX: Duration = Duration::from_secs(60);
+const STUCK_MAX: Duration = Duration::from_secs(30);
 
 /// What is told of leaving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
