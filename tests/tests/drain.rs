@@ -15,11 +15,14 @@ fn health(mesh: &Mesh) -> Value {
     summary(&mesh.strewn(["--json", "status", "--vault", "v"]))["vault"]["health"].clone()
 }
 
-/// What the node of an account says of its leaving, as another one shows it.
-fn leaving(mesh: &Mesh, account: &str) -> Value {
+/// What the node of an account says of itself, as another one shows it.
+fn node(mesh: &Mesh, account: &str) -> Value {
     let nodes = mesh.strewn(["--json", "peers"]).messages("node");
-    let node = nodes.iter().find(|node| node["labels"]["account"] == account);
-    node.map_or(Value::Null, |node| node["leaving"].clone())
+    nodes.into_iter().find(|node| node["labels"]["account"] == account).unwrap_or_default()
+}
+
+fn leaving(mesh: &Mesh, account: &str) -> Value {
+    node(mesh, account)["leaving"].clone()
 }
 
 #[test]
@@ -59,6 +62,10 @@ fn a_drained_node_is_missed_by_nobody() {
     assert_eq!((&said["may_leave"], &said["left"]), (&true.into(), &0.into()), "{said}");
     assert_eq!(said["stripes"].as_u64(), Some(held.len() as u64), "{said}");
     assert_eq!(mesh.nodes[2].shard_files(), held);
+    // Whatever it moved was copied: nothing had to be fetched for it.
+    let sizes: u64 = held.iter().map(|file| file.metadata().unwrap().len()).sum();
+    let moved = node(&mesh, "a1")["repair"]["moved"].as_u64().expect("what it moved");
+    assert!(moved <= sizes, "{moved} of {sizes}");
     let spare: usize = mesh.nodes[6..].iter().map(|node| node.shard_files().len()).sum();
     assert!(spare >= held.len(), "{spare} of {}", held.len());
 
@@ -66,9 +73,12 @@ fn a_drained_node_is_missed_by_nobody() {
     mesh.nodes[2].kill();
     mesh.start_again();
     mesh.settle();
-    assert!(within(HEARD, || leaving(&mesh, "a1")["is_counted"] == true));
-    let peers = mesh.strewn(["peers"]).ok().out;
-    assert!(peers.contains("leaving: it may go"), "{peers}");
+    let mut peers = String::new();
+    let may_go = within(HEARD, || {
+        peers = mesh.strewn(["peers"]).ok().out;
+        peers.contains("leaving: it may go")
+    });
+    assert!(may_go, "{peers}");
     write(source.join("new"), bytes("while it leaves", 9_000_000));
     let _ = mesh.backup(&source).summary();
     assert_eq!(mesh.nodes[2].shard_files(), held);

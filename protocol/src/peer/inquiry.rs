@@ -377,7 +377,10 @@ impl Peer {
         let needed = usize::from(record.stripe.k);
         let (sources, targets) =
             self.ends(record, &promised, &placed.clone().unwrap_or_default(), &candidates);
-        let moved = u64::from(record.stripe.shard_len) * (needed - 1 + targets.len()) as u64;
+        // Who leaves has what is missing: it is copied.
+        let is_there = |target: &Target| sources.iter().any(|source| source.index == target.index);
+        let read = if targets.iter().all(is_there) { targets.len() } else { needed - 1 };
+        let moved = u64::from(record.stripe.shard_len) * (read + targets.len()) as u64;
         let signed = signed.clone();
         let (len, is_early) = (record.stripe.shard_len, now.mono < turn);
 
