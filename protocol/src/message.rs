@@ -10,12 +10,14 @@
 mod audit;
 mod exchange;
 mod expiry;
+mod leave;
 mod repair;
 mod scrub;
 
 pub use audit::AuditStatus;
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
+pub use leave::LeaveStatus;
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
@@ -310,6 +312,8 @@ pub struct NodeStatus {
     pub scrub: ScrubStatus,
     /// What asking other holders has shown.
     pub audit: AuditStatus,
+    /// How far it is with leaving; `None` when it stays.
+    pub leaving: Option<LeaveStatus>,
 }
 
 /// Why a request is refused. People read the text; programs read the code.

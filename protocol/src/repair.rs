@@ -28,8 +28,10 @@ pub struct Spread<'a> {
     pub shard_len: u64,
     /// Of each shard that is there, the holder that counts.
     pub counted: Vec<&'a Site>,
-    /// Further holders of the same shards.
+    /// Further holders of the same shards, and holders that leave.
     pub surplus: Vec<&'a Site>,
+    /// Shards that can be had, those of holders that leave as well: they are read from, and do not count.
+    pub readable: usize,
 }
 
 /// How a stripe is.
@@ -65,8 +67,8 @@ impl Spread<'_> {
     /// How the stripe is.
     #[must_use]
     pub fn assess(&self) -> Finding {
-        if self.counted.len() < self.k {
-            return Finding::Beyond { found: self.counted.len() };
+        if self.readable < self.k {
+            return Finding::Beyond { found: self.readable };
         }
         if self.counted.len() >= self.n
             && check_placement(self.policy, self.k, &self.counted).is_ok()
@@ -171,8 +173,16 @@ impl Spread<'_> {
 }
 
 /// How many of those that hold a stripe come before this node in repairing it: the one before which nobody comes is its custodian.
-pub fn rank(stripe: StripeId, node: NodeId, holders: impl IntoIterator<Item = NodeId>) -> usize {
-    let weight = |node: NodeId| (*blake3::keyed_hash(&stripe.0, &node.0).as_bytes(), node);
+/// Who leaves comes before the others: it has what is to be moved.
+pub fn rank(
+    stripe: StripeId,
+    node: NodeId,
+    leaving: &BTreeSet<NodeId>,
+    holders: impl IntoIterator<Item = NodeId>,
+) -> usize {
+    let weight = |node: NodeId| {
+        (leaving.contains(&node), *blake3::keyed_hash(&stripe.0, &node.0).as_bytes(), node)
+    };
     let own = weight(node);
     holders.into_iter().filter(|&other| other != node && weight(other) > own).count()
 }
@@ -207,8 +217,9 @@ mod tests {
     }
 
     fn spread<'a>(policy: &'a Policy, k: usize, n: usize, counted: &'a [Site]) -> Spread<'a> {
-        let counted = counted.iter().collect();
-        Spread { policy, k, n, shard_len: 64, counted, surplus: Vec::new() }
+        let counted: Vec<&Site> = counted.iter().collect();
+        let readable = counted.len();
+        Spread { policy, k, n, shard_len: 64, counted, surplus: Vec::new(), readable }
     }
 
     #[test]
@@ -266,16 +277,21 @@ mod tests {
     proptest! {
         #[test]
         fn there_is_one_custodian_and_those_that_stay_keep_their_order(
-            names in prop::collection::btree_set(0u8..50, 2..12), stripe: [u8; 32],
+            names in prop::collection::btree_set(0u8..50, 2..12), stripe: [u8; 32], left: u64,
         ) {
             let nodes: Vec<NodeId> = names.iter().map(|&name| NodeId([name; 32])).collect();
+            let leaving: BTreeSet<NodeId> =
+                nodes.iter().filter(|node| left >> node.0[0] & 1 == 1).copied().collect();
             let ranks = |nodes: &[NodeId]| -> Vec<usize> {
-                nodes.iter().map(|&n| rank(StripeId(stripe), n, nodes.iter().copied())).collect()
+                nodes.iter().map(|&n| rank(StripeId(stripe), n, &leaving, nodes.iter().copied())).collect()
             };
             let all = ranks(&nodes);
             let mut sorted = all.clone();
             sorted.sort_unstable();
             prop_assert_eq!(sorted, (0..nodes.len()).collect::<Vec<_>>());
+            for (node, rank) in nodes.iter().zip(&all) {
+                prop_assert_eq!(leaving.contains(node), *rank < leaving.len());
+            }
             // Without the custodian everybody moves up by one.
             let left: Vec<NodeId> =
                 nodes.iter().zip(&all).filter(|(_, rank)| **rank > 0).map(|(n, _)| *n).collect();

@@ -134,6 +134,21 @@ node, clear the doubt, and start it again. What was cleared is kept in node/doub
         #[arg(long)]
         clear: bool,
     },
+    /// Empty it, so that it can be taken away and nobody misses it
+    #[command(
+        after_help = "Use it before a host is given up, sold or rebuilt. The node takes no new shards from then on, and what it holds comes to lie on other\n\
+nodes as their vaults' policies ask, while it still answers. It drops nothing: its locks are promises. It goes on across restarts.\n\n\
+This command follows it, and ends when the node may leave: no stripe would be worse off without it. Then stop it, and delete what it\n\
+has. Ctrl-C ends the following and not the leaving; the same command follows again. Where too few nodes are left to take its shards,\n\
+it says how many stripes would fall below their policy if the node went now, and why they cannot be moved: mostly nodes, room or\n\
+providers are missing. Stripes that keep their policy without it hold nobody up.\n\n\
+Exit code 0 when it may leave, 1 when that cannot be reached now or the node does not answer, 130 when interrupted."
+    )]
+    Drain {
+        /// It stays after all: what it holds counts again, and it takes new shards
+        #[arg(long)]
+        cancel: bool,
+    },
     /// Let a node go on that lets nothing expire; it must be stopped
     #[command(
         after_help = "A node's lock clock freezes when other operators do not agree on the time, or when it counted more time than they say has\n\

@@ -62,9 +62,17 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     let overrides =
         Overrides { limit_upload: cli.limit_upload, limit_download: cli.limit_download };
     let home = Home::find(cli.home).with_overrides(overrides);
-    let goes_on =
-        matches!(cli.command, Command::Backup(_) | Command::Restore(_) | Command::Recover(_));
-    let level = if matches!(cli.command, Command::Node(_)) { "info" } else { "error" };
+    let goes_on = match cli.command {
+        Command::Backup(_) | Command::Restore(_) | Command::Recover(_) => {
+            Some("nothing is lost: the same command goes on where this one was")
+        }
+        Command::Node(NodeCommand::Drain { .. }) => Some(
+            "the node goes on leaving: the same command follows it again, and with --cancel it stays",
+        ),
+        _ => None,
+    };
+    let is_node = matches!(&cli.command, Command::Node(command) if !matches!(command, NodeCommand::Drain { .. }));
+    let level = if is_node { "info" } else { "error" };
     logging::start(output, level)?;
     // A mount is unmounted first, and a node lets go of what it has open.
     let ends_by_itself = matches!(cli.command, Command::Mount(_) | Command::Node(NodeCommand::Run));
@@ -77,6 +85,9 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Node(NodeCommand::Run) => commands::node::run(&home).await,
             Command::Node(NodeCommand::Doubt { clear }) => {
                 commands::node::doubt(&home, clear, output)
+            }
+            Command::Node(NodeCommand::Drain { cancel }) => {
+                commands::drain::drain(&home, cancel, output).await
             }
             Command::Node(NodeCommand::Thaw) => commands::node::thaw(&home, output),
             Command::Invite(args) => commands::node::invite(&home, args, output),
@@ -146,11 +157,9 @@ pub fn has_ended() -> bool {
     HAS_ENDED.load(Ordering::Relaxed)
 }
 
-fn interrupted(goes_on: bool) -> Result<Exit, CliError> {
-    if goes_on {
-        return Err(CliError::new("interrupted")
-            .next("nothing is lost: the same command goes on where this one was")
-            .exit(Exit::Interrupted));
+fn interrupted(goes_on: Option<&str>) -> Result<Exit, CliError> {
+    match goes_on {
+        Some(next) => Err(CliError::new("interrupted").next(next).exit(Exit::Interrupted)),
+        None => Ok(Exit::Interrupted),
     }
-    Ok(Exit::Interrupted)
 }

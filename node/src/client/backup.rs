@@ -257,6 +257,8 @@ impl Writer {
         for (node, answer) in self.mesh.ask_all(&Request::Status).await {
             if let Ok(Response::Status(status)) = answer
                 && listed.contains(&node.id)
+                // Who leaves takes nothing.
+                && status.leaving.is_none()
             {
                 let room = if full.contains(&node.id) { 0 } else { status.room };
                 rooms.push((node.site.clone(), room));

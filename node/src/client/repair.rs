@@ -130,6 +130,7 @@ mod tests {
             repair: Some(repair),
             scrub: None,
             audit: Some(AuditStatus { failing, ..AuditStatus::default() }),
+            leaving: None,
         }
     }
 

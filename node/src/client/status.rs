@@ -15,7 +15,9 @@ use protocol::id::{DeviceId, NodeId};
 use protocol::label::{Level, Site};
 use protocol::lock_clock::Standing;
 use protocol::log::Holding;
-use protocol::message::{AuditStatus, NodeStatus, RepairStatus, Request, Response, ScrubStatus};
+use protocol::message::{
+    AuditStatus, LeaveStatus, NodeStatus, RepairStatus, Request, Response, ScrubStatus,
+};
 use protocol::placement::{Exposure, check_placement};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +48,8 @@ pub struct NodeLine {
     pub scrub: Option<ScrubStatus>,
     /// What asking other holders has shown it.
     pub audit: Option<AuditStatus>,
+    /// How far it is with leaving, if it does.
+    pub leaving: Option<LeaveStatus>,
 }
 
 /// Stripes of a vault by health.
@@ -129,6 +133,7 @@ fn trouble(status: NodeStatus) -> Option<String> {
     let stuck: u64 = status.repair.stuck.iter().map(|(_, count)| count).sum();
     let many = |count: u64, what| counted(usize::try_from(count).unwrap_or(usize::MAX), what);
     let parts = [
+        status.leaving.as_ref().map(leaving),
         status.doubt,
         frozen.then(|| format!("its lock clock: {}", status.lock_clock)),
         (damaged > 0).then(|| {
@@ -142,6 +147,18 @@ fn trouble(status: NodeStatus) -> Option<String> {
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// How far a node is with leaving, in words.
+pub fn leaving(status: &LeaveStatus) -> String {
+    let LeaveStatus { is_counted, stripes, left, .. } = *status;
+    let all = counted(usize::try_from(stripes).unwrap_or(usize::MAX), "stripe");
+    match left {
+        _ if !is_counted => "leaving: what it holds is being counted".into(),
+        0 => "leaving: it may go".into(),
+        1 => format!("leaving: 1 of {all} is still to be moved"),
+        _ => format!("leaving: {left} of {all} are still to be moved"),
+    }
 }
 
 /// The nodes of the mesh, those that do not answer as well.
@@ -163,6 +180,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             repair: status.as_ref().map(|s| s.repair.clone()),
             scrub: status.as_ref().map(|s| s.scrub.clone()),
             audit: status.as_ref().map(|s| s.audit.clone()),
+            leaving: status.as_ref().and_then(|s| s.leaving.clone()),
             trouble: status.and_then(|s| trouble(*s)),
         });
     }
@@ -179,6 +197,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             repair: None,
             scrub: None,
             audit: None,
+            leaving: None,
         });
     }
     for (node, stripes) in failing(&lines) {

@@ -7,6 +7,7 @@ pub mod data;
 pub mod demo;
 pub mod describe;
 pub mod device;
+pub mod drain;
 pub mod drill;
 pub mod forget;
 mod git_roots;

@@ -130,7 +130,7 @@ pub async fn run(home: &Home) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn no_node() -> CliError {
+pub(super) fn no_node() -> CliError {
     CliError::new("there is no node here").next("run `strewn init` first").exit(Exit::NotThere)
 }
 

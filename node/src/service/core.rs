@@ -11,6 +11,7 @@ use protocol::peer::{Input, LaneId, LinkId, Output, Peer, Pieces};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// How often the disk's free space is told to the peer.
+/// How often the peer is told the disk's free space, and whether the node is to leave.
 const SPACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What the core is told.
@@ -114,6 +115,7 @@ pub(super) fn start(
     hooks: Hooks,
     clock: Clock,
     runtime: Handle,
+    leaves: PathBuf,
 ) -> io::Result<Core> {
     let (events, inbox) = channel();
     let shared = Arc::new(Shared {
@@ -133,6 +135,7 @@ pub(super) fn start(
         hooks,
         clock,
         runtime: runtime.clone(),
+        leaves,
     };
     std::thread::Builder::new().name("strewn-peer".into()).spawn(move || machine.run(&inbox))?;
     Ok(Core { shared, runtime })
@@ -172,6 +175,8 @@ struct Machine {
     hooks: Hooks,
     clock: Clock,
     runtime: Handle,
+    /// A file that is there when the node is to leave.
+    leaves: PathBuf,
 }
 
 impl Machine {
@@ -185,6 +190,10 @@ impl Machine {
                 space_at.0 = now.mono.0 + SPACE_PERIOD.as_millis() as u64;
                 if let Ok(space) = self.shared.store.space() {
                     self.handle(Input::Space(space));
+                }
+                // What cannot be told now stays as it was.
+                if let Ok(leaves) = self.leaves.try_exists() {
+                    self.handle(Input::Leaving(leaves));
                 }
                 self.empty_trash();
             }

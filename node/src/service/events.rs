@@ -31,6 +31,8 @@ kinds! {
     NODE_JOINED "node-joined" INFO "a node joined";
     NODE_SUSPECTED "node-suspected" WARN "a node does not answer";
     NODE_LOST "node-lost" WARN "a node has been silent for too long: what it holds is rebuilt elsewhere";
+    NODE_LEAVES "node-leaves" INFO "a node leaves: what it holds is to lie elsewhere";
+    NODE_STAYS "node-stays" INFO "a node that was to leave stays";
     NODE_RETURNED "node-returned" INFO "a lost node has returned";
     STRIPES_AT_RISK "stripes-at-risk" ERROR "stripes break their policy: they bear less loss than it asks";
     STRIPES_SAFE "stripes-safe" INFO "no stripe breaks its policy any more";
@@ -153,6 +155,8 @@ impl From<&Note> for Event {
             Note::AtRisk { stripes: 0 } => (STRIPES_SAFE, Vec::new()),
             Note::AtRisk { stripes } => (STRIPES_AT_RISK, vec![number("stripes", *stripes)]),
             Note::Lost(node) => (NODE_LOST, ids![node]),
+            Note::Leaving(node) => (NODE_LEAVES, ids![node]),
+            Note::Stays(node) => (NODE_STAYS, ids![node]),
             Note::Returned(node) => (NODE_RETURNED, ids![node]),
             Note::Repaired { vault, stripe, shards, .. } => {
                 let mut details = ids![vault, stripe];

@@ -26,6 +26,8 @@ use protocol::peer::{Peer, PeerConfig, StartError};
 use protocol::time::{Mono, Now, Wall};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// In the state folder, the file that is there when the node is to leave.
+pub const LEAVES: &str = "node/leaves";
 /// How long to wait for further addresses after the first one that the node listens on.
 const ADDRESSES_SETTLE: Duration = Duration::from_millis(200);
 
@@ -142,7 +144,8 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
     let peer = Peer::new(key, &certificate, trust, addresses, peer_config, clock.now(), &store)?;
     let hooks = Hooks::start(config.hooks, node).map_err(ServiceError::Hooks)?;
     let runtime = tokio::runtime::Handle::current();
-    let core = core::start(peer, store, net.clone(), hooks, clock, runtime)?;
+    let leaves = home.path(LEAVES);
+    let core = core::start(peer, store, net.clone(), hooks, clock, runtime, leaves)?;
 
     let mut lines = String::new();
     for address in &listening {

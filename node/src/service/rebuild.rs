@@ -1,5 +1,6 @@
 //! Rebuilding shards of a stripe, as the peer orders it: any k of its shards are fetched, this node's own first, and verified by
-//! their names; what is missing is computed, compared with its name, and put to those who are to keep it.
+//! their names; what is missing is computed, compared with its name, and put to those who are to keep it. What somebody who leaves
+//! has is only copied.
 //!
 //! A job holds the pack and its parity in memory. Nothing here decides what is rebuilt, from whom or where to.
 
@@ -60,21 +61,17 @@ pub(super) async fn rebuild(
         Err(error) => return Rebuilt { failed: Some(error.to_string()), ..rebuilt },
     };
     let stripe = &record.stripe;
-    let shards = match gather(shared, stripe, sources, &mut rebuilt).await {
-        Ok(shards) => shards,
-        Err(why) => return Rebuilt { failed: Some(why), ..rebuilt },
-    };
     let wanted: Vec<u16> = targets.iter().map(|target| target.index).collect();
-    let computed = {
-        let stripe = stripe.clone();
-        tokio::task::spawn_blocking(move || compute(&stripe, shards, &wanted)).await
+    let made = match copy(shared, stripe, &sources, &wanted, &mut rebuilt).await {
+        Some(copied) => Ok(copied),
+        None => make(shared, stripe, sources, wanted, &mut rebuilt).await,
     };
-    let computed = match computed.map_err(|error| error.to_string()).and_then(|made| made) {
-        Ok(computed) => computed,
+    let made = match made {
+        Ok(made) => made,
         Err(why) => return Rebuilt { failed: Some(why), ..rebuilt },
     };
     let mut puts = FuturesUnordered::new();
-    for (target, bytes) in targets.into_iter().zip(computed) {
+    for (target, bytes) in targets.into_iter().zip(made) {
         let record = &record;
         puts.push(async move {
             (target, bytes.len(), put(shared, target, signed, record, &bytes).await)
@@ -94,6 +91,55 @@ pub(super) async fn rebuild(
         }
     }
     rebuilt
+}
+
+/// The wanted shards as they are, where all of them can be had from somebody: from who leaves.
+async fn copy(
+    shared: &Arc<Shared>,
+    stripe: &Stripe,
+    sources: &[Source],
+    wanted: &[u16],
+    rebuilt: &mut Rebuilt,
+) -> Option<Vec<Vec<u8>>> {
+    let source = |index: &u16| sources.iter().find(|source| source.index == *index).copied();
+    let from: Vec<Source> = wanted.iter().map(source).collect::<Option<_>>()?;
+    let mut copied = Vec::new();
+    for source in from {
+        match read(shared, stripe, source).await {
+            Ok(bytes) => {
+                rebuilt.moved += source.link.map_or(0, |_| bytes.len() as u64);
+                copied.push(bytes);
+            }
+            Err(error) => {
+                let (node, index) = (source.node.short(), source.index);
+                tracing::warn!(node, index, %error, "a shard cannot be copied, and is made anew");
+                return None;
+            }
+        }
+    }
+    Some(copied)
+}
+
+/// The wanted shards, made from any k others.
+async fn make(
+    shared: &Arc<Shared>,
+    stripe: &Stripe,
+    sources: Vec<Source>,
+    wanted: Vec<u16>,
+    rebuilt: &mut Rebuilt,
+) -> Result<Vec<Vec<u8>>, String> {
+    let shards = gather(shared, stripe, sources, rebuilt).await?;
+    let stripe = stripe.clone();
+    let made = tokio::task::spawn_blocking(move || compute(&stripe, shards, &wanted)).await;
+    made.map_err(|error| error.to_string())?
+}
+
+async fn read(shared: &Arc<Shared>, stripe: &Stripe, source: Source) -> Result<Vec<u8>, Failed> {
+    let shard = stripe.shards[usize::from(source.index)];
+    match source.link {
+        Some(link) => fetch(shared, link, shard, stripe.shard_len).await,
+        None => read_own(shared, shard, stripe.shard_len).await,
+    }
 }
 
 /// Makes one shard that is held here anew, into temporary storage.
@@ -145,14 +191,7 @@ async fn gather(
     let (k, n) = (usize::from(stripe.k), usize::from(stripe.n));
     let mut shards: Vec<Option<Vec<u8>>> = vec![None; n];
     let mut sources = sources.into_iter();
-    let read = |source: Source| async move {
-        let shard = stripe.shards[usize::from(source.index)];
-        let read = match source.link {
-            Some(link) => fetch(shared, link, shard, stripe.shard_len).await,
-            None => read_own(shared, shard, stripe.shard_len).await,
-        };
-        (source, read)
-    };
+    let read = |source: Source| async move { (source, read(shared, stripe, source).await) };
     let mut reads = FuturesUnordered::new();
     reads.extend(sources.by_ref().take(k).map(read));
     let mut found = 0;

@@ -176,6 +176,8 @@ pub enum Input {
     Space(u64),
     /// Stored state is in doubt, or no longer: shown in the status.
     Doubt(Option<String>),
+    /// This node's operator takes it away, or not any more: its shards are to come to lie elsewhere first.
+    Leaving(bool),
     /// What the driver turned away since its start before it was a message, by reason: shown in the status.
     TurnedAway(Vec<(&'static str, u64)>),
 }
@@ -436,6 +438,10 @@ pub enum Note {
     Lost(NodeId),
     /// One that was lost was heard again.
     Returned(NodeId),
+    /// A node leaves: what it holds is to lie elsewhere.
+    Leaving(NodeId),
+    /// One that was to leave stays.
+    Stays(NodeId),
     /// Shards of a stripe that were lost are held elsewhere now.
     Repaired {
         /// Whose.

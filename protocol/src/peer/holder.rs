@@ -151,6 +151,7 @@ impl Peer {
         if view.record(vault, id)?.is_some() && self.place_of(&view, &record)?.is_some() {
             return Err(not_allowed("this node holds another shard of the stripe"));
         }
+        self.check_stays()?;
         if custodian.is_some() && !self.check_wanted(facts, vault, id)? {
             self.discard_busy(lane, len);
             return Ok(());
@@ -192,6 +193,14 @@ impl Peer {
 
     fn is_too_much(&self, inflight: u64, len: u32) -> bool {
         inflight + u64::from(len) > self.config.inflight_max && inflight > 0
+    }
+
+    /// A node that leaves takes nothing that it does not have.
+    fn check_stays(&self) -> Decision {
+        if self.leaving.is_own() {
+            return Err(refusal(RefusalCode::Full, "this node leaves: it takes no new shards"));
+        }
+        Ok(())
     }
 
     fn check_space(&self, len: u32) -> Decision {
@@ -310,6 +319,12 @@ impl Peer {
                     self.outputs.push_back(Output::Discard { lane, len: 0, response });
                 }
             }
+            return;
+        }
+        // It may have begun to leave while the bytes came.
+        if let Err(refusal) = self.check_stays() {
+            let response = Box::new(Response::Refused(refusal));
+            self.outputs.push_back(Output::Discard { lane, len: 0, response });
             return;
         }
         let Receiving { signed, record, stripe, index, .. } = receiving;

@@ -322,7 +322,11 @@ impl Peer {
         let is_unheard = !heard.unsure.is_empty();
         let is_unheard =
             is_unheard || inquiry.asked.iter().any(|node| !heard.answered.contains(node));
-        let counted = counted(record, &all);
+        let readable = counted(record, &all).into_iter().flatten().count();
+        // Who leaves has what it has, and does not count.
+        let mut staying = all.clone();
+        staying.retain(|node, _| !self.repair.leaving.contains(node));
+        let counted = counted(record, &staying);
         let holders: Vec<NodeId> = counted.iter().copied().flatten().collect();
         let surplus: Vec<NodeId> =
             all.keys().copied().filter(|node| !holders.contains(node)).collect();
@@ -336,6 +340,7 @@ impl Peer {
             shard_len: record.stripe.shard_len.into(),
             counted: sites(&holders),
             surplus: sites(&surplus),
+            readable,
         };
         let finding = spread.assess();
         let found = match finding {
@@ -354,8 +359,8 @@ impl Peer {
         let missing: Vec<u16> =
             (0..record.stripe.n).filter(|i| counted[usize::from(*i)].is_none()).collect();
         let term = self.repair_term();
-        let rank =
-            rank(stripe, own, promised.keys().copied().filter(|n| ground.listed.contains_key(n)));
+        let listed = promised.keys().copied().filter(|n| ground.listed.contains_key(n));
+        let rank = rank(stripe, own, &self.repair.leaving, listed);
         let Some(case) = self.repair.cases.get(&stripe) else { return Ok(Verdict::None) };
         // Before it was asked about the first time nobody is known to have changed.
         let is_same = case.holders.is_empty() || case.holders == holders;
@@ -368,6 +373,7 @@ impl Peer {
             .values()
             .filter(|site| heard.answered.contains(&site.node) && !all.contains_key(&site.node))
             .filter(|site| !heard.unsure.contains(&site.node))
+            .filter(|site| !self.repair.leaving.contains(&site.node))
             // What is said not to be there is put nowhere near.
             .filter(|site| !self.repair.is_gone(stripe, site.node) && !refused.contains(&site.node))
             .filter(|site| self.link_to(site.node).is_some())
@@ -383,7 +389,10 @@ impl Peer {
         let needed = usize::from(record.stripe.k);
         let (sources, targets) =
             self.ends(record, &promised, &placed.clone().unwrap_or_default(), &candidates);
-        let moved = u64::from(record.stripe.shard_len) * (needed - 1 + targets.len()) as u64;
+        // Who leaves has what is missing: it is copied.
+        let is_there = |target: &Target| sources.iter().any(|source| source.index == target.index);
+        let read = if targets.iter().all(is_there) { targets.len() } else { needed - 1 };
+        let moved = u64::from(record.stripe.shard_len) * (read + targets.len()) as u64;
         let signed = signed.clone();
         let (len, is_early) = (record.stripe.shard_len, now.mono < turn);
 

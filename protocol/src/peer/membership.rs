@@ -401,9 +401,8 @@ impl Peer {
         self.begin_talk(now, node, link);
         self.ask_stops(link);
         self.ask_findings(node, link);
-        if self.liveness.is_anybody_silent(now.mono) {
-            self.ask_status(node, link);
-        }
+        // Whom it heard, and whether it leaves.
+        self.ask_status(node, link);
         let request = Box::new(Request::Members(self.known_records()));
         let call = self.call(Pending::Members(node));
         self.outputs.push_back(Output::Call { call, link, request });

@@ -31,6 +31,7 @@ mod findings;
 mod guardians;
 mod holder;
 mod inquiry;
+mod leaving;
 mod ledger;
 mod lives;
 mod membership;
@@ -221,6 +222,7 @@ pub struct Peer {
     site: Site,
     liveness: Liveness,
     repair: repair::Repair,
+    leaving: leaving::Leaving,
     abandonment: standing_in::Abandonment,
     scrub: scrub::Scrub,
     asking: auditing::Asking,
@@ -335,6 +337,7 @@ impl Peer {
             site: verified.site(),
             liveness,
             repair,
+            leaving: leaving::Leaving::default(),
             abandonment: standing_in::Abandonment::default(),
             certificate: verified,
             scrub: scrub::Scrub::load(now.mono, facts)?,
@@ -418,6 +421,7 @@ impl Peer {
             }
             Input::Space(bytes) => self.space = bytes,
             Input::Doubt(doubt) => self.doubt = doubt,
+            Input::Leaving(leaves) => self.handle_leaving(leaves),
             Input::TurnedAway(counts) => self.turned_away = counts,
         }
     }
@@ -577,7 +581,11 @@ impl Peer {
             version: self.config.version.clone(),
             used,
             shards: self.usage.values().map(|usage| usage.shards).sum(),
-            room: self.config.quota.saturating_sub(used).min(self.space),
+            room: if self.leaving.is_own() {
+                0
+            } else {
+                self.config.quota.saturating_sub(used).min(self.space)
+            },
             quota: self.config.quota,
             doubt: self.doubt.clone().or_else(|| self.promises.alarm()),
             lock_clock: self.lock_clock.standing(),
@@ -590,6 +598,7 @@ impl Peer {
             repair: self.repair_status(now.mono),
             scrub: self.scrub_status(),
             audit: self.audit_status(),
+            leaving: self.leave_status(),
         };
         self.reply(lane, Response::Status(Box::new(status)));
         Ok(())

@@ -54,7 +54,7 @@ const BURST_MIN: u64 = 128 << 20;
 /// and those of stripes that break their policy so many.
 const URGENT_BURST_SECONDS: u64 = 512;
 /// Reasons that a status tells.
-const REASONS_MAX: usize = 16;
+pub(super) const REASONS_MAX: usize = 16;
 
 /// How often members are exchanged, so that each is asked several times within the patience.
 pub(super) fn exchange_period(config: &PeerConfig) -> Period {
@@ -117,9 +117,13 @@ pub(super) struct Repair {
     is_at_risk: bool,
     /// When that last had everything looked at again.
     hurried: Mono,
+    /// Nodes that are there and leave, this one as well if it does.
+    pub(super) leaving: BTreeSet<NodeId>,
     /// Behind which record the round goes on; `None` between rounds.
     scan: Option<Vec<u8>>,
     scan_at: Mono,
+    /// Whether there were more cases than are kept.
+    is_cut: bool,
     rounds: u64,
     budget: Budget,
     urgent: Budget,
@@ -151,8 +155,10 @@ impl Repair {
             silent: BTreeSet::new(),
             is_at_risk: false,
             hurried: now,
+            leaving: BTreeSet::new(),
             scan: None,
             scan_at: now,
+            is_cut: false,
             rounds: 0,
             budget: Budget::full(rate(BURST_SECONDS), now),
             urgent: Budget::full(rate(URGENT_BURST_SECONDS), now),
@@ -182,6 +188,17 @@ impl Repair {
     pub(super) fn is_gone(&self, stripe: StripeId, node: NodeId) -> bool {
         let place = (stripe, node);
         self.lost.contains(&node) || self.faults.contains(&place) || self.unproved.contains(&place)
+    }
+
+    /// Whether a node that promises a shard of a stripe counts as its holder.
+    pub(super) fn counts(&self, stripe: StripeId, node: NodeId) -> bool {
+        !self.is_gone(stripe, node) && !self.leaving.contains(&node)
+    }
+
+    /// Goes through everything again, from the beginning.
+    fn begin_scan(&mut self) {
+        self.scan = Some(Vec::new());
+        self.is_cut = false;
     }
 }
 
@@ -225,6 +242,7 @@ impl Peer {
         let ages = ages.filter_map(|member| Some((member.node, member.heard?)));
         self.liveness.tell(node, member.site.operator, ages, now.mono);
         self.repair.rooms.insert(node, status.room);
+        self.hear_leaving(node, status.leaving.is_some());
     }
 
     /// Looks after what was lost, when it is time.
@@ -232,9 +250,16 @@ impl Peer {
         if self.repair.at > now.mono {
             return;
         }
-        self.notice_losses(now);
+        let has_changed = self.notice_losses(now) | self.notice_leaving(now);
+        if has_changed {
+            self.look_again(now);
+        }
+        let has_room = self.repair.is_cut && self.repair.cases.len() < CASES_MAX / 2;
+        if self.repair.scan.is_none() && has_room {
+            self.repair.begin_scan();
+        }
         if self.repair.scan.is_none() && self.repair.scan_at <= now.mono {
-            self.repair.scan = Some(Vec::new());
+            self.repair.begin_scan();
             self.repair.scan_at = now.mono.after(self.round_period());
             self.repair.rounds += 1;
         }
@@ -262,8 +287,8 @@ impl Peer {
         self.repair.at = now.mono.after(wait);
     }
 
-    /// Finds who is lost now, and who is not any more.
-    fn notice_losses(&mut self, now: Now) {
+    /// Finds who is lost now, and who is not any more; whether anything is to be looked at again.
+    fn notice_losses(&mut self, now: Now) -> bool {
         let (mut lost, mut silent) = (BTreeSet::new(), BTreeSet::new());
         for &node in self.members.keys() {
             let presence = self.liveness.presence(node, now.mono);
@@ -290,7 +315,7 @@ impl Peer {
             && self.repair.hurried.after(self.repair_term()) <= now.mono;
         if lost == self.repair.lost && known >= self.members.len() && !is_back {
             self.repair.silent.extend(silent);
-            return;
+            return false;
         }
         self.repair.silent = silent;
         self.repair.hurried = now.mono;
@@ -301,8 +326,13 @@ impl Peer {
         for &node in known.difference(&self.repair.lost) {
             self.outputs.push_back(Output::Note(Note::Returned(node)));
         }
-        // What was known of cases may have changed.
-        self.repair.scan = Some(Vec::new());
+        true
+    }
+
+    /// Who counts has changed: what was known of cases may have, too.
+    fn look_again(&mut self, now: Now) {
+        self.leaving.forget();
+        self.repair.begin_scan();
         for case in self.repair.cases.values_mut().filter(|case| case.stage == Stage::Waits) {
             case.due = case.due.min(now.mono.after(BUSY_PAUSE));
             case.vain = 0;
@@ -322,19 +352,27 @@ impl Peer {
     fn scan_records(&mut self, now: Now, facts: &dyn Facts) {
         let Some(after) = self.repair.scan.clone() else { return };
         let after = Some(after).filter(|after| !after.is_empty());
+        if after.is_none() && !self.begin_counting() {
+            return;
+        }
         // What cannot be read now is read at the next go.
         let Ok(rows) = facts.scan(Table::Record, &[], after.as_deref(), SCAN_PAGE) else { return };
         for (_, bytes) in &rows {
             // A damaged row repairs nothing.
-            let Ok(signed) = decode::<Signed<Record>>(Table::Record, bytes) else { continue };
-            if let Ok((record, _)) = signed.split() {
-                self.look_at(now, facts, &record, false);
+            let signed = decode::<Signed<Record>>(Table::Record, bytes).ok();
+            let record = signed.and_then(|signed| Some(signed.split().ok()?.0));
+            if let Some(record) = &record {
+                self.look_at(now, facts, record, false);
             }
+            self.count_stripe(facts, record.as_ref());
         }
         self.repair.scan = match rows.last() {
             Some((last, _)) if rows.len() == SCAN_PAGE => Some(last.clone()),
             _ => None,
         };
+        if self.repair.scan.is_none() {
+            self.end_counting();
+        }
     }
 
     /// Something was found out about a stripe that is held here.
@@ -397,16 +435,20 @@ impl Peer {
             }
         }
         let is_hurt = self.is_hurt(facts, record);
-        let is_there = |holder: &&NodeId| !self.repair.is_gone(stripe, **holder);
-        let there: Vec<NodeId> = record.holders.iter().filter(is_there).copied().collect();
-        let is_short = is_hurt || there.len() < record.holders.len();
+        let named = record.holders.iter().copied();
+        let there: Vec<NodeId> =
+            named.clone().filter(|&holder| self.repair.counts(stripe, holder)).collect();
+        // Who leaves may stand in, and is named by no record then.
+        let is_short = is_hurt
+            || there.len() < record.holders.len()
+            || self.repair.leaving.contains(&self.node());
         let turn = u64::from(u16::from_be_bytes([stripe.0[0], stripe.0[1]])) % PATROL_ROUNDS;
         if !is_short && !is_doubted && turn != self.repair.rounds % PATROL_ROUNDS {
             return;
         }
         if let Some((holders, at)) = self.repair.settled.get(&stripe) {
             let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
-            let is_well = holders.iter().all(|&holder| !self.repair.is_gone(stripe, holder));
+            let is_well = holders.iter().all(|&holder| self.repair.counts(stripe, holder));
             if is_well && !is_hurt && !is_doubted && now.mono < at.after(patrol) {
                 return;
             }
@@ -420,7 +462,9 @@ impl Peer {
         let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
         let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
         // What is damaged here nobody else mends.
-        let rank = if is_hurt { 0 } else { rank(stripe, self.node(), there.iter().copied()) };
+        let present = named.filter(|&holder| !self.repair.is_gone(stripe, holder));
+        let leaving = &self.repair.leaving;
+        let rank = if is_hurt { 0 } else { rank(stripe, self.node(), leaving, present) };
         let terms = rank as u64 + u64::from(is_doubted);
         let due = now.mono.after(Period(self.repair_term().0.saturating_mul(terms)));
         let case = Case {
@@ -436,6 +480,7 @@ impl Peer {
             refused: BTreeMap::new(),
         };
         if self.repair.cases.len() >= CASES_MAX {
+            self.repair.is_cut = true;
             let cases = self.repair.cases.iter().filter(|(_, case)| case.stage == Stage::New);
             let last =
                 cases.max_by_key(|(id, case)| (case.margin, **id)).map(|(id, c)| (c.margin, *id));
@@ -586,11 +631,15 @@ impl Peer {
 
     /// All was well with a stripe when these counted as its holders.
     pub(super) fn settle_stripe(&mut self, stripe: StripeId, holders: Vec<NodeId>, now: Mono) {
-        if self.repair.settled.len() >= SETTLED_MAX {
+        // Who leaves must know of all that it holds.
+        if self.repair.settled.len() >= SETTLED_MAX && !self.leaving.is_own() {
             self.repair.settled.clear();
         }
         self.repair.settled.insert(stripe, (holders, now));
         self.repair.cases.remove(&stripe);
+        if self.count_down() && self.repair.scan.is_none() {
+            self.repair.begin_scan();
+        }
     }
 
     /// How far repair is.

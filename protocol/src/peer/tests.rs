@@ -11,6 +11,7 @@ mod clock;
 mod desk;
 mod exchange;
 mod greetings;
+mod leaving;
 mod lives;
 mod lives_any_order;
 mod logs;

@@ -4,7 +4,9 @@ use super::{hex, statement, stored, value};
 use protocol::id::{DeviceId, EntryId, NodeId, VaultId};
 use protocol::lock_clock::BootId;
 use protocol::log::Head;
-use protocol::message::{Contradiction, LogEnd, Promised, Request, Response, VaultDigest};
+use protocol::message::{
+    Contradiction, LeaveStatus, LogEnd, Promised, Request, Response, VaultDigest,
+};
 use protocol::peer::{PromiseRow, SetBack, WitnessedRow};
 use protocol::promise::{PromiseHead, PromiseStatement, PromiseWitness};
 use protocol::sign::{SecretKey, Signed};
@@ -17,6 +19,15 @@ fn key() -> SecretKey {
 fn said(run: u8, began: PromiseHead, head: PromiseHead) -> PromiseStatement {
     let (holder, asker) = (NodeId::from(key().public()), NodeId([0x72; 32]));
     PromiseStatement { holder, asker, nonce: [0x73; 16], run: BootId([run; 16]), began, head }
+}
+
+#[test]
+fn a_node_that_leaves_is_understood_as_ever() {
+    let stuck = vec![("no room".to_owned(), 2)];
+    value(
+        "leave-status-v1.bin",
+        &LeaveStatus { is_counted: true, stripes: 40, left: 12, below: 3, stuck },
+    );
 }
 
 #[test]

@@ -5,64 +5,77 @@ use super::desk::{Desk, Ordered};
 use crate::given_up::GivenUp;
 use crate::id::NodeId;
 use crate::log::{Body, Entry};
-use crate::message::{HeldRecord, NodeStatus, RepairStatus, Request, Response};
+use crate::message::{HeldRecord, LeaveStatus, NodeStatus, RepairStatus, Request, Response};
 use crate::peer::{Input, JobId, LaneId, LinkId, Note, PeerConfig, Rebuilt, Source, Table, Target};
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
 use crate::time::Period;
 use std::collections::{BTreeMap, BTreeSet};
 
-const FOURTH: u8 = 5;
-const FIFTH: u8 = 6;
-const HOUR: Period = Period::seconds(3600);
+pub(super) const FOURTH: u8 = 5;
+pub(super) const FIFTH: u8 = 6;
+pub(super) const HOUR: Period = Period::seconds(3600);
 
-fn id(name: u8) -> NodeId {
+pub(super) fn id(name: u8) -> NodeId {
     public(name).into()
 }
 
 /// The node on the desk, and what the others say when it asks.
-struct Mesh {
-    desk: Desk,
-    device: LinkId,
-    links: BTreeMap<u8, LinkId>,
+pub(super) struct Mesh {
+    pub(super) desk: Desk,
+    pub(super) device: LinkId,
+    pub(super) links: BTreeMap<u8, LinkId>,
     /// What each has of stripes.
     has: BTreeMap<u8, Vec<(Record, Option<u16>)>>,
     /// Who neither speaks nor answers.
-    silent: BTreeSet<u8>,
-    rooms: BTreeMap<u8, u64>,
+    pub(super) silent: BTreeSet<u8>,
+    /// Who says that it leaves.
+    pub(super) leaving: BTreeSet<u8>,
+    pub(super) rooms: BTreeMap<u8, u64>,
     /// How often records were asked for.
-    asked: usize,
+    pub(super) asked: usize,
 }
 
 impl Mesh {
     /// The node holds the first shard of a stripe; the neighbours named have the others, or nothing.
-    fn new(stripe: &Record, has: &[(u8, Option<u16>)]) -> Self {
+    pub(super) fn new(stripe: &Record, has: &[(u8, Option<u16>)]) -> Self {
+        let mut mesh = Self::without(stripe, has);
+        let put = mesh.desk.put(mesh.device, stripe, 0, &shard_bytes(1, 0));
+        assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+        mesh
+    }
+
+    /// The node holds nothing.
+    pub(super) fn without(stripe: &Record, has: &[(u8, Option<u16>)]) -> Self {
         // Audits ask about stripes as well: here they have all the time in the world.
         let audit_period = Period::days(100_000);
         let config = PeerConfig { audit_period, ..PeerConfig::default() };
         let (mut desk, device) = Desk::with_vault(config);
         let listed = [NODE, NEIGHBOUR, THIRD, FOURTH, FIFTH];
         assert_eq!(desk.ask(device, Request::Introduce(papers(VAULT, 2, &listed))), Response::Done);
-        let put = desk.put(device, stripe, 0, &shard_bytes(1, 0));
-        assert!(matches!(put, Response::Receipt(_)), "{put:?}");
         let links = has.iter().map(|&(name, _)| (name, desk.node(name))).collect();
         let of = |index: Option<u16>| index.map(|index| (stripe.clone(), Some(index)));
         let has =
             has.iter().map(|&(name, index)| (name, of(index).into_iter().collect())).collect();
-        let (silent, rooms) = (BTreeSet::new(), BTreeMap::new());
-        Self { desk, device, links, has, silent, rooms, asked: 0 }
+        let (silent, leaving, rooms) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { desk, device, links, has, silent, leaving, rooms, asked: 0 }
     }
 
     /// What a node says of itself.
-    fn status(&mut self, name: u8) -> NodeStatus {
+    pub(super) fn status(&mut self, name: u8) -> NodeStatus {
         let Response::Status(status) = self.desk.ask(self.device, Request::Status) else {
             panic!()
         };
+        if name == NODE {
+            return *status;
+        }
         let room = self.rooms.get(&name).copied().unwrap_or(1 << 30);
-        NodeStatus { record: node_record(OPERATOR, name, 1), room, members: Vec::new(), ..*status }
+        let leaving = self.leaving.contains(&name).then(LeaveStatus::default);
+        let record = node_record(OPERATOR, name, 1);
+        NodeStatus { record, room, leaving, members: Vec::new(), ..*status }
     }
 
-    fn repair(&mut self) -> RepairStatus {
+    pub(super) fn repair(&mut self) -> RepairStatus {
         self.status(NODE).repair
     }
 
@@ -106,7 +119,7 @@ impl Mesh {
     }
 
     /// Time passes; whoever is not silent speaks every quarter of an hour.
-    fn pass(&mut self, period: Period) {
+    pub(super) fn pass(&mut self, period: Period) {
         let step = Period::seconds(900);
         for _ in 0..period.0 / step.0 {
             let links = self.links.clone();
@@ -129,12 +142,12 @@ impl Mesh {
         }
     }
 
-    fn ordered(&mut self) -> Option<Ordered> {
+    pub(super) fn ordered(&mut self) -> Option<Ordered> {
         self.desk.rebuilding.pop_front()
     }
 
     /// The driver did as it was told: the targets have their shards now.
-    fn rebuild(&mut self, job: JobId, record: &Record, targets: &[Target]) {
+    pub(super) fn rebuild(&mut self, job: JobId, record: &Record, targets: &[Target]) {
         let mut receipts = Vec::new();
         for target in targets {
             let name = *self.links.keys().find(|name| id(**name) == target.node).unwrap();
@@ -149,12 +162,12 @@ impl Mesh {
     }
 }
 
-fn stripe() -> Record {
+pub(super) fn stripe() -> Record {
     record(VAULT, DEVICE, 1)
 }
 
 /// One of three shards suffices, and each lies at a provider of its own; two nodes have none.
-fn three_and_two_spare() -> Mesh {
+pub(super) fn three_and_two_spare() -> Mesh {
     let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, None), (FIFTH, None)];
     Mesh::new(&stripe(), &has)
 }
