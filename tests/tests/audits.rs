@@ -21,7 +21,7 @@ fn audit(mesh: &Mesh, more: &[&str]) -> Ran {
 }
 
 fn summary(ran: &Ran) -> Value {
-    ran.messages("summary").pop().expect("a summary")
+    ran.messages("summary").pop().unwrap_or_else(|| panic!("{ran:?}"))
 }
 
 /// What a file shows on a host that has nothing else.
@@ -112,7 +112,10 @@ fn is_replaced(mesh: &Mesh, held: u64, account: &str) {
         if damaged(mesh, account) < Some(held) {
             return false;
         }
-        said = status(mesh);
+        // A command may find nobody there, just when a node has begun again.
+        let shown = mesh.strewn(["--json", "status", "--vault", "v"]).messages("summary").pop();
+        let Some(shown) = shown else { return false };
+        said = shown;
         let health = &said["vault"]["health"];
         health["healthy"] == health["stripes"] && said["nodes"].as_array().unwrap().len() == 8
     });
