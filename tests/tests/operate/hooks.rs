@@ -99,7 +99,7 @@ fn an_operator_is_told_that_a_node_was_lost_and_that_it_returned() {
     assert_eq!(returned["events"][0]["details"]["node"], event["details"]["node"]);
     let lines = || {
         let text = fs::read_to_string(&told).unwrap_or_default();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line));
+        let lines = text.lines().map(serde_json::from_str::<Value>);
         lines.collect::<Result<Vec<Value>, _>>().unwrap_or_default()
     };
     assert!(within(LONG, || lines().len() == 2), "{:?}", fs::read_to_string(&told));
