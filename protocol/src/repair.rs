@@ -172,6 +172,21 @@ impl Spread<'_> {
     }
 }
 
+/// The same nodes, each with the shard that the record gives it, where that is missing: whoever writes the stripe may be on the way
+/// with it, and a node takes one shard of a stripe.
+#[must_use]
+pub fn each_its_own(
+    placed: &[(u16, usize)],
+    missing: &[u16],
+    own: impl Fn(usize) -> Option<u16>,
+) -> Vec<(u16, usize)> {
+    let own = |node: usize| own(node).filter(|index| missing.contains(index));
+    let taken: BTreeSet<u16> = placed.iter().filter_map(|(_, node)| own(*node)).collect();
+    let mut others = missing.iter().copied().filter(|index| !taken.contains(index));
+    let give = |&(_, node): &(u16, usize)| Some((own(node).or_else(|| others.next())?, node));
+    placed.iter().filter_map(give).collect()
+}
+
 /// How many of those that hold a stripe come before this node in repairing it: the one before which nobody comes is its custodian.
 /// Who leaves comes before the others: it has what is to be moved.
 pub fn rank(
@@ -206,6 +221,18 @@ mod tests {
             conceal: clauses(conceal),
             ..Policy::survive_one("provider")
         }
+    }
+
+    #[test]
+    fn who_is_missing_its_own_shard_gets_that_one() {
+        // The record gives shard 2 to node 7, shard 5 to node 8, and 1 to node 9, where it is not missing.
+        let own = |node| [(7, 2), (8, 5), (9, 1)].into_iter().find(|(n, _)| *n == node);
+        let own = |node| own(node).map(|(_, index)| index);
+        let give = |placed: &[(u16, usize)]| each_its_own(placed, &[2, 4, 5, 6], own);
+        assert_eq!(give(&[(2, 8), (4, 9), (5, 7)]), [(5, 8), (4, 9), (2, 7)]);
+        assert_eq!(give(&[(2, 3), (4, 9)]), [(2, 3), (4, 9)]);
+        assert_eq!(give(&[(2, 8)]), [(5, 8)]);
+        assert_eq!(give(&[(2, 3), (4, 9), (5, 6), (6, 7)]), [(4, 3), (5, 9), (6, 6), (2, 7)]);
     }
 
     fn site(name: u8, provider: u8, account: u8) -> Site {

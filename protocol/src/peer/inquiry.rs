@@ -15,7 +15,7 @@ use crate::label::Site;
 use crate::message::{HeldRecord, Refusal, Request, Response};
 use crate::placement::{Candidate, margin};
 use crate::record::Record;
-use crate::repair::{Finding, Spread, rank};
+use crate::repair::{Finding, Spread, each_its_own, rank};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
 use crate::told::{Told, counted};
@@ -383,7 +383,9 @@ impl Peer {
             })
             .collect();
         let tie = u64::from_be_bytes(std::array::from_fn(|i| stripe.0[i]));
-        let placed = spread.place(&missing, &candidates, tie);
+        let placed = spread.place(&missing, &candidates, tie).map(|placed| {
+            each_its_own(&placed, &missing, |i| record.index_of(candidates[i].site.node))
+        });
         let terms = self.check_terms(&view, record).map(|_| ());
         let is_listed = ground.listed.contains_key(&own);
         let needed = usize::from(record.stripe.k);
