@@ -44,7 +44,9 @@ impl Scenario {
         let at = Period(self.duration.0.saturating_sub(READ_BACK.0));
         steps.push(Step { at, what: What::Restore { vault: 0 } });
         steps.sort_by_key(|step| step.at);
-        let peer = PeerSetup { exchange_period: EXCHANGE, ..PeerSetup::default() };
+        // What holders alone keep: nobody counts as lost, and years are played in minutes.
+        let patience = Period(u64::MAX / 4);
+        let peer = PeerSetup { exchange_period: EXCHANGE, patience, ..PeerSetup::default() };
         Plan {
             name: self.name.clone(),
             setup: Setup {
