@@ -33,7 +33,7 @@ const TALKS_MAX: usize = 4;
 const LOOKS: u64 = 1024;
 /// and how often at most and at least.
 const LOOK_MIN: Period = Period(250);
-const LOOK_MAX: Period = Period::seconds(60);
+const LOOK_MAX: Period = Period::seconds(600);
 /// Between two goes while there is more to do.
 const PAUSE: Period = Period(100);
 /// After so long the same question is put again.
@@ -215,6 +215,9 @@ impl Peer {
             for (row, bytes) in &rows {
                 let stripe = row.get(32..).and_then(|id| id.try_into().ok()).map(StripeId);
                 last = stripe.map_or(last, position);
+                if until.is_some_and(|until| until <= last) {
+                    break;
+                }
                 // A damaged row is no stripe.
                 let record = decode::<Signed<Record>>(Table::Record, bytes).ok();
                 let record = record.and_then(|signed| signed.split().ok());
