@@ -242,7 +242,16 @@ pub enum Request {
         /// Behind this one.
         after: Option<(StripeId, NodeId)>,
     },
+    /// A node: which records of nodes do you know that I do not?
+    Lacking {
+        /// The names of those that I know, [`RECORD_NAME_LEN`] bytes each, in any order.
+        known: Blob,
+    },
 }
+
+/// What a node's record is called by who asks for others: the first bytes of [`Signed::digest`]. Whoever makes two records of one name keeps
+/// some from hearing of one of them, which it could as well not have made.
+pub const RECORD_NAME_LEN: usize = 8;
 
 /// An entry as a holder keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

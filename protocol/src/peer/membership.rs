@@ -8,12 +8,15 @@ use crate::certificate::{
     ADMITTED_VALIDITY_MAX, Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest,
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
+use crate::codec::Blob;
 use crate::id::{NodeId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
-use crate::message::{Greeting, MemberStatus, PAGE_LEN, RefusalCode, Request, Response};
+use crate::message::{
+    Greeting, MemberStatus, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response,
+};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most members that a node keeps.
 const MEMBERS_MAX: usize = crate::certificate::ROSTER_MAX;
@@ -24,6 +27,7 @@ const EXCHANGE_FANOUT: usize = 3;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) signed: Signed<NodeRecord>,
+    name: [u8; RECORD_NAME_LEN],
     pub(super) record: NodeRecord,
     pub(super) site: Site,
     /// By whose invitation it was admitted.
@@ -73,6 +77,10 @@ pub(super) enum Pending {
     Told,
 }
 
+fn name_of(signed: &Signed<NodeRecord>) -> [u8; RECORD_NAME_LEN] {
+    *signed.digest().first_chunk().expect("a hash is longer than a name")
+}
+
 /// The members stored, as far as they are still vouched for.
 pub(super) fn load(
     view: &View<'_>,
@@ -86,7 +94,8 @@ pub(super) fn load(
             && trust.check(certificate.operator).is_ok()
         {
             let (site, bearer) = (certificate.site(), certificate.bearer());
-            members.insert(record.node, Member { signed, record, site, bearer, heard: None });
+            let name = name_of(&signed);
+            members.insert(record.node, Member { signed, name, record, site, bearer, heard: None });
         }
     }
     Ok(members)
@@ -101,7 +110,8 @@ impl Peer {
         outbound: bool,
     ) {
         let greet_by = now.mono.after(self.config.greeting_timeout);
-        self.links.insert(link, Link { key, outbound, role: None, greet_by });
+        self.links.insert(link, Link { key, outbound, role: None });
+        self.greet_by.insert((greet_by, link));
         if outbound {
             let greeting = Box::new(Greeting::Node(self.record.clone()));
             let call = self.call(Pending::Welcome(link));
@@ -249,7 +259,10 @@ impl Peer {
             },
         };
         let certificate = Signed::sign(&certificate, &self.key);
-        let response = Box::new(Response::Admitted { certificate, members: self.known_records() });
+        let response = Box::new(Response::Admitted {
+            certificate,
+            members: self.known_records(&BTreeSet::new()),
+        });
         let writes = vec![Write::redeemed(invitation.bearer, request.node)];
         self.persist(writes, None, Then::Reply { lane, response, close: true });
         Ok(())
@@ -308,7 +321,8 @@ impl Peer {
                 let was = known.and_then(|member| member.heard);
                 self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
                 let (site, heard) = (certificate.site(), heard.or(was));
-                let member = Member { signed: signed.clone(), record, site, bearer, heard };
+                let (signed, name) = (signed.clone(), name_of(signed));
+                let member = Member { signed, name, record, site, bearer, heard };
                 self.members.insert(node, member);
             }
         }
@@ -326,8 +340,21 @@ impl Peer {
         if matches!(role, Role::Node(_)) {
             self.learn(now, &records);
         }
-        let known = self.known_records();
+        let known = self.known_records(&BTreeSet::new());
         self.reply(lane, Response::Members(known));
+        Ok(())
+    }
+
+    pub(super) fn handle_lacking(&mut self, lane: LaneId, role: &Role, known: &[u8]) -> Decision {
+        if !matches!(role, Role::Node(_)) {
+            return Err(refusal(RefusalCode::NotAllowed, "only nodes are told what they lack"));
+        }
+        let (names, rest) = known.as_chunks::<RECORD_NAME_LEN>();
+        if !rest.is_empty() || names.len() > 2 * MEMBERS_MAX {
+            return Err(refusal(RefusalCode::Malformed, "no names of records"));
+        }
+        let lacking = self.known_records(&names.iter().copied().collect());
+        self.reply(lane, Response::Members(lacking));
         Ok(())
     }
 
@@ -339,9 +366,10 @@ impl Peer {
     }
 
     /// As many as fit into a message, this node and those heard last before others: whoever has an operator's key can make up
-    /// as many as there is room for, and long ones.
-    fn known_records(&self) -> Vec<Signed<NodeRecord>> {
-        let mut others: Vec<&Member> = self.members.values().collect();
+    /// as many as there is room for, and long ones. Without those that are named.
+    fn known_records(&self, but: &BTreeSet<[u8; RECORD_NAME_LEN]>) -> Vec<Signed<NodeRecord>> {
+        let others = self.members.values().filter(|member| !but.contains(&member.name));
+        let mut others: Vec<&Member> = others.collect();
         others.sort_by_key(|member| std::cmp::Reverse(member.heard));
         let mut len = 0;
         let fits = |signed: &&Signed<NodeRecord>| {
@@ -349,7 +377,8 @@ impl Peer {
             len <= PAGE_LEN
         };
         let others = others.into_iter().map(|member| &member.signed);
-        std::iter::once(&self.record).chain(others).take_while(fits).cloned().collect()
+        let own = Some(&self.record).filter(|own| !but.contains(&name_of(own)));
+        own.into_iter().chain(others).take_while(fits).cloned().collect()
     }
 
     pub(super) fn member_status(&self, now: Now) -> Vec<MemberStatus> {
@@ -403,7 +432,9 @@ impl Peer {
         self.ask_findings(node, link);
         // Whom it heard, and whether it leaves.
         self.ask_status(node, link);
-        let request = Box::new(Request::Members(self.known_records()));
+        let names = self.members.values().map(|member| member.name);
+        let names: Vec<_> = names.chain([name_of(&self.record)]).collect();
+        let request = Box::new(Request::Lacking { known: Blob(names.concat()) });
         let call = self.call(Pending::Members(node));
         self.outputs.push_back(Output::Call { call, link, request });
     }

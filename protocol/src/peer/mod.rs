@@ -68,7 +68,7 @@ use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
 use crate::time::{Mono, Now, Period};
 use facts::{Overlay, View};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What a peer is set to.
 #[derive(Debug, Clone)]
@@ -147,7 +147,6 @@ struct Link {
     key: PublicKey,
     outbound: bool,
     role: Option<Role>,
-    greet_by: Mono,
 }
 
 /// How often it is tried to store what a vault takes up, when that fails: a disk that is gone stores nothing.
@@ -208,6 +207,8 @@ pub struct Peer {
     config: PeerConfig,
     members: BTreeMap<NodeId, membership::Member>,
     links: BTreeMap<LinkId, Link>,
+    /// By when who connected has greeted. Who has greeted stays listed till then.
+    greet_by: BTreeSet<(Mono, LinkId)>,
     receiving: BTreeMap<LaneId, holder::Receiving>,
     auditing: BTreeMap<LaneId, audits::Auditing>,
     audit_secret: [u8; 32],
@@ -323,6 +324,7 @@ impl Peer {
             config,
             members,
             links: BTreeMap::new(),
+            greet_by: BTreeSet::new(),
             receiving: BTreeMap::new(),
             auditing: BTreeMap::new(),
             audit_secret,
@@ -428,13 +430,11 @@ impl Peer {
 
     /// Takes in that time has passed.
     pub fn handle_timeout(&mut self, now: Now, facts: &dyn Facts) {
-        let late: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.role.is_none() && link.greet_by <= now.mono)
-            .map(|(&id, _)| id)
-            .collect();
-        for id in late {
+        while let Some(&(at, id)) = self.greet_by.first().filter(|(at, _)| *at <= now.mono) {
+            self.greet_by.remove(&(at, id));
+            if self.links.get(&id).is_none_or(|link| link.role.is_some()) {
+                continue;
+            }
             if let Some(link) = self.links.remove(&id)
                 && !link.outbound
             {
@@ -460,11 +460,10 @@ impl Peer {
     /// When to call [`Peer::handle_timeout`] next, at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Mono {
-        let greetings =
-            self.links.values().filter(|link| link.role.is_none()).map(|link| link.greet_by);
+        let greetings = self.greet_by.first().map(|&(at, _)| at);
         let other = self.exchange_at.min(self.lives.poll_timeout()).min(self.repair.poll_timeout());
         let other = other.min(self.scrub.poll_timeout()).min(self.asking.poll_timeout());
-        greetings.fold(other, Mono::min)
+        greetings.map_or(other, |at| at.min(other))
     }
 
     /// What to do next, if anything.
@@ -500,6 +499,7 @@ impl Peer {
         }
         let decision = match request {
             Request::Members(records) => self.handle_members(now, lane, &role, records),
+            Request::Lacking { known } => self.handle_lacking(lane, &role, known.as_ref()),
             Request::Status => self.handle_status(now, lane),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),

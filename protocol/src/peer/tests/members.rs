@@ -2,8 +2,12 @@
 
 use super::cast::*;
 use super::desk::{Desk, code};
-use crate::message::{Greeting, RefusalCode, Request, Response};
+use crate::certificate::NodeRecord;
+use crate::codec::Blob;
+use crate::id::NodeId;
+use crate::message::{Greeting, RECORD_NAME_LEN, RefusalCode, Request, Response};
 use crate::peer::{Input, MemoryFacts, Note, PeerConfig, Table};
+use crate::sign::Signed;
 use crate::time::Period;
 
 fn members(desk: &mut Desk) -> Vec<u8> {
@@ -18,6 +22,33 @@ fn members(desk: &mut Desk) -> Vec<u8> {
         .collect();
     names.sort_unstable();
     names
+}
+
+#[test]
+fn a_node_is_told_the_records_that_it_lacks_and_no_others() {
+    let mut desk = Desk::new();
+    let link = desk.node(NEIGHBOUR);
+    desk.ask(link, Request::Members(vec![node_record(OPERATOR, THIRD, 1)]));
+    let mut lacking = |known: &[&Signed<NodeRecord>]| -> Vec<NodeId> {
+        let names = known.iter().flat_map(|signed| signed.digest()[..RECORD_NAME_LEN].to_vec());
+        let known = Blob(names.collect());
+        let Response::Members(records) = desk.ask(link, Request::Lacking { known }) else {
+            panic!()
+        };
+        records.iter().map(|signed| signed.verify().unwrap().node).collect()
+    };
+    let all = lacking(&[]);
+    assert_eq!(all.len(), 3, "itself and both others");
+    let (third, newer) = (node_record(OPERATOR, THIRD, 1), node_record(OPERATOR, THIRD, 2));
+    assert!(!lacking(&[&third]).contains(&public(THIRD).into()));
+    assert_eq!(lacking(&[&newer]), all, "what is known in another version is told");
+    for known in [vec![0; RECORD_NAME_LEN + 1], vec![0; RECORD_NAME_LEN * 2 * 1025]] {
+        let request = Request::Lacking { known: Blob(known) };
+        assert!(matches!(desk.ask(link, request), Response::Refused(_)));
+    }
+    let device = desk.device(VAULT, DEVICE);
+    let request = Request::Lacking { known: Blob::default() };
+    assert!(matches!(desk.ask(device, request), Response::Refused(_)));
 }
 
 #[test]
@@ -133,6 +164,6 @@ fn bootstrap_nodes_are_dialed_until_they_are_known() {
     // Over the link that is up, members are asked; nobody is dialed.
     desk.node(NEIGHBOUR);
     desk.pass(period);
-    let asks = |(_, _, request): &(_, _, Request)| matches!(request, Request::Members(_));
+    let asks = |(_, _, request): &(_, _, Request)| matches!(request, Request::Lacking { .. });
     assert_eq!((desk.dialed.len(), desk.called.iter().filter(|call| asks(call)).count()), (2, 1));
 }
