@@ -118,6 +118,9 @@ pub enum ProofError {
     /// The vault's papers do not count.
     #[error("the vault's papers: {0}")]
     Papers(CertificateError),
+    /// A node's certificate does not count.
+    #[error("a node's certificate: {0}")]
+    Node(CertificateError),
     /// A record makes no sense.
     #[error("a record: {0}")]
     Record(#[from] RecordError),
@@ -143,7 +146,7 @@ pub enum ProofError {
     NoSnapshot(EntryId),
 }
 
-fn verify<T: crate::sign::Statement>(
+pub(crate) fn verify<T: crate::sign::Statement>(
     what: &'static str,
     signed: &Signed<T>,
 ) -> Result<T, ProofError> {

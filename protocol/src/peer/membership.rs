@@ -69,6 +69,11 @@ pub(super) enum Pending {
         node: NodeId,
         after: u64,
     },
+    /// Whether it vouches for stripes of a page that this node, which leaves, holds.
+    MayLeave {
+        node: NodeId,
+        page: [u8; 32],
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -459,6 +464,9 @@ impl Peer {
             }
             (Some(Pending::Findings { node, after }), response) => {
                 self.handle_findings_answer(now, facts, (node, after), response);
+            }
+            (Some(Pending::MayLeave { node, page }), response) => {
+                self.handle_word(now, node, page, response);
             }
             (Some(Pending::Time { node, nonce, asked }), Some(Response::Time(signed))) => {
                 self.handle_time_answer(now, node, (asked, &nonce), &signed);

@@ -90,6 +90,8 @@ pub(super) struct Case {
     pub(super) holders: Vec<NodeId>,
     /// Why nothing can be done now.
     pub(super) why: Option<String>,
+    /// When a node that leaves may have it looked at again.
+    pub(super) hurry: Mono,
     /// How often in a row nothing could be done.
     pub(super) vain: u32,
     /// Nodes that did not take a shard, and until when they are not asked again.
@@ -195,6 +197,13 @@ impl Repair {
         !self.is_gone(stripe, node) && !self.leaving.contains(&node)
     }
 
+    /// Who counted as the holders of a stripe when it was found well, if nothing has spoken against that since.
+    pub(super) fn settled_holders(&self, stripe: StripeId) -> Option<&[NodeId]> {
+        let (holders, _) = self.settled.get(&stripe)?;
+        let counts = holders.iter().all(|&holder| self.counts(stripe, holder));
+        (counts && !self.cases.contains_key(&stripe)).then_some(holders)
+    }
+
     /// Goes through everything again, from the beginning.
     fn begin_scan(&mut self) {
         self.scan = Some(Vec::new());
@@ -269,6 +278,7 @@ impl Peer {
             self.conclude(now, facts);
         }
         self.begin_inquiry(now, facts);
+        self.handle_vouching(now);
         let is_short = self.repair.cases.values().any(|case| case.is_short);
         self.repair.bout = is_short.then(|| self.repair.bout.unwrap_or((now.mono, 0)));
         self.notice_risk();
@@ -284,7 +294,7 @@ impl Peer {
                 next.map_or(self.round_period(), |due| Period(due.0.saturating_sub(now.mono.0)));
             due.clamp(PAUSE, self.round_period())
         };
-        self.repair.at = now.mono.after(wait);
+        self.repair.at = now.mono.after(wait).min(self.leaving.vouching.due(now.mono));
     }
 
     /// Finds who is lost now, and who is not any more; whether anything is to be looked at again.
@@ -322,6 +332,7 @@ impl Peer {
         let known = std::mem::replace(&mut self.repair.lost, lost);
         for &node in self.repair.lost.difference(&known) {
             self.outputs.push_back(Output::Note(Note::Lost(node)));
+            self.leaving.vouching.forget();
         }
         for &node in known.difference(&self.repair.lost) {
             self.outputs.push_back(Output::Note(Note::Returned(node)));
@@ -371,23 +382,23 @@ impl Peer {
             _ => None,
         };
         if self.repair.scan.is_none() {
-            self.end_counting();
+            self.end_counting(now, facts);
         }
     }
 
-    /// Something was found out about a stripe that is held here.
+    /// Something was found out, or is doubted, about a stripe that is held here.
     pub(super) fn look_at_stripe(
         &mut self,
         now: Now,
         facts: &dyn Facts,
-        vault: VaultId,
-        stripe: StripeId,
+        (vault, stripe): (VaultId, StripeId),
+        is_doubted: bool,
     ) {
         let view = View { facts, overlay: &self.overlay };
         if let Ok(Some(signed)) = view.record(vault, stripe)
             && let Ok(record) = signed.verify()
         {
-            self.look_at(now, facts, &record, false);
+            self.look_at(now, facts, &record, is_doubted);
             self.repair.wake();
         }
     }
@@ -402,15 +413,8 @@ impl Peer {
         node: NodeId,
     ) {
         let settled = self.repair.settled.get(&stripe);
-        if settled.is_some_and(|(holders, _)| !holders.contains(&node)) {
-            return;
-        }
-        let view = View { facts, overlay: &self.overlay };
-        if let Ok(Some(signed)) = view.record(vault, stripe)
-            && let Ok(record) = signed.verify()
-        {
-            self.look_at(now, facts, &record, true);
-            self.repair.wake();
+        if settled.is_none_or(|(holders, _)| holders.contains(&node)) {
+            self.look_at_stripe(now, facts, (vault, stripe), true);
         }
     }
 
@@ -476,6 +480,7 @@ impl Peer {
             since: now.mono,
             holders: Vec::new(),
             why: None,
+            hurry: now.mono,
             vain: 0,
             refused: BTreeMap::new(),
         };

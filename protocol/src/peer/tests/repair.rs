@@ -4,9 +4,12 @@ use super::cast::*;
 use super::desk::{Desk, Ordered};
 use crate::given_up::GivenUp;
 use crate::id::NodeId;
+use crate::leave::{Page, Word};
 use crate::log::{Body, Entry};
 use crate::message::{HeldRecord, LeaveStatus, NodeStatus, RepairStatus, Request, Response};
-use crate::peer::{Input, JobId, LaneId, LinkId, Note, PeerConfig, Rebuilt, Source, Table, Target};
+use crate::peer::{
+    Input, JobId, LaneId, LinkId, MemoryFacts, Note, PeerConfig, Rebuilt, Source, Table, Target,
+};
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
 use crate::time::Period;
@@ -32,6 +35,8 @@ pub(super) struct Mesh {
     /// Who says that it leaves.
     pub(super) leaving: BTreeSet<u8>,
     pub(super) rooms: BTreeMap<u8, u64>,
+    /// Who does not sign that a node may leave.
+    pub(super) unwilling: BTreeSet<u8>,
     /// How often records were asked for.
     pub(super) asked: usize,
 }
@@ -47,18 +52,42 @@ impl Mesh {
 
     /// The node holds nothing.
     pub(super) fn without(stripe: &Record, has: &[(u8, Option<u16>)]) -> Self {
+        Self::among(stripe, has, |_| OPERATOR)
+    }
+
+    /// The node holds nothing, and the others are these operators'.
+    pub(super) fn among(
+        stripe: &Record,
+        has: &[(u8, Option<u16>)],
+        operator: impl Fn(u8) -> u8,
+    ) -> Self {
         // Audits ask about stripes as well: here they have all the time in the world.
         let audit_period = Period::days(100_000);
         let config = PeerConfig { audit_period, ..PeerConfig::default() };
-        let (mut desk, device) = Desk::with_vault(config);
+        let mut trusted: Vec<u8> = has.iter().map(|&(name, _)| operator(name)).collect();
+        trusted.push(OPERATOR);
+        let facts = MemoryFacts::default();
+        let mut desk = Desk::trusting(&trusted, NODE, facts, config, at(Period(0)));
+        let device = desk.device(VAULT, DEVICE);
         let listed = [NODE, NEIGHBOUR, THIRD, FOURTH, FIFTH];
         assert_eq!(desk.ask(device, Request::Introduce(papers(VAULT, 2, &listed))), Response::Done);
-        let links = has.iter().map(|&(name, _)| (name, desk.node(name))).collect();
+        let mut meet = |name| desk.greet(name, node_greeting(operator(name), name)).0;
+        let links = has.iter().map(|&(name, _)| (name, meet(name))).collect();
         let of = |index: Option<u16>| index.map(|index| (stripe.clone(), Some(index)));
         let has =
             has.iter().map(|&(name, index)| (name, of(index).into_iter().collect())).collect();
         let (silent, leaving, rooms) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        Self { desk, device, links, has, silent, leaving, rooms, asked: 0 }
+        let unwilling = BTreeSet::new();
+        Self { desk, device, links, has, silent, leaving, rooms, unwilling, asked: 0 }
+    }
+
+    /// The node starts again, and all meet it.
+    pub(super) fn restart(mut self) -> Self {
+        self.desk.settle();
+        self.desk = self.desk.restart();
+        self.device = self.desk.device(VAULT, DEVICE);
+        self.links = self.links.keys().map(|&name| (name, self.desk.node(name))).collect();
+        self
     }
 
     /// What a node says of itself.
@@ -92,6 +121,19 @@ impl Mesh {
         Response::Records(found.collect())
     }
 
+    /// Who is willing vouches for whatever it holds.
+    fn word(&self, name: u8, page: &Page) -> Option<Signed<Word>> {
+        let holds = |place: usize| {
+            let (stripe, _) = page.held[place];
+            self.has[&name]
+                .iter()
+                .any(|(record, index)| record.stripe.id() == stripe && index.is_some())
+        };
+        let is_willing = !self.unwilling.contains(&name);
+        let wall = self.desk.now.wall;
+        is_willing.then(|| Word::sign(page, id(NODE), wall, &secret(name), holds)).flatten()
+    }
+
     /// Answers what the node asks, until it asks no more.
     fn answer(&mut self) {
         loop {
@@ -110,6 +152,9 @@ impl Mesh {
                     }
                     (Some(name), Request::Status) => {
                         Some(Box::new(Response::Status(Box::new(self.status(name)))))
+                    }
+                    (Some(name), Request::MayLeave(page)) => {
+                        Some(Box::new(Response::MayLeave(self.word(name, page))))
                     }
                     _ => None,
                 };
