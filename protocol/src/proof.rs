@@ -23,7 +23,7 @@ use crate::policy::Policy;
 use crate::record::{Receipt, Record, RecordError};
 use crate::sign::{SignatureError, Signed};
 use crate::time::{Period, Wall};
-use crate::told::counted;
+use crate::told::counted_best;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -419,7 +419,9 @@ impl Verifier {
         }
         self.holders.extend(promised.keys());
         // Two copies of a shard survive no more than one, and betray more.
-        let counted: Vec<NodeId> = counted(&record, &promised).into_iter().flatten().collect();
+        let site = |node: NodeId| premises.sites.get(&node);
+        let counted = counted_best(&record, &promised, site);
+        let counted: Vec<NodeId> = counted.into_iter().flatten().collect();
         let sites: Vec<&Site> = counted.iter().map(|node| &premises.sites[node]).collect();
         let all: Vec<&Site> = promised.keys().map(|node| &premises.sites[node]).collect();
         let k = usize::from(record.stripe.k);

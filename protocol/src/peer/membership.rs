@@ -310,6 +310,9 @@ impl Peer {
                 return self.accept_member(now, signed, presented_by);
             }
             known => {
+                let is_elsewhere =
+                    known.as_ref().is_some_and(|member| member.site != certificate.site());
+                self.repair.is_relabelled |= is_elsewhere;
                 let was = known.and_then(|member| member.heard);
                 self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
                 let (site, heard) = (certificate.site(), heard.or(was));

@@ -119,6 +119,8 @@ pub(super) struct Repair {
     is_at_risk: bool,
     /// When that last had everything looked at again.
     hurried: Mono,
+    /// Whether a node's labels have changed since everything was looked at.
+    pub(super) is_relabelled: bool,
     /// Nodes that are there and leave, this one as well if it does.
     pub(super) leaving: BTreeSet<NodeId>,
     /// Behind which record the round goes on; `None` between rounds.
@@ -157,6 +159,7 @@ impl Repair {
             silent: BTreeSet::new(),
             is_at_risk: false,
             hurried: now,
+            is_relabelled: false,
             leaving: BTreeSet::new(),
             scan: None,
             scan_at: now,
@@ -259,7 +262,8 @@ impl Peer {
         if self.repair.at > now.mono {
             return;
         }
-        let has_changed = self.notice_losses(now) | self.notice_leaving(now);
+        let has_changed =
+            self.notice_losses(now) | self.notice_leaving(now) | self.notice_labels(now);
         if has_changed {
             self.look_again(now);
         }
@@ -337,6 +341,18 @@ impl Peer {
         for &node in known.difference(&self.repair.lost) {
             self.outputs.push_back(Output::Note(Note::Returned(node)));
         }
+        true
+    }
+
+    /// Finds whether a node lies elsewhere by its labels now: what was well may be no more. Whoever changes them all the time has
+    /// nobody look more often than once in a term.
+    fn notice_labels(&mut self, now: Now) -> bool {
+        let is_due = self.repair.hurried.after(self.repair_term()) <= now.mono;
+        if !self.repair.is_relabelled || !is_due {
+            return false;
+        }
+        (self.repair.is_relabelled, self.repair.hurried) = (false, now.mono);
+        self.repair.settled.clear();
         true
     }
 
@@ -442,8 +458,11 @@ impl Peer {
         let named = record.holders.iter().copied();
         let there: Vec<NodeId> =
             named.clone().filter(|&holder| self.repair.counts(stripe, holder)).collect();
-        // Who leaves may stand in, and is named by no record then.
+        let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
+        let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
+        // Who leaves may stand in, and is named by no record then. What is all there may lie too close together.
         let is_short = is_hurt
+            || margin < 0
             || there.len() < record.holders.len()
             || self.repair.leaving.contains(&self.node());
         let turn = u64::from(u16::from_be_bytes([stripe.0[0], stripe.0[1]])) % PATROL_ROUNDS;
@@ -463,8 +482,6 @@ impl Peer {
         if !matches!(self.is_abandoned(facts, vault, stripe), Ok(Some(false))) {
             return;
         }
-        let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
-        let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
         // What is damaged here nobody else mends.
         let present = named.filter(|&holder| !self.repair.is_gone(stripe, holder));
         let leaving = &self.repair.leaving;
