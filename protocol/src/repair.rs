@@ -400,7 +400,9 @@ mod tests {
                 prop_assert_eq!((from.len(), to.len()), (moved.len(), moved.len()));
                 prop_assert!(to.iter().all(|&at| candidates[at].free >= 64));
                 let mut after = spread.counted.clone();
-                moved.iter().for_each(|&(at, to)| after[at] = &candidates[to].site);
+                for &(at, to) in &moved {
+                    after[at] = &candidates[to].site;
+                }
                 prop_assert!(before < 0 && margin(&policy, k, &after) > before);
                 let all = spread.counted.iter().copied().chain(to.iter().map(|&i| &candidates[i].site));
                 let secret = |sites: &[&Site]| conceal_margin(&policy, k, sites);
