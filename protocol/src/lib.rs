@@ -7,7 +7,7 @@
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
 //! [`release`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
 //! come ([`budget`]), how a vault is found again ([`recovery`], [`share`]), who is lost
-//! ([`liveness`]) and what is done about it ([`repair`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
+//! ([`liveness`]) and what is done about it ([`repair`]), who may go ([`leave`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
 //! node that holds it together ([`Peer`]).
 
 pub mod audit;
@@ -22,6 +22,7 @@ pub mod id;
 pub mod index;
 pub mod item;
 pub mod label;
+pub mod leave;
 pub mod life;
 pub mod liveness;
 pub mod lock_clock;

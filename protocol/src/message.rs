@@ -17,7 +17,7 @@ mod scrub;
 pub use audit::AuditStatus;
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
-pub use leave::LeaveStatus;
+pub use leave::{LeaveSigner, LeaveStatus};
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
@@ -29,6 +29,7 @@ use crate::certificate::{
 use crate::codec::{self, Blob, CodecError};
 use crate::hold::HoldOrder;
 use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
+use crate::leave::{Page, Word, paper::Part};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
 use crate::promise::{PromiseStatement, PromiseWitness};
@@ -241,6 +242,13 @@ pub enum Request {
         vault: VaultId,
         /// Behind this one.
         after: Option<(StripeId, NodeId)>,
+    },
+    /// A node that leaves: of which of these stripes, which I hold as well, did you find that they do not miss me?
+    MayLeave(Page),
+    /// The paper by which you may leave.
+    LeavePaper {
+        /// Which part of it.
+        part: u32,
     },
     /// A node: which records of nodes do you know that I do not?
     Lacking {
@@ -493,6 +501,10 @@ pub enum Response {
     },
     /// The next audit that a holder failed, and what it is about; `None` when there are no more.
     Evidence(Option<(StripeId, NodeId, Box<Transcript>)>),
+    /// My word on the stripes that I found well without you; `None` when I found none, or did not look yet.
+    MayLeave(Option<Signed<Word>>),
+    /// That part of it; `None` behind the last.
+    LeavePaper(Option<Box<Part>>),
 }
 
 macro_rules! framed {

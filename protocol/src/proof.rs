@@ -23,7 +23,7 @@ use crate::policy::Policy;
 use crate::record::{Receipt, Record, RecordError};
 use crate::sign::{SignatureError, Signed};
 use crate::time::{Period, Wall};
-use crate::told::counted;
+use crate::told::counted_best;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -118,6 +118,9 @@ pub enum ProofError {
     /// The vault's papers do not count.
     #[error("the vault's papers: {0}")]
     Papers(CertificateError),
+    /// A node's certificate does not count.
+    #[error("a node's certificate: {0}")]
+    Node(CertificateError),
     /// A record makes no sense.
     #[error("a record: {0}")]
     Record(#[from] RecordError),
@@ -143,7 +146,7 @@ pub enum ProofError {
     NoSnapshot(EntryId),
 }
 
-fn verify<T: crate::sign::Statement>(
+pub(crate) fn verify<T: crate::sign::Statement>(
     what: &'static str,
     signed: &Signed<T>,
 ) -> Result<T, ProofError> {
@@ -416,7 +419,9 @@ impl Verifier {
         }
         self.holders.extend(promised.keys());
         // Two copies of a shard survive no more than one, and betray more.
-        let counted: Vec<NodeId> = counted(&record, &promised).into_iter().flatten().collect();
+        let site = |node: NodeId| premises.sites.get(&node);
+        let counted = counted_best(&record, &promised, site);
+        let counted: Vec<NodeId> = counted.into_iter().flatten().collect();
         let sites: Vec<&Site> = counted.iter().map(|node| &premises.sites[node]).collect();
         let all: Vec<&Site> = promised.keys().map(|node| &premises.sites[node]).collect();
         let k = usize::from(record.stripe.k);

@@ -5,11 +5,14 @@
 //!   concealed both do.
 //! - Who repairs is drawn by the stripe's name among those that hold it (rendezvous hashing): all who see the same holders agree, and
 //!   where they do not, the same work is done twice and nothing is harmed.
+//! - Shards that are all there and lie too close together are copied to where the policy holds ([`Spread::spread_out`]).
 //! - Where no placement satisfies the policy, what raises the margin is done and nothing else: what is placed never makes anything worse.
 
 use crate::id::{NodeId, StripeId};
 use crate::label::{Level, Site};
-use crate::placement::{Candidate, Unplaceable, check_placement, conceal_margin, margin, solve};
+use crate::placement::{
+    Candidate, Unplaceable, check_placement, conceal_margin, lie, margin, solve,
+};
 use crate::planted::{Bug, is_planted};
 use crate::policy::Policy;
 use std::cmp::Reverse;
@@ -116,6 +119,54 @@ impl Spread<'_> {
             }
             .into()),
         }
+    }
+
+    /// Where copies go when shards are there and lie too close together: for some of the shards that count, by their places among
+    /// those, a candidate. As few as reach the highest margin that copying reaches. What they are copied from stays: it counts for what
+    /// is concealed, and no more for what is survived.
+    ///
+    /// # Errors
+    /// [`NoPlace::Complete`] when no copy helps.
+    pub fn spread_out(&self, candidates: &[Candidate]) -> Result<Vec<(usize, usize)>, NoPlace> {
+        let mut sites = self.counted.clone();
+        let measure = |sites: &[&Site]| lie(self.policy, self.k, sites);
+        let mut reached = measure(&sites);
+        let mut best = (reached.0, 0);
+        let mut moved: Vec<(usize, usize)> = Vec::new();
+        while best.0 < 0 {
+            // The one that is missed least, then the one that helps most.
+            let stays = |at: &usize| !moved.iter().any(|(other, _)| other == at);
+            let without = |at: &usize| {
+                let mut left = sites.clone();
+                left.remove(*at);
+                measure(&left)
+            };
+            let Some(at) = (0..sites.len()).filter(stays).max_by_key(without) else { break };
+            let is_free = |&i: &usize| {
+                let mut chosen: Vec<usize> = moved.iter().map(|(_, i)| *i).collect();
+                let is_new = !chosen.contains(&i) && candidates[i].free >= self.shard_len;
+                chosen.push(i);
+                is_new && self.keeps_secret(&chosen, candidates)
+            };
+            let with = |&i: &usize| {
+                let mut with = sites.clone();
+                with[at] = &candidates[i].site;
+                (measure(&with), candidates[i].free)
+            };
+            let Some(to) = (0..candidates.len()).filter(is_free).max_by_key(with) else { break };
+            let now = with(&to).0;
+            if now <= reached {
+                break;
+            }
+            sites[at] = &candidates[to].site;
+            reached = now;
+            moved.push((at, to));
+            if reached.0 > best.0 {
+                best = (reached.0, moved.len());
+            }
+        }
+        moved.truncate(best.1);
+        if moved.is_empty() { Err(NoPlace::Complete) } else { Ok(moved) }
     }
 
     /// Whether what is concealed stays so with these, or as little concealed as it is.
@@ -278,6 +329,33 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_too_close_together_is_copied_apart() {
+        let policy = policy(&[("provider", 1)], &[]);
+        let all = [site(1, 1, 0), site(2, 1, 1), site(3, 1, 2), site(4, 1, 3)];
+        let close = spread(&policy, 2, 4, &all);
+        assert_eq!(close.assess(), Finding::Short { margin: -2 });
+        let far = [site(5, 2, 0), site(6, 2, 1), site(7, 3, 0), site(8, 3, 1)];
+        let far = far.map(|site| candidate(&site));
+        let moved = close.spread_out(&far).unwrap();
+        assert_eq!(moved.len(), 2, "no more than it takes");
+        let near = [site(5, 1, 4)].map(|site| candidate(&site));
+        assert_eq!(close.spread_out(&near), Err(NoPlace::Complete));
+        assert_eq!(
+            close.spread_out(&far.map(|c| Candidate { free: 63, ..c })),
+            Err(NoPlace::Complete)
+        );
+        // One provider fewer would help nothing; one from each does.
+        let halves = [1, 2, 3].map(|n| site(n, 1, n));
+        let halves: Vec<Site> =
+            halves.into_iter().chain([4, 5, 6].map(|n| site(n, 2, n))).collect();
+        let third = [site(7, 3, 0), site(8, 3, 1), site(9, 3, 2)].map(|site| candidate(&site));
+        assert_eq!(spread(&policy, 4, 6, &halves).spread_out(&third).unwrap().len(), 2);
+        // What lies well is left.
+        let well = [site(1, 1, 0), site(2, 2, 1), site(3, 3, 2)];
+        assert_eq!(spread(&policy, 2, 3, &well).spread_out(&third), Err(NoPlace::Complete));
+    }
+
+    #[test]
     fn a_domain_that_may_not_assemble_a_pack_gets_no_shard_more() {
         let policy = policy(&[("node", 1)], &[("provider", 1)]);
         let left = [site(1, 1, 0), site(2, 2, 0)];
@@ -302,6 +380,37 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_copied_apart_lies_better_and_betrays_no_more(
+            held in prop::collection::vec((0u8..4, 0u8..4), 1..7),
+            spare in prop::collection::vec((0u8..4, 0u8..4, prop::bool::weighted(0.8)), 0..7),
+            (k, providers, accounts, conceals) in (1usize..5, 1u32..3, 0u32..2, 0u32..2),
+        ) {
+            prop_assume!(held.len() >= k);
+            let policy = policy(&[("provider", providers), ("account", accounts)], &[("provider", conceals)]);
+            let held: Vec<Site> = (1..).zip(&held).map(|(name, (p, a))| site(name, *p, *a)).collect();
+            let candidates: Vec<Candidate> = (50..)
+                .zip(&spare)
+                .map(|(name, (p, a, has_room))| Candidate { free: if *has_room { 64 } else { 63 }, site: site(name, *p, *a) })
+                .collect();
+            let spread = spread(&policy, k, held.len(), &held);
+            let before = margin(&policy, k, &spread.counted);
+            if let Ok(moved) = spread.spread_out(&candidates) {
+                let (from, to): (BTreeSet<usize>, BTreeSet<usize>) = moved.iter().copied().unzip();
+                prop_assert_eq!((from.len(), to.len()), (moved.len(), moved.len()));
+                prop_assert!(to.iter().all(|&at| candidates[at].free >= 64));
+                let mut after = spread.counted.clone();
+                for &(at, to) in &moved {
+                    after[at] = &candidates[to].site;
+                }
+                prop_assert!(before < 0 && margin(&policy, k, &after) > before);
+                let all = spread.counted.iter().copied().chain(to.iter().map(|&i| &candidates[i].site));
+                let secret = |sites: &[&Site]| conceal_margin(&policy, k, sites);
+                let all: Vec<&Site> = all.collect();
+                prop_assert!(secret(&all) >= secret(&spread.counted).min(0));
+            }
+        }
+
         #[test]
         fn there_is_one_custodian_and_those_that_stay_keep_their_order(
             names in prop::collection::btree_set(0u8..50, 2..12), stripe: [u8; 32], left: u64,

@@ -6,8 +6,9 @@
 //! shards lie, until its holders do not give the pack: then whoever any of them names may have one.
 
 use crate::id::{DeviceId, NodeId, StripeId, VaultId};
+use crate::label::Site;
 use crate::message::{HeldRecord, VaultState};
-use crate::placement::Holders;
+use crate::placement::{Holders, lie};
 use crate::record::{Record, RecordError, Stripe};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +73,39 @@ pub fn counted(record: &Record, promised: &BTreeMap<NodeId, u16>) -> Vec<Option<
         }
     }
     counted
+}
+
+/// As [`counted`], and where its policy does not hold so, of nodes that have the same shard those with which it holds, or comes
+/// closer. Whichever copy counts, what lies elsewhere is not made up: the margin is never more than what is there bears.
+#[must_use]
+pub fn counted_best<'a>(
+    record: &Record,
+    promised: &BTreeMap<NodeId, u16>,
+    site: impl Fn(NodeId) -> Option<&'a Site>,
+) -> Vec<Option<NodeId>> {
+    let mut best = counted(record, promised);
+    let (policy, k) = (&record.policy, usize::from(record.stripe.k));
+    let measure = |counted: &[Option<NodeId>]| {
+        let sites: Vec<&Site> = counted.iter().filter_map(|node| site((*node)?)).collect();
+        lie(policy, k, &sites)
+    };
+    let present = best.iter().flatten().count();
+    if promised.len() <= present {
+        return best;
+    }
+    let mut reached = measure(&best);
+    while reached.0 < 0 {
+        let swaps = promised.iter().filter_map(|(&node, &index)| {
+            let mut with = best.clone();
+            *with.get_mut(usize::from(index)).filter(|place| place.is_some())? = Some(node);
+            Some((measure(&with), with))
+        });
+        match swaps.max_by_key(|(measure, _)| *measure) {
+            Some((measure, with)) if measure > reached => (reached, best) = (measure, with),
+            _ => break,
+        }
+    }
+    best
 }
 
 /// A stripe, and where its shards may lie.
@@ -140,13 +174,18 @@ impl Heard {
         Some(found)
     }
 
-    /// Who holds it: of each shard the newest record's holder if it promised, or who stands in for it, or that holder after all if it
-    /// did not answer now. Also whether nobody had to be counted who did not answer.
+    /// Who holds it: of each shard the newest record's holder if it promised, or who stands in for it ([`counted_best`]), or that holder
+    /// after all if it did not answer now. Also whether nobody had to be counted who did not answer.
     #[must_use]
-    pub fn holders(&self, answered: &BTreeSet<NodeId>) -> Option<(Holders, bool)> {
+    pub fn holders<'a>(
+        &self,
+        answered: &BTreeSet<NodeId>,
+        site: impl Fn(NodeId) -> Option<&'a Site>,
+    ) -> Option<(Holders, bool)> {
         let record = self.records.first()?;
         let (mut nodes, mut is_sure) = (Vec::new(), true);
-        for (counted, named) in counted(record, &self.promised).into_iter().zip(&record.holders) {
+        let counted = counted_best(record, &self.promised, site);
+        for (counted, named) in counted.into_iter().zip(&record.holders) {
             if let Some(node) = counted {
                 nodes.push(node);
             } else if !answered.contains(named) {
@@ -262,7 +301,7 @@ mod tests {
         let newest = heard(&tales).newest().unwrap();
         assert_eq!(newest.holders, [vec![node(1)], vec![node(2)], vec![node(4), node(3)]]);
         let (holders, is_sure) =
-            heard(&tales).holders(&[node(1), node(2), node(4)].into()).unwrap();
+            heard(&tales).holders(&[node(1), node(2), node(4)].into(), |_| None).unwrap();
         assert_eq!((holders.nodes, is_sure), (vec![node(1), node(4)], true));
     }
 
@@ -302,14 +341,66 @@ mod tests {
         let tales = [(1, 1, [1, 2, 3], Some(0)), (2, 1, [1, 2, 3], None)];
         let holders = |answered: &[u8]| {
             let answered = answered.iter().copied().map(node).collect();
-            let (holders, is_sure) = heard(&tales).holders(&answered).unwrap();
+            let (holders, is_sure) = heard(&tales).holders(&answered, |_| None).unwrap();
             (holders.nodes, is_sure)
         };
         assert_eq!(holders(&[1, 2]), (vec![node(1), node(3)], false));
         assert_eq!(holders(&[1, 2, 3]), (vec![node(1)], true));
     }
 
+    #[test]
+    fn of_two_copies_the_one_counts_with_which_the_policy_holds() {
+        let record = record(1, [1, 2, 3]);
+        let at = |name: u8, provider: u8| Site {
+            node: node(name),
+            ..Site::stating(name, &format!("provider=p{provider}"))
+        };
+        // Two are needed, and the three named lie at two providers.
+        let sites = [at(1, 1), at(2, 1), at(3, 2), at(4, 2), at(5, 3)];
+        let site = |id: NodeId| sites.iter().find(|site| site.node == id);
+        let named = [(node(1), 0), (node(2), 1), (node(3), 2)];
+        let with = |more: &[(NodeId, u16)]| {
+            let promised = named.iter().chain(more).copied().collect();
+            counted_best(&record, &promised, site).into_iter().flatten().collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[]), [node(1), node(2), node(3)]);
+        assert_eq!(with(&[(node(4), 1)]), [node(1), node(2), node(3)], "it helps nothing");
+        assert_eq!(with(&[(node(4), 1), (node(5), 0)]), [node(5), node(2), node(3)]);
+        // Where the policy holds with those named, they count.
+        let far = [at(1, 1), at(2, 4), at(3, 2), at(5, 3)];
+        let site = |id: NodeId| far.iter().find(|site| site.node == id);
+        let promised = named.into_iter().chain([(node(5), 0)]).collect();
+        assert_eq!(counted_best(&record, &promised, site), counted(&record, &promised));
+    }
+
     proptest! {
+        #[test]
+        fn whichever_copy_counts_has_the_shard_and_lies_no_worse(
+            promises in proptest::collection::vec((1u8..10, 0u16..4, 0u8..4), 0..9),
+        ) {
+            let record = record(1, [1, 2, 3]);
+            let sites: BTreeMap<NodeId, Site> = promises
+                .iter()
+                .map(|(name, _, provider)| {
+                    let site = Site::stating(*name, &format!("provider=p{provider}"));
+                    (node(*name), Site { node: node(*name), ..site })
+                })
+                .collect();
+            let promised: BTreeMap<NodeId, u16> =
+                promises.iter().map(|(name, index, _)| (node(*name), *index)).collect();
+            let (first, best) =
+                (counted(&record, &promised), counted_best(&record, &promised, |n| sites.get(&n)));
+            for (index, (first, best)) in (0..).zip(first.iter().zip(&best)) {
+                prop_assert_eq!(first.is_some(), best.is_some());
+                prop_assert!(best.is_none_or(|node| promised[&node] == index));
+            }
+            let reached = |counted: &[Option<NodeId>]| {
+                let sites: Vec<&Site> = counted.iter().flatten().map(|n| &sites[n]).collect();
+                lie(&record.policy, 2, &sites)
+            };
+            prop_assert!(reached(&best) >= reached(&first));
+        }
+
         #[test]
         fn who_told_the_newest_first_does_not_matter_and_whoever_is_named_is_tried(
             tales in proptest::collection::vec((1u8..6, 1u32..4, proptest::option::of(0u16..3)), 1..8),

@@ -63,6 +63,14 @@ fn a_drained_node_is_missed_by_nobody() {
     assert_eq!((&said["may_leave"], &said["left"]), (&true.into(), &0.into()), "{said}");
     assert_eq!(said["stripes"].as_u64(), Some(held.len() as u64), "{said}");
     assert_eq!(mesh.nodes[2].shard_files(), held);
+    // Others have signed that, and the paper says so to anybody: here they are all one operator's, and it says that too.
+    assert!(said["signers"].as_array().is_some_and(|all| !all.is_empty()), "{said}");
+    assert_eq!(said["unsigned"], 0, "{said}");
+    let paper = said["paper"].as_str().expect("a paper").to_owned();
+    let shown = summary(&strewn(mesh.dir(), ["--json", "verify-proof", &paper]).ended(1));
+    assert_eq!(shown["stripes"], said["stripes"], "{shown}");
+    assert_eq!(shown["by_no_other_operator"], shown["stripes"], "{shown}");
+    assert_eq!(shown["operators"][0]["stripes"], shown["stripes"], "{shown}");
     // Whatever it moved was copied: nothing had to be fetched for it.
     let sizes: u64 = held.iter().map(|file| file.metadata().unwrap().len()).sum();
     let moved = node(&mesh, "a1")["repair"]["moved"].as_u64().expect("what it moved");

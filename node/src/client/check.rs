@@ -215,7 +215,7 @@ impl Check {
             return;
         }
         let short = held.stripe.short();
-        let holders = held.holders();
+        let holders = held.holders(&self.mesh);
         for (i, holder) in held.record.holders.iter().enumerate() {
             if holders.get(i).is_some_and(Option::is_some) {
                 continue;

@@ -7,7 +7,7 @@ use protocol::id::{DeviceId, NodeId, StripeId, VaultId};
 use protocol::label::Site;
 use protocol::message::{Request, Response};
 use protocol::record::{Record, RecordError};
-use protocol::told::{Heard, Told, counted, devices_of};
+use protocol::told::{Heard, Told, counted_best, devices_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -25,14 +25,15 @@ pub struct Held {
 impl Held {
     /// Of each shard the node that answers and promises to have it: the holder that the record names, or one that stands in for it.
     #[must_use]
-    pub fn holders(&self) -> Vec<Option<NodeId>> {
-        counted(&self.record, &self.promised)
+    pub fn holders(&self, mesh: &Mesh) -> Vec<Option<NodeId>> {
+        let site = |node: NodeId| mesh.nodes.get(&node).map(|node| &node.site);
+        counted_best(&self.record, &self.promised, site)
     }
 
     /// Where its live shards lie.
     #[must_use]
     pub fn sites<'a>(&self, mesh: &'a Mesh) -> Vec<&'a Site> {
-        let live = self.holders().into_iter().flatten();
+        let live = self.holders(mesh).into_iter().flatten();
         live.filter_map(|holder| mesh.nodes.get(&holder)).map(|node| &node.site).collect()
     }
 }

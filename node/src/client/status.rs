@@ -11,7 +11,7 @@ use super::promises;
 use super::vault::Vault;
 use crate::home::Home;
 use crate::size::counted;
-use protocol::id::{DeviceId, NodeId};
+use protocol::id::{DeviceId, NodeId, OperatorId};
 use protocol::label::{Level, Site};
 use protocol::lock_clock::Standing;
 use protocol::log::Holding;
@@ -151,13 +151,31 @@ fn trouble(status: NodeStatus) -> Option<String> {
 
 /// How far a node is with leaving, in words.
 pub fn leaving(status: &LeaveStatus) -> String {
-    let LeaveStatus { is_counted, stripes, left, .. } = *status;
-    let all = counted(usize::try_from(stripes).unwrap_or(usize::MAX), "stripe");
+    let LeaveStatus { is_counted, stripes, left, unsigned, .. } = *status;
+    let many = |count: u64| counted(usize::try_from(count).unwrap_or(usize::MAX), "stripe");
+    let all = many(stripes);
     match left {
         _ if !is_counted => "leaving: what it holds is being counted".into(),
-        0 => "leaving: it may go".into(),
+        0 if unsigned > 0 => {
+            format!("leaving: all is moved, and others have yet to sign for {}", many(unsigned))
+        }
+        0 => format!("leaving: it may go{}", signed_by(status)),
         1 => format!("leaving: 1 of {all} is still to be moved"),
         _ => format!("leaving: {left} of {all} are still to be moved"),
+    }
+}
+
+/// Who signed that a node may leave, in words.
+pub fn signed_by(status: &LeaveStatus) -> String {
+    let operators: BTreeSet<OperatorId> =
+        status.signers.iter().map(|signer| signer.operator).collect();
+    match status.signers.len() {
+        0 => String::new(),
+        nodes => format!(
+            ", signed by {} of {}",
+            counted(nodes, "node"),
+            counted(operators.len(), "operator")
+        ),
     }
 }
 

@@ -12,11 +12,13 @@ use crate::service::{LEAVES, wall};
 use crate::size::{counted, format_duration};
 use indicatif::{ProgressBar, ProgressStyle};
 use protocol::id::NodeId;
+use protocol::leave::paper::{MAGIC, Verifier};
 use protocol::message::{LeaveStatus, NodeStatus, Request, Response};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How often the node is asked.
@@ -25,6 +27,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Where nothing that is left could be moved for so long, nobody waits for it.
 const STUCK_MAX: Duration = Duration::from_secs(30);
+/// Where nobody else signed for so long, neither.
+const UNSIGNED_MAX: Duration = Duration::from_secs(600);
+/// The paper by which a node may leave, in the home: what the node has may be deleted, and that is kept.
+const PAPER: &str = "may-leave.proof";
 
 /// What is told of leaving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,6 +43,8 @@ struct Told<'a> {
     status: Option<&'a LeaveStatus>,
     /// In about so many seconds all is moved, at the rate since this command began; `None` while that is not known.
     seconds_remaining: Option<u64>,
+    /// Where the paper lies that says so, for anybody to check.
+    paper: Option<&'a Path>,
 }
 
 /// Has the node leave, and follows it; or has it stay.
@@ -48,7 +56,13 @@ pub async fn drain(home: &Home, cancel: bool, output: &Output) -> Result<Exit, C
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        let told = Told { leaving: false, may_leave: false, status: None, seconds_remaining: None };
+        let told = Told {
+            leaving: false,
+            may_leave: false,
+            status: None,
+            seconds_remaining: None,
+            paper: None,
+        };
         output.json("summary", &told);
         output.good("this node stays: what it holds counts again in a few seconds");
         return Ok(Exit::Done);
@@ -89,6 +103,25 @@ impl Asked<'_> {
         self.mesh = None;
         Ok(None)
     }
+
+    /// Fetches the paper by which it may leave, and checks it; `None` when that does not come to an end now.
+    async fn paper(&self) -> Option<Vec<u8>> {
+        let node = self.mesh.as_ref()?.nodes.get(&self.node)?;
+        let (mut bytes, mut verifier) = (MAGIC.to_vec(), Verifier::new(wall(), None));
+        for part in 0.. {
+            match node.request(&Request::LeavePaper { part }).await.ok()? {
+                Response::LeavePaper(Some(part)) => {
+                    let frame = part.encode();
+                    verifier.handle_part(&frame[4..]).ok()?;
+                    bytes.extend(frame);
+                }
+                Response::LeavePaper(None) => break,
+                _ => return None,
+            }
+        }
+        verifier.finish().ok()?;
+        Some(bytes)
+    }
 }
 
 async fn follow(home: &Home, node: NodeId, output: &Output) -> Result<Exit, CliError> {
@@ -113,25 +146,35 @@ async fn follow(home: &Home, node: NodeId, output: &Output) -> Result<Exit, CliE
         };
         heard = now;
         let seconds_remaining = pace.remaining(&said, now);
+        // What changed while the paper was read has it read again.
+        let paper = if said.may_leave() { asked.paper().await } else { None };
+        let is_over = said.may_leave() && paper.is_some();
+        let path = home.path(PAPER);
+        if let Some(paper) = &paper {
+            write_file(&path, paper, 0o644)?;
+        }
         let told = Told {
             leaving: true,
-            may_leave: said.may_leave(),
+            may_leave: is_over,
             status: Some(&said),
             seconds_remaining,
+            paper: is_over.then_some(&path),
         };
         let is_stuck =
             said.is_counted && said.stuck.iter().map(|(_, n)| n).sum::<u64>() >= said.left;
-        if !is_stuck || last.as_ref().is_none_or(|last| last.left != said.left) {
+        let how_far = |said: &LeaveStatus| (said.left, said.unsigned);
+        if !is_stuck || last.as_ref().is_none_or(|last| how_far(last) != how_far(&said)) {
             moved_at = now;
         }
-        let is_hopeless = is_stuck && now.duration_since(moved_at) > STUCK_MAX;
-        if said.may_leave() || is_hopeless {
+        let patience = if said.left > 0 { STUCK_MAX } else { UNSIGNED_MAX };
+        let is_hopeless = is_stuck && now.duration_since(moved_at) > patience;
+        if is_over || is_hopeless {
             if let Some(bar) = bar {
                 bar.finish_and_clear();
                 output.bars().remove(&bar);
             }
             output.json("summary", &told);
-            return Ok(show(&said, output));
+            return Ok(show(&said, is_over.then_some(&path), output));
         }
         if last.as_ref() != Some(&said) {
             output.json("status", &told);
@@ -145,13 +188,20 @@ async fn follow(home: &Home, node: NodeId, output: &Output) -> Result<Exit, CliE
 }
 
 /// Says how it ended.
-fn show(said: &LeaveStatus, output: &Output) -> Exit {
+fn show(said: &LeaveStatus, paper: Option<&PathBuf>, output: &Output) -> Exit {
     let all = counted(said.stripes as usize, "stripe");
-    if said.may_leave() {
+    if let Some(paper) = paper {
         output.good(format!(
-            "this node may leave: of {all} that it holds none would be worse off without it"
+            "this node may leave: of {all} that it holds none would be worse off without it{}",
+            status::signed_by(said)
         ));
-        output.line("Next: stop it, and delete what it has");
+        for signer in &said.signers {
+            let stripes = counted(signer.stripes as usize, "stripe");
+            let (node, operator) = (signer.node.short(), signer.operator.short());
+            output.line(format!("  node {node} of operator {operator} vouches for {stripes}"));
+        }
+        output.line(format!("anybody can check that: strewn verify-proof {}", paper.display()));
+        output.line("Next: stop it, and delete what it has; keep that file");
         return Exit::Done;
     }
     output.bad(format!("{}; it may not go yet", status::leaving(said)));
@@ -213,6 +263,9 @@ fn draw(bar: &ProgressBar, said: &LeaveStatus, seconds_remaining: Option<u64>) {
     // Writing to a string cannot fail.
     if let Some(seconds) = seconds_remaining.filter(|seconds| *seconds > 0) {
         let _ = write!(text, ", {} left", format_duration(Duration::from_secs(seconds)));
+    }
+    if said.unsigned > 0 {
+        let _ = write!(text, ", others have yet to sign for {}", said.unsigned);
     }
     let stuck: u64 = said.stuck.iter().map(|(_, count)| count).sum();
     if let Some((why, _)) = said.stuck.first() {

@@ -15,6 +15,7 @@ use crate::size::{counted, format_duration};
 use protocol::audit::{TRANSCRIPT_LEN_MAX, TRANSCRIPT_MAGIC};
 use protocol::certificate::Trust;
 use protocol::label::Domain;
+use protocol::leave::paper;
 use protocol::proof::{MAGIC, PART_LEN_MAX, ProofError, Shown, Verifier};
 use serde_json::json;
 use std::fs::File;
@@ -62,9 +63,10 @@ fn no_proof(path: &Path, why: impl std::fmt::Display) -> CliError {
     CliError::new(format!("{} is no proof: {why}", path.display()))
 }
 
-/// What was signed about a snapshot's placement, or in an audit.
+/// What was signed about a snapshot's placement, of a node that leaves, or in an audit.
 enum Opened {
     Placement(Box<dyn Read>),
+    Leave(Box<dyn Read>),
     Audit(Vec<u8>),
 }
 
@@ -87,6 +89,9 @@ fn open(path: &Path) -> Result<Opened, CliError> {
     if magic == *MAGIC {
         return Ok(Opened::Placement(from));
     }
+    if magic == *paper::MAGIC {
+        return Ok(Opened::Leave(from));
+    }
     if magic == *TRANSCRIPT_MAGIC {
         let mut bytes = magic.to_vec();
         // One byte more than there may be: what is cut off here decodes no more.
@@ -97,8 +102,13 @@ fn open(path: &Path) -> Result<Opened, CliError> {
     Err(error.next("`strewn prove SNAPSHOT > FILE` makes one"))
 }
 
-/// Reads a proof, part by part.
-fn read(path: &Path, mut from: Box<dyn Read>, mut verifier: Verifier) -> Result<Shown, CliError> {
+/// Reads a proof, part by part, none longer than that.
+fn read(
+    path: &Path,
+    mut from: Box<dyn Read>,
+    len_max: usize,
+    mut handle: impl FnMut(&[u8]) -> Result<(), ProofError>,
+) -> Result<(), CliError> {
     let failed = |e: std::io::Error| failed(path, &e);
     let mut body = Vec::new();
     loop {
@@ -108,14 +118,67 @@ fn read(path: &Path, mut from: Box<dyn Read>, mut verifier: Verifier) -> Result<
             _ => from.read_exact(&mut len[1..]).map_err(failed)?,
         }
         let len = u32::from_le_bytes(len) as usize;
-        if len > PART_LEN_MAX {
+        if len > len_max {
             return Err(no_proof(path, format!("a part of {len} bytes")));
         }
         body.resize(len, 0);
         from.read_exact(&mut body).map_err(failed)?;
-        verifier.handle_part(&body).map_err(|error| no_proof(path, error))?;
+        handle(&body).map_err(|error| no_proof(path, error))?;
     }
-    verifier.finish().map_err(|error| no_proof(path, error))
+    Ok(())
+}
+
+/// Checks what others signed for a node that leaves.
+fn verify_leave(
+    path: &Path,
+    from: Box<dyn Read>,
+    trust: Option<Trust>,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let mut verifier = paper::Verifier::new(wall(), trust);
+    read(path, from, paper::PART_LEN_MAX, |body| verifier.handle_part(body))?;
+    let shown = verifier.finish().map_err(|error| no_proof(path, error))?;
+    let exit = if shown.is_good() { Exit::Done } else { Exit::Failed };
+    if output.style().json {
+        let [none, one, enough] = shown.vouched;
+        let operators: Vec<_> = shown
+            .operators
+            .iter()
+            .map(|(operator, stripes)| json!({ "operator": operator, "stripes": stripes }))
+            .collect();
+        let body = json!({
+            "good": shown.is_good(), "leaves": shown.node, "operator": shown.operator, "made": shown.made,
+            "stripes": shown.stripes, "operators": operators, "since": shown.since,
+            "by_no_other_operator": none, "by_one_other_operator": one, "by_two_other_operators": enough,
+        });
+        output.json("summary", &body);
+        return Ok(exit);
+    }
+    let stripes = counted(shown.stripes as usize, "stripe");
+    output.line(format!("node {} leaves, and lists {stripes}", shown.node));
+    output.line(format!("  as of {} UTC", time(shown.made)));
+    let fingerprint = shown.operator.key().fingerprint();
+    output.line(format!("  it belongs to operator {} ({fingerprint})", shown.operator));
+    for (operator, stripes) in &shown.operators {
+        let fingerprint = operator.key().fingerprint();
+        let stripes = counted(*stripes as usize, "stripe");
+        output.line(format!("  operator {operator} ({fingerprint}) vouches for {stripes}"));
+    }
+    if let Some(since) = shown.since {
+        output.line(format!("  the first of them looked at {} UTC", time(since)));
+    }
+    if shown.is_good() {
+        output.good("PROVED: two other operators found that nothing it lists misses it");
+        return Ok(exit);
+    }
+    let [none, one, _] = shown.vouched;
+    for (count, who) in [(none, "no other operator"), (one, "one other operator alone")] {
+        if count > 0 {
+            output.line(format!("  {} by the word of {who}", counted(count as usize, "stripe")));
+        }
+    }
+    output.bad("NOT PROVED: not all that it lists has the word of two other operators");
+    Ok(exit)
 }
 
 /// Checks a proof.
@@ -133,9 +196,12 @@ pub fn verify(args: &VerifyProofArgs, output: &Output) -> Result<Exit, CliError>
     let now = wall();
     let from = match open(&args.proof)? {
         Opened::Placement(from) => from,
+        Opened::Leave(from) => return verify_leave(&args.proof, from, trust, output),
         Opened::Audit(bytes) => return super::audit::verify(&args.proof, &bytes, output),
     };
-    let shown = read(&args.proof, from, Verifier::new(now, trust))?;
+    let mut verifier = Verifier::new(now, trust);
+    read(&args.proof, from, PART_LEN_MAX, |body| verifier.handle_part(body))?;
+    let shown = verifier.finish().map_err(|error| no_proof(&args.proof, error))?;
     let is_kept = shown.kept_for(now).is_some();
     let exit = if shown.is_good() && is_kept { Exit::Done } else { Exit::Failed };
     if output.style().json {

@@ -1,5 +1,6 @@
 //! What a node says of its own leaving.
 
+use crate::id::{NodeId, OperatorId};
 use serde::{Deserialize, Serialize};
 
 /// How far a node that leaves is: its shards come to lie elsewhere before it goes.
@@ -15,12 +16,27 @@ pub struct LeaveStatus {
     pub below: u64,
     /// Why some of those left cannot be moved now, and how many.
     pub stuck: Vec<(String, u64)>,
+    /// Stripes that nobody would miss it for by its own word, and for which not enough others vouch yet ([`crate::leave`]).
+    pub unsigned: u64,
+    /// Who vouches, and for how many stripes.
+    pub signers: Vec<LeaveSigner>,
+}
+
+/// A node that signed that another may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveSigner {
+    /// The node.
+    pub node: NodeId,
+    /// Its operator.
+    pub operator: OperatorId,
+    /// For how many stripes it vouches.
+    pub stripes: u64,
 }
 
 impl LeaveStatus {
-    /// Whether nothing would miss the node.
+    /// Whether nothing would miss the node, and others have signed that.
     #[must_use]
     pub fn may_leave(&self) -> bool {
-        self.is_counted && self.left == 0
+        self.is_counted && self.left == 0 && self.unsigned == 0
     }
 }

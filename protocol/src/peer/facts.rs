@@ -10,6 +10,7 @@ use crate::hold::{HoldOrder, Holds};
 use crate::id::{
     DeviceId, EntryId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, StripeId, VaultId,
 };
+use crate::leave::Word;
 use crate::life::Life;
 use crate::lock_clock::{BootId, LockClock, LockTime};
 use crate::log::Head;
@@ -53,6 +54,7 @@ use std::collections::BTreeMap;
 /// | `Audit` | `0` | how far asking other holders is ([`Sweep`]) |
 /// | `Finding` | stripe, holder | [`FindingRow`] |
 /// | `Evidence` | stripe, holder | the [`Transcript`] of an audit that the holder failed |
+/// | `MayLeave` | page digest, witness | its signed [`Word`] that this node may leave |
 ///
 /// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +89,7 @@ pub enum Table {
     Audit = 30,
     Finding = 31,
     Evidence = 32,
+    MayLeave = 33,
 }
 
 impl Table {
@@ -488,6 +491,9 @@ impl Write {
     }
     pub(crate) fn evidence(key: Vec<u8>, transcript: &Transcript) -> Self {
         put(Table::Evidence, key, transcript)
+    }
+    pub(crate) fn may_leave(word: &Word, signed: &Signed<Word>) -> Self {
+        put(Table::MayLeave, key(&[&word.page, &word.witness.0]), signed)
     }
     pub(crate) fn entry(vault: VaultId, device: DeviceId, seq: u64, entry: &LoggedEntry) -> Self {
         put(Table::Entry, key(&[&vault.0, &device.0, &seq.to_be_bytes()]), entry)

@@ -18,7 +18,7 @@ use crate::record::Record;
 use crate::repair::{Finding, Spread, each_its_own, rank};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
-use crate::told::{Told, counted};
+use crate::told::{Told, counted, counted_best};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Stripes asked about at once.
@@ -326,7 +326,7 @@ impl Peer {
         // Who leaves has what it has, and does not count.
         let mut staying = all.clone();
         staying.retain(|node, _| !self.repair.leaving.contains(node));
-        let counted = counted(record, &staying);
+        let counted = counted_best(record, &staying, site);
         let holders: Vec<NodeId> = counted.iter().copied().flatten().collect();
         let surplus: Vec<NodeId> =
             all.keys().copied().filter(|node| !holders.contains(node)).collect();
@@ -385,6 +385,13 @@ impl Peer {
         let tie = u64::from_be_bytes(std::array::from_fn(|i| stripe.0[i]));
         let placed = spread.place(&missing, &candidates, tie).map(|placed| {
             each_its_own(&placed, &missing, |i| record.index_of(candidates[i].site.node))
+        });
+        let lying: Vec<u16> =
+            (0..record.stripe.n).filter(|i| counted[usize::from(*i)].is_some()).collect();
+        // What is there and lies too close together is copied.
+        let placed = placed.or_else(|why| match spread.spread_out(&candidates) {
+            Ok(moved) if found < 0 => Ok(moved.iter().map(|&(at, to)| (lying[at], to)).collect()),
+            _ => Err(why),
         });
         let terms = self.check_terms(&view, record).map(|_| ());
         let is_listed = ground.listed.contains_key(&own);

@@ -6,22 +6,52 @@
 //!   one predicate. The leaving node comes first in rank for its own stripes, because it has what is to be moved.
 //! - Who lies and says that it leaves makes the others do what they would do if it fell silent: one copy of each of its shards, within
 //!   their budgets. To say so again and again moves nothing twice, and is listened to once a term.
-//! - It goes through all that it holds, whichever record names it, and counts the stripes that were found well without it. It
-//!   may leave when none is left, counted in one go after the last change.
+//! - It goes through all that it holds, whichever record names it, and counts the stripes that were found well without it. When none
+//!   is left, counted in one go after the last change, it asks the others to sign that ([`super::vouching`]), and may leave then.
 
 use super::facts::{Facts, View};
+use super::vouching::Vouching;
 use super::{Note, Output, Peer, Then};
 use crate::id::{NodeId, ShardId};
+use crate::leave::{PAGE_STRIPES_MAX, Page};
 use crate::message::LeaveStatus;
 use crate::record::Record;
 use crate::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Stripes of which a shard is held here, and those of them that would miss this node.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Tally {
     stripes: u64,
     left: u64,
+    /// Those that would not, as long as there are no others.
+    pages: Vec<Page>,
+}
+
+/// Who would miss what is held here of a stripe.
+enum Missed {
+    /// Nobody: it is this shard.
+    ByNobody(u16),
+    /// Somebody may.
+    Perhaps,
+}
+
+impl Tally {
+    fn add(&mut self, record: Option<&Record>, missed: &Missed) {
+        self.stripes += 1;
+        let (Some(record), &Missed::ByNobody(index), 0) = (record, missed, self.left) else {
+            self.left += u64::from(matches!(missed, Missed::Perhaps));
+            self.pages.clear();
+            return;
+        };
+        let vault = record.stripe.vault;
+        let is_open = |page: &&mut Page| page.vault == vault && page.held.len() < PAGE_STRIPES_MAX;
+        let place = (record.stripe.id(), index);
+        match self.pages.last_mut().filter(is_open) {
+            Some(page) => page.held.push(place),
+            None => self.pages.push(Page { vault, held: vec![place] }),
+        }
+    }
 }
 
 /// What is remembered of leaving.
@@ -37,6 +67,8 @@ pub(super) struct Leaving {
     counting: Tally,
     /// and what it came to last, unless something changed since.
     counted: Option<Tally>,
+    /// What others sign of it.
+    pub(super) vouching: Vouching,
 }
 
 impl Leaving {
@@ -49,6 +81,11 @@ impl Leaving {
     pub(super) fn forget(&mut self) {
         self.counted = None;
     }
+
+    /// Whether all was counted, and nobody would miss this node by its own word.
+    pub(super) fn is_done(&self) -> bool {
+        self.own && self.counted.as_ref().is_some_and(|tally| tally.left == 0)
+    }
 }
 
 impl Peer {
@@ -57,6 +94,9 @@ impl Peer {
         if self.leaving.own != leaves {
             self.leaving.own = leaves;
             self.leaving.forget();
+            if !leaves {
+                self.tear_up();
+            }
             self.repair.wake();
         }
     }
@@ -90,6 +130,9 @@ impl Peer {
         let known = std::mem::replace(&mut self.repair.leaving, leaving);
         for &node in self.repair.leaving.difference(&known) {
             self.outputs.push_back(Output::Note(Note::Leaving(node)));
+            if node != own {
+                self.leaving.vouching.forget();
+            }
         }
         for &node in known.difference(&self.repair.leaving) {
             self.outputs.push_back(Output::Note(Note::Stays(node)));
@@ -108,34 +151,29 @@ impl Peer {
         if !self.leaving.own {
             return;
         }
-        let is_well = record.map_or(Some(false), |record| self.is_well_without(facts, record));
-        if let Some(is_well) = is_well {
-            self.leaving.counting.stripes += 1;
-            self.leaving.counting.left += u64::from(!is_well);
+        let missed = record.map_or(Some(Missed::Perhaps), |record| self.is_missed(facts, record));
+        if let Some(missed) = missed {
+            self.leaving.counting.add(record, &missed);
         }
     }
 
-    /// Whether nobody would miss what is held here of a stripe; `None` when nothing is, or nothing that stays.
-    fn is_well_without(&mut self, facts: &dyn Facts, record: &Record) -> Option<bool> {
+    /// Whether somebody would miss what is held here of a stripe; `None` when nothing is held, or nothing that stays.
+    fn is_missed(&mut self, facts: &dyn Facts, record: &Record) -> Option<Missed> {
         let (vault, stripe) = (record.stripe.vault, record.stripe.id());
         let view = View { facts, overlay: &self.overlay };
-        match self.place_of(&view, record) {
+        let index = match self.place_of(&view, record) {
             Ok(None) => return None,
             Ok(Some((shard, _))) if self.is_going(&view, shard) => return None,
-            _ => {}
-        }
+            Ok(Some((_, held))) => Some(held.index),
+            Err(_) => None,
+        };
         match self.is_abandoned(facts, vault, stripe) {
             Ok(Some(true)) => return None,
             Ok(Some(false)) => {}
-            _ => return Some(false),
+            _ => return Some(Missed::Perhaps),
         }
-        if self.repair.cases.contains_key(&stripe) {
-            return Some(false);
-        }
-        let settled = self.repair.settled.get(&stripe);
-        Some(settled.is_some_and(|(holders, _)| {
-            holders.iter().all(|&holder| self.repair.counts(stripe, holder))
-        }))
+        let index = index.filter(|_| self.repair.settled_holders(stripe).is_some());
+        Some(index.map_or(Missed::Perhaps, Missed::ByNobody))
     }
 
     /// Whether a release is ending a shard here.
@@ -146,9 +184,15 @@ impl Peer {
     }
 
     /// All was gone through.
-    pub(super) fn end_counting(&mut self) {
-        if self.leaving.own {
-            self.leaving.counted = Some(self.leaving.counting);
+    pub(super) fn end_counting(&mut self, now: Now, facts: &dyn Facts) {
+        if !self.leaving.own {
+            return;
+        }
+        let mut tally = std::mem::take(&mut self.leaving.counting);
+        let pages = std::mem::take(&mut tally.pages);
+        self.leaving.counted = Some(tally);
+        if self.leaving.is_done() {
+            self.ask_to_leave(now, facts, pages);
         }
     }
 
@@ -169,7 +213,9 @@ impl Peer {
         if !self.leaving.own {
             return None;
         }
-        let tally = self.leaving.counted.unwrap_or_default();
+        let counted = self.leaving.counted.as_ref();
+        let (stripes, left) = counted.map_or((0, 0), |tally| (tally.stripes, tally.left));
+        let is_done = self.leaving.is_done();
         let mut stuck: BTreeMap<String, u64> = BTreeMap::new();
         let short = self.repair.cases.values().filter(|case| case.is_short);
         for case in short.clone() {
@@ -180,11 +226,13 @@ impl Peer {
             }
         }
         Some(LeaveStatus {
-            is_counted: self.leaving.counted.is_some(),
-            stripes: tally.stripes,
-            left: tally.left,
+            is_counted: counted.is_some(),
+            stripes,
+            left,
             below: short.filter(|case| case.margin < 0).count() as u64,
             stuck: stuck.into_iter().collect(),
+            unsigned: if is_done { self.leaving.vouching.unsigned() } else { 0 },
+            signers: if is_done { self.signers() } else { Vec::new() },
         })
     }
 }

@@ -73,6 +73,11 @@ pub(super) enum Pending {
         node: NodeId,
         after: u64,
     },
+    /// Whether it vouches for stripes of a page that this node, which leaves, holds.
+    MayLeave {
+        node: NodeId,
+        page: [u8; 32],
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -318,6 +323,9 @@ impl Peer {
                 return self.accept_member(now, signed, presented_by);
             }
             known => {
+                let is_elsewhere =
+                    known.as_ref().is_some_and(|member| member.site != certificate.site());
+                self.repair.is_relabelled |= is_elsewhere;
                 let was = known.and_then(|member| member.heard);
                 self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
                 let (site, heard) = (certificate.site(), heard.or(was));
@@ -490,6 +498,9 @@ impl Peer {
             }
             (Some(Pending::Findings { node, after }), response) => {
                 self.handle_findings_answer(now, facts, (node, after), response);
+            }
+            (Some(Pending::MayLeave { node, page }), response) => {
+                self.handle_word(now, node, page, response);
             }
             (Some(Pending::Time { node, nonce, asked }), Some(Response::Time(signed))) => {
                 self.handle_time_answer(now, node, (asked, &nonce), &signed);

@@ -45,6 +45,7 @@ mod standing_in;
 mod taking;
 #[cfg(test)]
 mod tests;
+mod vouching;
 
 pub use effects::{
     CallId, Input, JobId, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Source, Target,
@@ -567,6 +568,8 @@ impl Peer {
                 self.handle_evidence(facts, lane, &role, vault, after)
             }
             Request::Findings { after } => self.handle_findings(facts, lane, &role, after),
+            Request::MayLeave(page) => self.handle_may_leave(now, facts, lane, &role, &page),
+            Request::LeavePaper { part } => self.handle_leave_paper(now, lane, &role, part),
             Request::Audit(question) => self.handle_audit(now, facts, lane, &role, key, &question),
         };
         self.refuse_on_error(link, lane, decision, false);

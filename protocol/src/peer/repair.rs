@@ -90,6 +90,8 @@ pub(super) struct Case {
     pub(super) holders: Vec<NodeId>,
     /// Why nothing can be done now.
     pub(super) why: Option<String>,
+    /// When a node that leaves may have it looked at again.
+    pub(super) hurry: Mono,
     /// How often in a row nothing could be done.
     pub(super) vain: u32,
     /// Nodes that did not take a shard, and until when they are not asked again.
@@ -117,6 +119,8 @@ pub(super) struct Repair {
     is_at_risk: bool,
     /// When that last had everything looked at again.
     hurried: Mono,
+    /// Whether a node's labels have changed since everything was looked at.
+    pub(super) is_relabelled: bool,
     /// Nodes that are there and leave, this one as well if it does.
     pub(super) leaving: BTreeSet<NodeId>,
     /// Behind which record the round goes on; `None` between rounds.
@@ -155,6 +159,7 @@ impl Repair {
             silent: BTreeSet::new(),
             is_at_risk: false,
             hurried: now,
+            is_relabelled: false,
             leaving: BTreeSet::new(),
             scan: None,
             scan_at: now,
@@ -193,6 +198,13 @@ impl Repair {
     /// Whether a node that promises a shard of a stripe counts as its holder.
     pub(super) fn counts(&self, stripe: StripeId, node: NodeId) -> bool {
         !self.is_gone(stripe, node) && !self.leaving.contains(&node)
+    }
+
+    /// Who counted as the holders of a stripe when it was found well, if nothing has spoken against that since.
+    pub(super) fn settled_holders(&self, stripe: StripeId) -> Option<&[NodeId]> {
+        let (holders, _) = self.settled.get(&stripe)?;
+        let counts = holders.iter().all(|&holder| self.counts(stripe, holder));
+        (counts && !self.cases.contains_key(&stripe)).then_some(holders)
     }
 
     /// Goes through everything again, from the beginning.
@@ -250,7 +262,8 @@ impl Peer {
         if self.repair.at > now.mono {
             return;
         }
-        let has_changed = self.notice_losses(now) | self.notice_leaving(now);
+        let has_changed =
+            self.notice_losses(now) | self.notice_leaving(now) | self.notice_labels(now);
         if has_changed {
             self.look_again(now);
         }
@@ -269,6 +282,7 @@ impl Peer {
             self.conclude(now, facts);
         }
         self.begin_inquiry(now, facts);
+        self.handle_vouching(now);
         let is_short = self.repair.cases.values().any(|case| case.is_short);
         self.repair.bout = is_short.then(|| self.repair.bout.unwrap_or((now.mono, 0)));
         self.notice_risk();
@@ -284,7 +298,7 @@ impl Peer {
                 next.map_or(self.round_period(), |due| Period(due.0.saturating_sub(now.mono.0)));
             due.clamp(PAUSE, self.round_period())
         };
-        self.repair.at = now.mono.after(wait);
+        self.repair.at = now.mono.after(wait).min(self.leaving.vouching.due(now.mono));
     }
 
     /// Finds who is lost now, and who is not any more; whether anything is to be looked at again.
@@ -322,10 +336,23 @@ impl Peer {
         let known = std::mem::replace(&mut self.repair.lost, lost);
         for &node in self.repair.lost.difference(&known) {
             self.outputs.push_back(Output::Note(Note::Lost(node)));
+            self.leaving.vouching.forget();
         }
         for &node in known.difference(&self.repair.lost) {
             self.outputs.push_back(Output::Note(Note::Returned(node)));
         }
+        true
+    }
+
+    /// Finds whether a node lies elsewhere by its labels now: what was well may be no more. Whoever changes them all the time has
+    /// nobody look more often than once in a term.
+    fn notice_labels(&mut self, now: Now) -> bool {
+        let is_due = self.repair.hurried.after(self.repair_term()) <= now.mono;
+        if !self.repair.is_relabelled || !is_due {
+            return false;
+        }
+        (self.repair.is_relabelled, self.repair.hurried) = (false, now.mono);
+        self.repair.settled.clear();
         true
     }
 
@@ -371,23 +398,23 @@ impl Peer {
             _ => None,
         };
         if self.repair.scan.is_none() {
-            self.end_counting();
+            self.end_counting(now, facts);
         }
     }
 
-    /// Something was found out about a stripe that is held here.
+    /// Something was found out, or is doubted, about a stripe that is held here.
     pub(super) fn look_at_stripe(
         &mut self,
         now: Now,
         facts: &dyn Facts,
-        vault: VaultId,
-        stripe: StripeId,
+        (vault, stripe): (VaultId, StripeId),
+        is_doubted: bool,
     ) {
         let view = View { facts, overlay: &self.overlay };
         if let Ok(Some(signed)) = view.record(vault, stripe)
             && let Ok(record) = signed.verify()
         {
-            self.look_at(now, facts, &record, false);
+            self.look_at(now, facts, &record, is_doubted);
             self.repair.wake();
         }
     }
@@ -402,15 +429,8 @@ impl Peer {
         node: NodeId,
     ) {
         let settled = self.repair.settled.get(&stripe);
-        if settled.is_some_and(|(holders, _)| !holders.contains(&node)) {
-            return;
-        }
-        let view = View { facts, overlay: &self.overlay };
-        if let Ok(Some(signed)) = view.record(vault, stripe)
-            && let Ok(record) = signed.verify()
-        {
-            self.look_at(now, facts, &record, true);
-            self.repair.wake();
+        if settled.is_none_or(|(holders, _)| holders.contains(&node)) {
+            self.look_at_stripe(now, facts, (vault, stripe), true);
         }
     }
 
@@ -438,8 +458,11 @@ impl Peer {
         let named = record.holders.iter().copied();
         let there: Vec<NodeId> =
             named.clone().filter(|&holder| self.repair.counts(stripe, holder)).collect();
-        // Who leaves may stand in, and is named by no record then.
+        let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
+        let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
+        // Who leaves may stand in, and is named by no record then. What is all there may lie too close together.
         let is_short = is_hurt
+            || margin < 0
             || there.len() < record.holders.len()
             || self.repair.leaving.contains(&self.node());
         let turn = u64::from(u16::from_be_bytes([stripe.0[0], stripe.0[1]])) % PATROL_ROUNDS;
@@ -459,8 +482,6 @@ impl Peer {
         if !matches!(self.is_abandoned(facts, vault, stripe), Ok(Some(false))) {
             return;
         }
-        let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
-        let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
         // What is damaged here nobody else mends.
         let present = named.filter(|&holder| !self.repair.is_gone(stripe, holder));
         let leaving = &self.repair.leaving;
@@ -476,6 +497,7 @@ impl Peer {
             since: now.mono,
             holders: Vec::new(),
             why: None,
+            hurry: now.mono,
             vain: 0,
             refused: BTreeMap::new(),
         };

@@ -220,7 +220,7 @@ impl Peer {
             if !writes.is_empty() {
                 self.persist(writes, None, Then::Nothing);
                 if is_new {
-                    self.look_at_stripe(now, facts, vault, stripe);
+                    self.look_at_stripe(now, facts, (vault, stripe), false);
                 }
             }
         }

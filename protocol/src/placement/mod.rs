@@ -15,6 +15,6 @@ mod standing;
 pub use exposure::{Exposure, KillSets, is_destroyed, smallest_kill_sets};
 pub use loss::{Fate, Loss};
 pub use planner::{Plan, PlanLimits, WIDE_OVERHEAD_MAX, plan, plan_wide};
-pub use predicate::{Violation, ViolationKind, check_placement, conceal_margin, margin};
+pub use predicate::{Violation, ViolationKind, check_placement, conceal_margin, lie, margin};
 pub use solver::{Candidate, Unplaceable, solve};
 pub use standing::{Holders, Listing, Standing};

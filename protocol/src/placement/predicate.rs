@@ -3,6 +3,7 @@
 use crate::label::{Domain, Level, Site};
 use crate::planted::{Bug, is_planted};
 use crate::policy::{Clause, Policy};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -140,6 +141,21 @@ pub fn margin(policy: &Policy, k: usize, holders: &[&Site]) -> i64 {
         })
         .min()
         .unwrap_or(i64::MIN)
+}
+
+/// How well holders lie, to be compared: first by [`margin`], then by how few share domains of the levels that survive clauses name.
+#[must_use]
+pub fn lie(policy: &Policy, k: usize, holders: &[&Site]) -> (i64, Reverse<usize>) {
+    let named = policy.survive.any.iter().flat_map(|clause| clause.0.keys());
+    let levels: BTreeSet<&Level> = named.filter(|level| **level != Level::node()).collect();
+    let crowd = |level: &&Level| -> usize {
+        let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+        for holder in holders {
+            *counts.entry(holder.domain(level)).or_default() += 1;
+        }
+        counts.values().map(|count| count * count).sum()
+    };
+    (margin(policy, k, holders), Reverse(levels.iter().map(crowd).sum()))
 }
 
 /// How many further shards the worst domains that a conceal clause names may get before they can assemble the pack; negative when

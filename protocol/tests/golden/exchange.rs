@@ -1,11 +1,13 @@
 //! What nodes tell each other to bring each other up to date, and chains of promises.
 
 use super::{hex, statement, stored, value};
-use protocol::id::{DeviceId, EntryId, NodeId, VaultId};
+use protocol::id::{DeviceId, EntryId, NodeId, OperatorId, StripeId, VaultId};
+use protocol::leave::paper::{Digest, List, Part};
+use protocol::leave::{Page, Word};
 use protocol::lock_clock::BootId;
 use protocol::log::Head;
 use protocol::message::{
-    Contradiction, LeaveStatus, LogEnd, Promised, Request, Response, VaultDigest,
+    Contradiction, LeaveSigner, LeaveStatus, LogEnd, Promised, Request, Response, VaultDigest,
 };
 use protocol::peer::{PromiseRow, SetBack, WitnessedRow};
 use protocol::promise::{PromiseHead, PromiseStatement, PromiseWitness};
@@ -24,10 +26,28 @@ fn said(run: u8, began: PromiseHead, head: PromiseHead) -> PromiseStatement {
 #[test]
 fn a_node_that_leaves_is_understood_as_ever() {
     let stuck = vec![("no room".to_owned(), 2)];
+    let signer =
+        LeaveSigner { node: NodeId([0x7c; 32]), operator: OperatorId([0x7d; 32]), stripes: 27 };
+    let (is_counted, signers) = (true, vec![signer]);
     value(
-        "leave-status-v1.bin",
-        &LeaveStatus { is_counted: true, stripes: 40, left: 12, below: 3, stuck },
+        "leave-status-v2.bin",
+        &LeaveStatus { is_counted, stripes: 40, left: 12, below: 3, stuck, unsigned: 1, signers },
     );
+    let held = vec![(StripeId([0x7e; 32]), 3), (StripeId([0x7f; 32]), 0)];
+    let (leaver, page) = (NodeId([0x72; 32]), Page { vault: VaultId([0x75; 32]), held });
+    let signed = Word::sign(&page, leaver, Wall(1_800_000_000_000), &key(), |place| place == 1);
+    statement("may-leave-v1.bin", &signed.clone().unwrap().verify().unwrap(), &key());
+    value("request-may-leave-v1.bin", &Request::MayLeave(page.clone()));
+    value("request-leave-paper-v1.bin", &Request::LeavePaper { part: 2 });
+    value("response-may-leave-v1.bin", &Response::MayLeave(signed.clone()));
+    let mut digest = Digest::default();
+    digest.update(page.digest());
+    let (made, digest) = (Wall(1_800_000_000_000), digest.finish());
+    let list = List { node: key().public().into(), made, stripes: 2, digest };
+    statement("leave-list-v1.bin", &list, &key());
+    value("leave-page-v1.bin", &Part::Page { page, words: signed.into_iter().collect() });
+    let end = Part::End(Signed::sign(&list, &key()));
+    value("response-leave-paper-v1.bin", &Response::LeavePaper(Some(Box::new(end))));
 }
 
 #[test]

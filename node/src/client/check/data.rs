@@ -65,7 +65,7 @@ impl Readers {
         let mut read =
             Read { data: DataRead { stripes: 1, ..DataRead::default() }, ..Read::default() };
         let mut bytes = self.buffers.take_filled(n * len);
-        let holders = held.holders();
+        let holders = held.holders(&self.mesh);
         let holders = &holders;
         let fetches = bytes.chunks_exact_mut(len).enumerate().map(|(i, place)| async move {
             // Who is named is asked where nobody says that it has it.

@@ -176,7 +176,9 @@ impl Packs {
         stripes: &[StripeId],
     ) -> BTreeMap<StripeId, (Holders, bool)> {
         let (heard, answered) = self.gather(self.live(), stripes, false).await;
-        let held = |(stripe, heard): (StripeId, Heard)| Some((stripe, heard.holders(&answered)?));
+        let site = |node: NodeId| self.mesh.nodes.get(&node).map(|node| &node.site);
+        let held =
+            |(stripe, heard): (StripeId, Heard)| Some((stripe, heard.holders(&answered, site)?));
         heard.into_iter().filter_map(held).collect()
     }
 }

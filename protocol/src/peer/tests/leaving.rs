@@ -4,6 +4,8 @@ use super::cast::*;
 use super::desk::code;
 use super::repair::*;
 use crate::id::NodeId;
+use crate::leave::paper::{Part, Verifier};
+use crate::leave::{Page, Word};
 use crate::message::{LeaveStatus, RefusalCode, Request, Response};
 use crate::peer::{Input, Note, Source, Table, Target};
 use crate::record::Record;
@@ -219,4 +221,168 @@ fn a_stand_in_that_leaves_moves_what_no_record_says_that_it_holds() {
     assert_eq!((indexes(&targets), targets[0].node), (vec![0], id(FIFTH)));
     mesh.pass(Period::seconds(900));
     assert!(said(&mut mesh).may_leave());
+}
+
+/// The node holds the first of three shards, of which one must be left, as do two others; these are the operators of others.
+fn of_operators(operators: &[(u8, u8)]) -> Mesh {
+    let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, Some(0)), (FIFTH, None)];
+    let operator =
+        |name| operators.iter().find(|(n, _)| *n == name).map_or(OPERATOR, |(_, of)| *of);
+    let mut mesh = Mesh::among(&stripe(), &has, operator);
+    let put = mesh.desk.put(mesh.device, &stripe(), 0, &shard_bytes(1, 0));
+    assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+    mesh
+}
+
+#[test]
+fn a_node_may_leave_when_two_other_operators_have_signed_that() {
+    let mut mesh = of_operators(&[(NEIGHBOUR, 30), (THIRD, 31)]);
+    mesh.unwilling.insert(THIRD);
+    mesh.desk.handle(Input::Leaving(true));
+    mesh.pass(Period(2 * HOUR.0));
+    // One operator's word, and that of its own, are not enough.
+    let now = said(&mut mesh);
+    assert_eq!((now.left, now.unsigned, now.may_leave()), (0, 1, false), "{now:?}");
+    let signers: Vec<NodeId> = now.signers.iter().map(|signer| signer.node).collect();
+    assert!(signers.contains(&id(NEIGHBOUR)) && !signers.contains(&id(THIRD)), "{signers:?}");
+    mesh.unwilling.clear();
+    mesh.pass(Period(2 * HOUR.0));
+    let now = said(&mut mesh);
+    assert!(now.may_leave() && now.signers.len() >= 2, "{now:?}");
+}
+
+#[test]
+fn where_there_is_one_other_operator_its_word_is_needed_and_does() {
+    let mut mesh = of_operators(&[(NEIGHBOUR, 30)]);
+    mesh.unwilling.insert(NEIGHBOUR);
+    mesh.desk.handle(Input::Leaving(true));
+    mesh.pass(Period(2 * HOUR.0));
+    assert_eq!(said(&mut mesh).unsigned, 1, "its own operator's nodes do not count");
+    mesh.unwilling.clear();
+    mesh.pass(Period(2 * HOUR.0));
+    assert!(said(&mut mesh).may_leave());
+}
+
+#[test]
+fn what_was_signed_counts_no_more_once_somebody_else_is_lost() {
+    let mut mesh = three_and_two_spare();
+    mesh.desk.handle(Input::Leaving(true));
+    mesh.pass(Period::seconds(900));
+    do_next(&mut mesh).expect("a repair");
+    mesh.pass(Period::seconds(1800));
+    assert!(said(&mut mesh).may_leave());
+    assert!(mesh.desk.rows(Table::MayLeave) > 0);
+    mesh.unwilling.extend([NEIGHBOUR, THIRD, FOURTH, FIFTH]);
+    mesh.silent.insert(THIRD);
+    mesh.pass(Period(30 * HOUR.0));
+    while do_next(&mut mesh).is_some() {
+        mesh.pass(Period(2 * HOUR.0));
+    }
+    let now = said(&mut mesh);
+    assert_eq!((now.left, now.unsigned, now.signers), (0, 1, vec![]));
+    mesh.unwilling.clear();
+    mesh.pass(Period(2 * HOUR.0));
+    assert!(said(&mut mesh).may_leave());
+    // When it stays nothing is kept.
+    mesh.desk.handle(Input::Leaving(false));
+    mesh.desk.settle();
+    assert_eq!(mesh.desk.rows(Table::MayLeave), 0);
+}
+
+#[test]
+fn what_was_signed_outlives_a_start() {
+    let mut mesh = of_operators(&[]);
+    mesh.desk.handle(Input::Leaving(true));
+    mesh.pass(Period(HOUR.0));
+    assert!(said(&mut mesh).may_leave());
+    mesh.unwilling.extend([NEIGHBOUR, THIRD, FOURTH, FIFTH]);
+    let mut mesh = mesh.restart();
+    mesh.desk.handle(Input::Leaving(true));
+    mesh.pass(Period(HOUR.0));
+    let now = said(&mut mesh);
+    assert!(now.may_leave(), "{now:?}");
+}
+
+#[test]
+fn the_paper_that_a_node_takes_along_can_be_checked_by_anybody() {
+    let mut mesh = of_operators(&[(NEIGHBOUR, 30), (THIRD, 31)]);
+    let console = mesh.desk.greet(77, console_greeting(NODE, 77)).0;
+    let part = |mesh: &mut Mesh, link, part| match mesh.desk.ask(link, Request::LeavePaper { part })
+    {
+        Response::LeavePaper(part) => Ok(part),
+        refused => Err(code(&refused)),
+    };
+    assert_eq!(part(&mut mesh, console, 0), Err(RefusalCode::NotAllowed), "it stays");
+    mesh.desk.handle(Input::Leaving(true));
+    mesh.pass(Period(2 * HOUR.0));
+    let device = mesh.device;
+    assert_eq!(part(&mut mesh, device, 0), Err(RefusalCode::NotAllowed));
+    let mut verifier = Verifier::new(mesh.desk.now.wall, None);
+    for number in 0.. {
+        let Some(part) = part(&mut mesh, console, number).unwrap() else { break };
+        verifier.handle_part(&Part::encode(&part)[4..]).unwrap();
+    }
+    let shown = verifier.finish().unwrap();
+    assert!(shown.is_good(), "{shown:?}");
+    assert_eq!((shown.node, shown.stripes), (id(NODE), 1));
+}
+
+/// What the node on the desk signs for a neighbour that asks.
+fn ask_to_leave(mesh: &mut Mesh, stripes: &[(&Record, u16)]) -> Option<Word> {
+    let held = stripes.iter().map(|(record, index)| (record.stripe.id(), *index)).collect();
+    let page = Page { vault: public(VAULT).into(), held };
+    let neighbour = mesh.links[&NEIGHBOUR];
+    let answer = mesh.desk.ask(neighbour, Request::MayLeave(page.clone()));
+    let Response::MayLeave(signed) = answer else { panic!("{answer:?}") };
+    let word = signed?.verify().unwrap();
+    assert_eq!(word.check(id(NEIGHBOUR), &page), Ok(()));
+    Some(word)
+}
+
+#[test]
+fn who_is_asked_looks_for_itself_before_it_signs() {
+    let mut mesh = three_and_two_spare();
+    assert_eq!(ask_to_leave(&mut mesh, &[(&stripe(), 1)]), None, "it was not looked at");
+    mesh.leaving.insert(NEIGHBOUR);
+    mesh.pass(Period::seconds(900));
+    assert_eq!(ask_to_leave(&mut mesh, &[(&stripe(), 1)]), None, "its shard lies nowhere else");
+    mesh.pass(Period(6 * HOUR.0));
+    do_next(&mut mesh).expect("a repair");
+    let asked = mesh.asked;
+    mesh.pass(Period::seconds(900));
+    assert!(mesh.asked > asked);
+    let word = ask_to_leave(&mut mesh, &[(&stripe(), 1)]).expect("a word");
+    assert_eq!((word.witness, word.count()), (id(NODE), 1));
+    // Of what it does not hold, and of shards that there are not, it says nothing.
+    let mut both = [stripe(), record(VAULT, DEVICE, 2)];
+    both.sort_by_key(|record| record.stripe.id());
+    let word = ask_to_leave(&mut mesh, &[(&both[0], 1), (&both[1], 1)]).expect("a word");
+    assert_eq!(word.count(), 1);
+    assert_eq!(ask_to_leave(&mut mesh, &[(&stripe(), 3)]), None);
+    // Somebody else is lost: it looks again.
+    mesh.silent.insert(THIRD);
+    mesh.pass(Period(30 * HOUR.0));
+    assert_eq!(ask_to_leave(&mut mesh, &[(&stripe(), 1)]), None);
+}
+
+#[test]
+fn who_leaves_as_well_signs_nothing_and_strangers_get_no_answer() {
+    let mut mesh = three_and_two_spare();
+    mesh.leaving.insert(NEIGHBOUR);
+    mesh.desk.handle(Input::Leaving(true));
+    mesh.pass(Period(6 * HOUR.0));
+    while do_next(&mut mesh).is_some() {
+        mesh.pass(Period(2 * HOUR.0));
+    }
+    assert_eq!(ask_to_leave(&mut mesh, &[(&stripe(), 1)]), None);
+    let page = Page { vault: public(VAULT).into(), held: vec![(stripe().stripe.id(), 1)] };
+    let device = mesh.device;
+    let refused = mesh.desk.ask(device, Request::MayLeave(page.clone()));
+    assert_eq!(code(&refused), RefusalCode::NotAllowed);
+    let other = mesh.desk.node(50);
+    let refused = mesh.desk.ask(other, Request::MayLeave(page.clone()));
+    assert_eq!(code(&refused), RefusalCode::UnknownVault, "no roster lists it");
+    let empty = Page { held: vec![], ..page };
+    let refused = mesh.desk.ask(mesh.links[&THIRD], Request::MayLeave(empty));
+    assert_eq!(code(&refused), RefusalCode::Malformed);
 }

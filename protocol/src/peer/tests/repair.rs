@@ -2,11 +2,16 @@
 
 use super::cast::*;
 use super::desk::{Desk, Ordered};
+use crate::certificate::{Roster, VaultPapers};
 use crate::given_up::GivenUp;
 use crate::id::NodeId;
+use crate::leave::{Page, Word};
 use crate::log::{Body, Entry};
 use crate::message::{HeldRecord, LeaveStatus, NodeStatus, RepairStatus, Request, Response};
-use crate::peer::{Input, JobId, LaneId, LinkId, Note, PeerConfig, Rebuilt, Source, Table, Target};
+use crate::peer::{
+    Input, JobId, LaneId, LinkId, MemoryFacts, Note, PeerConfig, Rebuilt, Source, Table, Target,
+};
+use crate::policy::Policy;
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
 use crate::time::Period;
@@ -32,6 +37,8 @@ pub(super) struct Mesh {
     /// Who says that it leaves.
     pub(super) leaving: BTreeSet<u8>,
     pub(super) rooms: BTreeMap<u8, u64>,
+    /// Who does not sign that a node may leave.
+    pub(super) unwilling: BTreeSet<u8>,
     /// How often records were asked for.
     pub(super) asked: usize,
 }
@@ -47,18 +54,49 @@ impl Mesh {
 
     /// The node holds nothing.
     pub(super) fn without(stripe: &Record, has: &[(u8, Option<u16>)]) -> Self {
+        Self::among(stripe, has, |_| OPERATOR)
+    }
+
+    /// The node holds nothing, and the others are these operators'.
+    pub(super) fn among(
+        stripe: &Record,
+        has: &[(u8, Option<u16>)],
+        operator: impl Fn(u8) -> u8,
+    ) -> Self {
         // Audits ask about stripes as well: here they have all the time in the world.
         let audit_period = Period::days(100_000);
         let config = PeerConfig { audit_period, ..PeerConfig::default() };
-        let (mut desk, device) = Desk::with_vault(config);
+        let mut trusted: Vec<u8> = has.iter().map(|&(name, _)| operator(name)).collect();
+        trusted.push(OPERATOR);
+        let facts = MemoryFacts::default();
+        let mut desk = Desk::trusting(&trusted, NODE, facts, config, at(Period(0)));
+        let device = desk.device(VAULT, DEVICE);
         let listed = [NODE, NEIGHBOUR, THIRD, FOURTH, FIFTH];
-        assert_eq!(desk.ask(device, Request::Introduce(papers(VAULT, 2, &listed))), Response::Done);
-        let links = has.iter().map(|&(name, _)| (name, desk.node(name))).collect();
+        let nodes = listed.map(|name| {
+            let is_there = has.iter().any(|(other, _)| *other == name);
+            node_certificate(if is_there { operator(name) } else { OPERATOR }, name)
+        });
+        let roster = Roster { vault: public(VAULT).into(), version: 2, nodes: nodes.into() };
+        let roster = Signed::sign(&roster, &secret(VAULT));
+        let papers = VaultPapers { roster, ..papers(VAULT, 2, &listed) };
+        assert_eq!(desk.ask(device, Request::Introduce(papers)), Response::Done);
+        let mut meet = |name| desk.greet(name, node_greeting(operator(name), name)).0;
+        let links = has.iter().map(|&(name, _)| (name, meet(name))).collect();
         let of = |index: Option<u16>| index.map(|index| (stripe.clone(), Some(index)));
         let has =
             has.iter().map(|&(name, index)| (name, of(index).into_iter().collect())).collect();
         let (silent, leaving, rooms) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        Self { desk, device, links, has, silent, leaving, rooms, asked: 0 }
+        let unwilling = BTreeSet::new();
+        Self { desk, device, links, has, silent, leaving, rooms, unwilling, asked: 0 }
+    }
+
+    /// The node starts again, and all meet it.
+    pub(super) fn restart(mut self) -> Self {
+        self.desk.settle();
+        self.desk = self.desk.restart();
+        self.device = self.desk.device(VAULT, DEVICE);
+        self.links = self.links.keys().map(|&name| (name, self.desk.node(name))).collect();
+        self
     }
 
     /// What a node says of itself.
@@ -92,6 +130,19 @@ impl Mesh {
         Response::Records(found.collect())
     }
 
+    /// Who is willing vouches for whatever it holds.
+    fn word(&self, name: u8, page: &Page) -> Option<Signed<Word>> {
+        let holds = |place: usize| {
+            let (stripe, _) = page.held[place];
+            self.has[&name]
+                .iter()
+                .any(|(record, index)| record.stripe.id() == stripe && index.is_some())
+        };
+        let is_willing = !self.unwilling.contains(&name);
+        let wall = self.desk.now.wall;
+        is_willing.then(|| Word::sign(page, id(NODE), wall, &secret(name), holds)).flatten()
+    }
+
     /// Answers what the node asks, until it asks no more.
     fn answer(&mut self) {
         loop {
@@ -110,6 +161,9 @@ impl Mesh {
                     }
                     (Some(name), Request::Status) => {
                         Some(Box::new(Response::Status(Box::new(self.status(name)))))
+                    }
+                    (Some(name), Request::MayLeave(page)) => {
+                        Some(Box::new(Response::MayLeave(self.word(name, page))))
                     }
                     _ => None,
                 };
@@ -216,6 +270,56 @@ fn what_a_lost_node_held_is_rebuilt_elsewhere_and_then_there_is_peace() {
     mesh.pass(Period::days(2));
     assert_eq!(mesh.repair().lost, [target.node]);
     assert!(mesh.ordered().is_none());
+}
+
+/// One of three shards suffices, and an operator may be lost: the three that the record names are one operator's.
+fn too_close() -> Record {
+    Record { policy: Policy::survive_one("operator"), ..stripe() }
+}
+
+#[test]
+fn shards_that_are_all_there_and_lie_too_close_together_are_copied_apart() {
+    let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, None), (FIFTH, None)];
+    let operator = |name| if name == FOURTH { 30 } else { OPERATOR };
+    let mut mesh = Mesh::among(&too_close(), &has, operator);
+    let put = mesh.desk.put(mesh.device, &too_close(), 0, &shard_bytes(1, 0));
+    assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+    mesh.pass(Period(6 * HOUR.0));
+    let (job, signed, sources, targets) = mesh.ordered().expect("a repair");
+    let [target] = targets[..] else { panic!("{targets:?}") };
+    assert_eq!(target.node, id(FOURTH));
+    assert!(sources.iter().any(|source| source.index == target.index), "it is a copy");
+    assert_eq!(mesh.repair().waiting, [(-1, 1)]);
+    mesh.rebuild(job, &signed.verify().unwrap(), &targets);
+    mesh.pass(Period(2 * HOUR.0));
+    let status = mesh.repair();
+    assert_eq!((status.repaired, status.waiting, status.stuck), (1, vec![], vec![]));
+    let asked = mesh.asked;
+    mesh.pass(Period::days(2));
+    assert_eq!(mesh.asked, asked, "there is peace");
+    assert!(mesh.ordered().is_none());
+    // The copy is lost: what is left lies too close again.
+    mesh.silent.insert(FOURTH);
+    mesh.pass(Period(30 * HOUR.0));
+    assert!(mesh.ordered().is_none());
+    assert_eq!(mesh.repair().stuck.len(), 1);
+}
+
+#[test]
+fn what_lies_too_close_together_is_said_until_there_is_a_node_that_helps() {
+    let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, None), (FIFTH, None)];
+    let operator = |name| if name == FOURTH { 30 } else { OPERATOR };
+    let mut mesh = Mesh::among(&too_close(), &has, operator);
+    let put = mesh.desk.put(mesh.device, &too_close(), 0, &shard_bytes(1, 0));
+    assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+    mesh.rooms.insert(FOURTH, 63);
+    mesh.pass(Period(6 * HOUR.0));
+    assert!(mesh.ordered().is_none());
+    let why = "all its shards are there, and they lie too close together";
+    assert_eq!(mesh.repair().stuck, [(why.to_owned(), 1)]);
+    mesh.rooms.clear();
+    mesh.pass(Period(30 * HOUR.0));
+    assert!(mesh.ordered().is_some());
 }
 
 #[test]
