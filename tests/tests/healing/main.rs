@@ -3,6 +3,7 @@
 mod halves;
 mod returned;
 mod wiped;
+mod wrong;
 
 use harness::{Mesh, strewn, within};
 use serde_json::Value;
