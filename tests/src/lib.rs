@@ -9,7 +9,9 @@ mod program;
 mod sample;
 
 pub use link::{End, Link, LinkKind};
-pub use mesh::{Mesh, Node, cpu_time, free_port, signal};
+pub use mesh::{Mesh, Node, ROOM, SPARE, cpu_time, free_port, signal};
 pub use program::{Ran, program, strewn, within};
 pub use rustix::process::Signal;
-pub use sample::{Found, More, acl, assert_same, bytes, git, more_of, repository, tree_of, write};
+pub use sample::{
+    Found, More, acl, assert_same, bytes, files, git, more_of, repository, tree_of, write,
+};

@@ -15,6 +15,12 @@ use tempfile::TempDir;
 /// How long a process may take to come up on a machine that does other work.
 const START: Duration = Duration::from_secs(60);
 
+/// Arguments of a node that is left free: what has no room for a shard of the content takes none until it has [`ROOM`]. A policy leaves
+/// no shard to those who have none otherwise.
+pub const SPARE: [&str; 2] = ["--quota", "1MiB"];
+/// The setting that gives room to who was left free.
+pub const ROOM: (&str, &str) = ("quota", "10737418240");
+
 /// One node: its state folder, and its process while it runs.
 #[derive(Debug)]
 pub struct Node {
@@ -119,6 +125,16 @@ impl Node {
         let at = lines.iter().position(|line| line == "[node]").expect("its settings");
         lines.insert(at + 1, format!("{setting} = {value}"));
         fs::write(&file, lines.join("\n")).expect("its settings");
+    }
+
+    /// Where it listens over TCP, with its name behind it.
+    ///
+    /// # Panics
+    /// When it was never started.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let listen = fs::read_to_string(self.home.join("run/listen")).expect("it was started");
+        listen.lines().find(|line| line.contains("/tcp/")).expect("it listens").to_owned()
     }
 
     /// What it said.
@@ -274,6 +290,20 @@ impl Mesh {
         mesh
     }
 
+    /// One node per (provider, account), and further ones that are left free until they get [`ROOM`].
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[must_use]
+    pub fn start_with_spare(sites: &[(&str, &str)], spare: &[(&str, &str)]) -> Self {
+        let mut mesh = Self::start(sites);
+        for (provider, account) in spare {
+            mesh.add(provider, account, &SPARE);
+        }
+        mesh.settle();
+        mesh
+    }
+
     /// One node per (provider, end), each at its end of the link.
     ///
     /// # Panics
@@ -282,14 +312,22 @@ impl Mesh {
     pub fn start_on(link: &Link, sites: &[(&str, End)]) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let mut mesh = Self { dir, nodes: Vec::new() };
-        for (index, (provider, end)) in sites.iter().enumerate() {
-            let (namespace, address) = link.end(*end);
-            let home = mesh.dir.path().join(format!("node-{index}"));
-            fs::write(namespace_file(&home), namespace).expect("a file");
-            mesh.add_at(address, provider, provider, &[]);
+        for (provider, end) in sites {
+            mesh.add_on(link, *end, provider, &[]);
         }
         mesh.settle();
         mesh
+    }
+
+    /// Adds a node at an end of the link, with further arguments of `init` or `join`.
+    ///
+    /// # Panics
+    /// When a step fails.
+    pub fn add_on(&mut self, link: &Link, end: End, provider: &str, further: &[&str]) {
+        let (namespace, address) = link.end(end);
+        let home = self.dir.path().join(format!("node-{}", self.nodes.len()));
+        fs::write(namespace_file(&home), namespace).expect("a file");
+        self.add_at(address, provider, provider, further);
     }
 
     /// Adds a node with further arguments of `init` or `join`.

@@ -27,6 +27,16 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
     fs::write(path, bytes).expect("a file can be written");
 }
 
+/// Writes so many files into a folder, of this length each: nothing makes them smaller.
+///
+/// # Panics
+/// When that fails.
+pub fn files(folder: &Path, seed: &str, count: usize, len: usize) {
+    for file in 0..count {
+        write(folder.join(file.to_string()), bytes(&format!("{seed} {file}"), len));
+    }
+}
+
 /// What is found at a path: everything that a restore must bring back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

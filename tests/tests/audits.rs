@@ -1,6 +1,6 @@
 //! Audits: who has what it promised proves it, who has not is shown to by what it signed, and who is silent is not guilty.
 
-use harness::{Mesh, Ran, bytes, strewn, tree_of, within, write};
+use harness::{Mesh, ROOM, Ran, files, strewn, tree_of, within};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -9,9 +9,11 @@ use std::time::Duration;
 /// For a machine that does other work.
 const FOUND: Duration = Duration::from_secs(300);
 
-fn six() -> Mesh {
-    let sites = [("h", "h1"), ("h", "h2"), ("a", "a1"), ("a", "a2"), ("g", "g1"), ("g", "g2")];
-    let mesh = Mesh::start(&sites);
+const SIX: [(&str, &str); 6] =
+    [("h", "h1"), ("h", "h2"), ("a", "a1"), ("a", "a2"), ("g", "g1"), ("g", "g2")];
+
+fn six(spare: &[(&str, &str)]) -> Mesh {
+    let mesh = Mesh::start_with_spare(&SIX, spare);
     mesh.create_vault("v", "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"90d\"\n");
     mesh
 }
@@ -32,11 +34,9 @@ fn verify(mesh: &Mesh, file: &Path) -> Ran {
 
 #[test]
 fn holders_prove_what_they_have_and_are_shown_to_have_lost_what_they_lost() {
-    let mut mesh = six();
+    let mut mesh = six(&[]);
     let source = mesh.dir().join("source");
-    for file in 0..6 {
-        write(source.join(file.to_string()), bytes(&format!("audit {file}"), 9_000_000));
-    }
+    files(&source, "audit", 6, 9_000_000);
     let _ = mesh.backup(&source).summary();
     let held: usize = mesh.nodes.iter().map(|node| node.shard_files().len()).sum();
 
@@ -125,23 +125,12 @@ fn is_replaced(mesh: &Mesh, held: u64, account: &str) {
 
 #[test]
 fn what_a_holder_lost_or_altered_is_found_by_the_others_and_rebuilt_by_them() {
-    let mut mesh = six();
-    // What is too small to hold a shard now holds some later.
-    mesh.add("o", "o1", &["--quota", "1MiB"]);
-    mesh.add("o", "o2", &["--quota", "1MiB"]);
-    mesh.settle();
+    let mut mesh = six(&[("o", "o1"), ("o", "o2")]);
     let source = mesh.dir().join("source");
-    for file in 0..3 {
-        write(source.join(file.to_string()), bytes(&format!("asked {file}"), 5_000_000));
-    }
+    files(&source, "asked", 3, 5_000_000);
     let _ = mesh.backup(&source).summary();
     // Nobody counts as lost in this test, and nobody reads its own shards but one an hour.
-    mesh.set(&[
-        ("quota", "10737418240"),
-        ("patience", "\"5m\""),
-        ("audit-period", "\"20s\""),
-        ("reserve", "0"),
-    ]);
+    mesh.set(&[ROOM, ("patience", "\"5m\""), ("audit-period", "\"20s\""), ("reserve", "0")]);
     let spare = |mesh: &Mesh| -> usize {
         mesh.nodes[6..].iter().map(|node| node.shard_files().len()).sum()
     };

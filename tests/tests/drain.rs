@@ -1,6 +1,6 @@
 //! Leaving: `strewn node drain` empties a node that is taken away, and nobody misses it afterwards.
 
-use harness::{Mesh, Ran, bytes, strewn, tree_of, within, write};
+use harness::{Mesh, ROOM, Ran, bytes, files, strewn, tree_of, within, write};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -28,16 +28,10 @@ fn leaving(mesh: &Mesh, account: &str) -> Value {
 #[test]
 fn a_drained_node_is_missed_by_nobody() {
     let sites = [("h", "h1"), ("h", "h2"), ("a", "a1"), ("a", "a2"), ("g", "g1"), ("g", "g2")];
-    let mut mesh = Mesh::start(&sites);
-    // What is too small to hold a shard now holds some later.
-    mesh.add("o", "o1", &["--quota", "1MiB"]);
-    mesh.add("o", "o2", &["--quota", "1MiB"]);
-    mesh.settle();
+    let mut mesh = Mesh::start_with_spare(&sites, &[("o", "o1"), ("o", "o2")]);
     mesh.create_vault("v", "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"90d\"\n");
     let source = mesh.dir().join("source");
-    for file in 0..6 {
-        write(source.join(file.to_string()), bytes(&format!("drain {file}"), 5_000_000));
-    }
+    files(&source, "drain", 6, 5_000_000);
     let _ = mesh.backup(&source).summary();
     let held = mesh.nodes[2].shard_files();
     assert!(held.len() >= 2, "data and index");
@@ -57,7 +51,7 @@ fn a_drained_node_is_missed_by_nobody() {
     assert!(within(HEARD, || leaving(&mesh, "a1").is_null()), "it stays");
 
     // With room they are moved. It may go, and has all that it had.
-    mesh.set(&[("quota", "10737418240")]);
+    mesh.set(&[ROOM]);
     let ran = drain(&[]).ok();
     let said = summary(&ran);
     assert_eq!((&said["may_leave"], &said["left"]), (&true.into(), &0.into()), "{said}");

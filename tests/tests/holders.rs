@@ -48,11 +48,6 @@ fn listed(home: &Path) -> Vec<String> {
     snapshots.iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn address(mesh: &Mesh, node: usize) -> String {
-    let listen = fs::read_to_string(mesh.nodes[node].home.join("run/listen")).unwrap();
-    listen.lines().find(|line| line.contains("/tcp/")).expect("it listens").to_owned()
-}
-
 /// Whether something comes to be so. Nodes let one address greet them so many times a minute, so they are not asked all the time.
 fn comes(mut is_so: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + MET;
@@ -95,7 +90,7 @@ async fn a_node_that_was_away_and_one_that_lost_all_show_the_newest_when_they_ar
         }
         assert_eq!(listed(mesh.owner()), [first.clone(), second.clone()]);
         let home = mesh.dir().join(format!("new-{alone}"));
-        let (identity, from) = (mesh.identity("v"), address(&mesh, alone));
+        let (identity, from) = (mesh.identity("v"), mesh.nodes[alone].address());
         let words: [&OsStr; 6] = [
             "--json".as_ref(),
             "recover".as_ref(),
@@ -116,9 +111,9 @@ async fn a_node_that_was_away_and_one_that_lost_all_show_the_newest_when_they_ar
 async fn promised(mesh: &Mesh, node: usize) -> Promised {
     let home = Home::new(mesh.owner().to_owned());
     let caller = Caller::device(&vault::load(&home, "v").unwrap());
-    let at = [address(mesh, node).parse().unwrap()];
+    let at = [mesh.nodes[node].address().parse().unwrap()];
     let connections = Connections::connect_at(&home, caller, &at).await.unwrap();
-    let wanted = address(mesh, node);
+    let wanted = mesh.nodes[node].address();
     for (found, answer) in connections.ask_all(&Request::Promised).await {
         let record = found.record.verify().unwrap();
         if record.addresses.iter().any(|address| wanted.starts_with(address.as_str())) {

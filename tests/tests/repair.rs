@@ -1,6 +1,6 @@
 //! Repair without the owner: providers are lost one after the other, nobody does anything, and everything is restored.
 
-use harness::{Mesh, bytes, tree_of, within, write};
+use harness::{Mesh, ROOM, files, tree_of, within};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -15,18 +15,12 @@ fn status(mesh: &Mesh) -> Value {
 #[test]
 fn a_lost_provider_is_made_good_by_the_others_and_then_another_one_may_be_lost() {
     let sites = [("h", "h1"), ("h", "h2"), ("a", "a1"), ("a", "a2"), ("g", "g1"), ("g", "g2")];
-    let mut mesh = Mesh::start(&sites);
-    // What is too small to hold a shard now holds some later: a policy leaves no shard to those who have none otherwise.
-    mesh.add("o", "o1", &["--quota", "1MiB"]);
-    mesh.add("o", "o2", &["--quota", "1MiB"]);
-    mesh.settle();
+    let mut mesh = Mesh::start_with_spare(&sites, &[("o", "o1"), ("o", "o2")]);
     mesh.create_vault("v", "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"90d\"\n");
     let source = mesh.dir().join("source");
-    for file in 0..6 {
-        write(source.join(file.to_string()), bytes(&format!("repair {file}"), 5_000_000));
-    }
+    files(&source, "repair", 6, 5_000_000);
     let _ = mesh.backup(&source).summary();
-    mesh.set(&[("quota", "10737418240"), ("patience", "\"20s\"")]);
+    mesh.set(&[ROOM, ("patience", "\"20s\"")]);
     let before = status(&mesh);
     let stripes = before["vault"]["health"]["stripes"].as_u64().unwrap();
     assert_eq!(before["vault"]["health"]["healthy"], stripes, "{before}");

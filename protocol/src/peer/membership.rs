@@ -427,9 +427,10 @@ impl Peer {
         }
     }
 
+    /// The newest link to a node: an older one may lead to a process that was killed, and over QUIC it takes a while until that shows.
     pub(super) fn link_to(&self, node: NodeId) -> Option<LinkId> {
         let vouched = |link: &&LinkId| self.links[link].role == Some(Role::Node(node));
-        self.links.keys().find(vouched).copied()
+        self.links.keys().rfind(vouched).copied()
     }
 
     fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {

@@ -167,3 +167,20 @@ fn bootstrap_nodes_are_dialed_until_they_are_known() {
     let asks = |(_, _, request): &(_, _, Request)| matches!(request, Request::Lacking { .. });
     assert_eq!((desk.dialed.len(), desk.called.iter().filter(|call| asks(call)).count()), (2, 1));
 }
+
+#[test]
+fn who_began_again_is_asked_on_its_new_link_though_the_old_one_has_not_ended() {
+    let mut desk = Desk::new();
+    let old = desk.node(NEIGHBOUR);
+    let period = PeerConfig::default().exchange_period;
+    desk.pass(period);
+    assert!(!desk.called.is_empty() && desk.called.iter().all(|(_, link, _)| *link == old));
+    desk.called.clear();
+    let new = desk.node(NEIGHBOUR);
+    desk.pass(period);
+    assert!(!desk.called.is_empty() && desk.called.iter().all(|(_, link, _)| *link == new));
+    desk.called.clear();
+    desk.handle(Input::Disconnected(new));
+    desk.pass(period);
+    assert!(!desk.called.is_empty() && desk.called.iter().all(|(_, link, _)| *link == old));
+}
