@@ -11,6 +11,7 @@ mod audit;
 mod exchange;
 mod expiry;
 mod leave;
+mod partners;
 mod repair;
 mod scrub;
 
@@ -18,6 +19,7 @@ pub use audit::AuditStatus;
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
 pub use leave::LeaveStatus;
+pub use partners::{HeldFor, PartnerStatus};
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
@@ -31,6 +33,7 @@ use crate::hold::HoldOrder;
 use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
+use crate::partner::PartnerList;
 use crate::promise::{PromiseStatement, PromiseWitness};
 use crate::record::{Receipt, Record};
 use crate::recovery::{RecoveryCard, RecoveryTag};
@@ -242,6 +245,13 @@ pub enum Request {
         /// Behind this one.
         after: Option<(StripeId, NodeId)>,
     },
+    /// Who are your partners, and what do you hold for them?
+    Partners {
+        /// The list is not sent again that has this version.
+        known: u64,
+    },
+    /// A node: these are our operator's partners.
+    TakePartners(Box<Signed<PartnerList>>),
 }
 
 /// An entry as a holder keeps it.
@@ -484,6 +494,8 @@ pub enum Response {
     },
     /// The next audit that a holder failed, and what it is about; `None` when there are no more.
     Evidence(Option<(StripeId, NodeId, Box<Transcript>)>),
+    /// Who my partners are.
+    Partners(Box<PartnerStatus>),
 }
 
 macro_rules! framed {

@@ -53,6 +53,7 @@ use std::collections::BTreeMap;
 /// | `Audit` | `0` | how far asking other holders is ([`Sweep`]) |
 /// | `Finding` | stripe, holder | [`FindingRow`] |
 /// | `Evidence` | stripe, holder | the [`Transcript`] of an audit that the holder failed |
+/// | `Partners` | `0` | the operator's signed list of partners |
 ///
 /// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +88,7 @@ pub enum Table {
     Audit = 30,
     Finding = 31,
     Evidence = 32,
+    Partners = 33,
 }
 
 impl Table {
@@ -307,6 +309,11 @@ impl View<'_> {
     /// Whether a roster of the vault, the newest or an earlier one, lists the node.
     pub(crate) fn is_listed(&self, node: NodeId, vault: VaultId) -> Result<bool, FactsError> {
         Ok(self.get::<u64>(Table::Listed, &key(&[&node.0, &vault.0]))?.is_some())
+    }
+
+    /// Whether a roster of any vault lists the node, or did.
+    pub(crate) fn is_listed_at_all(&self, node: NodeId) -> Result<bool, FactsError> {
+        Ok(!self.facts.scan(Table::Listed, &node.0, None, 1)?.is_empty())
     }
 
     /// The lock clock as it was stored.

@@ -8,7 +8,7 @@ use crate::certificate::{
     ADMITTED_VALIDITY_MAX, Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest,
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
-use crate::id::{NodeId, PublicKey, StripeId, VaultId};
+use crate::id::{NodeId, OperatorId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{Greeting, MemberStatus, PAGE_LEN, RefusalCode, Request, Response};
 use crate::sign::Signed;
@@ -69,6 +69,11 @@ pub(super) enum Pending {
         node: NodeId,
         after: u64,
     },
+    /// That a node of the own operator takes the list of partners.
+    Partners {
+        node: NodeId,
+        version: u64,
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -83,7 +88,7 @@ pub(super) fn load(
     for (_, bytes) in view.facts.scan(Table::Member, &[], None, MEMBERS_MAX)? {
         let signed: Signed<NodeRecord> = facts::decode(Table::Member, &bytes)?;
         if let Ok((record, certificate)) = NodeRecord::verify(&signed, now.wall)
-            && trust.check(certificate.operator).is_ok()
+            && (trust.check(certificate.operator).is_ok() || view.is_listed_at_all(record.node)?)
         {
             let (site, bearer) = (certificate.site(), certificate.bearer());
             members.insert(record.node, Member { signed, record, site, bearer, heard: None });
@@ -130,7 +135,7 @@ impl Peer {
         };
         match greeting {
             Greeting::Node(signed) => {
-                let node = self.accept_member(now, &signed, Some(key))?;
+                let node = self.accept_member(now, facts, &signed, Some(key))?;
                 self.welcome(now, link, lane, Role::Node(node));
                 self.inquire_at(node);
                 self.asking.meet(node);
@@ -141,13 +146,13 @@ impl Peer {
             }
             Greeting::Console(pass) => {
                 let pass = ConsolePass::verify(&pass, key, now.wall)?;
-                if pass.node != self.node() && !self.members.contains_key(&pass.node) {
-                    return Err(refusal(
-                        RefusalCode::NotVouched,
-                        format!("node {} is not a member known here", pass.node),
-                    ));
-                }
-                self.welcome(now, link, lane, Role::Console);
+                let own = (pass.node == self.node()).then_some(self.certificate.operator);
+                let member = self.operator_of_node(pass.node).filter(|_| !self.is_guest(pass.node));
+                let operator = own.or(member).ok_or_else(|| {
+                    let text = format!("node {} is not a member known here", pass.node);
+                    refusal(RefusalCode::NotVouched, text)
+                })?;
+                self.welcome(now, link, lane, Role::Console { operator });
                 Ok(())
             }
             Greeting::Join { invitation, request } => {
@@ -176,7 +181,12 @@ impl Peer {
         device: &Signed<DeviceCertificate>,
     ) -> Decision {
         let certificate = vault.verify().map_err(crate::certificate::CertificateError::from)?;
-        self.trust.check(certificate.operator)?;
+        let view = View { facts, overlay: &self.overlay };
+        if let Err(foreign) = self.trust.check(certificate.operator)
+            && !self.is_owner(&view, certificate.vault, certificate.operator)?
+        {
+            return Err(foreign.into());
+        }
         let device_certificate = DeviceCertificate::verify(device, now.wall)?;
         if device_certificate.vault != certificate.vault {
             return Err(refusal(RefusalCode::NotVouched, "the device belongs to another vault"));
@@ -185,8 +195,8 @@ impl Peer {
             return Err(refusal(RefusalCode::NotVouched, "the certificate is another device's"));
         }
         let (vault_id, device_id) = (certificate.vault, device_certificate.device);
-        let role = Role::Device { vault: vault_id, device: device_id };
-        let view = View { facts, overlay: &self.overlay };
+        let operator = certificate.operator;
+        let role = Role::Device { vault: vault_id, device: device_id, operator };
         let row = facts::key(&[&vault_id.0, &device_id.0]);
         let known = view.device(vault_id, device_id)?.as_ref() == Some(device);
         if known && !view.is_pending(Table::Device, &row) {
@@ -249,7 +259,8 @@ impl Peer {
             },
         };
         let certificate = Signed::sign(&certificate, &self.key);
-        let response = Box::new(Response::Admitted { certificate, members: self.known_records() });
+        let members = self.known_records(facts, None)?;
+        let response = Box::new(Response::Admitted { certificate, members });
         let writes = vec![Write::redeemed(invitation.bearer, request.node)];
         self.persist(writes, None, Then::Reply { lane, response, close: true });
         Ok(())
@@ -259,12 +270,17 @@ impl Peer {
     fn accept_member(
         &mut self,
         now: Now,
+        facts: &dyn Facts,
         signed: &Signed<NodeRecord>,
         presented_by: Option<PublicKey>,
     ) -> Result<NodeId, crate::message::Refusal> {
         let (record, certificate) = NodeRecord::verify(signed, now.wall)?;
-        self.trust.check(certificate.operator)?;
-        let node = record.node;
+        let (node, operator) = (record.node, certificate.operator);
+        if let Err(foreign) = self.trust.check(operator)
+            && !self.is_introduced(facts, node, operator)?
+        {
+            return Err(foreign.into());
+        }
         if let Some(key) = presented_by
             && node.key() != key
         {
@@ -279,6 +295,9 @@ impl Peer {
         if bearer.is_some() && self.members.iter().any(is_used) {
             let text = "the ticket that admitted it admitted another node";
             return Err(refusal(RefusalCode::NotVouched, text));
+        }
+        if !self.members.contains_key(&node) {
+            self.check_room_for_node(certificate.operator)?;
         }
         let heard = presented_by.map(|_| now.mono);
         match heard {
@@ -302,7 +321,7 @@ impl Peer {
                 self.members.remove(&unheard);
                 let row = Write::remove(Table::Member, unheard.0.to_vec());
                 self.persist(vec![row], None, Then::Nothing);
-                return self.accept_member(now, signed, presented_by);
+                return self.accept_member(now, facts, signed, presented_by);
             }
             known => {
                 let was = known.and_then(|member| member.heard);
@@ -319,29 +338,43 @@ impl Peer {
     pub(super) fn handle_members(
         &mut self,
         now: Now,
+        facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
         records: Vec<Signed<NodeRecord>>,
     ) -> Decision {
-        if matches!(role, Role::Node(_)) {
-            self.learn(now, &records);
+        // A vault's device tells its holders where the others are.
+        if !matches!(role, Role::Console { .. }) {
+            self.learn(now, facts, &records);
         }
-        let known = self.known_records();
+        let known = self.known_records(facts, Some(role))?;
         self.reply(lane, Response::Members(known));
         Ok(())
     }
 
     /// Takes the records that are vouched for; the others are nobody's fault and are left out.
-    fn learn(&mut self, now: Now, records: &[Signed<NodeRecord>]) {
+    fn learn(&mut self, now: Now, facts: &dyn Facts, records: &[Signed<NodeRecord>]) {
         for signed in records.iter().take(MEMBERS_MAX) {
-            let _ = self.accept_member(now, signed, None);
+            let _ = self.accept_member(now, facts, signed, None);
         }
     }
 
     /// As many as fit into a message, this node and those heard last before others: whoever has an operator's key can make up
     /// as many as there is room for, and long ones.
-    fn known_records(&self) -> Vec<Signed<NodeRecord>> {
-        let mut others: Vec<&Member> = self.members.values().collect();
+    fn known_records(
+        &self,
+        facts: &dyn Facts,
+        role: Option<&Role>,
+    ) -> Result<Vec<Signed<NodeRecord>>, FactsError> {
+        let view = View { facts, overlay: &self.overlay };
+        let asker = role.map_or(Some(self.certificate.operator), |role| self.operator_of(role));
+        let mut others: Vec<&Member> = Vec::new();
+        for (&node, member) in &self.members {
+            // A vault's device is told of all who may hold its shards.
+            let is_told = self.is_told_of(asker, node)
+                || matches!(role, Some(Role::Device { vault, .. }) if view.is_listed(node, *vault)?);
+            others.extend(is_told.then_some(member));
+        }
         others.sort_by_key(|member| std::cmp::Reverse(member.heard));
         let mut len = 0;
         let fits = |signed: &&Signed<NodeRecord>| {
@@ -349,12 +382,13 @@ impl Peer {
             len <= PAGE_LEN
         };
         let others = others.into_iter().map(|member| &member.signed);
-        std::iter::once(&self.record).chain(others).take_while(fits).cloned().collect()
+        Ok(std::iter::once(&self.record).chain(others).take_while(fits).cloned().collect())
     }
 
-    pub(super) fn member_status(&self, now: Now) -> Vec<MemberStatus> {
+    pub(super) fn member_status(&self, now: Now, asker: Option<OperatorId>) -> Vec<MemberStatus> {
         self.members
             .iter()
+            .filter(|(node, _)| self.is_told_of(asker, **node))
             .map(|(&node, member)| MemberStatus {
                 node,
                 heard: member.heard.map(|heard| Period(now.mono.0.saturating_sub(heard.0))),
@@ -373,7 +407,12 @@ impl Peer {
         let start = (self.rounds as usize).wrapping_mul(EXCHANGE_FANOUT) % targets.len().max(1);
         targets.rotate_left(start);
         targets.truncate(EXCHANGE_FANOUT);
-        for (node, addresses) in &self.config.bootstrap {
+        let is_met = |operator| {
+            let mut members = self.members.values();
+            members.any(|member| member.site.operator == operator && member.heard.is_some())
+        };
+        let contacts = self.partnership.contacts(is_met);
+        for (node, addresses) in self.config.bootstrap.iter().chain(&contacts) {
             if !self.members.contains_key(node) {
                 targets.push((*node, addresses.clone()));
             }
@@ -396,16 +435,22 @@ impl Peer {
     }
 
     fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {
-        self.ask_time(now, node, link);
-        self.ask_promises(facts, node, link);
+        if !self.is_guest(node) {
+            self.ask_time(now, node, link);
+            self.ask_promises(facts, node, link);
+        }
         self.begin_talk(now, node, link);
         self.ask_stops(link);
+        self.tell_partners(node, link);
         self.ask_findings(node, link);
         // Whom it heard, and whether it leaves.
         self.ask_status(node, link);
-        let request = Box::new(Request::Members(self.known_records()));
-        let call = self.call(Pending::Members(node));
-        self.outputs.push_back(Output::Call { call, link, request });
+        // What cannot be read now is told another time.
+        if let Ok(known) = self.known_records(facts, Some(&Role::Node(node))) {
+            let request = Box::new(Request::Members(known));
+            let call = self.call(Pending::Members(node));
+            self.outputs.push_back(Output::Call { call, link, request });
+        }
     }
 
     pub(super) fn call(&mut self, pending: Pending) -> CallId {
@@ -425,7 +470,7 @@ impl Peer {
         match (self.calls.remove(&call), response) {
             (Some(Pending::Welcome(link)), Some(Response::Welcome { record, .. })) => {
                 let Some(key) = self.links.get(&link).map(|link| link.key) else { return };
-                match self.accept_member(now, &record, Some(key)) {
+                match self.accept_member(now, facts, &record, Some(key)) {
                     Ok(node) => {
                         if let Some(link) = self.links.get_mut(&link) {
                             link.role = Some(Role::Node(node));
@@ -446,7 +491,7 @@ impl Peer {
                     member.heard = Some(now.mono);
                     self.liveness.hear(node, now.mono);
                 }
-                self.learn(now, &records);
+                self.learn(now, facts, &records);
             }
             (Some(Pending::Status(node)), Some(Response::Status(status))) => {
                 self.handle_status_answer(now, node, &status);
@@ -472,6 +517,9 @@ impl Peer {
                     _ => None,
                 };
                 self.handle_promise_answer(now, facts, node, nonce, said);
+            }
+            (Some(Pending::Partners { node, version }), Some(Response::Done)) => {
+                self.handle_told_partners(node, version);
             }
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);

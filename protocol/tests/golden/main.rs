@@ -5,6 +5,7 @@
 
 mod audits;
 mod exchange;
+mod partners;
 mod proofs;
 
 use protocol::certificate::VaultCertificate;
