@@ -124,6 +124,7 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
     let summary = a.backup(&source).summary();
     assert_eq!(summary["degraded"], false, "{summary}");
     assert!(files(&b) > 0 && files(&c) > 0);
+    let saved = tree_of(&source);
     let (used, _) = held(&b, "a");
     assert!(used > 0 && used <= 48 * MIB, "{used}");
 
@@ -134,23 +135,31 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
     assert!(full.0 >= used && full.0 <= 48 * MIB, "{full:?}");
     b.nodes[0].kill();
     b.start_again();
-    assert_eq!(held(&b, "a"), full);
-    let shown = b.strewn(["--json", "peers"]).messages("node");
-    let own = shown.iter().find(|node| node["labels"]["provider"] == "b").expect("its own node");
-    assert_eq!(own["used"].as_u64(), Some(full.0), "all that it holds is its partner's");
+    // Holders may bring each other what that backup left, as far as the share goes.
+    let mut last = (None, full);
+    let is_counted = within(HEARD, || {
+        let shown = b.strewn(["--json", "peers"]).messages("node");
+        let own = shown.iter().find(|node| node["labels"]["provider"] == "b");
+        last = (own.and_then(|own| own["used"].as_u64()), held(&b, "a"));
+        last.0 == Some(last.1.0)
+    });
+    assert!(is_counted, "all that it holds is its partner's: {last:?}");
+    let full = last.1.0.max(full.0);
+    assert_eq!((last.1.0, last.1.1), (full, 48 * MIB));
+    assert!(full <= 48 * MIB, "{full}");
 
     // A smaller agreement takes nothing back.
     std::fs::remove_file(source.join("second")).expect("a file");
     let _ = agree((&b, "b"), (&a, "a"), "1MiB", "1GiB");
     shares(&b, "a", MIB);
-    assert_eq!(held(&b, "a").0, full.0);
+    assert!(held(&b, "a").0 >= full);
 
     // Whichever operator is lost, all is there: also for who has nothing but the identity and a partner's address.
     let identity = a.identity("v");
     c.nodes[0].kill();
     let target = a.dir().join("without-c");
     let _ = restore(&a, a.owner(), &target).ok();
-    assert_eq!(tree_of(&target), tree_of(&source));
+    assert_eq!(tree_of(&target), saved);
     c.start_again();
     reaches(&c, 3);
     a.nodes.iter_mut().for_each(harness::Node::kill);
@@ -161,7 +170,7 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
     let _ = strewn(&empty, recover.into_iter().chain([identity.as_os_str()])).ok();
     let target = a.dir().join("without-a");
     let _ = restore(&a, &empty, &target).ok();
-    assert_eq!(tree_of(&target), tree_of(&source));
+    assert_eq!(tree_of(&target), saved);
 }
 
 #[test]

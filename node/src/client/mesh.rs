@@ -134,7 +134,9 @@ impl Caller {
     fn with_partners(mut self, home: &Home) -> Result<Self> {
         let stored = partners::stored(home, self.operator)?;
         let version = stored.as_ref().map_or(0, |(_, partners)| partners.version);
-        stored.iter().for_each(|(_, partners)| self.rely(partners));
+        if let Some((_, partners)) = &stored {
+            self.rely(partners);
+        }
         self.asks = (!home.path("operator.key").exists()).then_some(version);
         Ok(self)
     }
@@ -274,7 +276,7 @@ impl Mesh {
                     mesh.nodes.insert(id, Arc::new(node));
                     let again = match partners {
                         Some(list) => {
-                            caller.learn(home, &list).map(|()| unknown.drain(..).collect())
+                            caller.learn(home, &list).map(|()| std::mem::take(&mut unknown))
                         }
                         None => Ok(Vec::new()),
                     };

@@ -431,17 +431,14 @@ async fn accept(home: &Home, line: &str, output: &Output) -> Result<Exit, CliErr
         output.json("summary", &serde_json::json!({ "agreement": answer, "terms": shown }));
         return Ok(Exit::Done);
     }
-    match &answer {
-        Some(line) => {
-            output.result(line);
-            output.line("");
-            shown.lines(output);
-            output.line("\nIt counts here now. The partner says: strewn partner accept LINE");
-        }
-        None => {
-            output.good("agreed: both sides hold the same document");
-            shown.lines(output);
-        }
+    if let Some(line) = &answer {
+        output.result(line);
+        output.line("");
+        shown.lines(output);
+        output.line("\nIt counts here now. The partner says: strewn partner accept LINE");
+    } else {
+        output.good("agreed: both sides hold the same document");
+        shown.lines(output);
     }
     Ok(Exit::Done)
 }
