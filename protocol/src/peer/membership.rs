@@ -343,10 +343,24 @@ impl Peer {
         role: &Role,
         records: Vec<Signed<NodeRecord>>,
     ) -> Decision {
-        // A vault's device tells its holders where the others are.
-        if !matches!(role, Role::Console { .. }) {
-            self.learn(now, facts, &records);
-        }
+        let named = match role {
+            Role::Node(_) => records,
+            // A vault's device tells its holders where the others are, and names nobody else.
+            Role::Device { vault, .. } => {
+                let view = View { facts, overlay: &self.overlay };
+                let mut listed = Vec::new();
+                for signed in records.into_iter().take(MEMBERS_MAX) {
+                    if let Ok((record, _)) = signed.split()
+                        && view.is_listed(record.node, *vault)?
+                    {
+                        listed.push(signed);
+                    }
+                }
+                listed
+            }
+            Role::Console { .. } => Vec::new(),
+        };
+        self.learn(now, facts, &named);
         let known = self.known_records(facts, Some(role))?;
         self.reply(lane, Response::Members(known));
         Ok(())
