@@ -4,6 +4,7 @@
 //! strewn.toml                     settings
 //! operator.key  node.key          secret keys, 0600
 //! node.cert                       the node's certificate
+//! partners                        the operator's partners, by its signed word
 //! vaults/NAME/{vault,device,secret}.key, vault.cert, device.cert, descriptor, roster, recovery, cache/
 //! vaults/NAME/drill               when a recovery drill was last done here
 //! node/                           the shard store

@@ -132,6 +132,13 @@ impl Trust {
         Self { operators: operators.into_iter().collect(), fingerprints: BTreeSet::new() }
     }
 
+    /// Trusts also these operators.
+    #[must_use]
+    pub fn and_operators(mut self, operators: impl IntoIterator<Item = OperatorId>) -> Self {
+        self.operators.extend(operators);
+        self
+    }
+
     /// Trusts also the operators whose keys have these fingerprints.
     #[must_use]
     pub fn and_fingerprints(mut self, fingerprints: impl IntoIterator<Item = String>) -> Self {

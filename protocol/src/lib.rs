@@ -2,7 +2,7 @@
 //!
 //! No sockets, files, clock, threads or global randomness: time and random seeds are arguments.
 //! From top to bottom: names ([`id`], [`label`], [`time`]), how values become bytes ([`codec`]) and
-//! statements ([`sign`]), who vouches for whom ([`certificate`]), what must hold ([`policy`],
+//! statements ([`sign`]), who vouches for whom ([`certificate`]), who swaps with whom ([`partner`], [`agreement`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
 //! [`release`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
@@ -10,6 +10,7 @@
 //! ([`liveness`]) and what is done about it ([`repair`]), who may go ([`leave`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
 //! node that holds it together ([`Peer`]).
 
+pub mod agreement;
 pub mod audit;
 pub mod budget;
 pub mod certificate;
@@ -29,6 +30,7 @@ pub mod lock_clock;
 pub mod log;
 pub mod message;
 pub mod pack;
+pub mod partner;
 pub mod peer;
 pub mod placement;
 pub mod planted;

@@ -11,6 +11,7 @@ mod audit;
 mod exchange;
 mod expiry;
 mod leave;
+mod partners;
 mod repair;
 mod scrub;
 
@@ -18,6 +19,7 @@ pub use audit::AuditStatus;
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
 pub use leave::{LeaveSigner, LeaveStatus};
+pub use partners::{HeldFor, PartnerStatus};
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
@@ -32,6 +34,7 @@ use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
 use crate::leave::{Page, Word, paper::Part};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
+use crate::partner::PartnerList;
 use crate::promise::{PromiseStatement, PromiseWitness};
 use crate::record::{Receipt, Record};
 use crate::recovery::{RecoveryCard, RecoveryTag};
@@ -250,6 +253,13 @@ pub enum Request {
         /// Which part of it.
         part: u32,
     },
+    /// Who are your partners, and what do you hold for them?
+    Partners {
+        /// The list is not sent again that has this version.
+        known: u64,
+    },
+    /// A node: these are our operator's partners.
+    TakePartners(Box<Signed<PartnerList>>),
     /// A node: which records of nodes do you know that I do not?
     Lacking {
         /// The names of those that I know, [`RECORD_NAME_LEN`] bytes each, in any order.
@@ -505,6 +515,8 @@ pub enum Response {
     MayLeave(Option<Signed<Word>>),
     /// That part of it; `None` behind the last.
     LeavePaper(Option<Box<Part>>),
+    /// Who my partners are.
+    Partners(Box<PartnerStatus>),
 }
 
 macro_rules! framed {

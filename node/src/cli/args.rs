@@ -6,6 +6,7 @@ use super::forget::ForgetArgs;
 use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
+use super::partner::PartnerCommand;
 use super::proof::{ProveArgs, VerifyProofArgs};
 use super::recovery::{CombineArgs, KitArgs, RecoverArgs, RecoveryCommand, SplitArgs};
 use super::release::{HoldCommand, PruneArgs, ReleaseCommand};
@@ -53,6 +54,9 @@ pub enum Command {
     Join(JoinArgs),
     /// Show the nodes of the mesh
     Peers,
+    /// Other operators with whom capacity is swapped
+    #[command(subcommand)]
+    Partner(PartnerCommand),
     /// Vaults
     #[command(subcommand)]
     Vault(VaultCommand),

@@ -2,12 +2,14 @@
 
 use super::exit::Exit;
 use crate::client::ClientError;
+use crate::client::partners::PartnersError;
 use crate::config::ConfigError;
 use crate::home::HomeError;
 use crate::restore::tree::TreeError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 use crate::ticket::TicketError;
+use protocol::agreement::AgreementError;
 use std::error::Error;
 use std::fmt;
 
@@ -156,6 +158,28 @@ impl From<ClientError> for CliError {
             }
             _ => what,
         }
+    }
+}
+
+impl From<PartnersError> for CliError {
+    fn from(error: PartnersError) -> Self {
+        let error = match error {
+            PartnersError::Client(error) => return error.into(),
+            error => error,
+        };
+        let next = match &error {
+            PartnersError::Line(_) => "copy the whole line again that the partner has sent",
+            PartnersError::Unknown(_) => {
+                "`strewn partner list` shows them, `strewn partner add` adds one"
+            }
+            PartnersError::NameTaken(_) => "give it another name with --name",
+            PartnersError::NoHolders => "start the node of this host with `strewn node run`",
+            PartnersError::Agreement(AgreementError::Version { .. }) => {
+                "`strewn partner show` says what counts now; propose again from there"
+            }
+            _ => return Self::new(chain(&error)),
+        };
+        Self::new(chain(&error)).next(next)
     }
 }
 

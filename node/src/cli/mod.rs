@@ -10,6 +10,7 @@ pub mod forget;
 pub mod names;
 pub mod ops;
 pub mod output;
+pub mod partner;
 pub mod progress;
 pub mod proof;
 pub mod recovery;
@@ -92,6 +93,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Node(NodeCommand::Thaw) => commands::node::thaw(&home, output),
             Command::Invite(args) => commands::node::invite(&home, args, output),
             Command::Join(args) => commands::node::join(&home, args, output).await,
+            Command::Partner(command) => commands::partner::run(&home, command, output).await,
             Command::Peers => commands::look::peers(&home, output).await,
             Command::Vault(VaultCommand::Create { name, policy, recipient }) => {
                 commands::vault::create(&home, &name, &policy, recipient, output)

@@ -141,7 +141,7 @@ To let the host in again: `strewn device request` there makes a new key."
 }
 
 /// As a period, with years.
-fn validity(text: &str) -> Result<Period, String> {
+pub(super) fn validity(text: &str) -> Result<Period, String> {
     let years = text.strip_suffix('y').and_then(|number| number.parse::<u64>().ok());
     match years {
         Some(years @ 1..=100) => Ok(Period::days(years * 365)),

@@ -257,6 +257,7 @@ impl Writer {
         for (node, answer) in self.mesh.ask_all(&Request::Status).await {
             if let Ok(Response::Status(status)) = answer
                 && listed.contains(&node.id)
+                && node.is_relied_on()
                 // Who leaves takes nothing.
                 && status.leaving.is_none()
             {

@@ -19,7 +19,7 @@ use protocol::certificate::{
     CertificateError, DeviceCertificate, DeviceRequest, DeviceRevocation, Roster, VaultPapers,
 };
 use protocol::codec::Blob;
-use protocol::id::{DeviceId, NodeId, VaultId};
+use protocol::id::{DeviceId, NodeId, OperatorId, VaultId};
 use protocol::message::{Request, VaultState};
 use protocol::recovery::drill_key;
 use protocol::sign::Signed;
@@ -136,6 +136,16 @@ pub async fn introduce(vault: &mut Vault, mesh: &Mesh) -> Result<Option<usize>> 
     for (node, answer) in mesh.ask_all(&Request::Introduce(vault.papers.clone())).await {
         if let Err(error) = answer {
             tracing::warn!(%error, node = node.id.short(), "a node does not take the vault");
+        }
+    }
+    // Nodes whose operators do not know each other hear of each other from the vault that they hold.
+    let operators: BTreeSet<OperatorId> = mesh.nodes.values().map(|n| n.site.operator).collect();
+    if operators.len() > 1 {
+        let records = mesh.nodes.values().map(|node| node.record.clone()).collect();
+        for (node, answer) in mesh.ask_all(&Request::Members(records)).await {
+            if let Err(error) = answer {
+                tracing::warn!(%error, node = node.id.short(), "a node does not hear of the others");
+            }
         }
     }
     card::hand_out(vault, mesh).await

@@ -2,24 +2,27 @@
 
 mod node;
 
+use node::Begun;
 pub use node::{Node, ask_stranger, join};
 
-use super::{ClientError, Result, met};
+use super::{ClientError, Result, met, partners};
 use crate::config::Config;
 use crate::home::{Home, read_file, read_key, read_signed};
 use crate::net::{Net, NetConfig, NetEvent, NetLimits};
 use crate::service::{split_address, wall};
 use libp2p::Multiaddr;
 use protocol::certificate::{
-    ConsolePass, DeviceCertificate, NodeCertificate, NodeRecord, Trust, VaultCertificate,
+    CertificateError, ConsolePass, DeviceCertificate, NodeCertificate, NodeRecord, Roster, Trust,
+    VaultCertificate,
 };
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::Site;
 use protocol::message::{Greeting, Request, Response};
+use protocol::partner::{PartnerList, Partners};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -57,8 +60,16 @@ pub struct Caller {
     pub key: SecretKey,
     /// Who vouches for it.
     pub greeting: Greeting,
-    /// Whom it believes.
-    pub trust: Trust,
+    /// Whose it is.
+    operator: OperatorId,
+    /// Whom it believes: its operator, that one's partners, and those whose nodes the vault's roster lists.
+    trust: RwLock<Trust>,
+    /// With whom it stores: its operator and that one's partners.
+    relies: RwLock<Trust>,
+    /// Nodes that it believes because somebody named them, whosever they are.
+    named: BTreeSet<NodeId>,
+    /// The version of the list of partners that it knows, where it asks nodes for a newer one.
+    asks: Option<u64>,
 }
 
 impl Caller {
@@ -66,12 +77,15 @@ impl Caller {
     #[must_use]
     pub fn device(vault: &super::vault::Vault) -> Self {
         let certificate = vault.papers.certificate.clone();
-        Self::of_device(
+        let caller = Self::of_device(
             vault.device.clone(),
             certificate,
             vault.device_certificate.clone(),
             vault.operator,
-        )
+        );
+        // What lies with who is no partner any more is to be read still.
+        caller.believe(vault.papers.roster.verify().iter().flat_map(operators_of));
+        caller
     }
 
     /// As a device with this key, by the word of a vault that this operator vouches for.
@@ -82,7 +96,66 @@ impl Caller {
         device: Signed<DeviceCertificate>,
         operator: OperatorId,
     ) -> Self {
-        Self { key, greeting: Greeting::Device { vault, device }, trust: Trust::new([operator]) }
+        Self::new(key, Greeting::Device { vault, device }, operator)
+    }
+
+    fn new(key: SecretKey, greeting: Greeting, operator: OperatorId) -> Self {
+        let [trust, relies] = [(); 2].map(|()| RwLock::new(Trust::new([operator])));
+        Self { key, greeting, operator, trust, relies, named: BTreeSet::new(), asks: None }
+    }
+
+    /// Believes also these operators.
+    pub fn believe(&self, operators: impl IntoIterator<Item = OperatorId>) {
+        let mut trust = self.trust.write().unwrap_or_else(PoisonError::into_inner);
+        *trust = std::mem::take(&mut *trust).and_operators(operators);
+    }
+
+    /// Believes its operator's partners, and stores with them.
+    fn rely(&self, partners: &Partners) {
+        let operators = partners.by_operator.keys().copied();
+        self.believe(operators.clone());
+        let mut relies = self.relies.write().unwrap_or_else(PoisonError::into_inner);
+        *relies = Trust::new([self.operator]).and_operators(operators);
+    }
+
+    /// Whether it stores with an operator.
+    fn relies_on(&self, operator: OperatorId) -> bool {
+        self.relies.read().unwrap_or_else(PoisonError::into_inner).check(operator).is_ok()
+    }
+
+    /// Believes also these nodes, because somebody named them.
+    #[must_use]
+    pub fn believing_nodes(self, nodes: &[Multiaddr]) -> Self {
+        let named = nodes.iter().filter_map(split_address).map(|(node, _)| node).collect();
+        Self { named, ..self }
+    }
+
+    /// Believes also its operator's partners, as far as they are known here. Without the operator's key, nodes may know of others.
+    fn with_partners(mut self, home: &Home) -> Result<Self> {
+        let stored = partners::stored(home, self.operator)?;
+        let version = stored.as_ref().map_or(0, |(_, partners)| partners.version);
+        if let Some((_, partners)) = &stored {
+            self.rely(partners);
+        }
+        self.asks = (!home.path("operator.key").exists()).then_some(version);
+        Ok(self)
+    }
+
+    /// Takes in a list of partners that a node has, and keeps it.
+    fn learn(&self, home: &Home, list: &Signed<PartnerList>) -> Result<()> {
+        partners::keep(home, self.operator, list)?;
+        let partners = PartnerList::verify(list, self.operator).map_err(ClientError::content)?;
+        self.rely(&partners);
+        Ok(())
+    }
+
+    /// Refuses a node that nobody vouches for whom it believes.
+    fn check(&self, certificate: &NodeCertificate) -> std::result::Result<(), CertificateError> {
+        if self.named.contains(&certificate.node) {
+            return Ok(());
+        }
+        let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        trust.check(certificate.operator)
     }
 
     /// As the operator of this host's node, looking.
@@ -102,8 +175,14 @@ impl Caller {
             expires: wall().after(Period::seconds(24 * 3600)),
         };
         let greeting = Greeting::Console(Signed::sign(&pass, &node));
-        Ok(Self { key, greeting, trust: Trust::new([certificate.operator]) })
+        Ok(Self::new(key, greeting, certificate.operator))
     }
+}
+
+/// The operators of the nodes that a roster lists.
+pub fn operators_of(roster: &Roster) -> BTreeSet<OperatorId> {
+    let certificates = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
+    certificates.map(|certificate| certificate.operator).collect()
 }
 
 /// Where to begin: settings, the node of this host, and nodes met before.
@@ -132,7 +211,7 @@ impl Mesh {
     /// Connects to all nodes that can be learned of from those at these addresses alone.
     pub async fn connect_at(home: &Home, caller: Caller, addresses: &[Multiaddr]) -> Result<Self> {
         let limits = Config::load(home)?.client.limits();
-        let mesh = Self::connect_to(caller, addresses, limits, false).await?;
+        let mesh = Self::connect_to(home, caller, addresses, limits, false).await?;
         met::remember(home, &mesh.records)?;
         Ok(mesh)
     }
@@ -141,12 +220,13 @@ impl Mesh {
         let config = Config::load(home)?;
         let addresses = first_addresses(home, &config)?;
         let limits = config.client.limits();
-        let mesh = Self::connect_to(caller, &addresses, limits, is_reading).await?;
+        let mesh = Self::connect_to(home, caller, &addresses, limits, is_reading).await?;
         met::remember(home, &mesh.records)?;
         Ok(mesh)
     }
 
     async fn connect_to(
+        home: &Home,
         caller: Caller,
         addresses: &[Multiaddr],
         limits: NetLimits,
@@ -163,11 +243,13 @@ impl Mesh {
         for (node, address) in addresses.iter().filter_map(split_address) {
             first.entry(node).or_default().push(address);
         }
-        let caller = Arc::new(caller);
+        let caller = Arc::new(caller.with_partners(home)?);
         let mut mesh = Self::default();
         let mut asked: BTreeSet<NodeId> = BTreeSet::new();
         let mut members: BTreeMap<NodeId, (Site, Signed<NodeRecord>)> = BTreeMap::new();
         let mut reasons: BTreeMap<NodeId, String> = BTreeMap::new();
+        // Those of whose operator nothing is known yet.
+        let mut unknown: Vec<Signed<NodeRecord>> = Vec::new();
         let mut tasks = JoinSet::new();
         let mut last = String::new();
         for (node, addresses) in first {
@@ -189,14 +271,25 @@ impl Mesh {
             let Some(done) = next else { break };
             let Ok((id, connected)) = done else { continue };
             match connected {
-                Ok((node, found)) => {
+                Ok(Begun { node, members: found, partners }) => {
                     patience = Some((Instant::now() + begin.elapsed().max(GRACE)).into());
                     mesh.nodes.insert(id, Arc::new(node));
-                    for signed in found {
+                    let again = match partners {
+                        Some(list) => {
+                            caller.learn(home, &list).map(|()| std::mem::take(&mut unknown))
+                        }
+                        None => Ok(Vec::new()),
+                    };
+                    let again = again.unwrap_or_else(|error: ClientError| {
+                        tracing::warn!(%error, "a node's list of partners does not count");
+                        Vec::new()
+                    });
+                    for signed in again.into_iter().chain(found) {
                         let Ok((record, certificate)) = NodeRecord::verify(&signed, wall()) else {
                             continue;
                         };
-                        if caller.trust.check(certificate.operator).is_err() {
+                        if caller.check(&certificate).is_err() {
+                            unknown.push(signed);
                             continue;
                         }
                         members.insert(record.node, (certificate.site(), signed));
@@ -248,9 +341,26 @@ impl Mesh {
 
     /// Asks all nodes at once.
     pub async fn ask_all(&self, request: &Request) -> Vec<(Arc<Node>, Result<Response>)> {
+        Self::ask_these(self.nodes.values(), request).await
+    }
+
+    /// Asks all nodes of an operator at once.
+    pub async fn ask_of(
+        &self,
+        operator: OperatorId,
+        request: &Request,
+    ) -> Vec<(Arc<Node>, Result<Response>)> {
+        let nodes = self.nodes.values().filter(|node| node.site.operator == operator);
+        Self::ask_these(nodes, request).await
+    }
+
+    async fn ask_these(
+        nodes: impl Iterator<Item = &Arc<Node>>,
+        request: &Request,
+    ) -> Vec<(Arc<Node>, Result<Response>)> {
         let request = Arc::new(request.clone());
         let mut tasks = JoinSet::new();
-        for node in self.nodes.values() {
+        for node in nodes {
             let (node, request) = (Arc::clone(node), Arc::clone(&request));
             tasks.spawn(async move {
                 let response = node.request(&request).await;

@@ -22,6 +22,7 @@ mod named;
 mod opened;
 pub mod packs;
 mod papers;
+pub mod partners;
 pub mod promises;
 pub mod prove;
 pub mod prune;

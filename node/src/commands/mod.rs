@@ -16,6 +16,7 @@ pub mod log;
 pub mod look;
 pub mod mount;
 pub mod node;
+pub mod partner;
 pub mod profile;
 pub mod proof;
 pub mod prune;

@@ -33,7 +33,7 @@ struct Made {
     labels: String,
 }
 
-fn label_error(error: LabelError) -> CliError {
+pub(super) fn label_error(error: LabelError) -> CliError {
     CliError::new(error.to_string())
 }
 
@@ -217,13 +217,8 @@ pub fn thaw(home: &Home, output: &Output) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// Makes a ticket.
-pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, CliError> {
-    let operator = read_key(&home.path("operator.key"))?.ok_or_else(|| {
-        CliError::new("the operator's key is needed to invite, and it is not here")
-            .next("do it on the host where `strewn init` was run")
-    })?;
-    let node = read_key(&home.path("node.key"))?.ok_or_else(no_node)?;
+/// Where others reach this host's node, by its settings or since it runs.
+pub(super) fn own_addresses(home: &Home) -> Result<Vec<String>, CliError> {
     let listen = read_file(&home.path("run/listen"))?.unwrap_or_default();
     let config = Config::load(home)?;
     let external = config.node.external.iter().map(ToString::to_string);
@@ -232,8 +227,17 @@ pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, Cl
         .lines()
         .filter_map(|line| split_address(&line.parse().ok()?))
         .map(|(_, address)| address.to_string());
-    let addresses: Vec<String> =
-        if config.node.external.is_empty() { running.collect() } else { external.collect() };
+    Ok(if config.node.external.is_empty() { running.collect() } else { external.collect() })
+}
+
+/// Makes a ticket.
+pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, CliError> {
+    let operator = read_key(&home.path("operator.key"))?.ok_or_else(|| {
+        CliError::new("the operator's key is needed to invite, and it is not here")
+            .next("do it on the host where `strewn init` was run")
+    })?;
+    let node = read_key(&home.path("node.key"))?.ok_or_else(no_node)?;
+    let addresses = own_addresses(home)?;
     if addresses.is_empty() {
         return Err(CliError::new(
             "nobody could find this node with a ticket: it has no address yet",

@@ -4,9 +4,11 @@ use super::Clock;
 use super::hooks::Hooks;
 use super::lane::{self, Order};
 use super::rebuild::{mend, rebuild};
+use crate::home::read_signed;
 use crate::net::{Counters, Gate, Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
 use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Request, Response, frame_len_max};
+use protocol::partner::PartnerList;
 use protocol::peer::{Input, LaneId, LinkId, Output, Peer, Pieces};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// How often the peer is told the disk's free space, and whether the node is to leave.
+/// How often the peer is told the disk's free space, whether the node is to leave, and who its operator's partners are.
 const SPACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What the core is told.
@@ -108,6 +110,14 @@ pub(super) struct Core {
     runtime: Handle,
 }
 
+/// Files by which this host's operator tells the node something.
+pub(super) struct Watched {
+    /// There when the node is to leave.
+    pub(super) leaves: PathBuf,
+    /// The operator's list of partners.
+    pub(super) partners: PathBuf,
+}
+
 pub(super) fn start(
     peer: Peer,
     store: Store,
@@ -115,7 +125,7 @@ pub(super) fn start(
     hooks: Hooks,
     clock: Clock,
     runtime: Handle,
-    leaves: PathBuf,
+    watched: Watched,
 ) -> io::Result<Core> {
     let (events, inbox) = channel();
     let shared = Arc::new(Shared {
@@ -135,7 +145,7 @@ pub(super) fn start(
         hooks,
         clock,
         runtime: runtime.clone(),
-        leaves,
+        watched,
     };
     std::thread::Builder::new().name("strewn-peer".into()).spawn(move || machine.run(&inbox))?;
     Ok(Core { shared, runtime })
@@ -175,8 +185,7 @@ struct Machine {
     hooks: Hooks,
     clock: Clock,
     runtime: Handle,
-    /// A file that is there when the node is to leave.
-    leaves: PathBuf,
+    watched: Watched,
 }
 
 impl Machine {
@@ -192,8 +201,13 @@ impl Machine {
                     self.handle(Input::Space(space));
                 }
                 // What cannot be told now stays as it was.
-                if let Ok(leaves) = self.leaves.try_exists() {
+                if let Ok(leaves) = self.watched.leaves.try_exists() {
                     self.handle(Input::Leaving(leaves));
+                }
+                match read_signed::<PartnerList>(&self.watched.partners) {
+                    Ok(Some(list)) => self.handle(Input::Partners(Box::new(list))),
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!(%error, "the list of partners cannot be read"),
                 }
                 self.empty_trash();
             }

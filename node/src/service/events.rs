@@ -29,6 +29,7 @@ kinds! {
     SHARD_DAMAGED "shard-damaged" ERROR "a shard is damaged: it is served to nobody until it is brought again";
     SHARD_DROPPED "shard-dropped" INFO "a shard was dropped";
     NODE_JOINED "node-joined" INFO "a node joined";
+    PARTNERS_CHANGED "partners-changed" INFO "the operator's partners are others now";
     NODE_SUSPECTED "node-suspected" WARN "a node does not answer";
     NODE_LOST "node-lost" WARN "a node has been silent for too long: what it holds is rebuilt elsewhere";
     NODE_LEAVES "node-leaves" INFO "a node leaves: what it holds is to lie elsewhere";
@@ -135,6 +136,9 @@ impl From<&Note> for Event {
                 details
                     .extend([text("code", refusal.code.as_str()), text("reason", &refusal.text)]);
                 (REFUSED, details)
+            }
+            Note::Partners { version, partners } => {
+                (PARTNERS_CHANGED, vec![number("version", *version), number("partners", *partners)])
             }
             Note::Damaged { vault, stripe, shard, what } => {
                 let mut details = ids![vault, stripe, shard];

@@ -145,7 +145,8 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
     let hooks = Hooks::start(config.hooks, node).map_err(ServiceError::Hooks)?;
     let runtime = tokio::runtime::Handle::current();
     let leaves = home.path(LEAVES);
-    let core = core::start(peer, store, net.clone(), hooks, clock, runtime, leaves)?;
+    let watched = core::Watched { leaves, partners: home.path(crate::client::partners::FILE) };
+    let core = core::start(peer, store, net.clone(), hooks, clock, runtime, watched)?;
 
     let mut lines = String::new();
     for address in &listening {

@@ -28,7 +28,8 @@ impl Peer {
         let own = self.certificate.operator;
         let operators: BTreeSet<OperatorId> =
             self.members.values().map(|m| m.site.operator).collect();
-        let others = operators.iter().filter(|operator| **operator != own).count();
+        let operators = operators.iter().filter(|operator| self.trust.check(**operator).is_ok());
+        let others = operators.filter(|operator| **operator != own).count();
         let was_frozen = self.lock_clock.reading().is_frozen;
         self.lock_clock.tick(now.mono, others);
         let reading = self.lock_clock.reading();

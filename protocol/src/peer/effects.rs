@@ -6,6 +6,7 @@ use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, Str
 use crate::label::Site;
 use crate::life::DropDecision;
 use crate::message::{Greeting, Refusal, Request, Response};
+use crate::partner::PartnerList;
 use crate::peer::facts::Write;
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
@@ -178,6 +179,8 @@ pub enum Input {
     Doubt(Option<String>),
     /// This node's operator takes it away, or not any more: its shards are to come to lie elsewhere first.
     Leaving(bool),
+    /// This node's operator says who its partners are; as often as it likes.
+    Partners(Box<Signed<PartnerList>>),
     /// What the driver turned away since its start before it was a message, by reason: shown in the status.
     TurnedAway(Vec<(&'static str, u64)>),
 }
@@ -355,6 +358,13 @@ pub enum Note {
     },
     /// A node is now a member.
     Joined(Site),
+    /// The operator's list of partners counts now.
+    Partners {
+        /// Its version.
+        version: u64,
+        /// How many it has.
+        partners: usize,
+    },
     /// A device's log has forked; both sides are kept.
     Forked {
         /// Whose vault.

@@ -55,6 +55,7 @@ use std::collections::BTreeMap;
 /// | `Finding` | stripe, holder | [`FindingRow`] |
 /// | `Evidence` | stripe, holder | the [`Transcript`] of an audit that the holder failed |
 /// | `MayLeave` | page digest, witness | its signed [`Word`] that this node may leave |
+/// | `Partners` | `0` | the operator's signed list of partners |
 ///
 /// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +91,7 @@ pub enum Table {
     Finding = 31,
     Evidence = 32,
     MayLeave = 33,
+    Partners = 34,
 }
 
 impl Table {
@@ -310,6 +312,11 @@ impl View<'_> {
     /// Whether a roster of the vault, the newest or an earlier one, lists the node.
     pub(crate) fn is_listed(&self, node: NodeId, vault: VaultId) -> Result<bool, FactsError> {
         Ok(self.get::<u64>(Table::Listed, &key(&[&node.0, &vault.0]))?.is_some())
+    }
+
+    /// Whether a roster of any vault lists the node, or did.
+    pub(crate) fn is_listed_at_all(&self, node: NodeId) -> Result<bool, FactsError> {
+        Ok(!self.facts.scan(Table::Listed, &node.0, None, 1)?.is_empty())
     }
 
     /// The lock clock as it was stored.

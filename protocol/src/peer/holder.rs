@@ -39,6 +39,16 @@ impl Receiving {
     fn shard(&self) -> ShardId {
         self.record.stripe.shards[usize::from(self.index)]
     }
+
+    /// Whose it is.
+    pub(super) fn vault(&self) -> VaultId {
+        self.record.stripe.vault
+    }
+
+    /// Bytes by which more is held once it is here: what heals is counted already.
+    pub(super) fn new_bytes(&self) -> u64 {
+        if self.held.is_some() { 0 } else { u64::from(self.record.stripe.shard_len) }
+    }
 }
 
 pub(super) fn not_allowed(text: impl Into<String>) -> Refusal {
@@ -56,7 +66,7 @@ impl Peer {
         role: &Role,
         signed: &Signed<Record>,
     ) -> Result<(Record, DeviceId), Refusal> {
-        let Role::Device { vault, device: sender } = role else {
+        let Role::Device { vault, device: sender, .. } = role else {
             return Err(not_allowed("only a device of the vault may do this"));
         };
         Self::check_not_revoked(view, *vault, *sender)?;
@@ -177,6 +187,7 @@ impl Peer {
                 ),
             ));
         }
+        self.check_share(now, vault, &record.policy.lock, len)?;
         self.check_space(len)?;
         self.spend_growth(now, vault, len)?;
         let held = None;
@@ -272,7 +283,7 @@ impl Peer {
             receiving.signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
         let reading = self.read_lock_clock(now);
         let view = View { facts, overlay: &self.overlay };
-        let (lock, longest) = (&record.policy.lock, self.config.lock_max);
+        let (lock, longest) = (&record.policy.lock, self.longest_lock(now, held.vault));
         Ok(match lives::extend(&view, shard, held, lock, reading, longest)? {
             Some(Extension { life, is_news: true }) => {
                 let clock = Write::promise(&mut self.lock_clock, now.mono);
@@ -417,6 +428,10 @@ impl Peer {
             return Err(not_allowed("the record takes this node's shard away"));
         }
         check_lock_kept(&known.policy.lock, &record.policy.lock)?;
+        let longest = self.longest_lock(now, vault);
+        if !known.policy.lock.covers(&record.policy.lock) {
+            check_bounds(&record.policy.lock, longest).map_err(|e| not_allowed(e.to_string()))?;
+        }
         if record.version <= known.version {
             if record == known {
                 self.reply(lane, Response::Done);
@@ -432,7 +447,7 @@ impl Peer {
         let response = Box::new(Response::Done);
         let mut writes = vec![Write::record(vault, stripe, &signed)];
         if let Some((_, shard, held)) = self.held_of(&view, vault, stripe)? {
-            let (lock, longest) = (&record.policy.lock, self.config.lock_max);
+            let lock = &record.policy.lock;
             let Some(Extension { life, .. }) =
                 lives::extend(&view, shard, &held, lock, reading, longest)?
             else {

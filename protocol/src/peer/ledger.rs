@@ -60,7 +60,7 @@ impl Peer {
                 });
                 if listed { Ok(()) } else { Err(unknown()) }
             }
-            Role::Device { .. } | Role::Console => Err(unknown()),
+            Role::Device { .. } | Role::Console { .. } => Err(unknown()),
         }
     }
 
@@ -91,17 +91,20 @@ impl Peer {
             self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
             return Ok(());
         }
+        self.check_owner(&view, &terms, true)?;
         let writes = self.paper_writes(facts, papers, &terms)?;
         if writes.is_empty() {
             self.reply(lane, Response::Done);
             return Ok(());
         }
-        if view.vault(vault)?.is_none() {
+        if !self.is_owner(&view, vault, terms.certificate.operator)? {
             Self::check_room_for_vault(facts)?;
+            self.check_new_vault(now, terms.certificate.operator)?;
         }
         // Papers fill a disk as log entries do.
         let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
         self.spend_log(now, vault, len)?;
+        self.partnership.record_owner(vault, terms.certificate.operator);
         let response = Box::new(Response::Done);
         self.persist(writes, None, Then::Reply { lane, response, close: false });
         Ok(())
@@ -118,9 +121,10 @@ impl Peer {
         let view = View { facts, overlay: &self.overlay };
         let mut writes = Vec::new();
         // Whoever has the operator's key may not make the vault end earlier than it said before.
-        let known = view.vault(vault)?.map(|signed| signed.verify().map(|known| known.expires));
+        let known = view.vault(vault)?.map(|signed| signed.verify());
         let known = known.transpose().map_err(CertificateError::from)?;
-        if known.is_none_or(|expires| expires < terms.certificate.expires) {
+        let (operator, expires) = (terms.certificate.operator, terms.certificate.expires);
+        if known.is_none_or(|known| known.operator != operator || known.expires < expires) {
             writes.push(Write::vault(vault, &papers.certificate));
         }
         let known = view.descriptor(vault)?.map(|signed| signed.verify().map(|d| d.version));

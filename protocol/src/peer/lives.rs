@@ -191,13 +191,13 @@ impl Peer {
             let text = format!("{} ids, at most {IDS_MAX}", stripes.len());
             return Err(refusal(RefusalCode::Malformed, text));
         }
-        let reading = self.read_lock_clock(now);
+        let (reading, longest) = (self.read_lock_clock(now), self.longest_lock(now, vault));
         let view = View { facts, overlay: &self.overlay };
         let (mut writes, mut answer) = (Vec::new(), Vec::new());
         for &stripe in stripes.iter().take(RELEASE_PAGE) {
             let extension = match self.held_of(&view, vault, stripe)? {
                 Some((record, shard, held)) => {
-                    let (lock, longest) = (&record.policy.lock, self.config.lock_max);
+                    let lock = &record.policy.lock;
                     let extension = extend(&view, shard, &held, lock, reading, longest)?;
                     extension.map(|extension| (shard, extension))
                 }

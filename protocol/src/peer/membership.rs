@@ -9,7 +9,7 @@ use crate::certificate::{
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
 use crate::codec::Blob;
-use crate::id::{NodeId, PublicKey, StripeId, VaultId};
+use crate::id::{NodeId, OperatorId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{
     Greeting, MemberStatus, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response,
@@ -27,7 +27,7 @@ const EXCHANGE_FANOUT: usize = 3;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) signed: Signed<NodeRecord>,
-    name: [u8; RECORD_NAME_LEN],
+    name: RecordName,
     pub(super) record: NodeRecord,
     pub(super) site: Site,
     /// By whose invitation it was admitted.
@@ -78,11 +78,19 @@ pub(super) enum Pending {
         node: NodeId,
         page: [u8; 32],
     },
+    /// That a node of the own operator takes the list of partners.
+    Partners {
+        node: NodeId,
+        version: u64,
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
 
-fn name_of(signed: &Signed<NodeRecord>) -> [u8; RECORD_NAME_LEN] {
+/// What a record is called by who asks for others.
+type RecordName = [u8; RECORD_NAME_LEN];
+
+fn name_of(signed: &Signed<NodeRecord>) -> RecordName {
     *signed.digest().first_chunk().expect("a hash is longer than a name")
 }
 
@@ -96,7 +104,7 @@ pub(super) fn load(
     for (_, bytes) in view.facts.scan(Table::Member, &[], None, MEMBERS_MAX)? {
         let signed: Signed<NodeRecord> = facts::decode(Table::Member, &bytes)?;
         if let Ok((record, certificate)) = NodeRecord::verify(&signed, now.wall)
-            && trust.check(certificate.operator).is_ok()
+            && (trust.check(certificate.operator).is_ok() || view.is_listed_at_all(record.node)?)
         {
             let (site, bearer) = (certificate.site(), certificate.bearer());
             let name = name_of(&signed);
@@ -145,7 +153,7 @@ impl Peer {
         };
         match greeting {
             Greeting::Node(signed) => {
-                let node = self.accept_member(now, &signed, Some(key))?;
+                let node = self.accept_member(now, facts, &signed, Some(key))?;
                 self.welcome(now, link, lane, Role::Node(node));
                 self.inquire_at(node);
                 self.asking.meet(node);
@@ -156,13 +164,13 @@ impl Peer {
             }
             Greeting::Console(pass) => {
                 let pass = ConsolePass::verify(&pass, key, now.wall)?;
-                if pass.node != self.node() && !self.members.contains_key(&pass.node) {
-                    return Err(refusal(
-                        RefusalCode::NotVouched,
-                        format!("node {} is not a member known here", pass.node),
-                    ));
-                }
-                self.welcome(now, link, lane, Role::Console);
+                let own = (pass.node == self.node()).then_some(self.certificate.operator);
+                let member = self.operator_of_node(pass.node).filter(|_| !self.is_guest(pass.node));
+                let operator = own.or(member).ok_or_else(|| {
+                    let text = format!("node {} is not a member known here", pass.node);
+                    refusal(RefusalCode::NotVouched, text)
+                })?;
+                self.welcome(now, link, lane, Role::Console { operator });
                 Ok(())
             }
             Greeting::Join { invitation, request } => {
@@ -191,7 +199,12 @@ impl Peer {
         device: &Signed<DeviceCertificate>,
     ) -> Decision {
         let certificate = vault.verify().map_err(crate::certificate::CertificateError::from)?;
-        self.trust.check(certificate.operator)?;
+        let view = View { facts, overlay: &self.overlay };
+        if let Err(foreign) = self.trust.check(certificate.operator)
+            && !self.is_owner(&view, certificate.vault, certificate.operator)?
+        {
+            return Err(foreign.into());
+        }
         let device_certificate = DeviceCertificate::verify(device, now.wall)?;
         if device_certificate.vault != certificate.vault {
             return Err(refusal(RefusalCode::NotVouched, "the device belongs to another vault"));
@@ -200,8 +213,8 @@ impl Peer {
             return Err(refusal(RefusalCode::NotVouched, "the certificate is another device's"));
         }
         let (vault_id, device_id) = (certificate.vault, device_certificate.device);
-        let role = Role::Device { vault: vault_id, device: device_id };
-        let view = View { facts, overlay: &self.overlay };
+        let operator = certificate.operator;
+        let role = Role::Device { vault: vault_id, device: device_id, operator };
         let row = facts::key(&[&vault_id.0, &device_id.0]);
         let known = view.device(vault_id, device_id)?.as_ref() == Some(device);
         if known && !view.is_pending(Table::Device, &row) {
@@ -264,10 +277,8 @@ impl Peer {
             },
         };
         let certificate = Signed::sign(&certificate, &self.key);
-        let response = Box::new(Response::Admitted {
-            certificate,
-            members: self.known_records(&BTreeSet::new()),
-        });
+        let members = self.known_records(facts, None, &BTreeSet::new())?;
+        let response = Box::new(Response::Admitted { certificate, members });
         let writes = vec![Write::redeemed(invitation.bearer, request.node)];
         self.persist(writes, None, Then::Reply { lane, response, close: true });
         Ok(())
@@ -277,12 +288,17 @@ impl Peer {
     fn accept_member(
         &mut self,
         now: Now,
+        facts: &dyn Facts,
         signed: &Signed<NodeRecord>,
         presented_by: Option<PublicKey>,
     ) -> Result<NodeId, crate::message::Refusal> {
         let (record, certificate) = NodeRecord::verify(signed, now.wall)?;
-        self.trust.check(certificate.operator)?;
-        let node = record.node;
+        let (node, operator) = (record.node, certificate.operator);
+        if let Err(foreign) = self.trust.check(operator)
+            && !self.is_introduced(facts, node, operator)?
+        {
+            return Err(foreign.into());
+        }
         if let Some(key) = presented_by
             && node.key() != key
         {
@@ -297,6 +313,9 @@ impl Peer {
         if bearer.is_some() && self.members.iter().any(is_used) {
             let text = "the ticket that admitted it admitted another node";
             return Err(refusal(RefusalCode::NotVouched, text));
+        }
+        if !self.members.contains_key(&node) {
+            self.check_room_for_node(certificate.operator)?;
         }
         let heard = presented_by.map(|_| now.mono);
         match heard {
@@ -320,7 +339,7 @@ impl Peer {
                 self.members.remove(&unheard);
                 let row = Write::remove(Table::Member, unheard.0.to_vec());
                 self.persist(vec![row], None, Then::Nothing);
-                return self.accept_member(now, signed, presented_by);
+                return self.accept_member(now, facts, signed, presented_by);
             }
             known => {
                 let is_elsewhere =
@@ -341,19 +360,41 @@ impl Peer {
     pub(super) fn handle_members(
         &mut self,
         now: Now,
+        facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
         records: Vec<Signed<NodeRecord>>,
     ) -> Decision {
-        if matches!(role, Role::Node(_)) {
-            self.learn(now, &records);
-        }
-        let known = self.known_records(&BTreeSet::new());
+        let named = match role {
+            Role::Node(_) => records,
+            // A vault's device tells its holders where the others are, and names nobody else.
+            Role::Device { vault, .. } => {
+                let view = View { facts, overlay: &self.overlay };
+                let mut listed = Vec::new();
+                for signed in records.into_iter().take(MEMBERS_MAX) {
+                    if let Ok((record, _)) = signed.split()
+                        && view.is_listed(record.node, *vault)?
+                    {
+                        listed.push(signed);
+                    }
+                }
+                listed
+            }
+            Role::Console { .. } => Vec::new(),
+        };
+        self.learn(now, facts, &named);
+        let known = self.known_records(facts, Some(role), &BTreeSet::new())?;
         self.reply(lane, Response::Members(known));
         Ok(())
     }
 
-    pub(super) fn handle_lacking(&mut self, lane: LaneId, role: &Role, known: &[u8]) -> Decision {
+    pub(super) fn handle_lacking(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        known: &[u8],
+    ) -> Decision {
         if !matches!(role, Role::Node(_)) {
             return Err(refusal(RefusalCode::NotAllowed, "only nodes are told what they lack"));
         }
@@ -361,23 +402,37 @@ impl Peer {
         if !rest.is_empty() || names.len() > 2 * MEMBERS_MAX {
             return Err(refusal(RefusalCode::Malformed, "no names of records"));
         }
-        let lacking = self.known_records(&names.iter().copied().collect());
+        let but = names.iter().copied().collect();
+        let lacking = self.known_records(facts, Some(role), &but)?;
         self.reply(lane, Response::Members(lacking));
         Ok(())
     }
 
     /// Takes the records that are vouched for; the others are nobody's fault and are left out.
-    fn learn(&mut self, now: Now, records: &[Signed<NodeRecord>]) {
+    fn learn(&mut self, now: Now, facts: &dyn Facts, records: &[Signed<NodeRecord>]) {
         for signed in records.iter().take(MEMBERS_MAX) {
-            let _ = self.accept_member(now, signed, None);
+            let _ = self.accept_member(now, facts, signed, None);
         }
     }
 
     /// As many as fit into a message, this node and those heard last before others: whoever has an operator's key can make up
     /// as many as there is room for, and long ones. Without those that are named.
-    fn known_records(&self, but: &BTreeSet<[u8; RECORD_NAME_LEN]>) -> Vec<Signed<NodeRecord>> {
-        let others = self.members.values().filter(|member| !but.contains(&member.name));
-        let mut others: Vec<&Member> = others.collect();
+    fn known_records(
+        &self,
+        facts: &dyn Facts,
+        role: Option<&Role>,
+        but: &BTreeSet<RecordName>,
+    ) -> Result<Vec<Signed<NodeRecord>>, FactsError> {
+        let view = View { facts, overlay: &self.overlay };
+        let asker = role.map_or(Some(self.certificate.operator), |role| self.operator_of(role));
+        let mut others: Vec<&Member> = Vec::new();
+        for (&node, member) in self.members.iter().filter(|(_, member)| !but.contains(&member.name))
+        {
+            // A vault's device is told of all who may hold its shards.
+            let is_told = self.is_told_of(asker, node)
+                || matches!(role, Some(Role::Device { vault, .. }) if view.is_listed(node, *vault)?);
+            others.extend(is_told.then_some(member));
+        }
         others.sort_by_key(|member| std::cmp::Reverse(member.heard));
         let mut len = 0;
         let fits = |signed: &&Signed<NodeRecord>| {
@@ -386,12 +441,13 @@ impl Peer {
         };
         let others = others.into_iter().map(|member| &member.signed);
         let own = Some(&self.record).filter(|own| !but.contains(&name_of(own)));
-        own.into_iter().chain(others).take_while(fits).cloned().collect()
+        Ok(own.into_iter().chain(others).take_while(fits).cloned().collect())
     }
 
-    pub(super) fn member_status(&self, now: Now) -> Vec<MemberStatus> {
+    pub(super) fn member_status(&self, now: Now, asker: Option<OperatorId>) -> Vec<MemberStatus> {
         self.members
             .iter()
+            .filter(|(node, _)| self.is_told_of(asker, **node))
             .map(|(&node, member)| MemberStatus {
                 node,
                 heard: member.heard.map(|heard| Period(now.mono.0.saturating_sub(heard.0))),
@@ -410,7 +466,12 @@ impl Peer {
         let start = (self.rounds as usize).wrapping_mul(EXCHANGE_FANOUT) % targets.len().max(1);
         targets.rotate_left(start);
         targets.truncate(EXCHANGE_FANOUT);
-        for (node, addresses) in &self.config.bootstrap {
+        let is_met = |operator| {
+            let mut members = self.members.values();
+            members.any(|member| member.site.operator == operator && member.heard.is_some())
+        };
+        let contacts = self.partnership.contacts(is_met);
+        for (node, addresses) in self.config.bootstrap.iter().chain(&contacts) {
             if !self.members.contains_key(node) {
                 targets.push((*node, addresses.clone()));
             }
@@ -434,18 +495,26 @@ impl Peer {
     }
 
     fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {
-        self.ask_time(now, node, link);
-        self.ask_promises(facts, node, link);
+        if !self.is_guest(node) {
+            self.ask_time(now, node, link);
+            self.ask_promises(facts, node, link);
+        }
         self.begin_talk(now, node, link);
         self.ask_stops(link);
+        self.tell_partners(node, link);
         self.ask_findings(node, link);
         // Whom it heard, and whether it leaves.
         self.ask_status(node, link);
-        let names = self.members.values().map(|member| member.name);
-        let names: Vec<_> = names.chain([name_of(&self.record)]).collect();
-        let request = Box::new(Request::Lacking { known: Blob(names.concat()) });
+        let operator = self.operator_of_node(node);
+        let members = self.members.iter().filter(|(member, _)| self.is_told_of(operator, **member));
+        let names: Vec<RecordName> = members.map(|(_, member)| member.name).collect();
+        let known = Blob([names.concat(), name_of(&self.record).to_vec()].concat());
         let call = self.call(Pending::Members(node));
-        self.outputs.push_back(Output::Call { call, link, request });
+        self.outputs.push_back(Output::Call {
+            call,
+            link,
+            request: Box::new(Request::Lacking { known }),
+        });
     }
 
     pub(super) fn call(&mut self, pending: Pending) -> CallId {
@@ -465,7 +534,7 @@ impl Peer {
         match (self.calls.remove(&call), response) {
             (Some(Pending::Welcome(link)), Some(Response::Welcome { record, .. })) => {
                 let Some(key) = self.links.get(&link).map(|link| link.key) else { return };
-                match self.accept_member(now, &record, Some(key)) {
+                match self.accept_member(now, facts, &record, Some(key)) {
                     Ok(node) => {
                         if let Some(link) = self.links.get_mut(&link) {
                             link.role = Some(Role::Node(node));
@@ -486,7 +555,7 @@ impl Peer {
                     member.heard = Some(now.mono);
                     self.liveness.hear(node, now.mono);
                 }
-                self.learn(now, &records);
+                self.learn(now, facts, &records);
             }
             (Some(Pending::Status(node)), Some(Response::Status(status))) => {
                 self.handle_status_answer(now, node, &status);
@@ -515,6 +584,9 @@ impl Peer {
                     _ => None,
                 };
                 self.handle_promise_answer(now, facts, node, nonce, said);
+            }
+            (Some(Pending::Partners { node, version }), Some(Response::Done)) => {
+                self.handle_told_partners(node, version);
             }
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);

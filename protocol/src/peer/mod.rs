@@ -35,6 +35,7 @@ mod leaving;
 mod ledger;
 mod lives;
 mod membership;
+mod partners;
 mod promises;
 mod recovery;
 mod releases;
@@ -58,12 +59,13 @@ pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 pub use scrub::ScrubRow;
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
-use crate::id::{DeviceId, NodeId, PublicKey, ReleaseId, ShardId, VaultId};
+use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, VaultId};
 use crate::label::Site;
 use crate::life::DropDecision;
 use crate::liveness::Liveness;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{NodeStatus, Refusal, RefusalCode, Request, Response};
+use crate::partner::{PartnerError, PartnerList, Partners};
 use crate::planted::{Bug, is_planted};
 use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
@@ -129,15 +131,23 @@ impl Default for PeerConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Role {
     Node(NodeId),
-    Device { vault: VaultId, device: DeviceId },
-    Console,
+    /// By the word of the operator that vouches for the vault.
+    Device {
+        vault: VaultId,
+        device: DeviceId,
+        operator: OperatorId,
+    },
+    /// Looking, for the operator of a node.
+    Console {
+        operator: OperatorId,
+    },
 }
 
 impl Role {
     /// The device of this vault that it is, if it is one.
     fn device_of(&self, vault: VaultId) -> Option<DeviceId> {
         match self {
-            Self::Device { vault: own, device } if *own == vault => Some(*device),
+            Self::Device { vault: own, device, .. } if *own == vault => Some(*device),
             _ => None,
         }
     }
@@ -191,6 +201,11 @@ enum Then {
         role: Role,
         response: Box<Response>,
     },
+    /// The operator's list counts.
+    Partners {
+        list: Box<(Signed<PartnerList>, Partners)>,
+        lane: Option<LaneId>,
+    },
     Taken {
         node: NodeId,
         number: u64,
@@ -205,6 +220,7 @@ pub struct Peer {
     certificate: NodeCertificate,
     record: Signed<NodeRecord>,
     trust: Trust,
+    partnership: partners::Partnership,
     config: PeerConfig,
     members: BTreeMap<NodeId, membership::Member>,
     links: BTreeMap<LinkId, Link>,
@@ -249,6 +265,9 @@ pub enum StartError {
     /// Its own certificate does not count.
     #[error("this node's certificate: {0}")]
     Certificate(#[from] crate::certificate::CertificateError),
+    /// The stored list of partners does not count.
+    #[error("this node's partners: {0}")]
+    Partners(#[from] PartnerError),
     /// Stored state cannot be read.
     #[error(transparent)]
     Facts(#[from] FactsError),
@@ -287,6 +306,8 @@ impl Peer {
         config.exchange_period = repair::exchange_period(&config);
         let verified = NodeCertificate::verify(certificate, now.wall)?;
         trust.check(verified.operator)?;
+        let partnership = partners::Partnership::load(verified.operator, trust, facts)?;
+        let trust = partnership.trust();
         // A later start has a later version, whatever the clock did: the one stored plus one at least.
         let view = View { facts, overlay: &Overlay::default() };
         let members = membership::load(&view, &trust, now)?;
@@ -322,6 +343,7 @@ impl Peer {
             key,
             record: signed,
             trust,
+            partnership,
             config,
             members,
             links: BTreeMap::new(),
@@ -425,6 +447,12 @@ impl Peer {
             Input::Space(bytes) => self.space = bytes,
             Input::Doubt(doubt) => self.doubt = doubt,
             Input::Leaving(leaves) => self.handle_leaving(leaves),
+            Input::Partners(list) => {
+                let is_known = self.partnership.is_known(&list);
+                if !is_known && let Err(refusal) = self.handle_partners(*list, None) {
+                    self.count_refusal(self.certificate.operator.key(), &refusal);
+                }
+            }
             Input::TurnedAway(counts) => self.turned_away = counts,
         }
     }
@@ -498,10 +526,16 @@ impl Peer {
             member.heard = Some(now.mono);
             self.liveness.hear(*node, now.mono);
         }
+        if let Err(refusal) = self.check_guest(&role, &request) {
+            self.refuse_on_error(link, lane, Err(refusal), false);
+            return;
+        }
         let decision = match request {
-            Request::Members(records) => self.handle_members(now, lane, &role, records),
-            Request::Lacking { known } => self.handle_lacking(lane, &role, known.as_ref()),
-            Request::Status => self.handle_status(now, lane),
+            Request::Members(records) => self.handle_members(now, facts, lane, &role, records),
+            Request::Lacking { known } => self.handle_lacking(facts, lane, &role, known.as_ref()),
+            Request::Status => self.handle_status(now, lane, &role),
+            Request::Partners { known } => self.handle_partners_asked(now, lane, &role, known),
+            Request::TakePartners(list) => self.handle_take_partners(lane, &role, *list),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),
             Request::Revoke(order) => self.handle_revoke(facts, lane, &role, &order),
@@ -575,7 +609,7 @@ impl Peer {
         self.refuse_on_error(link, lane, decision, false);
     }
 
-    fn handle_status(&mut self, now: Now, lane: LaneId) -> Decision {
+    fn handle_status(&mut self, now: Now, lane: LaneId, role: &Role) -> Decision {
         let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
         let refused = self.refused.iter().map(|(code, &count)| (code.as_str(), count));
         let turned_away = self.turned_away.iter().copied();
@@ -587,12 +621,13 @@ impl Peer {
             room: if self.leaving.is_own() {
                 0
             } else {
-                self.config.quota.saturating_sub(used).min(self.space)
+                let left = self.left_for(now, role).unwrap_or(u64::MAX);
+                self.config.quota.saturating_sub(used).min(self.space).min(left)
             },
             quota: self.config.quota,
             doubt: self.doubt.clone().or_else(|| self.promises.alarm()),
             lock_clock: self.lock_clock.standing(),
-            members: self.member_status(now),
+            members: self.member_status(now, self.operator_of(role)),
             refused: refused
                 .chain(turned_away)
                 .filter(|&(_, count)| count > 0)
@@ -667,6 +702,12 @@ impl Peer {
             Some(Then::Discard { lane, len, response }) => {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
+            Some(Then::Partners { list, lane }) => {
+                self.begin_partners(now, facts, list.0, list.1);
+                if let Some(lane) = lane {
+                    self.reply(lane, Response::Done);
+                }
+            }
             Some(Then::Drop(decided)) => self.begin_drops(decided),
             Some(Then::Taken { node, number, step }) => {
                 self.handle_taken(now, facts, (node, number), step);
@@ -696,7 +737,10 @@ impl Peer {
         self.exchange.settle(token);
         let response = Box::new(Response::Refused(refusal));
         match self.pending.remove(&token) {
-            None | Some(Then::Nothing) => {}
+            None | Some(Then::Nothing | Then::Partners { lane: None, .. }) => {}
+            Some(Then::Partners { lane: Some(lane), .. }) => {
+                self.outputs.push_back(Output::Reply { lane, response, close: false });
+            }
             Some(Then::Held { lane, vault, len, .. }) => {
                 // Rows that were decided after this one count its bytes: write the true figure.
                 let usage = self.usage.entry(vault).or_default();

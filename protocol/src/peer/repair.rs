@@ -252,7 +252,10 @@ impl Peer {
         let Some(member) = self.members.get(&node) else { return };
         let ages = status.members.iter().take(crate::certificate::ROSTER_MAX);
         let ages = ages.filter_map(|member| Some((member.node, member.heard?)));
-        self.liveness.tell(node, member.site.operator, ages, now.mono);
+        // Whom guests heard is nobody's word: a vault can list as many of them as it likes.
+        if !self.is_guest(node) {
+            self.liveness.tell(node, member.site.operator, ages, now.mono);
+        }
         self.repair.rooms.insert(node, status.room);
         self.hear_leaving(node, status.leaving.is_some());
     }

@@ -110,6 +110,7 @@ impl Peer {
         if undecided || view.count_pending(Table::Recovery, &[]) > 0 {
             return Ok(Taken::Later);
         }
+        self.check_owner(&view, &terms, false)?;
         let mut writes = self.paper_writes(facts, &state.papers, &terms)?;
         if view.vault(vault)?.is_none() {
             let own = self.node();
@@ -123,6 +124,7 @@ impl Peer {
                 return Err(refusal(RefusalCode::NotAllowed, text));
             }
             Self::check_room_for_vault(facts)?;
+            self.check_new_vault(now, terms.certificate.operator)?;
         }
         let mut devices = facts.scan(Table::Device, &vault.0, None, DEVICES_MAX)?.len();
         for signed in state.devices.iter().take(DEVICES_MAX) {
@@ -153,7 +155,10 @@ impl Peer {
         writes.extend(super::recovery::card_writes(facts, vault, cards)?);
         let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
         match self.spend_catching_up(now, vault, len) {
-            Ok(()) => Ok(Taken::of(writes)),
+            Ok(()) => {
+                self.partnership.record_owner(vault, terms.certificate.operator);
+                Ok(Taken::of(writes))
+            }
             Err(_) => Ok(Taken::Later),
         }
     }

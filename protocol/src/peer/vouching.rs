@@ -133,7 +133,7 @@ impl Peer {
         }
     }
 
-    fn operator_of(&self, node: NodeId) -> Option<OperatorId> {
+    fn operator_at(&self, node: NodeId) -> Option<OperatorId> {
         self.site_of(node).map(|site| site.operator)
     }
 
@@ -147,7 +147,7 @@ impl Peer {
             .map(|((_, witness), (word, _))| (*witness, word))
             .collect();
         let operators = |nodes: &[NodeId]| -> BTreeSet<OperatorId> {
-            nodes.iter().filter_map(|&node| self.operator_of(node)).collect()
+            nodes.iter().filter_map(|&node| self.operator_at(node)).collect()
         };
         let lack = |(place, (stripe, _)): (usize, &(StripeId, u16))| {
             let holders = self.repair.settled_holders(*stripe).unwrap_or_default();
@@ -245,7 +245,7 @@ impl Peer {
             *stripes.entry(*witness).or_default() += word.count();
         }
         let signer = |(node, stripes)| {
-            let operator = self.operator_of(node)?;
+            let operator = self.operator_at(node)?;
             Some(LeaveSigner { node, operator, stripes })
         };
         stripes.into_iter().filter_map(signer).collect()
@@ -318,8 +318,8 @@ impl Peer {
         role: &Role,
         part: u32,
     ) -> Decision {
-        if *role != Role::Console {
-            return Err(refusal(RefusalCode::NotAllowed, "only operators are given it"));
+        if *role != (Role::Console { operator: self.site.operator }) {
+            return Err(refusal(RefusalCode::NotAllowed, "only the node's operator is given it"));
         }
         if !self.leave_status().is_some_and(|status| status.may_leave()) {
             return Err(refusal(RefusalCode::NotAllowed, "this node may not leave yet"));

@@ -5,6 +5,7 @@
 
 mod audits;
 mod exchange;
+mod partners;
 mod proofs;
 
 use protocol::certificate::VaultCertificate;
@@ -201,6 +202,11 @@ where
     let read = stored(name, &written);
     assert_eq!(hex(&read), hex(&written), "{name}");
     assert_eq!(protocol::codec::decode_canonical::<T>(&read, 1 << 20).unwrap(), *said, "{name}");
+}
+
+#[test]
+fn what_a_node_lacks_is_asked_as_ever() {
+    value("request-lacking-v1.bin", &Request::Lacking { known: Blob((0..16).collect()) });
 }
 
 #[test]

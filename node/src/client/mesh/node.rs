@@ -11,6 +11,7 @@ use protocol::certificate::{NodeCertificate, NodeRecord};
 use protocol::id::{NodeId, ShardId};
 use protocol::label::Site;
 use protocol::message::{Greeting, KIND_RESPONSE, Request, Response, frame_len_max};
+use protocol::partner::PartnerList;
 use protocol::record::{Receipt, Record};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
@@ -51,6 +52,16 @@ pub struct Node {
     rests_until: std::sync::Mutex<Option<Instant>>,
 }
 
+/// A node that answers for the first time.
+pub(super) struct Begun {
+    /// It.
+    pub(super) node: Node,
+    /// Whom it knows.
+    pub(super) members: Vec<Signed<NodeRecord>>,
+    /// Its operator's partners, where that is the caller's and the caller does not know them.
+    pub(super) partners: Option<Signed<PartnerList>>,
+}
+
 /// The connection to a node, which may have to be made again.
 #[derive(Debug, Clone, Copy)]
 struct Link {
@@ -65,7 +76,7 @@ impl Node {
         caller: Arc<Caller>,
         id: NodeId,
         addresses: Vec<Multiaddr>,
-    ) -> (NodeId, Result<(Self, Vec<Signed<NodeRecord>>)>) {
+    ) -> (NodeId, Result<Begun>) {
         (id, Self::begin(net, caller, id, addresses).await)
     }
 
@@ -74,7 +85,7 @@ impl Node {
         caller: Arc<Caller>,
         id: NodeId,
         addresses: Vec<Multiaddr>,
-    ) -> Result<(Self, Vec<Signed<NodeRecord>>)> {
+    ) -> Result<Begun> {
         let link = dial(&net, id, &addresses).await?;
         let (lane, record) = greet(&net, &caller, id, link).await?;
         let mut node = Self::new(net, caller, record, Some((link, lane)))?;
@@ -85,7 +96,16 @@ impl Node {
         let Response::Members(members) = node.request(&Request::Members(Vec::new())).await? else {
             return Err(ClientError::node(id, "an unexpected answer"));
         };
-        Ok((node, members))
+        let known = node.caller.asks.filter(|_| node.site.operator == node.caller.operator);
+        let partners = match known {
+            None => None,
+            Some(known) => match node.request(&Request::Partners { known }).await {
+                Ok(Response::Partners(status)) => status.list,
+                // It serves all the same.
+                _ => None,
+            },
+        };
+        Ok(Begun { node, members, partners })
     }
 
     pub(super) fn new(
@@ -110,6 +130,12 @@ impl Node {
             gate: Gate::default(),
             rests_until: std::sync::Mutex::default(),
         })
+    }
+
+    /// Whether anything new is stored with it: not with a partner that was removed, from which data is read still.
+    #[must_use]
+    pub fn is_relied_on(&self) -> bool {
+        self.caller.relies_on(self.site.operator)
     }
 
     /// It failed or was slow: for a while it is used only where nobody else will do.
@@ -305,7 +331,7 @@ async fn greet(
             _ => return Err(ClientError::node(id, "an unexpected answer to the greeting")),
         };
     let (verified, certificate) = NodeRecord::verify(&record, wall())?;
-    caller.trust.check(certificate.operator)?;
+    caller.check(&certificate)?;
     if verified.node != id {
         return Err(ClientError::node(id, "it shows another node's certificate"));
     }

@@ -4,7 +4,7 @@ use super::find::Candidate;
 use super::{RecoverError, card};
 use crate::client::ClientError;
 use crate::client::device::{addresses, begin_at};
-use crate::client::mesh::{Caller, Mesh};
+use crate::client::mesh::{Caller, Mesh, operators_of};
 use crate::client::papers::Shown;
 use crate::client::vault::{self, VALIDITY, Vault};
 use crate::home::{Home, create_key, read_key, write_secret, write_signed};
@@ -16,6 +16,7 @@ use protocol::certificate::{
 use protocol::id::VaultId;
 use protocol::recovery::{RecoveryCard, RecoveryTag};
 use protocol::sign::{SecretKey, Signed};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// As which device a vault comes back.
@@ -163,19 +164,31 @@ pub(super) async fn fetch(
 ) -> Result<(VaultPapers, Mesh), RecoverError> {
     let id = candidate.secret.vault();
     let vault = candidate.secret.certificate.clone();
-    let caller = Caller::of_device(device, vault, word.clone(), candidate.operator);
-    let mesh = Mesh::connect_at(home, caller, nodes)
-        .await
-        .map_err(|source| RecoverError::NotLetIn { vault: id, source: Box::new(source) })?;
-    let (mut shown, whose) = (Shown::default(), (id, candidate.operator));
-    vault::states(&mesh, id, |node, state| {
-        if let Err(error) = shown.take(state.papers, whose, wall()) {
-            tracing::warn!(%error, node = node.id.short(), "a node's papers of the vault do not count");
+    let mut believed = BTreeSet::from([candidate.operator]);
+    loop {
+        // Who was named may be a partner's: the roster that it shows says of whom to learn more.
+        let (device, vault) = (device.clone(), vault.clone());
+        let caller = Caller::of_device(device, vault, word.clone(), candidate.operator);
+        caller.believe(believed.iter().copied());
+        let mesh = Mesh::connect_at(home, caller.believing_nodes(nodes), nodes)
+            .await
+            .map_err(|source| RecoverError::NotLetIn { vault: id, source: Box::new(source) })?;
+        let (mut shown, whose) = (Shown::default(), (id, candidate.operator));
+        vault::states(&mesh, id, |node, state| {
+            if let Err(error) = shown.take(state.papers, whose, wall()) {
+                tracing::warn!(%error, node = node.id.short(), "a node's papers of the vault do not count");
+            }
+        })
+        .await;
+        let papers = shown.into_papers().ok_or(RecoverError::NoPapers(id))?;
+        let roster = papers.roster.verify().map_err(CertificateError::from);
+        let listed = operators_of(&roster.map_err(ClientError::from)?);
+        let known = believed.len();
+        believed.extend(listed);
+        if believed.len() == known || known > 1 {
+            return Ok((papers, mesh));
         }
-    })
-    .await;
-    let papers = shown.into_papers().ok_or(RecoverError::NoPapers(id))?;
-    Ok((papers, mesh))
+    }
 }
 
 /// What of the papers does not fit to who recovers: somebody with the vault's key may have changed them.

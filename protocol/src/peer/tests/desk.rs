@@ -6,6 +6,7 @@ use crate::codec;
 use crate::id::{NodeId, PublicKey, ShardId, VaultId};
 use crate::life::Life;
 use crate::message::{Greeting, HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
+use crate::partner::PartnerList;
 use crate::peer::{
     CallId, Facts, Held, HoldRow, Input, JobId, LaneId, LinkId, MemoryFacts, Note, Output, Peer,
     PeerConfig, Pieces, Source, Table, Target, Usage, Write,
@@ -454,6 +455,12 @@ impl Desk {
                     let row = self.facts.get(Table::Holds, &said.vault.0).unwrap();
                     let row: HoldRow = decode(&row.expect("a durable hold"));
                     assert!(row.orders.contains_key(&said.guardian));
+                }
+                Request::TakePartners(list) => {
+                    let row = self.facts.get(Table::Partners, &[0]).unwrap();
+                    let durable: Signed<PartnerList> = decode(&row.expect("a durable list"));
+                    let said = list.verify().unwrap();
+                    assert!(durable.verify().unwrap().version >= said.version);
                 }
                 other => panic!("{other:?} is not answered with Done"),
             },

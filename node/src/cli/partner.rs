@@ -1,0 +1,102 @@
+//! Arguments of `partner`.
+
+use super::ops::validity;
+use crate::size::ByteSize;
+use clap::{Args, Subcommand};
+use protocol::label::Label;
+use protocol::time::Period;
+
+/// About partners: other operators with whom capacity is swapped.
+#[derive(Debug, Subcommand)]
+pub enum PartnerCommand {
+    /// Print the line by which another operator adds this one
+    #[command(
+        after_help = "Give it to the other operator, by any way, and take theirs; then each adds the other. Whoever carries the lines could swap them: so compare\n\
+fingerprints by voice. Nothing in the line is secret."
+    )]
+    Ticket {
+        /// What this operator calls itself [default: this host's name]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Add a partner, by the line that it printed; needs the operator's key
+    #[command(
+        after_help = "The nodes of both operators then know each other. Nothing is stored for a partner before something is agreed: strewn partner propose.\n\
+It is done once, on the host with the operator's key: its node tells the operator's other nodes. Where no node runs on that host,\n\
+copy the file `partners` from its state folder into that of a node.\n\
+A later line of the same partner says where its nodes are now; what was agreed stays."
+    )]
+    Add {
+        /// The line that `strewn partner ticket` printed there
+        ticket: String,
+        /// What it is called here [default: what it calls itself]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the partners
+    List,
+    /// Show a partner, or what stands in a line that one has sent
+    Show {
+        /// Its name, key or fingerprint; or a line
+        partner: String,
+    },
+    /// Remove a partner; needs the operator's key
+    #[command(
+        after_help = "Its nodes are strangers from then on, and nothing new is stored for it. What is held for it stays until its locks have ended and it is released;\n\
+its hosts can read it. What it holds for this operator's vaults can be read as long as it serves it, and is not counted on any more."
+    )]
+    Remove {
+        /// Its name, key or fingerprint
+        partner: String,
+    },
+    /// Propose a swap to a partner, or a change of it; needs the operator's key
+    #[command(
+        after_help = "It prints a line. The partner accepts it and sends another line back, which is accepted here; then both hold the same document, with both\n\
+signatures. Until then what was agreed before counts.\n\n\
+Example: strewn partner propose them --give 500GiB --take 500GiB --term 1y --notice 30d --max-lock 90d --labels provider=hetzner"
+    )]
+    Propose(ProposeArgs),
+    /// Accept what a partner proposed, or take in what it has accepted; needs the operator's key
+    #[command(after_help = "What stands in a line is shown by `strewn partner show LINE`.")]
+    Accept {
+        /// The line that the partner has sent
+        line: String,
+    },
+    /// Divide what a partner may store among the nodes that this operator has now; needs the operator's key
+    #[command(
+        after_help = "Each of the operator's nodes holds an equal part of what the agreement gives, so that all together never hold more. The nodes are those that are\n\
+known when an agreement is accepted. Say this when nodes have come or gone."
+    )]
+    Share {
+        /// Its name, key or fingerprint
+        partner: String,
+    },
+}
+
+/// Arguments of `partner propose`.
+#[derive(Debug, Args)]
+pub struct ProposeArgs {
+    /// Its name, key or fingerprint
+    pub partner: String,
+    /// How much this operator's nodes hold for its vaults, all together
+    #[arg(long, value_name = "SIZE")]
+    pub give: ByteSize,
+    /// How much its nodes hold for this operator's vaults
+    #[arg(long, value_name = "SIZE")]
+    pub take: ByteSize,
+    /// For how long
+    #[arg(long, default_value = "1y", value_name = "TIME", value_parser = validity)]
+    pub term: Period,
+    /// How long before the end whoever leaves says so
+    #[arg(long, default_value = "30d", value_name = "TIME", value_parser = validity)]
+    pub notice: Period,
+    /// The longest lock that either promises the other
+    #[arg(long, default_value = "90d", value_name = "TIME", value_parser = validity)]
+    pub max_lock: Period,
+    /// Where this operator's nodes lie that hold for it (repeatable)
+    #[arg(long, value_name = "LEVEL=NAME", value_delimiter = ',')]
+    pub labels: Vec<Label>,
+    /// Where its nodes are to lie (repeatable)
+    #[arg(long, value_name = "LEVEL=NAME", value_delimiter = ',')]
+    pub asks: Vec<Label>,
+}

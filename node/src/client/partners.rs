@@ -1,0 +1,412 @@
+//! An operator's partners as this host knows them: the list in the state folder, and the lines that operators exchange.
+//!
+//! On the operator's host the list is written, with its key; this host's node looks for it and tells the others. Hosts without the key ask
+//! the operator's nodes for it when they connect ([`super::mesh`]), and keep it.
+
+use super::mesh::Mesh;
+use super::{ClientError, Result};
+use crate::home::{Home, read_key, read_signed, write_signed};
+use crate::line::{LineError, from_line, to_line};
+use crate::service::wall;
+use protocol::agreement::{Acceptance, Agreement, AgreementError, Side, supersedes};
+use protocol::id::{NodeId, OperatorId};
+use protocol::label::Labels;
+use protocol::message::{HeldFor, Request, Response};
+use protocol::partner::{
+    Contact, HOLDERS_MAX, Introduction, Known, Partner, PartnerError, PartnerList, Partners,
+};
+use protocol::sign::{SecretKey, Signed};
+use protocol::time::Period;
+use std::collections::BTreeMap;
+
+/// In the state folder, the operator's list of partners.
+pub const FILE: &str = "partners";
+/// Before an introduction.
+pub(crate) const INTRODUCTION: &str = "strewnpart1";
+/// Before a proposal.
+pub(crate) const PROPOSAL: &str = "strewnprop1";
+/// Before what both sides signed.
+pub(crate) const AGREED: &str = "strewnagr1";
+/// Longest of these lines, in characters behind that.
+const LINE_LEN_MAX: usize = 32 << 10;
+
+/// Why partners cannot be dealt with as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartnersError {
+    /// The mesh or the state folder.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Not the line asked for.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// An introduction or the list.
+    #[error(transparent)]
+    Partner(#[from] PartnerError),
+    /// An agreement.
+    #[error(transparent)]
+    Agreement(#[from] AgreementError),
+    /// No such partner.
+    #[error("there is no partner {0} here")]
+    Unknown(String),
+    /// The name is another partner's.
+    #[error("another partner is called {0} here")]
+    NameTaken(String),
+    /// Its own line came back.
+    #[error("this is a line of this operator's own: it is for the partner")]
+    Own,
+    /// The line is older than what is known.
+    #[error("what is known of the partner is as new as this line, or newer")]
+    Old,
+    /// The operator's nodes are not known here.
+    #[error("no node of this operator can be reached to hold for a partner")]
+    NoHolders,
+}
+
+impl From<crate::home::HomeError> for PartnersError {
+    fn from(error: crate::home::HomeError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
+/// Results of what is done with partners.
+pub type Done<T> = std::result::Result<T, PartnersError>;
+
+/// The list that is kept in the state folder, if it is this operator's.
+pub fn stored(home: &Home, own: OperatorId) -> Result<Option<(Signed<PartnerList>, Partners)>> {
+    let Some(signed) = read_signed::<PartnerList>(&home.path(FILE))? else { return Ok(None) };
+    match PartnerList::verify(&signed, own) {
+        Ok(partners) => Ok(Some((signed, partners))),
+        // Another operator's, of before this host changed hands.
+        Err(PartnerError::Foreign(_)) => Ok(None),
+        Err(error) => Err(ClientError::content(error)),
+    }
+}
+
+/// Keeps a list that nodes told, where it is newer than the one here.
+pub(super) fn keep(home: &Home, own: OperatorId, signed: &Signed<PartnerList>) -> Result<()> {
+    let found = PartnerList::verify(signed, own).map_err(ClientError::content)?;
+    let known = stored(home, own)?.map_or(0, |(_, known)| known.version);
+    if found.version > known {
+        write_signed(&home.path(FILE), signed)?;
+    }
+    Ok(())
+}
+
+/// What stands in a line that a partner may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// Who it is.
+    Introduction(Signed<Introduction>, Introduction),
+    /// What it proposes.
+    Proposal(Signed<Agreement>, Agreement),
+    /// What was agreed.
+    Agreed(Signed<Acceptance>, Agreement),
+}
+
+/// Reads a line, and verifies its signatures.
+pub fn read_line(line: &str) -> Done<Line> {
+    let line = line.trim();
+    if line.starts_with(PROPOSAL) {
+        let signed = from_line(PROPOSAL, LINE_LEN_MAX, line)?;
+        let agreement = Agreement::verify(&signed)?;
+        Ok(Line::Proposal(signed, agreement))
+    } else if line.starts_with(AGREED) {
+        let signed = from_line(AGREED, LINE_LEN_MAX, line)?;
+        let agreement = Acceptance::verify(&signed)?;
+        Ok(Line::Agreed(signed, agreement))
+    } else {
+        let signed = from_line(INTRODUCTION, LINE_LEN_MAX, line)?;
+        let introduction = Introduction::verify(&signed)?;
+        Ok(Line::Introduction(signed, introduction))
+    }
+}
+
+/// What is held for partners, and for how much there is room, over the nodes that answer; and the newest list that they have.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// By operator.
+    pub held: BTreeMap<OperatorId, HeldFor>,
+    list: Option<(Signed<PartnerList>, u64)>,
+}
+
+/// Asks the operator's own nodes.
+pub async fn ask(mesh: &Mesh, own: OperatorId) -> Told {
+    let mut told = Told::default();
+    for (node, answer) in mesh.ask_of(own, &Request::Partners { known: 0 }).await {
+        let status = match answer {
+            Ok(Response::Partners(status)) => status,
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::warn!(%error, node = node.id.short(), "a node does not say who its partners are");
+                continue;
+            }
+        };
+        for held in status.held {
+            let none = HeldFor { bytes: 0, share: 0, ..held };
+            let all = told.held.entry(held.operator).or_insert(none);
+            all.bytes = all.bytes.saturating_add(held.bytes);
+            all.share = all.share.saturating_add(held.share);
+        }
+        if let Some(signed) = status.list
+            && let Ok(partners) = PartnerList::verify(&signed, own)
+            && told.list.as_ref().is_none_or(|(_, version)| *version < partners.version)
+        {
+            told.list = Some((signed, partners.version));
+        }
+    }
+    told
+}
+
+/// The list, in the hands of whoever has the operator's key.
+#[derive(Debug)]
+pub struct Book {
+    key: SecretKey,
+    list: PartnerList,
+    known: Partners,
+}
+
+impl Book {
+    /// The newest list: the one here, or one that the operator's nodes have.
+    pub fn open(home: &Home, told: &Told) -> Done<Self> {
+        let key = read_key(&home.path("operator.key"))?
+            .ok_or(ClientError::NoOperator("dealing with partners"))?;
+        let operator = OperatorId::from(key.public());
+        let here = stored(home, operator)?.map(|(signed, known)| (signed, known.version));
+        let newest = here.into_iter().chain(told.list.clone()).max_by_key(|(_, version)| *version);
+        let (list, known) = match newest {
+            Some((signed, _)) => {
+                let known = PartnerList::verify(&signed, operator)?;
+                (signed.verify().map_err(PartnerError::from)?, known)
+            }
+            None => {
+                (PartnerList { operator, version: 0, partners: Vec::new() }, Partners::default())
+            }
+        };
+        Ok(Self { key, list, known })
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn operator(&self) -> OperatorId {
+        self.list.operator
+    }
+
+    /// All partners.
+    pub fn partners(&self) -> impl Iterator<Item = &Known> {
+        self.known.by_operator.values()
+    }
+
+    /// The partner with this name, key or fingerprint.
+    pub fn find(&self, name: &str) -> Done<&Known> {
+        let is_it = |known: &&Known| {
+            let operator = known.introduction.operator;
+            known.name == name
+                || operator.to_string() == name
+                || operator.key().fingerprint() == name
+        };
+        self.partners().find(is_it).ok_or_else(|| PartnersError::Unknown(name.into()))
+    }
+
+    /// The line by which a partner adds this operator.
+    pub fn introduce(&self, name: String, contacts: Vec<Contact>) -> Done<String> {
+        let introduction =
+            Introduction { operator: self.operator(), name, contacts, issued: wall() };
+        let signed = Signed::sign(&introduction, &self.key);
+        Introduction::verify(&signed)?;
+        Ok(to_line(INTRODUCTION, &signed))
+    }
+
+    /// Adds a partner, or takes a later introduction of one that is known. What was agreed stays.
+    pub fn add(
+        &mut self,
+        home: &Home,
+        signed: Signed<Introduction>,
+        name: Option<String>,
+    ) -> Done<&Known> {
+        let introduction = Introduction::verify(&signed)?;
+        let operator = introduction.operator;
+        if operator == self.operator() {
+            return Err(PartnersError::Own);
+        }
+        let known = self.known.by_operator.get(&operator);
+        if known.is_some_and(|known| known.introduction.issued > introduction.issued) {
+            return Err(PartnersError::Old);
+        }
+        let old = known.map(|known| known.name.clone());
+        let name = name.or_else(|| old.clone()).unwrap_or(introduction.name);
+        if self.partners().any(|k| k.name == name && k.introduction.operator != operator) {
+            return Err(PartnersError::NameTaken(name));
+        }
+        match self.entry(old.as_deref()) {
+            Some(partner) => (partner.introduction, partner.name) = (signed, name),
+            None => self.list.partners.push(Partner {
+                name,
+                introduction: signed,
+                added: wall(),
+                agreement: None,
+                holders: Vec::new(),
+            }),
+        }
+        self.save(home)?;
+        self.known.by_operator.get(&operator).ok_or(PartnersError::Own)
+    }
+
+    /// Removes a partner. What is held for it stays held.
+    pub fn remove(&mut self, home: &Home, name: &str) -> Done<Known> {
+        let known = self.find(name)?.clone();
+        self.list.partners.retain(|partner| partner.name != known.name);
+        self.save(home)?;
+        Ok(known)
+    }
+
+    /// The line that proposes an agreement, or a change of the one there is.
+    pub fn propose(&self, name: &str, terms: Terms) -> Done<(Agreement, String)> {
+        let partner = self.find(name)?;
+        let agreement = Agreement {
+            first: Side { operator: self.operator(), gives: terms.gives, labels: terms.labels },
+            second: Side {
+                operator: partner.introduction.operator,
+                gives: terms.takes,
+                labels: terms.asks,
+            },
+            version: partner.agreement.as_ref().map_or(0, |known| known.version).saturating_add(1),
+            start: wall(),
+            term: terms.term,
+            notice: terms.notice,
+            lock_max: terms.lock_max,
+        };
+        let signed = Signed::sign(&agreement, &self.key);
+        Agreement::verify(&signed)?;
+        let line = to_line(PROPOSAL, &signed);
+        Ok((agreement, line))
+    }
+
+    /// Accepts what a partner proposes; the line with which the partner gets it back.
+    pub fn accept(
+        &mut self,
+        home: &Home,
+        proposal: Signed<Agreement>,
+        holders: Vec<NodeId>,
+    ) -> Done<String> {
+        let agreement = Agreement::verify(&proposal)?;
+        if agreement.first.operator == self.operator() {
+            return Err(PartnersError::Own);
+        }
+        agreement.check_between(self.operator(), agreement.first.operator)?;
+        let known = self.partner(agreement.first.operator)?.agreement.as_ref();
+        agreement.check_next(known.map(|known| known.version))?;
+        let acceptance = Acceptance { operator: self.operator(), agreement: proposal };
+        let signed = Signed::sign(&acceptance, &self.key);
+        let line = to_line(AGREED, &signed);
+        self.agree(home, agreement.first.operator, signed, holders)?;
+        Ok(line)
+    }
+
+    /// Takes what a partner has accepted.
+    pub fn conclude(
+        &mut self,
+        home: &Home,
+        signed: Signed<Acceptance>,
+        holders: Vec<NodeId>,
+    ) -> Done<()> {
+        let agreement = Acceptance::verify(&signed)?;
+        let sides = [agreement.first.operator, agreement.second.operator];
+        let other = sides.into_iter().find(|side| *side != self.operator());
+        let other = other.ok_or(PartnersError::Own)?;
+        agreement.check_between(self.operator(), other)?;
+        let name = self.partner(other)?.name.clone();
+        if let Some(known) = self.entry(Some(&name)).and_then(|p| p.agreement.clone()) {
+            if known != signed && !supersedes(&signed, &known)? {
+                return Err(PartnersError::Old);
+            }
+        } else {
+            agreement.check_next(None)?;
+        }
+        self.agree(home, other, signed, holders)
+    }
+
+    /// Divides what a partner may store among these nodes.
+    pub fn share(&mut self, home: &Home, name: &str, holders: Vec<NodeId>) -> Done<&Known> {
+        let operator = self.find(name)?.introduction.operator;
+        let name = self.find(name)?.name.clone();
+        if holders.is_empty() {
+            return Err(PartnersError::NoHolders);
+        }
+        if let Some(partner) = self.entry(Some(&name)) {
+            partner.holders = holders;
+        }
+        self.save(home)?;
+        self.partner(operator)
+    }
+
+    fn agree(
+        &mut self,
+        home: &Home,
+        operator: OperatorId,
+        signed: Signed<Acceptance>,
+        holders: Vec<NodeId>,
+    ) -> Done<()> {
+        if holders.is_empty() {
+            return Err(PartnersError::NoHolders);
+        }
+        let name = self.partner(operator)?.name.clone();
+        if let Some(partner) = self.entry(Some(&name)) {
+            (partner.agreement, partner.holders) = (Some(signed), holders);
+        }
+        self.save(home)
+    }
+
+    fn partner(&self, operator: OperatorId) -> Done<&Known> {
+        let unknown = || PartnersError::Unknown(operator.key().fingerprint());
+        self.known.by_operator.get(&operator).ok_or_else(unknown)
+    }
+
+    fn entry(&mut self, name: Option<&str>) -> Option<&mut Partner> {
+        self.list.partners.iter_mut().find(|partner| Some(partner.name.as_str()) == name)
+    }
+
+    /// Signs the list anew and writes it.
+    fn save(&mut self, home: &Home) -> Done<()> {
+        self.list.version = self.list.version.saturating_add(1);
+        let signed = Signed::sign(&self.list, &self.key);
+        self.known = PartnerList::verify(&signed, self.list.operator)?;
+        write_signed(&home.path(FILE), &signed)?;
+        Ok(())
+    }
+}
+
+/// What is proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Bytes that this operator holds for the partner.
+    pub gives: u64,
+    /// Bytes that the partner holds for this operator.
+    pub takes: u64,
+    /// For how long.
+    pub term: Period,
+    /// With what notice.
+    pub notice: Period,
+    /// The longest lock.
+    pub lock_max: Period,
+    /// Labels of this operator's nodes.
+    pub labels: Labels,
+    /// Labels of the partner's nodes.
+    pub asks: Labels,
+}
+
+/// The operator's nodes that are to hold for partners: those that are known now, also who does not answer.
+#[must_use]
+pub fn holders(mesh: &Mesh, own: OperatorId) -> Vec<NodeId> {
+    let up = mesh.nodes.values().map(|node| &node.site);
+    let sites = up.chain(mesh.silent.values().map(|silent| &silent.site));
+    let mut holders: Vec<NodeId> =
+        sites.filter(|site| site.operator == own).map(|site| site.node).collect();
+    holders.sort_unstable();
+    holders.dedup();
+    holders.truncate(HOLDERS_MAX);
+    holders
+}
+
+#[cfg(test)]
+mod tests;

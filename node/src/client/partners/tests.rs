@@ -1,0 +1,121 @@
+//! Two operators with their books, line by line.
+
+use super::*;
+use crate::home::create_key;
+
+/// Two operators that know each other, each with its own state folder.
+fn two() -> [(tempfile::TempDir, Home, Book); 2] {
+    let mut both = [(); 2].map(|()| {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().into());
+        create_key(&home.path("operator.key"), "the key of the operator").unwrap();
+        let book = Book::open(&home, &Told::default()).unwrap();
+        (dir, home, book)
+    });
+    let lines = [0, 1].map(|at| both[at].2.introduce(format!("o{at}"), Vec::new()).unwrap());
+    for (at, (_, home, book)) in both.iter_mut().enumerate() {
+        let Line::Introduction(signed, _) = read_line(&lines[1 - at]).unwrap() else { panic!() };
+        assert!(book.add(home, signed, None).is_ok());
+    }
+    both
+}
+
+fn terms(gives: u64, takes: u64) -> Terms {
+    Terms {
+        gives,
+        takes,
+        term: Period::days(365),
+        notice: Period::days(30),
+        lock_max: Period::days(90),
+        labels: Labels::default(),
+        asks: Labels::default(),
+    }
+}
+
+fn node(name: u8) -> Vec<NodeId> {
+    vec![NodeId([name; 32])]
+}
+
+fn document(book: &Book) -> Signed<Acceptance> {
+    book.list.partners[0].agreement.clone().expect("an agreement")
+}
+
+#[test]
+fn two_operators_come_to_hold_the_same_document() {
+    let [(_a, home_a, mut a), (_b, home_b, mut b)] = two();
+    let (_, line) = a.propose("o1", terms(500, 400)).unwrap();
+    let Line::Proposal(proposal, agreement) = read_line(&line).unwrap() else { panic!() };
+    assert_eq!((agreement.version, agreement.first.gives), (1, 500));
+    // Nobody accepts what he proposed himself.
+    assert!(matches!(a.accept(&home_a, proposal.clone(), node(1)), Err(PartnersError::Own)));
+    let nobody = b.accept(&home_b, proposal.clone(), Vec::new());
+    assert!(matches!(nobody, Err(PartnersError::NoHolders)), "{nobody:?}");
+    let answer = b.accept(&home_b, proposal.clone(), node(2)).unwrap();
+    let Line::Agreed(signed, _) = read_line(&answer).unwrap() else { panic!() };
+    a.conclude(&home_a, signed.clone(), node(1)).unwrap();
+    assert_eq!(document(&a), document(&b));
+    // The same proposal counts once, the same answer is no change.
+    assert!(matches!(b.accept(&home_b, proposal, node(2)), Err(PartnersError::Agreement(_))));
+    a.conclude(&home_a, signed.clone(), node(1)).unwrap();
+    // A change needs both again; what was before does not come back.
+    let (_, line) = b.propose("o0", terms(1, 2)).unwrap();
+    let Line::Proposal(proposal, agreement) = read_line(&line).unwrap() else { panic!() };
+    assert_eq!(agreement.version, 2);
+    let answer = a.accept(&home_a, proposal, node(1)).unwrap();
+    let Line::Agreed(second, _) = read_line(&answer).unwrap() else { panic!() };
+    b.conclude(&home_b, second, node(2)).unwrap();
+    assert_eq!(document(&a), document(&b));
+    assert_ne!(document(&a), signed);
+    assert!(matches!(a.conclude(&home_a, signed, node(1)), Err(PartnersError::Old)));
+    // It is as it was when the folder is opened again.
+    let again = Book::open(&home_a, &Told::default()).unwrap();
+    assert_eq!(again.list, a.list);
+}
+
+#[test]
+fn two_proposals_that_cross_end_as_one() {
+    let [(_a, home_a, mut a), (_b, home_b, mut b)] = two();
+    let lines = [a.propose("o1", terms(1, 2)).unwrap().1, b.propose("o0", terms(3, 4)).unwrap().1];
+    let proposals = lines.map(|line| match read_line(&line).unwrap() {
+        Line::Proposal(signed, _) => signed,
+        other => panic!("{other:?}"),
+    });
+    let [from_a, from_b] = proposals;
+    let answers =
+        [a.accept(&home_a, from_b, node(1)).unwrap(), b.accept(&home_b, from_a, node(2)).unwrap()];
+    let [of_a, of_b] = answers.map(|line| match read_line(&line).unwrap() {
+        Line::Agreed(signed, _) => signed,
+        other => panic!("{other:?}"),
+    });
+    // One of them keeps what it has.
+    let taken = [a.conclude(&home_a, of_b, node(1)), b.conclude(&home_b, of_a, node(2))];
+    assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1, "{taken:?}");
+    assert_eq!(document(&a), document(&b));
+}
+
+#[test]
+fn a_line_of_a_stranger_is_no_agreement() {
+    let [(_a, _, a), _] = two();
+    let [(_c, home_c, mut c), _] = two();
+    let (_, line) = a.propose("o1", terms(1, 2)).unwrap();
+    let Line::Proposal(proposal, _) = read_line(&line).unwrap() else { panic!() };
+    assert!(c.accept(&home_c, proposal, node(1)).is_err());
+    assert!(matches!(read_line("hello"), Err(PartnersError::Line(_))));
+    assert!(matches!(read_line(&line[..line.len() - 1]), Err(PartnersError::Line(_))));
+}
+
+#[test]
+fn a_later_introduction_keeps_what_was_agreed() {
+    let [(_a, _, a), (_b, home_b, mut b)] = two();
+    let (_, line) = a.propose("o1", terms(5, 6)).unwrap();
+    let Line::Proposal(proposal, _) = read_line(&line).unwrap() else { panic!() };
+    let _ = b.accept(&home_b, proposal, node(2)).unwrap();
+    let line = a.introduce("elsewhere".into(), Vec::new()).unwrap();
+    let Line::Introduction(signed, _) = read_line(&line).unwrap() else { panic!() };
+    let known = b.add(&home_b, signed, None).unwrap();
+    assert_eq!((known.name.as_str(), known.introduction.name.as_str()), ("o0", "elsewhere"));
+    assert!(known.agreement.is_some());
+    let removed = b.remove(&home_b, "o0").unwrap();
+    assert!(removed.agreement.is_some());
+    assert!(matches!(b.find("o0"), Err(PartnersError::Unknown(_))));
+}

@@ -1,0 +1,461 @@
+//! `partner`: operators introduce themselves to each other, and agree on what they swap.
+
+use super::data::time;
+use super::node::{label_error, own_addresses};
+use crate::cli::Exit;
+use crate::cli::error::CliError;
+use crate::cli::output::{Column, Output, printable};
+use crate::cli::partner::{PartnerCommand, ProposeArgs};
+use crate::client::ClientError;
+use crate::client::mesh::{Caller, Mesh};
+use crate::client::partners::{self, Book, Line, PartnersError, Terms, Told, holders, read_line};
+use crate::home::{Home, read_key, read_signed};
+use crate::size::ByteSize;
+use protocol::agreement::Agreement;
+use protocol::certificate::NodeCertificate;
+use protocol::id::{NodeId, OperatorId};
+use protocol::label::Labels;
+use protocol::partner::{CONTACT_ADDRESSES_MAX, CONTACTS_MAX, Contact, Introduction, Known};
+use protocol::time::{Period, Wall};
+use serde::Serialize;
+
+/// Does what is asked.
+pub async fn run(home: &Home, command: PartnerCommand, output: &Output) -> Result<Exit, CliError> {
+    match command {
+        PartnerCommand::Ticket { name } => ticket(home, name, output).await,
+        PartnerCommand::Add { ticket, name } => add(home, &ticket, name, output).await,
+        PartnerCommand::List => list(home, output).await,
+        PartnerCommand::Show { partner } => show(home, &partner, output).await,
+        PartnerCommand::Remove { partner } => remove(home, &partner, output).await,
+        PartnerCommand::Propose(args) => propose(home, args, output).await,
+        PartnerCommand::Accept { line } => accept(home, &line, output).await,
+        PartnerCommand::Share { partner } => share(home, &partner, output).await,
+    }
+}
+
+/// What the operator's nodes say, as far as they can be reached.
+struct Reached {
+    mesh: Option<Mesh>,
+    told: Told,
+}
+
+async fn reach(home: &Home, own: OperatorId, output: &Output) -> Result<Reached, CliError> {
+    if !home.path("node.key").exists() {
+        return Ok(Reached { mesh: None, told: Told::default() });
+    }
+    match Mesh::connect(home, Caller::console(home)?).await {
+        Ok(mesh) => {
+            let told = partners::ask(&mesh, own).await;
+            Ok(Reached { mesh: Some(mesh), told })
+        }
+        Err(ClientError::NoNode(_)) => {
+            output.warn("no node of this operator answers: what is known here alone is used");
+            Ok(Reached { mesh: None, told: Told::default() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The operator whose host this is: by its key, or by the certificate of this host's node.
+fn operator_of(home: &Home) -> Result<OperatorId, CliError> {
+    if let Some(key) = read_key(&home.path("operator.key"))? {
+        return Ok(key.public().into());
+    }
+    let certificate = read_signed::<NodeCertificate>(&home.path("node.cert"))?;
+    let certificate = certificate.ok_or_else(super::node::no_node)?;
+    Ok(certificate.verify().map_err(|e| CliError::new(e.to_string()))?.operator)
+}
+
+/// The book and what the nodes say, for whoever has the operator's key.
+async fn open(home: &Home, output: &Output) -> Result<(Book, Reached), CliError> {
+    let own = operator_of(home)?;
+    let reached = reach(home, own, output).await?;
+    let book = Book::open(home, &reached.told)?;
+    Ok((book, reached))
+}
+
+async fn ticket(home: &Home, name: Option<String>, output: &Output) -> Result<Exit, CliError> {
+    let (book, reached) = open(home, output).await?;
+    let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = name.unwrap_or_else(host);
+    let contacts = contacts(home, reached.mesh.as_ref(), book.operator())?;
+    if contacts.is_empty() {
+        return Err(CliError::new(
+            "a partner could not find this operator: no node has an address",
+        )
+        .next("start a node with `strewn node run`, or set external in strewn.toml"));
+    }
+    let line = book.introduce(name.clone(), contacts)?;
+    let fingerprint = book.operator().key().fingerprint();
+    if output.style().json {
+        let body = serde_json::json!({
+            "ticket": line, "name": name, "operator": book.operator(), "fingerprint": fingerprint,
+        });
+        output.json("summary", &body);
+        return Ok(Exit::Done);
+    }
+    output.result(line);
+    output.line(format!(
+        "\nThis is operator {fingerprint}. The partner says: strewn partner add LINE\nCompare the fingerprint by voice."
+    ));
+    Ok(Exit::Done)
+}
+
+/// This host's node and others of the operator.
+fn contacts(home: &Home, mesh: Option<&Mesh>, own: OperatorId) -> Result<Vec<Contact>, CliError> {
+    let mut contacts: Vec<Contact> = Vec::new();
+    let mut add = |node: NodeId, mut addresses: Vec<String>| {
+        addresses.truncate(CONTACT_ADDRESSES_MAX);
+        let is_new = contacts.iter().all(|contact| contact.node != node);
+        if is_new && !addresses.is_empty() && contacts.len() < CONTACTS_MAX {
+            contacts.push(Contact { node, addresses });
+        }
+    };
+    if let Some(node) = read_key(&home.path("node.key"))? {
+        add(node.public().into(), own_addresses(home)?);
+    }
+    let nodes = mesh.iter().flat_map(|mesh| mesh.nodes.values());
+    for node in nodes.filter(|node| node.site.operator == own) {
+        let record = node.record.verify().map_err(|e| CliError::new(e.to_string()))?;
+        add(node.id, record.addresses);
+    }
+    Ok(contacts)
+}
+
+async fn add(
+    home: &Home,
+    line: &str,
+    name: Option<String>,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let Line::Introduction(signed, _) = read_line(line)? else {
+        return Err(CliError::new("this line is about an agreement")
+            .next("take it in with `strewn partner accept`"));
+    };
+    let (mut book, reached) = open(home, output).await?;
+    let own = book.operator();
+    let shown = Shown::of(own, book.add(home, signed, name)?, &reached.told);
+    if output.style().json {
+        output.json("summary", &shown);
+        return Ok(Exit::Done);
+    }
+    output.good(format!("{} is a partner", printable(&shown.name)));
+    output.line(format!("  theirs  {}", shown.fingerprint));
+    output.line(format!("  yours   {}", own.key().fingerprint()));
+    output.line(
+        "\nCompare both by voice before anything is agreed. A node that runs takes it up in a few seconds.\nNext: `strewn partner propose`",
+    );
+    Ok(Exit::Done)
+}
+
+/// A partner as people and programs read of it.
+#[derive(Debug, Serialize)]
+struct Shown {
+    name: String,
+    operator: OperatorId,
+    fingerprint: String,
+    /// What it calls itself.
+    calls_itself: String,
+    added: Wall,
+    nodes: Vec<NodeId>,
+    agreement: Option<Agreed>,
+    /// The operator's own nodes that hold for it.
+    holders: Vec<NodeId>,
+    /// Bytes held for it on the nodes that answer,
+    held: u64,
+    /// and at most.
+    share: u64,
+}
+
+/// What is agreed, seen from one side.
+#[derive(Debug, Serialize)]
+struct Agreed {
+    version: u64,
+    gives: u64,
+    takes: u64,
+    start: Wall,
+    end: Wall,
+    notice: Period,
+    max_lock: Period,
+    labels: Labels,
+    asks: Labels,
+}
+
+impl Agreed {
+    fn of(own: OperatorId, agreement: &Agreement) -> Self {
+        let Agreement { first, second, .. } = agreement.clone();
+        let (ours, theirs) = if first.operator == own { (first, second) } else { (second, first) };
+        Self {
+            version: agreement.version,
+            gives: ours.gives,
+            takes: theirs.gives,
+            start: agreement.start,
+            end: agreement.end(),
+            notice: agreement.notice,
+            max_lock: agreement.lock_max,
+            labels: ours.labels,
+            asks: theirs.labels,
+        }
+    }
+
+    fn lines(&self, output: &Output) {
+        let with = |labels: &Labels| {
+            if labels.is_empty() { String::new() } else { format!(" in {labels}") }
+        };
+        output.line(format!(
+            "  gives     {}{}",
+            ByteSize(self.gives),
+            printable(&with(&self.labels))
+        ));
+        output.line(format!(
+            "  takes     {}{}",
+            ByteSize(self.takes),
+            printable(&with(&self.asks))
+        ));
+        output.line(format!("  locks     {} at most", self.max_lock));
+        output.line(format!(
+            "  from      {} to {}, notice {}",
+            time(self.start),
+            time(self.end),
+            self.notice
+        ));
+    }
+}
+
+impl Shown {
+    fn of(own: OperatorId, known: &Known, told: &Told) -> Self {
+        let operator = known.introduction.operator;
+        let held = told.held.get(&operator);
+        Self {
+            name: known.name.clone(),
+            operator,
+            fingerprint: operator.key().fingerprint(),
+            calls_itself: known.introduction.name.clone(),
+            added: known.added,
+            nodes: known.introduction.contacts.iter().map(|contact| contact.node).collect(),
+            agreement: known.agreement.as_ref().map(|agreement| Agreed::of(own, agreement)),
+            holders: known.holders.clone(),
+            held: held.map_or(0, |held| held.bytes),
+            share: held.map_or(0, |held| held.share),
+        }
+    }
+}
+
+/// All partners, also on a host without the operator's key.
+async fn known(home: &Home, output: &Output) -> Result<(OperatorId, Vec<Known>, Told), CliError> {
+    let own = operator_of(home)?;
+    let Reached { told, .. } = reach(home, own, output).await?;
+    let all = match Book::open(home, &told) {
+        Ok(book) => book.partners().cloned().collect(),
+        Err(PartnersError::Client(ClientError::NoOperator(_))) => {
+            let stored = partners::stored(home, own)?;
+            stored.map_or(Vec::new(), |(_, known)| known.by_operator.into_values().collect())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((own, all, told))
+}
+
+async fn list(home: &Home, output: &Output) -> Result<Exit, CliError> {
+    let (own, all, told) = known(home, output).await?;
+    let shown: Vec<Shown> = all.iter().map(|known| Shown::of(own, known, &told)).collect();
+    if output.style().json {
+        for partner in &shown {
+            output.json("partner", partner);
+        }
+        return Ok(Exit::Done);
+    }
+    let columns = [
+        Column::text("partner"),
+        Column::text("operator"),
+        Column::number("held for it"),
+        Column::number("gives"),
+        Column::number("takes"),
+        Column::text("until"),
+    ];
+    let rows = shown.iter().map(|partner| {
+        let terms = partner.agreement.as_ref();
+        let size = |bytes: Option<u64>| bytes.map_or_else(String::new, |b| ByteSize(b).to_string());
+        vec![
+            printable(&partner.name).into_owned(),
+            partner.fingerprint.clone(),
+            ByteSize(partner.held).to_string(),
+            size(terms.map(|terms| terms.gives)),
+            size(terms.map(|terms| terms.takes)),
+            terms.map_or_else(|| "nothing agreed".into(), |terms| time(terms.end)),
+        ]
+    });
+    output.table(&columns, rows);
+    Ok(Exit::Done)
+}
+
+async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError> {
+    match read_line(what) {
+        Ok(line) => {
+            show_line(operator_of(home)?, &line, output);
+            return Ok(Exit::Done);
+        }
+        Err(error) if what.trim().starts_with("strewn") && what.len() > 64 => {
+            return Err(error.into());
+        }
+        Err(_) => {}
+    }
+    let (own, all, told) = known(home, output).await?;
+    let is_it = |known: &&Known| {
+        let operator = known.introduction.operator;
+        known.name == what || operator.to_string() == what || operator.key().fingerprint() == what
+    };
+    let known = all.iter().find(is_it).ok_or_else(|| PartnersError::Unknown(what.into()))?;
+    let shown = Shown::of(own, known, &told);
+    if output.style().json {
+        output.json("summary", &shown);
+        return Ok(Exit::Done);
+    }
+    output.heading(printable(&shown.name));
+    output.line(format!("  operator  {}", shown.fingerprint));
+    output.line(format!("  yours     {}", own.key().fingerprint()));
+    output.line(format!("  added     {}", time(shown.added)));
+    match &shown.agreement {
+        Some(terms) => {
+            terms.lines(output);
+            output.line(format!(
+                "  held      {} of {} on the nodes that answer",
+                ByteSize(shown.held),
+                ByteSize(shown.share)
+            ));
+        }
+        None => output.line("  nothing is agreed: nothing new is held for it"),
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows what stands in a line.
+fn show_line(own: OperatorId, line: &Line, output: &Output) {
+    let (kind, agreement) = match line {
+        Line::Introduction(_, introduction) => return show_introduction(introduction, output),
+        Line::Proposal(_, agreement) => ("proposal", agreement),
+        Line::Agreed(_, agreement) => ("agreement", agreement),
+    };
+    let terms = Agreed::of(own, agreement);
+    let sides = [agreement.first.operator, agreement.second.operator];
+    if output.style().json {
+        let body = serde_json::json!({ "line": kind, "first": sides[0], "second": sides[1], "terms": terms });
+        output.json("summary", &body);
+        return;
+    }
+    output.heading(format!("{kind}, version {}", agreement.version));
+    for (name, operator) in [("proposed", sides[0]), ("for", sides[1])] {
+        let whose = if operator == own { " (this operator)" } else { "" };
+        output.line(format!("  {name:<8}  {}{whose}", operator.key().fingerprint()));
+    }
+    terms.lines(output);
+}
+
+fn show_introduction(introduction: &Introduction, output: &Output) {
+    let fingerprint = introduction.operator.key().fingerprint();
+    if output.style().json {
+        let body = serde_json::json!({
+            "line": "introduction", "name": introduction.name,
+            "operator": introduction.operator, "fingerprint": fingerprint,
+        });
+        output.json("summary", &body);
+        return;
+    }
+    output.heading(printable(&introduction.name));
+    output.line(format!("  operator  {fingerprint}"));
+}
+
+async fn remove(home: &Home, name: &str, output: &Output) -> Result<Exit, CliError> {
+    let (mut book, reached) = open(home, output).await?;
+    let own = book.operator();
+    let shown = Shown::of(own, &book.remove(home, name)?, &reached.told);
+    if output.style().json {
+        output.json("summary", &shown);
+        return Ok(Exit::Done);
+    }
+    output.good(format!("{} is a partner no more", printable(&shown.name)));
+    output.line(format!(
+        "What is held for it stays as it was promised: {}. Nothing new is taken.",
+        ByteSize(shown.held)
+    ));
+    Ok(Exit::Done)
+}
+
+async fn propose(home: &Home, args: ProposeArgs, output: &Output) -> Result<Exit, CliError> {
+    let (book, _) = open(home, output).await?;
+    let terms = Terms {
+        gives: args.give.0,
+        takes: args.take.0,
+        term: args.term,
+        notice: args.notice,
+        lock_max: args.max_lock,
+        labels: Labels::new(args.labels).map_err(label_error)?,
+        asks: Labels::new(args.asks).map_err(label_error)?,
+    };
+    let (agreement, line) = book.propose(&args.partner, terms)?;
+    let shown = Agreed::of(book.operator(), &agreement);
+    if output.style().json {
+        output.json("summary", &serde_json::json!({ "proposal": line, "terms": shown }));
+        return Ok(Exit::Done);
+    }
+    output.result(line);
+    output.line("");
+    shown.lines(output);
+    output.line(
+        "\nThe partner says: strewn partner accept LINE, and sends the line back that it prints",
+    );
+    Ok(Exit::Done)
+}
+
+async fn accept(home: &Home, line: &str, output: &Output) -> Result<Exit, CliError> {
+    let line = read_line(line)?;
+    let (mut book, reached) = open(home, output).await?;
+    let own = book.operator();
+    let holders = reached.mesh.as_ref().map(|mesh| holders(mesh, own)).unwrap_or_default();
+    let (agreement, answer) = match line {
+        Line::Introduction(..) => {
+            return Err(CliError::new("this line introduces an operator")
+                .next("add it with `strewn partner add`"));
+        }
+        Line::Proposal(signed, agreement) => {
+            let answer = book.accept(home, signed, holders)?;
+            (agreement, Some(answer))
+        }
+        Line::Agreed(signed, agreement) => {
+            book.conclude(home, signed, holders)?;
+            (agreement, None)
+        }
+    };
+    let shown = Agreed::of(own, &agreement);
+    if output.style().json {
+        output.json("summary", &serde_json::json!({ "agreement": answer, "terms": shown }));
+        return Ok(Exit::Done);
+    }
+    if let Some(line) = &answer {
+        output.result(line);
+        output.line("");
+        shown.lines(output);
+        output.line("\nIt counts here now. The partner says: strewn partner accept LINE");
+    } else {
+        output.good("agreed: both sides hold the same document");
+        shown.lines(output);
+    }
+    Ok(Exit::Done)
+}
+
+async fn share(home: &Home, name: &str, output: &Output) -> Result<Exit, CliError> {
+    let (mut book, reached) = open(home, output).await?;
+    let own = book.operator();
+    let nodes = reached.mesh.as_ref().map(|mesh| holders(mesh, own)).unwrap_or_default();
+    let shown = Shown::of(own, book.share(home, name, nodes)?, &reached.told);
+    if output.style().json {
+        output.json("summary", &shown);
+        return Ok(Exit::Done);
+    }
+    output.good(format!(
+        "what {} may store is divided among {}",
+        printable(&shown.name),
+        crate::size::counted(shown.holders.len(), "node")
+    ));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,28 @@
+//! What a node tells its own operator's commands of partners.
+
+use crate::id::OperatorId;
+use crate::partner::PartnerList;
+use crate::sign::Signed;
+use serde::{Deserialize, Serialize};
+
+/// What a node holds for a partner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldFor {
+    /// The partner, or one that was.
+    pub operator: OperatorId,
+    /// Bytes of shards held for its vaults.
+    pub bytes: u64,
+    /// Bytes that it may hold for them at most, as things are: 0 without an agreement in force.
+    pub share: u64,
+}
+
+/// A node's partners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartnerStatus {
+    /// The version of the list that it goes by; 0 for none.
+    pub version: u64,
+    /// The list, when that is newer than the one known to whoever asks.
+    pub list: Option<Signed<PartnerList>>,
+    /// What it holds for whom.
+    pub held: Vec<HeldFor>,
+}

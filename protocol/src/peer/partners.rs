@@ -1,0 +1,429 @@
+//! Partners: other operators that this node's operator deals with, and what their vaults may store here.
+//!
+//! - The operator's list comes from the driver, and goes on to the operator's other nodes; it counts once it is durable. Others are not told.
+//! - What is new (a vault, a shard, a longer lock) needs an agreement in force, and fits into this node's share of it. What is held
+//!   stays, whatever becomes of the agreement: its vault can be read, audited and repaired as before.
+//! - Bytes are counted per vault, with each shard; here they are added up by the operator of the vault's certificate.
+//!
+//! **Guests** are nodes of operators that are no partners: a roster of a vault that is known here lists them, under that operator. They and this
+//! node hold shards of one vault, so they meet, for that vault alone: what they may read of it they are shown, shards that they rebuilt are
+//! taken, and they audit. They have no say in anything else: not what time it is, nor who is lost. The vault's device tells its
+//! holders where the others are.
+//!
+//! Operators that the peer was started with need no agreement: the own one, and those under one administration with it.
+
+use super::facts::{Facts, FactsError, Table, View, Write, decode};
+use super::holder::not_allowed;
+use super::ledger::VAULTS_MAX;
+use super::membership::Pending;
+use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, StartError, Then, refusal};
+use crate::agreement::Agreement;
+use crate::certificate::{Trust, VaultCertificate, VaultTerms, is_next_version};
+use crate::id::{NodeId, OperatorId, VaultId};
+use crate::life::check_bounds;
+use crate::message::{HeldFor, PartnerStatus, Refusal, RefusalCode, Request, Response};
+use crate::partner::{Known, PartnerList, Partners};
+use crate::policy::Lock;
+use crate::sign::Signed;
+use crate::time::{Now, Period};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most vaults of one partner: it leaves room for those of others.
+const PARTNER_VAULTS_MAX: usize = VAULTS_MAX / 16;
+/// Most nodes of one partner that are members here, for the same reason.
+const PARTNER_NODES_MAX: usize = crate::certificate::ROSTER_MAX / 8;
+/// Most guests.
+const GUESTS_MAX: usize = crate::certificate::ROSTER_MAX / 4;
+/// Rosters in which a guest is looked for: reading one takes a signature for each node that it lists.
+const ROSTERS_READ_MAX: usize = 4;
+
+/// What is known of partners.
+#[derive(Debug)]
+pub(super) struct Partnership {
+    own: OperatorId,
+    /// Whom the peer was started with.
+    base: Trust,
+    signed: Option<Signed<PartnerList>>,
+    known: Partners,
+    /// By whose certificate the vaults are here.
+    owners: BTreeMap<VaultId, OperatorId>,
+    /// Which version of the list the own operator's nodes have taken.
+    told: BTreeMap<NodeId, u64>,
+}
+
+impl Partnership {
+    pub(super) fn load(
+        own: OperatorId,
+        base: Trust,
+        facts: &dyn Facts,
+    ) -> Result<Self, StartError> {
+        let stored = facts.get(Table::Partners, &[0])?;
+        let signed: Option<Signed<PartnerList>> =
+            stored.map(|bytes| decode(Table::Partners, &bytes)).transpose()?;
+        let known = match &signed {
+            Some(signed) => PartnerList::verify(signed, own)?,
+            None => Partners::default(),
+        };
+        let mut owners = BTreeMap::new();
+        for (_, bytes) in facts.scan(Table::Vault, &[], None, VAULTS_MAX)? {
+            let signed: Signed<VaultCertificate> = decode(Table::Vault, &bytes)?;
+            if let Ok(certificate) = signed.verify() {
+                owners.insert(certificate.vault, certificate.operator);
+            }
+        }
+        Ok(Self { own, base, signed, known, owners, told: BTreeMap::new() })
+    }
+
+    /// Whom this node believes.
+    pub(super) fn trust(&self) -> Trust {
+        self.base.clone().and_operators(self.known.by_operator.keys().copied())
+    }
+
+    /// Whether an operator needs an agreement.
+    fn is_other(&self, operator: OperatorId) -> bool {
+        self.base.check(operator).is_err()
+    }
+
+    /// Whether this is the list that counts.
+    pub(super) fn is_known(&self, list: &Signed<PartnerList>) -> bool {
+        self.signed.as_ref() == Some(list)
+    }
+
+    /// A vault is here by this operator's certificate.
+    pub(super) fn record_owner(&mut self, vault: VaultId, operator: OperatorId) {
+        self.owners.insert(vault, operator);
+    }
+
+    /// Where nodes of a partner are, for those of whom nobody is met.
+    pub(super) fn contacts(
+        &self,
+        is_met: impl Fn(OperatorId) -> bool,
+    ) -> Vec<(NodeId, Vec<String>)> {
+        let unmet = self.known.by_operator.iter().filter(|(operator, _)| !is_met(**operator));
+        let contacts = unmet.flat_map(|(_, known)| &known.introduction.contacts);
+        contacts.map(|contact| (contact.node, contact.addresses.clone())).collect()
+    }
+
+    /// What counts with a partner now, if anything does.
+    fn in_force(&self, now: Now, operator: OperatorId) -> Result<(&Known, &Agreement), Refusal> {
+        let name = operator.key().fingerprint();
+        let known = self.known.by_operator.get(&operator).ok_or_else(|| {
+            not_allowed(format!("operator {name} is no partner here: nothing new is held for it"))
+        })?;
+        let agreement = known.agreement.as_ref().ok_or_else(|| {
+            not_allowed(format!("nothing is agreed with operator {name}: nothing is held for it"))
+        })?;
+        agreement
+            .check_time(now.wall)
+            .map_err(|error| not_allowed(format!("operator {name}: {error}")))?;
+        Ok((known, agreement))
+    }
+}
+
+impl Peer {
+    /// Takes the operator's list of partners when it is newer, and answers whoever brought it. It counts once it is durable.
+    pub(super) fn handle_partners(
+        &mut self,
+        signed: Signed<PartnerList>,
+        lane: Option<LaneId>,
+    ) -> Decision {
+        let known = PartnerList::verify(&signed, self.partnership.own)
+            .map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+        // One version is one content: another one with the same number is not news.
+        if is_next_version(self.partnership.known.version, known.version) {
+            let writes = vec![Write::row(Table::Partners, vec![0], &signed)];
+            self.persist(writes, None, Then::Partners { list: Box::new((signed, known)), lane });
+        } else if let Some(lane) = lane {
+            self.reply(lane, Response::Done);
+        }
+        Ok(())
+    }
+
+    /// The list is durable: whom it leaves out is not believed any more.
+    pub(super) fn begin_partners(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        signed: Signed<PartnerList>,
+        known: Partners,
+    ) {
+        if known.version <= self.partnership.known.version {
+            return;
+        }
+        let (version, partners) = (known.version, known.by_operator.len());
+        (self.partnership.signed, self.partnership.known) = (Some(signed), known);
+        self.trust = self.partnership.trust();
+        let gone: BTreeSet<NodeId> = self
+            .members
+            .iter()
+            .filter(|(_, member)| self.trust.check(member.site.operator).is_err())
+            .map(|(node, _)| *node)
+            // Those that hold shards of one vault with this node stay, as guests.
+            .filter(|node| {
+                let view = View { facts, overlay: &self.overlay };
+                !view.is_listed_at_all(*node).unwrap_or(false)
+            })
+            .collect();
+        self.members.retain(|node, _| !gone.contains(node));
+        let is_gone =
+            |role: &Option<Role>| matches!(role, Some(Role::Node(node)) if gone.contains(node));
+        let links: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| is_gone(&link.role)).map(|(&id, _)| id).collect();
+        for link in links {
+            self.links.remove(&link);
+            self.outputs.push_back(Output::Close { link });
+        }
+        if !gone.is_empty() {
+            let rows = gone.iter().map(|node| Write::remove(Table::Member, node.0.to_vec()));
+            self.persist(rows.collect(), None, Then::Nothing);
+        }
+        self.outputs.push_back(Output::Note(Note::Partners { version, partners }));
+        // Those who are new are looked for at once, and the own nodes are told.
+        self.exchange_at = now.mono;
+    }
+
+    /// Tells a node of the own operator the list, once.
+    pub(super) fn tell_partners(&mut self, node: NodeId, link: LinkId) {
+        let is_own = self.operator_of_node(node) == Some(self.partnership.own);
+        let version = self.partnership.known.version;
+        let known = self.partnership.told.get(&node).copied().unwrap_or(0);
+        let Some(signed) = self.partnership.signed.clone().filter(|_| is_own && known < version)
+        else {
+            return;
+        };
+        let call = self.call(Pending::Partners { node, version });
+        let request = Box::new(Request::TakePartners(Box::new(signed)));
+        self.outputs.push_back(Output::Call { call, link, request });
+    }
+
+    pub(super) fn handle_told_partners(&mut self, node: NodeId, version: u64) {
+        if self.members.contains_key(&node) {
+            self.partnership.told.insert(node, version);
+        }
+        self.partnership.told.retain(|node, _| self.members.contains_key(node));
+    }
+
+    pub(super) fn handle_take_partners(
+        &mut self,
+        lane: LaneId,
+        role: &Role,
+        signed: Signed<PartnerList>,
+    ) -> Decision {
+        let Role::Node(node) = *role else {
+            return Err(not_allowed("only nodes tell each other of partners"));
+        };
+        if self.operator_of_node(node) != Some(self.partnership.own) {
+            return Err(not_allowed("only nodes of one operator tell each other of partners"));
+        }
+        self.handle_partners(signed, Some(lane))
+    }
+
+    /// Shows the own operator's commands the list, and what is held for whom.
+    pub(super) fn handle_partners_asked(
+        &mut self,
+        now: Now,
+        lane: LaneId,
+        role: &Role,
+        known: u64,
+    ) -> Decision {
+        if self.operator_of(role) != Some(self.partnership.own) {
+            return Err(not_allowed("an operator's partners are shown to its own commands alone"));
+        }
+        let version = self.partnership.known.version;
+        let list = self.partnership.signed.clone().filter(|_| version > known);
+        let owners = self.partnership.owners.values().copied();
+        let others: BTreeSet<OperatorId> = owners
+            .chain(self.partnership.known.by_operator.keys().copied())
+            .filter(|operator| self.partnership.is_other(*operator))
+            .collect();
+        let held = others.into_iter().map(|operator| HeldFor {
+            operator,
+            bytes: self.held_for(operator),
+            share: self.share_of(now, operator).unwrap_or(0),
+        });
+        let status = PartnerStatus { version, list, held: held.collect() };
+        self.reply(lane, Response::Partners(Box::new(status)));
+        Ok(())
+    }
+
+    /// For whom somebody asks.
+    pub(super) fn operator_of(&self, role: &Role) -> Option<OperatorId> {
+        match role {
+            Role::Node(node) => self.operator_of_node(*node),
+            Role::Device { operator, .. } | Role::Console { operator } => Some(*operator),
+        }
+    }
+
+    /// Whether somebody who asks for this operator is told of a node: a partner is not told of other partners.
+    pub(super) fn is_told_of(&self, asker: Option<OperatorId>, node: NodeId) -> bool {
+        let operator = self.operator_of_node(node);
+        let is_close = |known| !self.partnership.is_other(known);
+        asker.is_some_and(is_close) || operator == asker || operator.is_some_and(is_close)
+    }
+
+    pub(super) fn operator_of_node(&self, node: NodeId) -> Option<OperatorId> {
+        self.members.get(&node).map(|member| member.site.operator)
+    }
+
+    /// Whether it is a member by the word of a vault's roster alone.
+    pub(super) fn is_guest(&self, node: NodeId) -> bool {
+        self.operator_of_node(node).is_some_and(|operator| self.trust.check(operator).is_err())
+    }
+
+    /// Whether the roster of a vault that is known here lists a node as this operator's.
+    pub(super) fn is_introduced(
+        &self,
+        facts: &dyn Facts,
+        node: NodeId,
+        operator: OperatorId,
+    ) -> Result<bool, Refusal> {
+        if self.operator_of_node(node) == Some(operator) {
+            return Ok(true);
+        }
+        let view = View { facts, overlay: &self.overlay };
+        for (row, _) in facts.scan(Table::Listed, &node.0, None, ROSTERS_READ_MAX)? {
+            let Some(vault) = row.get(32..).and_then(|id| id.try_into().ok()).map(VaultId) else {
+                continue;
+            };
+            let roster = self.roster_of(&view, vault)?;
+            let mut listed = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
+            if listed.any(|found| (found.node, found.operator) == (node, operator)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A guest asks about vaults, and nothing else.
+    pub(super) fn check_guest(&self, role: &Role, request: &Request) -> Decision {
+        let is_of_members = matches!(
+            request,
+            Request::Time { .. } | Request::PromiseHead { .. } | Request::Promised
+        );
+        match role {
+            Role::Node(node) if is_of_members && self.is_guest(*node) => {
+                Err(not_allowed("only the vaults whose rosters list both nodes are their business"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an operator has as many nodes here as a partner may have.
+    pub(super) fn check_room_for_node(&self, operator: OperatorId) -> Decision {
+        let own = self.members.values().filter(|member| member.site.operator == operator);
+        let guests = self.members.keys().filter(|node| self.is_guest(**node));
+        if self.trust.check(operator).is_err() && guests.count() >= GUESTS_MAX {
+            let text =
+                format!("{GUESTS_MAX} nodes of operators that are no partners are known already");
+            return Err(refusal(RefusalCode::Quota, text));
+        }
+        if self.partnership.is_other(operator) && own.count() >= PARTNER_NODES_MAX {
+            let text = format!("{PARTNER_NODES_MAX} nodes of the operator are known already");
+            return Err(refusal(RefusalCode::Quota, text));
+        }
+        Ok(())
+    }
+
+    /// Whether a vault that this operator vouches for may be made known here.
+    pub(super) fn check_new_vault(&self, now: Now, operator: OperatorId) -> Decision {
+        if !self.partnership.is_other(operator) {
+            return Ok(());
+        }
+        self.partnership.in_force(now, operator)?;
+        let vaults = self.partnership.owners.values().filter(|owner| **owner == operator).count();
+        if vaults >= PARTNER_VAULTS_MAX {
+            let text =
+                format!("{PARTNER_VAULTS_MAX} vaults of the operator are known here already");
+            return Err(refusal(RefusalCode::Quota, text));
+        }
+        Ok(())
+    }
+
+    /// Whether an operator's word for a vault may take the place of another operator's: when the vault's own device brings it and
+    /// nothing is held for it, so that no bytes change the account. The first one may be a lie: a vault has no say in who vouches for it.
+    pub(super) fn check_owner(
+        &self,
+        view: &View<'_>,
+        terms: &VaultTerms,
+        by_device: bool,
+    ) -> Decision {
+        let VaultCertificate { vault, operator, .. } = terms.certificate;
+        let Some(known) = self.owner_of(view, vault)? else { return Ok(()) };
+        let is_empty = self.usage.get(&vault).is_none_or(|usage| usage.shards == 0)
+            && !self.receiving.values().any(|receiving| receiving.vault() == vault);
+        if known == operator || by_device && is_empty {
+            return Ok(());
+        }
+        Err(not_allowed("another operator vouches for this vault here"))
+    }
+
+    fn owner_of(&self, view: &View<'_>, vault: VaultId) -> Result<Option<OperatorId>, FactsError> {
+        let known = view.vault(vault)?.and_then(|signed| signed.verify().ok());
+        Ok(known.map(|certificate| certificate.operator))
+    }
+
+    /// Whether a vault is known here by this operator's word: its devices may read it, whoever is a partner now.
+    pub(super) fn is_owner(
+        &self,
+        view: &View<'_>,
+        vault: VaultId,
+        operator: OperatorId,
+    ) -> Result<bool, FactsError> {
+        Ok(self.owner_of(view, vault)? == Some(operator))
+    }
+
+    /// The partner whose vault it is; `None` for those that need no agreement.
+    fn partner_of(&self, vault: VaultId) -> Option<OperatorId> {
+        let owner = self.partnership.owners.get(&vault).copied();
+        owner.filter(|operator| self.partnership.is_other(*operator))
+    }
+
+    /// Bytes of shards that are held for an operator's vaults, those that are arriving among them.
+    fn held_for(&self, operator: OperatorId) -> u64 {
+        let is_its = |vault| self.partnership.owners.get(&vault) == Some(&operator);
+        let held = self.usage.iter().filter(|(vault, _)| is_its(**vault));
+        let arriving = self.receiving.values().filter(|receiving| is_its(receiving.vault()));
+        held.map(|(_, usage)| usage.bytes).sum::<u64>()
+            + arriving.map(super::holder::Receiving::new_bytes).sum::<u64>()
+    }
+
+    /// Bytes that are held for a partner at most.
+    fn share_of(&self, now: Now, operator: OperatorId) -> Result<u64, Refusal> {
+        let (known, _) = self.partnership.in_force(now, operator)?;
+        Ok(known.share_of(self.partnership.own, self.node()))
+    }
+
+    /// Bytes that may still come from a device; `None` where no agreement bounds it.
+    pub(super) fn left_for(&self, now: Now, role: &Role) -> Option<u64> {
+        let Role::Device { operator, .. } = *role else { return None };
+        self.partnership.is_other(operator).then(|| {
+            let share = self.share_of(now, operator).unwrap_or(0);
+            share.saturating_sub(self.held_for(operator))
+        })
+    }
+
+    /// Whether a shard that is not held yet may come: of a partner's vault as far as the agreement goes.
+    pub(super) fn check_share(&self, now: Now, vault: VaultId, lock: &Lock, len: u32) -> Decision {
+        let Some(operator) = self.partner_of(vault) else { return Ok(()) };
+        let (_, agreement) = self.partnership.in_force(now, operator)?;
+        check_bounds(lock, agreement.lock_max)
+            .map_err(|error| not_allowed(format!("the agreement does not allow it: {error}")))?;
+        let share = self.share_of(now, operator)?;
+        let left = share.saturating_sub(self.held_for(operator));
+        if u64::from(len) > left {
+            let text = format!(
+                "{left} bytes are left of the {share} that the agreement gives on this node, {len} needed"
+            );
+            return Err(refusal(RefusalCode::Quota, text));
+        }
+        Ok(())
+    }
+
+    /// The longest lock that is promised to a vault now: none to a partner with which nothing is agreed, whose locks run on as they are.
+    pub(super) fn longest_lock(&self, now: Now, vault: VaultId) -> Period {
+        let Some(operator) = self.partner_of(vault) else { return self.config.lock_max };
+        let agreed =
+            self.partnership.in_force(now, operator).map(|(_, agreement)| agreement.lock_max);
+        agreed.map_or(Period(0), |lock_max| lock_max.min(self.config.lock_max))
+    }
+}
