@@ -155,6 +155,7 @@ impl Peer {
             Greeting::Node(signed) => {
                 let node = self.accept_member(now, facts, &signed, Some(key))?;
                 self.welcome(now, link, lane, Role::Node(node));
+                self.forget_told(node);
                 self.inquire_at(node);
                 self.asking.meet(node);
                 Ok(())

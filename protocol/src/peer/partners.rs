@@ -196,6 +196,11 @@ impl Peer {
         self.outputs.push_back(Output::Call { call, link, request });
     }
 
+    /// A node greets: it may have begun anew, on an empty disk.
+    pub(super) fn forget_told(&mut self, node: NodeId) {
+        self.partnership.told.remove(&node);
+    }
+
     pub(super) fn handle_told_partners(&mut self, node: NodeId, version: u64) {
         if self.members.contains_key(&node) {
             self.partnership.told.insert(node, version);

@@ -212,6 +212,9 @@ fn the_operators_other_nodes_are_told_once() {
     desk.handle(Input::Answer { call, response: Some(Box::new(Response::Done)) });
     desk.pass(Period::seconds(31));
     assert_eq!(told(&mut desk).len(), 0, "who knows it is not told again");
+    let _ = desk.node(NEIGHBOUR);
+    desk.pass(Period::seconds(31));
+    assert_eq!(told(&mut desk).len(), 1, "who begins again may have lost it");
 }
 
 #[test]
