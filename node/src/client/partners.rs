@@ -122,6 +122,19 @@ pub fn read_line(line: &str) -> Done<Line> {
     }
 }
 
+/// The partner that is meant: by key or fingerprint, which people compared, before by what somebody calls himself.
+pub fn find<'a>(
+    partners: impl Iterator<Item = &'a Known> + Clone,
+    meant: &str,
+) -> Option<&'a Known> {
+    let is_key = |known: &&Known| {
+        let operator = known.introduction.operator;
+        operator.to_string() == meant || operator.key().fingerprint() == meant
+    };
+    let by_key = partners.clone().find(is_key);
+    by_key.or_else(|| partners.into_iter().find(|known| known.name == meant))
+}
+
 /// What is held for partners, and for how much there is room, over the nodes that answer; and the newest list that they have.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -193,19 +206,13 @@ impl Book {
     }
 
     /// All partners.
-    pub fn partners(&self) -> impl Iterator<Item = &Known> {
+    pub fn partners(&self) -> impl Iterator<Item = &Known> + Clone {
         self.known.by_operator.values()
     }
 
     /// The partner with this name, key or fingerprint.
     pub fn find(&self, name: &str) -> Done<&Known> {
-        let is_it = |known: &&Known| {
-            let operator = known.introduction.operator;
-            known.name == name
-                || operator.to_string() == name
-                || operator.key().fingerprint() == name
-        };
-        self.partners().find(is_it).ok_or_else(|| PartnersError::Unknown(name.into()))
+        find(self.partners(), name).ok_or_else(|| PartnersError::Unknown(name.into()))
     }
 
     /// The line by which a partner adds this operator.

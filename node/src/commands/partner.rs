@@ -8,7 +8,9 @@ use crate::cli::output::{Column, Output, printable};
 use crate::cli::partner::{PartnerCommand, ProposeArgs};
 use crate::client::ClientError;
 use crate::client::mesh::{Caller, Mesh};
-use crate::client::partners::{self, Book, Line, PartnersError, Terms, Told, holders, read_line};
+use crate::client::partners::{
+    self, Book, Line, PartnersError, Terms, Told, find, holders, read_line,
+};
 use crate::home::{Home, read_key, read_signed};
 use crate::size::ByteSize;
 use protocol::agreement::Agreement;
@@ -301,11 +303,7 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
         Err(_) => {}
     }
     let (own, all, told) = known(home, output).await?;
-    let is_it = |known: &&Known| {
-        let operator = known.introduction.operator;
-        known.name == what || operator.to_string() == what || operator.key().fingerprint() == what
-    };
-    let known = all.iter().find(is_it).ok_or_else(|| PartnersError::Unknown(what.into()))?;
+    let known = find(all.iter(), what).ok_or_else(|| PartnersError::Unknown(what.into()))?;
     let shown = Shown::of(own, known, &told);
     if output.style().json {
         output.json("summary", &shown);

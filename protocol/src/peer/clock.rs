@@ -81,7 +81,8 @@ impl Peer {
         (asked, nonce): (Mono, &[u8; 16]),
         signed: &Signed<TimeStatement>,
     ) {
-        let Some(member) = self.members.get(&node) else { return };
+        // Who became a guest since it was asked has no voice.
+        let Some(member) = self.members.get(&node).filter(|_| !self.is_guest(node)) else { return };
         // What is no answer says nothing.
         let certificate = NodeCertificate::verify(&member.record.certificate, now.wall);
         if let Ok(certificate) = certificate

@@ -45,7 +45,7 @@ use std::collections::BTreeMap;
 /// | `Veto` | vault, guardian, release | signed veto |
 /// | `Holds` | vault | [`HoldRow`] |
 /// | `Release` | vault, release | [`ReleaseRow`] |
-/// | `Listed` | node, vault | the first version of the vault's roster that listed the node, as far as known here (u64) |
+/// | `Listed` | node, vault | the first version of the vault's roster that listed the node, as far as known here, and as whose ([`ListedRow`]; before, the version alone) |
 /// | `Promises` | `0` | [`super::PromiseRow`] |
 /// | `Countersigned` | node | that node's newest countersignature of the own chain of promises |
 /// | `Witnessed` | node | [`super::WitnessedRow`] |
@@ -101,6 +101,13 @@ impl Table {
     pub fn is_told_by_shards(self) -> bool {
         matches!(self, Self::Held | Self::Usage | Self::Life)
     }
+}
+
+/// That a vault's roster lists a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListedRow {
+    version: u64,
+    operator: OperatorId,
 }
 
 /// A change to one row. `None` removes it.
@@ -311,7 +318,27 @@ impl View<'_> {
 
     /// Whether a roster of the vault, the newest or an earlier one, lists the node.
     pub(crate) fn is_listed(&self, node: NodeId, vault: VaultId) -> Result<bool, FactsError> {
-        Ok(self.get::<u64>(Table::Listed, &key(&[&node.0, &vault.0]))?.is_some())
+        let key = key(&[&node.0, &vault.0]);
+        match self.overlay.rows.get(&(Table::Listed, key.clone())) {
+            Some((_, value)) => Ok(value.is_some()),
+            None => Ok(self.facts.get(Table::Listed, &key)?.is_some()),
+        }
+    }
+
+    /// The vaults whose rosters first listed the node as this operator's, as far as that is durable.
+    pub(crate) fn listed_as(
+        &self,
+        node: NodeId,
+        operator: OperatorId,
+    ) -> Result<Vec<VaultId>, FactsError> {
+        let rows = self.facts.scan(Table::Listed, &node.0, None, super::ledger::VAULTS_MAX)?;
+        let vault_of = |(row, bytes): (Vec<u8>, Vec<u8>)| {
+            // Earlier versions wrote no operator: such a row introduces nobody.
+            let listed: ListedRow = decode(Table::Listed, &bytes).ok()?;
+            let vault = VaultId(row.get(32..)?.try_into().ok()?);
+            (listed.operator == operator).then_some(vault)
+        };
+        Ok(rows.into_iter().filter_map(vault_of).collect())
     }
 
     /// Whether a roster of any vault lists the node, or did.
@@ -461,8 +488,8 @@ impl Write {
     pub(crate) fn roster(vault: VaultId, version: u64, roster: &Signed<Roster>) -> Self {
         put(Table::Roster, key(&[&vault.0, &version.to_be_bytes()]), roster)
     }
-    pub(crate) fn listed(node: NodeId, vault: VaultId, version: u64) -> Self {
-        put(Table::Listed, key(&[&node.0, &vault.0]), &version)
+    pub(crate) fn listed(node: NodeId, vault: VaultId, version: u64, operator: OperatorId) -> Self {
+        put(Table::Listed, key(&[&node.0, &vault.0]), &ListedRow { version, operator })
     }
     pub(crate) fn device(
         vault: VaultId,

@@ -3,9 +3,9 @@
 use super::facts::{Facts, FactsError, Table, View, Write, decode, key};
 use super::holder::BUSY_RETRY;
 use super::{Decision, LaneId, Note, Output, Peer, Role, Then, refusal};
-use crate::certificate::DeviceRevocation;
 use crate::certificate::{
-    CertificateError, Roster, VaultCertificate, VaultPapers, VaultTerms, is_next_version,
+    CertificateError, DeviceRevocation, NodeCertificate, Roster, VaultCertificate, VaultPapers,
+    VaultTerms, is_next_version,
 };
 use crate::id::{DeviceId, EntryId, VaultId};
 use crate::log::{
@@ -101,6 +101,7 @@ impl Peer {
             Self::check_room_for_vault(facts)?;
             self.check_new_vault(now, terms.certificate.operator)?;
         }
+        self.check_agreed(now, vault)?;
         // Papers fill a disk as log entries do.
         let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
         self.spend_log(now, vault, len)?;
@@ -142,9 +143,10 @@ impl Peer {
         let is_the_known = || Ok(view.roster(vault)?.as_ref() == Some(&papers.roster));
         if is_newer || (is_known && is_the_known().map_err(|e: FactsError| Refusal::from(e))?) {
             for signed in &terms.roster.nodes {
-                let node = signed.verify().map_err(CertificateError::from)?.node;
+                let NodeCertificate { node, operator, .. } =
+                    signed.verify().map_err(CertificateError::from)?;
                 if !view.is_listed(node, vault)? {
-                    writes.push(Write::listed(node, vault, terms.roster.version));
+                    writes.push(Write::listed(node, vault, terms.roster.version, operator));
                 }
             }
         }
@@ -268,6 +270,7 @@ impl Peer {
         match continuation(view.head(entry.vault, entry.device)?, &entry) {
             Continuation::Next => {
                 is_allowed?;
+                self.check_agreed(now, entry.vault)?;
                 self.spend_log(now, entry.vault, signed.to_bytes().len())?;
                 self.append(now, lane, signed, &entry, id);
                 Ok(())

@@ -449,7 +449,7 @@ impl Peer {
             Input::Leaving(leaves) => self.handle_leaving(leaves),
             Input::Partners(list) => {
                 let is_known = self.partnership.is_known(&list);
-                if !is_known && let Err(refusal) = self.handle_partners(*list, None) {
+                if !is_known && let Err(refusal) = self.handle_partners(facts, *list, None) {
                     self.count_refusal(self.certificate.operator.key(), &refusal);
                 }
             }
@@ -535,7 +535,7 @@ impl Peer {
             Request::Lacking { known } => self.handle_lacking(facts, lane, &role, known.as_ref()),
             Request::Status => self.handle_status(now, lane, &role),
             Request::Partners { known } => self.handle_partners_asked(now, lane, &role, known),
-            Request::TakePartners(list) => self.handle_take_partners(lane, &role, *list),
+            Request::TakePartners(list) => self.handle_take_partners(facts, lane, &role, *list),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),
             Request::Revoke(order) => self.handle_revoke(facts, lane, &role, &order),

@@ -5,7 +5,7 @@
 //!   stays, whatever becomes of the agreement: its vault can be read, audited and repaired as before.
 //! - Bytes are counted per vault, with each shard; here they are added up by the operator of the vault's certificate.
 //!
-//! **Guests** are nodes of operators that are no partners: a roster of a vault that is known here lists them, under that operator. They and this
+//! **Guests** are nodes of operators that are no partners: a roster of a partner's vault that is known here lists them, under that operator. They and this
 //! node hold shards of one vault, so they meet, for that vault alone: what they may read of it they are shown, shards that they rebuilt are
 //! taken, and they audit. They have no say in anything else: not what time it is, nor who is lost. The vault's device tells its
 //! holders where the others are.
@@ -13,7 +13,7 @@
 //! Operators that the peer was started with need no agreement: the own one, and those under one administration with it.
 
 use super::facts::{Facts, FactsError, Table, View, Write, decode};
-use super::holder::not_allowed;
+use super::holder::{BUSY_RETRY, not_allowed};
 use super::ledger::VAULTS_MAX;
 use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, StartError, Then, refusal};
@@ -28,14 +28,12 @@ use crate::sign::Signed;
 use crate::time::{Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most vaults of one partner: it leaves room for those of others.
-const PARTNER_VAULTS_MAX: usize = VAULTS_MAX / 16;
+/// Most vaults of one partner. Shards count for its share; logs and papers are bounded for each vault by itself ([`crate::budget`]).
+const PARTNER_VAULTS_MAX: usize = 32;
 /// Most nodes of one partner that are members here, for the same reason.
 const PARTNER_NODES_MAX: usize = crate::certificate::ROSTER_MAX / 8;
 /// Most guests.
 const GUESTS_MAX: usize = crate::certificate::ROSTER_MAX / 4;
-/// Rosters in which a guest is looked for: reading one takes a signature for each node that it lists.
-const ROSTERS_READ_MAX: usize = 4;
 
 /// What is known of partners.
 #[derive(Debug)]
@@ -61,7 +59,8 @@ impl Partnership {
         let signed: Option<Signed<PartnerList>> =
             stored.map(|bytes| decode(Table::Partners, &bytes)).transpose()?;
         let known = match &signed {
-            Some(signed) => PartnerList::verify(signed, own)?,
+            // What another operator's node left here when the host came over says nothing.
+            Some(signed) => PartnerList::verify(signed, own).unwrap_or_default(),
             None => Partners::default(),
         };
         let mut owners = BTreeMap::new();
@@ -124,11 +123,20 @@ impl Peer {
     /// Takes the operator's list of partners when it is newer, and answers whoever brought it. It counts once it is durable.
     pub(super) fn handle_partners(
         &mut self,
+        facts: &dyn Facts,
         signed: Signed<PartnerList>,
         lane: Option<LaneId>,
     ) -> Decision {
         let known = PartnerList::verify(&signed, self.partnership.own)
             .map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+        let view = View { facts, overlay: &self.overlay };
+        if view.is_pending(Table::Partners, &[0]) {
+            // An older list behind a newer one would be what is read after a restart. It comes again.
+            if let Some(lane) = lane {
+                self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
+            }
+            return Ok(());
+        }
         // One version is one content: another one with the same number is not news.
         if is_next_version(self.partnership.known.version, known.version) {
             let writes = vec![Write::row(Table::Partners, vec![0], &signed)];
@@ -210,6 +218,7 @@ impl Peer {
 
     pub(super) fn handle_take_partners(
         &mut self,
+        facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
         signed: Signed<PartnerList>,
@@ -220,7 +229,7 @@ impl Peer {
         if self.operator_of_node(node) != Some(self.partnership.own) {
             return Err(not_allowed("only nodes of one operator tell each other of partners"));
         }
-        self.handle_partners(signed, Some(lane))
+        self.handle_partners(facts, signed, Some(lane))
     }
 
     /// Shows the own operator's commands the list, and what is held for whom.
@@ -259,9 +268,13 @@ impl Peer {
         }
     }
 
-    /// Whether somebody who asks for this operator is told of a node: a partner is not told of other partners.
+    /// Whether somebody who asks for this operator is told of a node: a partner is not told of other partners, and who is none of its
+    /// own operator's alone.
     pub(super) fn is_told_of(&self, asker: Option<OperatorId>, node: NodeId) -> bool {
         let operator = self.operator_of_node(node);
+        if asker.is_none_or(|asker| self.trust.check(asker).is_err()) {
+            return operator.is_some() && operator == asker;
+        }
         let is_close = |known| !self.partnership.is_other(known);
         asker.is_some_and(is_close) || operator == asker || operator.is_some_and(is_close)
     }
@@ -270,12 +283,13 @@ impl Peer {
         self.members.get(&node).map(|member| member.site.operator)
     }
 
-    /// Whether it is a member by the word of a vault's roster alone.
+    /// Whether it is a member by the word of a vault's roster alone, or none any more.
     pub(super) fn is_guest(&self, node: NodeId) -> bool {
-        self.operator_of_node(node).is_some_and(|operator| self.trust.check(operator).is_err())
+        self.operator_of_node(node).is_none_or(|operator| self.trust.check(operator).is_err())
     }
 
-    /// Whether the roster of a vault that is known here lists a node as this operator's.
+    /// Whether the roster of a partner's vault that is known here lists a node as this operator's. The own vaults introduce nobody: whoever
+    /// stole the key of one could have any node let in.
     pub(super) fn is_introduced(
         &self,
         facts: &dyn Facts,
@@ -286,17 +300,8 @@ impl Peer {
             return Ok(true);
         }
         let view = View { facts, overlay: &self.overlay };
-        for (row, _) in facts.scan(Table::Listed, &node.0, None, ROSTERS_READ_MAX)? {
-            let Some(vault) = row.get(32..).and_then(|id| id.try_into().ok()).map(VaultId) else {
-                continue;
-            };
-            let roster = self.roster_of(&view, vault)?;
-            let mut listed = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
-            if listed.any(|found| (found.node, found.operator) == (node, operator)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let vaults = view.listed_as(node, operator)?;
+        Ok(vaults.into_iter().any(|vault| self.partner_of(vault).is_some()))
     }
 
     /// A guest asks about vaults, and nothing else.
@@ -356,10 +361,18 @@ impl Peer {
         let Some(known) = self.owner_of(view, vault)? else { return Ok(()) };
         let is_empty = self.usage.get(&vault).is_none_or(|usage| usage.shards == 0)
             && !self.receiving.values().any(|receiving| receiving.vault() == vault);
-        if known == operator || by_device && is_empty {
+        let needs_none = |operator| !self.partnership.is_other(operator);
+        let is_between_own = needs_none(known) && needs_none(operator);
+        if known == operator || is_between_own || by_device && is_empty {
             return Ok(());
         }
         Err(not_allowed("another operator vouches for this vault here"))
+    }
+
+    /// Whether something new may be written to a vault: to a partner's while something is agreed.
+    pub(super) fn check_agreed(&self, now: Now, vault: VaultId) -> Decision {
+        let Some(operator) = self.partner_of(vault) else { return Ok(()) };
+        self.partnership.in_force(now, operator).map(|_| ())
     }
 
     fn owner_of(&self, view: &View<'_>, vault: VaultId) -> Result<Option<OperatorId>, FactsError> {

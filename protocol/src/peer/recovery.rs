@@ -230,6 +230,7 @@ impl Peer {
         let mut kept = kept(facts, card.vault)?;
         match kept.add(facts, &card, signed)? {
             Added::News(writes) => {
+                self.check_agreed(now, card.vault)?;
                 let response = Box::new(Response::Done);
                 self.persist(writes, None, Then::Reply { lane, response, close: false });
                 Ok(())
