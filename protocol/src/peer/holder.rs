@@ -418,6 +418,11 @@ impl Peer {
             .ok_or_else(|| refusal(RefusalCode::NotHeld, "nothing of this stripe is held here"))?;
         let known = known.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
         let held = self.place_of(&view, &known)?;
+        if held.as_ref().is_some_and(|(shard, _)| view.is_pending(Table::Held, &shard.0)) {
+            // The shard that is on its way may fail, and with it the lock that it brings.
+            self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
+            return Ok(());
+        }
         let mine = known.index_of(self.node());
         // Who stands in for a holder is named by no record, and by a new one only for what it has.
         let place = held.as_ref().map(|(_, held)| held.index);

@@ -464,8 +464,10 @@ impl Peer {
         let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
         let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
         // Who leaves may stand in, and is named by no record then. What is all there may lie too close together.
+        // Of whom nothing is known yet nobody can say where they are.
+        let is_misplaced = margin < 0 && sites.len() == there.len();
         let is_short = is_hurt
-            || margin < 0
+            || is_misplaced
             || there.len() < record.holders.len()
             || self.repair.leaving.contains(&self.node());
         let turn = u64::from(u16::from_be_bytes([stripe.0[0], stripe.0[1]])) % PATROL_ROUNDS;

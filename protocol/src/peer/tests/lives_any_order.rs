@@ -507,3 +507,23 @@ fn many_a_story_drops_something() {
         .count();
     assert!(dropped >= 10, "{dropped} of 100");
 }
+
+#[test]
+fn a_record_is_not_taken_on_top_of_a_shard_that_may_still_fail() {
+    use Step::{Durable, NotDurable, Pass, Put, Release, Replace};
+    let asked = Asked { by_vault: true, day: 0, agree: 3 };
+    let all = || std::iter::repeat_n(Durable, 20);
+    let mut steps = vec![Put { stripe: 1, guarded: false }];
+    steps.extend(all());
+    // The lock is over, the shard cools, and its file is gone.
+    steps.extend([Step::Lost(1), Pass { hours: 130 }]);
+    steps.extend(all());
+    steps.push(Release(asked));
+    steps.extend(all());
+    // It is put again, which fails, and with that its lock.
+    steps.extend([Put { stripe: 1, guarded: false }]);
+    steps.extend([Replace { stripe: 1, version: 2, longer: false, guarded: false }, NotDurable]);
+    steps.extend(all());
+    steps.push(Pass { hours: 60 });
+    assert_eq!(play(&steps), Ok(0));
+}
