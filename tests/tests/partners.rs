@@ -207,7 +207,9 @@ fn a_stranger_gets_nothing_and_a_removed_partner_nothing_new() {
     assert!(kept > 0);
     let removed = partner(&b, &["remove", "a"]).summary();
     assert_eq!(removed["held"].as_u64(), Some(kept));
-    assert!(within(HEARD, || reached(&b) == 1), "its node is a stranger");
+    let is_told = || b.nodes[0].log().contains("partners=0");
+    assert!(within(HEARD, is_told), "its node takes it up\n{}", b.nodes[0].log());
+    assert_eq!(reached(&b), 1, "its node is a stranger");
     let files = b.nodes[0].shard_files();
     let target = a.dir().join("restored");
     let _ = restore(&a, a.owner(), &target).ok();
