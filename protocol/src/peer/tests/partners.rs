@@ -192,6 +192,39 @@ fn an_older_list_puts_nobody_back_and_anothers_list_is_none() {
 }
 
 #[test]
+fn an_older_list_never_follows_a_newer_one_to_the_disk() {
+    let mut desk = Desk::new();
+    desk.handle(Input::Partners(Box::new(list(3, vec![]))));
+    desk.handle(Input::Partners(Box::new(list(2, vec![introduced(None, &[])]))));
+    desk.settle();
+    let mut desk = desk.restart();
+    assert_eq!(
+        code(&desk.greet(ITS_NODE, node_greeting(PARTNER, ITS_NODE)).1),
+        RefusalCode::NotVouched
+    );
+    say(&mut desk, &list(2, vec![introduced(None, &[])]));
+    assert_eq!(
+        code(&desk.greet(ITS_NODE, node_greeting(PARTNER, ITS_NODE)).1),
+        RefusalCode::NotVouched
+    );
+}
+
+#[test]
+fn own_vaults_introduce_nobody() {
+    let (mut desk, device) = Desk::with_vault(PeerConfig::default());
+    let (other, guest) = (53, 54);
+    let nodes = vec![node_certificate(OPERATOR, NODE), node_certificate(other, guest)];
+    let roster = Roster { vault: public(VAULT).into(), version: 2, nodes };
+    let roster = Signed::sign(&roster, &secret(VAULT));
+    let papers = VaultPapers { roster, ..papers(VAULT, 1, &[NODE, NEIGHBOUR]) };
+    assert_eq!(desk.ask(device, Request::Introduce(papers)), Response::Done);
+    assert_eq!(code(&desk.greet(guest, node_greeting(other, guest)).1), RefusalCode::NotVouched);
+    let known = desk.rows(Table::Member);
+    let _ = desk.ask(device, Request::Members(vec![node_record(other, guest, 1)]));
+    assert_eq!(desk.rows(Table::Member), known);
+}
+
+#[test]
 fn the_operators_other_nodes_are_told_once() {
     let mut desk = desk_with(vec![introduced(None, &[])]);
     let (theirs, own) =
@@ -320,6 +353,8 @@ fn what_is_held_stays_and_is_read_when_an_agreement_shrinks_or_ends() {
     let (mut desk, link) = holding(2 * SHARD);
     let lock = record(VAULT, DEVICE, 1).policy.lock.period;
     assert!(matches!(put(&mut desk, link, 1), Response::Receipt(_)));
+    let first = entry(0, None, 1);
+    assert!(matches!(desk.ask(link, Request::Append(first.clone())), Response::Appended(_)));
     desk.pass(Period::days(10));
     assert_eq!(extended(&mut desk, link), lock);
     let smaller = agreed(2, 1, Period::days(400), Period::days(300));
@@ -337,6 +372,10 @@ fn what_is_held_stays_and_is_read_when_an_agreement_shrinks_or_ends() {
     assert!(matches!(put(&mut desk, link, 1), Response::Receipt(_)), "it is held");
     assert_eq!(extended(&mut desk, link), Period(lock.0 - Period::days(10).0));
     assert_eq!(code(&put(&mut desk, link, 2)), RefusalCode::NotAllowed);
+    assert_eq!(
+        code(&desk.ask(link, Request::Append(entry(1, Some(&first), 2)))),
+        RefusalCode::NotAllowed
+    );
     let shard = record(VAULT, DEVICE, 1).stripe.shards[0];
     let read = desk.ask(link, Request::Get { shard, offset: 0, len: 8 });
     assert_eq!(read, Response::Bytes { len: 8 });
@@ -436,6 +475,10 @@ fn a_vaults_roster_introduces_its_holders_to_each_other_and_to_nothing_else() {
     let of_guest: Vec<&Request> =
         asked.iter().filter(|(_, on, _)| *on == link).map(|(_, _, request)| request).collect();
     assert!(of_guest.contains(&&Request::Vaults) && !of_guest.iter().any(|r| is_meant(r)));
+    let Response::Members(told) = desk.ask(link, Request::Members(vec![])) else { panic!() };
+    assert_eq!(told.len(), 2, "the node that it asks, and itself");
+    let Response::Status(status) = desk.ask(link, Request::Status) else { panic!() };
+    assert!(status.members.iter().all(|member| member.node == public(guest).into()));
     // Nobody looks by its word, and it is not told of vaults that do not list it.
     let console = desk.greet(81, console_greeting_at(guest, 81, desk.now.wall)).1;
     assert_eq!(code(&console), RefusalCode::NotVouched);
