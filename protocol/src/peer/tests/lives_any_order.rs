@@ -141,6 +141,7 @@ enum Said {
     },
     Hold {
         by: u8,
+        number: u64,
         days: Option<u64>,
     },
 }
@@ -163,6 +164,8 @@ struct Oracle {
     vetoes: Vec<(Wall, u8, Asked)>,
     /// From when to when a guardian held the vault.
     holds: Vec<(u8, Wall, Wall)>,
+    /// When an order to hold first arrived: the same one again is done already, and holds no longer.
+    ordered: BTreeMap<(u8, u64), Wall>,
 }
 
 impl Oracle {
@@ -196,7 +199,8 @@ impl Oracle {
                 self.kept.entry(stripe).or_default().push(Kept { at, until, guarded, period });
             }
             (Said::Veto { by, asked }, Response::Done) => self.vetoes.push((at, *by, *asked)),
-            (Said::Hold { by, days }, Response::Done) => {
+            (Said::Hold { by, number, days }, Response::Done) => {
+                let at = self.ordered.get(&(*by, *number)).copied().unwrap_or(at);
                 let running = self.holds.iter_mut().filter(|hold| hold.0 == *by && hold.2 > at);
                 match days {
                     Some(days) => self.holds.push((*by, at, at.after(Period::days(*days)))),
@@ -345,7 +349,9 @@ impl Story {
             Step::Hold { by, number, days } => {
                 let by = [GUARDIANS[0], GUARDIANS[1], GUARDIANS[2], STRANGER][by];
                 let order = hold(by, number, days.map(Period::days));
-                self.say(self.node, order, Said::Hold { by, days });
+                let now = self.desk.now.wall;
+                let _ = self.oracle.ordered.entry((by, number)).or_insert(now);
+                self.say(self.node, order, Said::Hold { by, number, days });
             }
             Step::Pass { hours } => self.desk.pass(Period::seconds(hours * 3600)),
             Step::Durable => {
