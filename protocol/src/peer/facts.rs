@@ -45,7 +45,7 @@ use std::collections::BTreeMap;
 /// | `Veto` | vault, guardian, release | signed veto |
 /// | `Holds` | vault | [`HoldRow`] |
 /// | `Release` | vault, release | [`ReleaseRow`] |
-/// | `Listed` | node, vault | the first version of the vault's roster that listed the node, as far as known here, and as whose ([`ListedRow`]; before, the version alone) |
+/// | `Listed` | node, vault | the first version of the vault's roster that listed the node, as far as known here, and as whose (of the version alone where an earlier program wrote it) |
 /// | `Promises` | `0` | [`super::PromiseRow`] |
 /// | `Countersigned` | node | that node's newest countersignature of the own chain of promises |
 /// | `Witnessed` | node | [`super::WitnessedRow`] |
