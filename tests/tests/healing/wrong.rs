@@ -90,19 +90,10 @@ async fn neither_repairs_nor_restores_take_wrong_bytes_and_who_serves_them_is_na
     let errors = ran.messages("error");
     assert!(errors.iter().all(|error| named(error["message"].as_str().unwrap())), "{errors:?}");
 
-    // So does a repair, with as many right shards left as are needed and not one more.
+    // So does a repair, with as many right shards left as are needed and not one more: whether it asks the liar at all is left to chance.
     let lost = if mesh.nodes[liar].provider == "g" { "a" } else { "g" };
     mesh.destroy(lost);
     assert_heals(&mesh, mesh.owner(), stripes);
-    // Whoever repairs finds it out, also when it is the one itself.
-    let others = mesh.nodes.iter().enumerate().filter(|(node, _)| *node != liar);
-    let others: String = others.map(|(_, node)| node.log()).collect();
-    let is_told = others.lines().any(|line| {
-        line.contains("a holder does not have the shard that it promised") && named(line)
-    });
-    let own = mesh.nodes[liar].log();
-    assert!(is_told || own.contains("a shard is damaged"), "{others}\n{own}");
-
     // What was rebuilt is right, and it is enough without the liar.
     mesh.nodes[liar].kill();
     let found = summary(mesh.owner(), &["check", "--read-data"]);
