@@ -4,7 +4,8 @@
 //!   and *lost* after the patience. Whoever is heard again has returned, and what it holds counts as before.
 //! - Time counts while this node hears anybody, and a little longer: who is cut off, or has just started, calls nobody lost.
 //! - What others heard counts as well: as long as most operators say that most of their nodes heard it lately, a node is not lost. One
-//!   that lies keeps nobody's data from being repaired, and makes nobody lost either.
+//!   that lies keeps nobody's data from being repaired, and makes nobody lost either. They are asked about those alone that have been
+//!   silent here for a while: who was not asked about a node has no say.
 //!
 //! Offline is not lost, and lost is no guilt: it only says that what was held there is to be had elsewhere, too.
 
@@ -15,6 +16,8 @@ use std::collections::BTreeMap;
 
 /// For so long who was asked may be silent before it is suspect, or for half of the patience when that is less.
 const SUSPECT: Period = Period::seconds(300);
+/// Others are asked about who was silent for this part of the patience: long before it is over, so that all of them were.
+const HEARSAY_PART: u64 = 4;
 /// Without anybody being heard time counts on for this part of the patience.
 const GRACE_PART: u64 = 4;
 /// Most nodes that are watched: whoever signs records can name as many as it likes, and those beyond are lost to nobody.
@@ -45,7 +48,8 @@ struct Watch {
 struct Word {
     operator: OperatorId,
     said: Point,
-    heard: BTreeMap<NodeId, Point>,
+    /// Of whom it was asked, and when it heard those.
+    heard: BTreeMap<NodeId, Option<Point>>,
 }
 
 /// What one node knows of others' presence.
@@ -105,17 +109,23 @@ impl Liveness {
         }
     }
 
-    /// A node of that operator says how long ago it heard others. Only what is within the patience is kept.
+    /// A node of that operator says how long ago it heard those of whom it was asked.
     pub fn tell(
         &mut self,
         by: NodeId,
         operator: OperatorId,
-        ages: impl IntoIterator<Item = (NodeId, Period)>,
+        ages: impl IntoIterator<Item = (NodeId, Option<Period>)>,
         now: Mono,
     ) {
         self.advance(now);
-        let recent = ages.into_iter().filter(|(_, age)| *age < self.patience);
-        let heard = recent.map(|(node, age)| (node, self.count.saturating_sub(age.0))).collect();
+        let count = self.count;
+        let point = |age: Option<Period>| age.map(|age| count.saturating_sub(age.0));
+        let heard = ages.into_iter().map(|(node, age)| {
+            // Its clock may have run since before this node began to count.
+            let age = age.filter(|age| *age < self.patience);
+            (node, point(age))
+        });
+        let heard = heard.collect();
         self.words.insert(by, Word { operator, said: self.count, heard });
     }
 
@@ -136,10 +146,12 @@ impl Liveness {
         }
     }
 
-    /// Whether anybody has been silent for so long that it matters what others heard.
-    pub fn is_anybody_silent(&mut self, now: Mono) -> bool {
+    /// Who has been silent for so long that it matters whether others heard them; so many at most.
+    pub fn silent(&mut self, max: usize, now: Mono) -> Vec<NodeId> {
         self.advance(now);
-        self.watched.values().any(|watch| self.count - watch.heard >= self.patience.0 / 2)
+        let is_silent = |watch: &Watch| self.count - watch.heard >= self.patience.0 / HEARSAY_PART;
+        let silent = self.watched.iter().filter(|(_, watch)| is_silent(watch));
+        silent.map(|(&node, _)| node).take(max).collect()
     }
 
     /// Whether a node is lost.
@@ -157,8 +169,9 @@ impl Liveness {
             if *by == node || !is_recent(word.said) {
                 continue;
             }
+            let Some(&heard) = word.heard.get(&node) else { continue };
             let (yes, all) = votes.entry(word.operator).or_default();
-            *yes += usize::from(word.heard.get(&node).is_some_and(|&point| is_recent(point)));
+            *yes += usize::from(heard.is_some_and(is_recent));
             *all += 1;
         }
         let agree = votes.values().filter(|(yes, all)| 2 * yes > *all).count();
@@ -197,13 +210,13 @@ mod tests {
         liveness.hear(node(2), Mono(0));
         hear_hourly(&mut liveness, 3, 0, 1);
         assert_eq!(liveness.presence(node(2), Mono(HOUR)), Presence::Heard, "nobody asked");
-        assert!(!liveness.is_anybody_silent(Mono(HOUR)));
+        assert!(liveness.silent(9, Mono(HOUR)).is_empty());
         liveness.ask(node(2), Mono(HOUR));
         liveness.ask(node(2), Mono(HOUR + 200_000));
         assert_eq!(liveness.presence(node(2), Mono(HOUR + 300_000)), Presence::Suspect);
-        hear_hourly(&mut liveness, 3, 2, 12);
-        assert!(liveness.is_anybody_silent(Mono(12 * HOUR)));
-        hear_hourly(&mut liveness, 3, 13, 24);
+        hear_hourly(&mut liveness, 3, 2, 6);
+        assert_eq!(liveness.silent(9, Mono(6 * HOUR)), [node(2)]);
+        hear_hourly(&mut liveness, 3, 7, 24);
         assert_eq!(liveness.presence(node(2), Mono(24 * HOUR)), Presence::Lost);
         assert_eq!(liveness.presence(node(3), Mono(24 * HOUR)), Presence::Heard);
         liveness.hear(node(2), Mono(25 * HOUR));
@@ -239,20 +252,22 @@ mod tests {
         let now = Mono(30 * HOUR);
         assert!(liveness.is_lost(node(9), now));
         let age = Period(HOUR);
-        liveness.tell(node(3), operator(3), [(node(9), age)], now);
+        liveness.tell(node(3), operator(3), [(node(9), Some(age))], now);
         assert!(liveness.is_lost(node(9), now), "one of two operators is not most");
-        liveness.tell(node(4), operator(4), [(node(9), age)], now);
+        liveness.tell(node(4), operator(4), [(node(9), Some(age))], now);
         assert!(!liveness.is_lost(node(9), now), "two of three are");
         liveness.tell(node(5), operator(4), [], now);
+        assert!(!liveness.is_lost(node(9), now), "who was not asked has no say");
+        liveness.tell(node(5), operator(4), [(node(9), None)], now);
         assert!(liveness.is_lost(node(9), now), "half of an operator's nodes are not most");
-        liveness.tell(node(9), operator(5), [(node(9), age)], now);
+        liveness.tell(node(9), operator(5), [(node(9), Some(age))], now);
         assert!(liveness.is_lost(node(9), now), "nobody speaks for itself");
-        liveness.tell(node(5), operator(4), [(node(9), age)], now);
+        liveness.tell(node(5), operator(4), [(node(9), Some(age))], now);
         assert!(!liveness.is_lost(node(9), now));
         // What was heard grows old.
         hear_hourly(&mut liveness, 2, 31, 53);
         assert!(liveness.is_lost(node(9), Mono(53 * HOUR)));
-        liveness.tell(node(3), operator(3), [(node(9), PATIENCE)], Mono(53 * HOUR));
+        liveness.tell(node(3), operator(3), [(node(9), Some(PATIENCE))], Mono(53 * HOUR));
         assert!(liveness.is_lost(node(9), Mono(53 * HOUR)));
     }
 

@@ -265,6 +265,11 @@ pub enum Request {
         /// The names of those that I know, [`RECORD_NAME_LEN`] bytes each, in any order.
         known: Blob,
     },
+    /// A node: when did you hear these, and what may I put at you?
+    Hearsay {
+        /// Nodes that I have not heard for a while, [`IDS_MAX`] at most.
+        of: Vec<NodeId>,
+    },
 }
 
 /// What a node's record is called by who asks for others: the first bytes of [`Signed::digest`]. Whoever makes two records of one name keeps
@@ -308,6 +313,17 @@ pub struct MemberStatus {
     /// How long ago it was last heard, by the answering node's monotonic clock; `None` never
     /// since its start.
     pub heard: Option<Period>,
+}
+
+/// What a node tells others of itself and of those that are silent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hearsay {
+    /// How long ago it heard each node asked about, in that order; `None` when it did not, since its start.
+    pub ages: Vec<Option<Period>>,
+    /// Bytes it may still take.
+    pub room: u64,
+    /// Whether it leaves.
+    pub leaves: bool,
 }
 
 /// How a node is.
@@ -517,6 +533,8 @@ pub enum Response {
     LeavePaper(Option<Box<Part>>),
     /// Who my partners are.
     Partners(Box<PartnerStatus>),
+    /// When I heard those that you ask about.
+    Hearsay(Hearsay),
 }
 
 macro_rules! framed {

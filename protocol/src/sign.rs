@@ -134,9 +134,12 @@ impl<T: Statement> Signed<T> {
     /// When `key` is not that key: the statement would count for nobody.
     #[must_use]
     pub fn sign(statement: &T, key: &SecretKey) -> Self {
-        assert_eq!(statement.signer(), key.public(), "{}: signed with another's key", T::CONTEXT);
-        let signature = key.0.sign(&message::<T>(&body_of(statement))).to_bytes();
-        Self::join(statement, &Signature(signature))
+        let signer = key.public();
+        assert_eq!(statement.signer(), signer, "{}: signed with another's key", T::CONTEXT);
+        let body = body_of(statement);
+        let signature = key.0.sign(&message::<T>(&body)).to_bytes();
+        memo::remember(&signer, &signature, T::CONTEXT, &body);
+        Self { body: Blob(body), signature: Blob(signature.to_vec()), kind: PhantomData }
     }
 
     /// Checks it as [`Signed::verify`] does, and gives its signature too. [`Signed::join`] is the inverse.
@@ -174,16 +177,20 @@ impl<T: Statement> Signed<T> {
         if *version != T::VERSION {
             return Err(codec_error(CodecError::Version { found: *version, known: T::VERSION }));
         }
-        let statement: T = codec::decode_canonical(body, T::LEN_MAX).map_err(codec_error)?;
+        let statement: T = codec::decode(body, T::LEN_MAX).map_err(codec_error)?;
         let signer = statement.signer();
-        let wrong = || SignatureError::Wrong { context, signer };
-        let signature: &[u8; 64] = self.signature.0.as_slice().try_into().map_err(|_| wrong())?;
-        let message = message::<T>(&self.body.0);
-        if !memo::is_known(&signer, signature, &message) {
-            let key = VerifyingKey::from_bytes(&signer.0).map_err(|_| wrong())?;
-            key.verify_strict(&message, &signature.into()).map_err(|_| wrong())?;
-            memo::remember(&signer, signature, &message);
+        let signature = <&[u8; 64]>::try_from(self.signature.0.as_slice());
+        if signature.is_ok_and(|known| memo::is_known(&signer, known, context, &self.body.0)) {
+            return Ok(statement);
         }
+        if codec::encode(&statement) != body {
+            return Err(codec_error(CodecError::NotCanonical));
+        }
+        let wrong = || SignatureError::Wrong { context, signer };
+        let signature = signature.map_err(|_| wrong())?;
+        let key = VerifyingKey::from_bytes(&signer.0).map_err(|_| wrong())?;
+        key.verify_strict(&message::<T>(&self.body.0), &signature.into()).map_err(|_| wrong())?;
+        memo::remember(&signer, signature, context, &self.body.0);
         Ok(statement)
     }
 

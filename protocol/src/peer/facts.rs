@@ -1,6 +1,12 @@
 //! What a peer has stored: tables of bytes, read through [`Facts`] and changed by [`Write`]s that
 //! the driver makes durable. The layout of keys and values is decided here and nowhere else.
 
+mod memory;
+mod overlay;
+
+pub use memory::MemoryFacts;
+pub(crate) use overlay::Overlay;
+
 use crate::audit::{Finding, Sweep, Transcript};
 use crate::certificate::{
     DeviceCertificate, DeviceRevocation, NodeRecord, Roster, VaultCertificate, VaultDescriptor,
@@ -224,36 +230,6 @@ pub(crate) fn key(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-/// The token that wrote a row last, and what it wrote.
-type Pending = (u64, Option<Vec<u8>>);
-
-/// Writes that are not durable yet, laid over the facts: a peer reads what it decided.
-#[derive(Debug, Default)]
-pub(crate) struct Overlay {
-    rows: BTreeMap<(Table, Vec<u8>), Pending>,
-}
-
-impl Overlay {
-    /// Remembers writes until [`Overlay::settle`] is told that `token` is durable or has failed.
-    pub(crate) fn add(&mut self, token: u64, writes: &[Write]) {
-        for write in writes {
-            let row = (write.table, write.key.clone());
-            self.rows.insert(row, (token, write.value.clone()));
-        }
-    }
-
-    /// Whether everything decided is settled.
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Forgets the rows that `token` wrote last.
-    pub(crate) fn settle(&mut self, token: u64) {
-        self.rows.retain(|_, (by, _)| *by != token);
-    }
-}
-
 /// Typed reads: what is decided, over what is durable.
 pub(crate) struct View<'a> {
     pub(crate) facts: &'a dyn Facts,
@@ -262,8 +238,8 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, FactsError> {
-        let bytes = match self.overlay.rows.get(&(table, key.to_vec())) {
-            Some((_, value)) => value.clone(),
+        let bytes = match self.overlay.get(table, key) {
+            Some(decided) => decided.clone(),
             None => self.facts.get(table, key)?,
         };
         bytes.map(|bytes| decode(table, &bytes)).transpose()
@@ -271,16 +247,12 @@ impl View<'_> {
 
     /// Whether a row was decided and is not durable yet: nothing may be promised on it.
     pub(crate) fn is_pending(&self, table: Table, key: &[u8]) -> bool {
-        self.overlay.rows.contains_key(&(table, key.to_vec()))
+        self.overlay.get(table, key).is_some()
     }
 
     /// How many rows whose keys begin with `prefix` were decided and are not durable yet.
     pub(crate) fn count_pending(&self, table: Table, prefix: &[u8]) -> usize {
-        self.overlay
-            .rows
-            .range((table, prefix.to_vec())..)
-            .take_while(|((t, key), _)| *t == table && key.starts_with(prefix))
-            .count()
+        self.overlay.range(table, prefix).count()
     }
 
     pub(crate) fn redeemed(&self, bearer: PublicKey) -> Result<Option<NodeId>, FactsError> {
@@ -319,8 +291,8 @@ impl View<'_> {
     /// Whether a roster of the vault, the newest or an earlier one, lists the node.
     pub(crate) fn is_listed(&self, node: NodeId, vault: VaultId) -> Result<bool, FactsError> {
         let key = key(&[&node.0, &vault.0]);
-        match self.overlay.rows.get(&(Table::Listed, key.clone())) {
-            Some((_, value)) => Ok(value.is_some()),
+        match self.overlay.get(Table::Listed, &key) {
+            Some(decided) => Ok(decided.is_some()),
             None => Ok(self.facts.get(Table::Listed, &key)?.is_some()),
         }
     }
@@ -405,13 +377,8 @@ impl View<'_> {
         vault: VaultId,
     ) -> Result<Option<Signed<T>>, FactsError> {
         let last = last_version(self.facts, table, vault)?;
-        let pending = self
-            .overlay
-            .rows
-            .iter()
-            .filter(|((t, key), _)| *t == table && key.starts_with(&vault.0))
-            .filter_map(|((_, key), (_, value))| Some((key.clone(), value.clone()?)))
-            .next_back();
+        let pending = self.overlay.range(table, &vault.0);
+        let pending = pending.filter_map(|(key, value)| Some((key.clone(), value.clone()?))).last();
         let newest = match (last, pending) {
             (Some(durable), Some(pending)) if durable.0 > pending.0 => Some(durable),
             (durable, pending) => pending.or(durable),
@@ -625,47 +592,6 @@ pub fn held_key(shard: ShardId) -> Vec<u8> {
 #[must_use]
 pub fn usage_row(vault: VaultId, usage: Usage) -> Write {
     Write::usage(vault, usage)
-}
-
-/// Facts in memory: what tests and simulations store.
-#[derive(Debug, Clone, Default)]
-pub struct MemoryFacts(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
-
-impl MemoryFacts {
-    /// Makes writes durable.
-    pub fn apply(&mut self, writes: Vec<Write>) {
-        for write in writes {
-            match write.value {
-                Some(value) => self.0.insert((write.table, write.key), value),
-                None => self.0.remove(&(write.table, write.key)),
-            };
-        }
-    }
-}
-
-impl Facts for MemoryFacts {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FactsError> {
-        Ok(self.0.get(&(table, key.to_vec())).cloned())
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Rows, FactsError> {
-        let from = after.map_or(prefix, |after| after.max(prefix)).to_vec();
-        let rows = self
-            .0
-            .range((table, from)..)
-            .take_while(|((t, key), _)| *t == table && key.starts_with(prefix))
-            .filter(|((_, key), _)| after.is_none_or(|after| key.as_slice() > after))
-            .take(limit)
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect();
-        Ok(rows)
-    }
 }
 
 #[cfg(test)]

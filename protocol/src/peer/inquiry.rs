@@ -132,7 +132,7 @@ impl Peer {
         for node in asked {
             self.liveness.ask(node, now.mono);
             if self.link_to(node).is_some() {
-                self.inquire_at(node);
+                self.inquire_at(now, node);
             } else if let Some(member) = self.members.get(&node) {
                 let addresses = member.record.addresses.clone();
                 self.outputs.push_back(Output::Dial { node, addresses });
@@ -141,13 +141,13 @@ impl Peer {
     }
 
     /// There is a connection to a node: it is asked, if it is to be.
-    pub(super) fn inquire_at(&mut self, node: NodeId) {
+    pub(super) fn inquire_at(&mut self, now: Now, node: NodeId) {
         let Some(inquiry) = &mut self.repair.inquiry else { return };
         if inquiry.dialed.remove(&node) {
             inquiry.awaited.insert(node);
             let stripes = inquiry.heard.keys().copied().collect();
             if let Some(link) = self.link_to(node) {
-                self.ask_status(node, link);
+                self.ask_hearsay(now, node, link);
             }
             self.ask_about(node, stripes);
         }
@@ -247,6 +247,8 @@ impl Peer {
             match verdict {
                 Ok(Verdict::None) => {
                     self.repair.cases.remove(&stripe);
+                    // It may be one later.
+                    self.repair.rounds.change();
                 }
                 Ok(Verdict::Well(holders)) => self.settle_stripe(stripe, holders, now.mono),
                 Ok(Verdict::Later(due)) => case.due = due,

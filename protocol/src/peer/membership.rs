@@ -3,19 +3,17 @@
 use super::facts::Facts;
 use super::facts::{self, FactsError, Table, View, Write};
 use super::ledger::DEVICES_MAX;
-use super::{CallId, Decision, LaneId, Link, LinkId, Note, Output, Peer, Role, Then, refusal};
+use super::{CallId, Decision, LaneId, LinkId, Note, Output, Peer, Role, Then, refusal};
 use crate::certificate::{
     ADMITTED_VALIDITY_MAX, Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest,
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
 use crate::codec::Blob;
-use crate::id::{NodeId, OperatorId, PublicKey, StripeId, VaultId};
+use crate::id::{NodeId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
-use crate::message::{
-    Greeting, MemberStatus, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response,
-};
+use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response};
 use crate::sign::Signed;
-use crate::time::{Mono, Now, Period};
+use crate::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most members that a node keeps.
@@ -55,7 +53,11 @@ pub(super) enum Pending {
         node: NodeId,
         nonce: [u8; 16],
     },
-    Status(NodeId),
+    /// Whether it heard nodes that are silent here.
+    Hearsay {
+        node: NodeId,
+        of: Vec<NodeId>,
+    },
     /// What a node has of stripes that may need repair.
     Inquiry {
         number: u64,
@@ -123,8 +125,7 @@ impl Peer {
         outbound: bool,
     ) {
         let greet_by = now.mono.after(self.config.greeting_timeout);
-        self.links.insert(link, Link { key, outbound, role: None });
-        self.greet_by.insert((greet_by, link));
+        self.links.insert(link, key, outbound, greet_by);
         if outbound {
             let greeting = Box::new(Greeting::Node(self.record.clone()));
             let call = self.call(Pending::Welcome(link));
@@ -146,7 +147,7 @@ impl Peer {
         lane: LaneId,
         greeting: Greeting,
     ) -> Decision {
-        let key = match self.links.get(&link) {
+        let key = match self.links.get(link) {
             Some(link) if link.role.is_none() => link.key,
             Some(_) => return Err(refusal(RefusalCode::Malformed, "a second greeting")),
             None => return Ok(()),
@@ -156,7 +157,7 @@ impl Peer {
                 let node = self.accept_member(now, facts, &signed, Some(key))?;
                 self.welcome(now, link, lane, Role::Node(node));
                 self.forget_told(node);
-                self.inquire_at(node);
+                self.inquire_at(now, node);
                 self.asking.meet(node);
                 Ok(())
             }
@@ -182,9 +183,7 @@ impl Peer {
     }
 
     fn welcome(&mut self, now: Now, link: LinkId, lane: LaneId, role: Role) {
-        if let Some(link) = self.links.get_mut(&link) {
-            link.role = Some(role);
-        }
+        self.links.set_role(link, role);
         self.reply(lane, Response::Welcome { record: self.record.clone(), wall: now.wall });
     }
 
@@ -445,28 +444,16 @@ impl Peer {
         Ok(own.into_iter().chain(others).take_while(fits).cloned().collect())
     }
 
-    pub(super) fn member_status(&self, now: Now, asker: Option<OperatorId>) -> Vec<MemberStatus> {
-        self.members
-            .iter()
-            .filter(|(node, _)| self.is_told_of(asker, **node))
-            .map(|(&node, member)| MemberStatus {
-                node,
-                heard: member.heard.map(|heard| Period(now.mono.0.saturating_sub(heard.0))),
-            })
-            .collect()
-    }
-
     /// One round of anti-entropy: a few members in turn, or the bootstrap nodes while nobody is known.
     pub(super) fn exchange_members(&mut self, now: Now, facts: &dyn Facts) {
         self.rounds += 1;
-        let mut targets: Vec<(NodeId, Vec<String>)> = self
-            .members
-            .values()
+        let start =
+            (self.rounds as usize).wrapping_mul(EXCHANGE_FANOUT) % self.members.len().max(1);
+        let in_turn = self.members.values().skip(start).chain(self.members.values().take(start));
+        let mut targets: Vec<(NodeId, Vec<String>)> = in_turn
+            .take(EXCHANGE_FANOUT)
             .map(|member| (member.record.node, member.record.addresses.clone()))
             .collect();
-        let start = (self.rounds as usize).wrapping_mul(EXCHANGE_FANOUT) % targets.len().max(1);
-        targets.rotate_left(start);
-        targets.truncate(EXCHANGE_FANOUT);
         let is_met = |operator| {
             let mut members = self.members.values();
             members.any(|member| member.site.operator == operator && member.heard.is_some())
@@ -489,10 +476,9 @@ impl Peer {
         }
     }
 
-    /// The newest link to a node: an older one may lead to a process that was killed, and over QUIC it takes a while until that shows.
+    /// The newest link to a node.
     pub(super) fn link_to(&self, node: NodeId) -> Option<LinkId> {
-        let vouched = |link: &&LinkId| self.links[link].role == Some(Role::Node(node));
-        self.links.keys().rfind(vouched).copied()
+        self.links.newest(node)
     }
 
     fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {
@@ -504,8 +490,7 @@ impl Peer {
         self.ask_stops(link);
         self.tell_partners(node, link);
         self.ask_findings(node, link);
-        // Whom it heard, and whether it leaves.
-        self.ask_status(node, link);
+        self.ask_hearsay(now, node, link);
         let operator = self.operator_of_node(node);
         let members = self.members.iter().filter(|(member, _)| self.is_told_of(operator, **member));
         let names: Vec<RecordName> = members.map(|(_, member)| member.name).collect();
@@ -534,14 +519,12 @@ impl Peer {
     ) {
         match (self.calls.remove(&call), response) {
             (Some(Pending::Welcome(link)), Some(Response::Welcome { record, .. })) => {
-                let Some(key) = self.links.get(&link).map(|link| link.key) else { return };
+                let Some(key) = self.links.get(link).map(|link| link.key) else { return };
                 match self.accept_member(now, facts, &record, Some(key)) {
                     Ok(node) => {
-                        if let Some(link) = self.links.get_mut(&link) {
-                            link.role = Some(Role::Node(node));
-                        }
+                        self.links.set_role(link, Role::Node(node));
                         self.exchange_with(now, facts, node, link);
-                        self.inquire_at(node);
+                        self.inquire_at(now, node);
                         self.asking.meet(node);
                     }
                     Err(refusal) => {
@@ -558,8 +541,8 @@ impl Peer {
                 }
                 self.learn(now, facts, &records);
             }
-            (Some(Pending::Status(node)), Some(Response::Status(status))) => {
-                self.handle_status_answer(now, node, &status);
+            (Some(Pending::Hearsay { node, of }), Some(Response::Hearsay(said))) => {
+                self.handle_hearsay_answer(now, node, of, &said);
             }
             (Some(Pending::Inquiry { number, node, stripes }), response) => {
                 self.handle_inquiry_answer(now, facts, (number, node), stripes, response);

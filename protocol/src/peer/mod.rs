@@ -29,10 +29,12 @@ mod exchange;
 mod facts;
 mod findings;
 mod guardians;
+mod hearsay;
 mod holder;
 mod inquiry;
 mod leaving;
 mod ledger;
+mod links;
 mod lives;
 mod membership;
 mod partners;
@@ -40,6 +42,7 @@ mod promises;
 mod recovery;
 mod releases;
 mod repair;
+mod rounds;
 mod scrub;
 mod showing;
 mod standing_in;
@@ -71,7 +74,7 @@ use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
 use crate::time::{Mono, Now, Period};
 use facts::{Overlay, View};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// What a peer is set to.
 #[derive(Debug, Clone)]
@@ -153,13 +156,6 @@ impl Role {
     }
 }
 
-#[derive(Debug)]
-struct Link {
-    key: PublicKey,
-    outbound: bool,
-    role: Option<Role>,
-}
-
 /// How often it is tried to store what a vault takes up, when that fails: a disk that is gone stores nothing.
 const COUNT_TRIES: u32 = 8;
 
@@ -223,9 +219,7 @@ pub struct Peer {
     partnership: partners::Partnership,
     config: PeerConfig,
     members: BTreeMap<NodeId, membership::Member>,
-    links: BTreeMap<LinkId, Link>,
-    /// By when who connected has greeted. Who has greeted stays listed till then.
-    greet_by: BTreeSet<(Mono, LinkId)>,
+    links: links::Links,
     receiving: BTreeMap<LaneId, holder::Receiving>,
     auditing: BTreeMap<LaneId, audits::Auditing>,
     audit_secret: [u8; 32],
@@ -346,8 +340,7 @@ impl Peer {
             partnership,
             config,
             members,
-            links: BTreeMap::new(),
-            greet_by: BTreeSet::new(),
+            links: links::Links::default(),
             receiving: BTreeMap::new(),
             auditing: BTreeMap::new(),
             audit_secret,
@@ -406,7 +399,7 @@ impl Peer {
                 self.handle_connected(now, link, key, outbound);
             }
             Input::Disconnected(link) => {
-                self.links.remove(&link);
+                self.links.remove(link);
             }
             Input::DialFailed(node) => {
                 self.handle_dial_failed(node);
@@ -420,7 +413,7 @@ impl Peer {
                 self.handle_request(now, facts, link, lane, *request);
             }
             Input::Malformed { link, reason } => {
-                let key = self.links.get(&link).map(|link| link.key);
+                let key = self.links.get(link).map(|link| link.key);
                 if let Some(key) = key {
                     self.count_refusal(key, &refusal(RefusalCode::Malformed, reason));
                 }
@@ -459,14 +452,8 @@ impl Peer {
 
     /// Takes in that time has passed.
     pub fn handle_timeout(&mut self, now: Now, facts: &dyn Facts) {
-        while let Some(&(at, id)) = self.greet_by.first().filter(|(at, _)| *at <= now.mono) {
-            self.greet_by.remove(&(at, id));
-            if self.links.get(&id).is_none_or(|link| link.role.is_some()) {
-                continue;
-            }
-            if let Some(link) = self.links.remove(&id)
-                && !link.outbound
-            {
+        while let Some((id, link)) = self.links.take_silent(now.mono) {
+            if !link.outbound {
                 self.count_refusal(
                     link.key,
                     &refusal(RefusalCode::NotVouched, "no greeting in time"),
@@ -489,7 +476,7 @@ impl Peer {
     /// When to call [`Peer::handle_timeout`] next, at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Mono {
-        let greetings = self.greet_by.first().map(|&(at, _)| at);
+        let greetings = self.links.next_greeting();
         let other = self.exchange_at.min(self.lives.poll_timeout()).min(self.repair.poll_timeout());
         let other = other.min(self.scrub.poll_timeout()).min(self.asking.poll_timeout());
         greetings.map_or(other, |at| at.min(other))
@@ -508,9 +495,9 @@ impl Peer {
         lane: LaneId,
         request: Request,
     ) {
-        let known = self.links.get(&link);
+        let known = self.links.get(link);
         let Some((key, role)) = known.and_then(|link| Some((link.key, link.role.clone()?))) else {
-            let key = self.links.get(&link).map(|link| link.key);
+            let key = self.links.get(link).map(|link| link.key);
             if let Some(key) = key {
                 self.count_refusal(
                     key,
@@ -534,6 +521,7 @@ impl Peer {
             Request::Members(records) => self.handle_members(now, facts, lane, &role, records),
             Request::Lacking { known } => self.handle_lacking(facts, lane, &role, known.as_ref()),
             Request::Status => self.handle_status(now, lane, &role),
+            Request::Hearsay { of } => self.handle_hearsay(now, lane, &role, &of),
             Request::Partners { known } => self.handle_partners_asked(now, lane, &role, known),
             Request::TakePartners(list) => self.handle_take_partners(facts, lane, &role, *list),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
@@ -618,16 +606,11 @@ impl Peer {
             version: self.config.version.clone(),
             used,
             shards: self.usage.values().map(|usage| usage.shards).sum(),
-            room: if self.leaving.is_own() {
-                0
-            } else {
-                let left = self.left_for(now, role).unwrap_or(u64::MAX);
-                self.config.quota.saturating_sub(used).min(self.space).min(left)
-            },
+            room: self.room_for(now, role),
             quota: self.config.quota,
             doubt: self.doubt.clone().or_else(|| self.promises.alarm()),
             lock_clock: self.lock_clock.standing(),
-            members: self.member_status(now, self.operator_of(role)),
+            members: self.member_status(now, role),
             refused: refused
                 .chain(turned_away)
                 .filter(|&(_, count)| count > 0)
@@ -655,7 +638,7 @@ impl Peer {
     }
 
     fn count_link_refusal(&mut self, link: LinkId, refusal: &Refusal) {
-        if let Some(key) = self.links.get(&link).map(|link| link.key) {
+        if let Some(key) = self.links.get(link).map(|link| link.key) {
             self.count_refusal(key, refusal);
         }
     }
@@ -688,7 +671,9 @@ impl Peer {
     }
 
     fn handle_persisted(&mut self, now: Now, facts: &dyn Facts, token: u64) {
-        self.overlay.settle(token);
+        if self.overlay.settle(token).contains(&Table::Record) {
+            self.repair.rounds.change();
+        }
         self.promises.settle(token, true);
         self.exchange.settle(token);
         match self.pending.remove(&token) {
@@ -716,9 +701,7 @@ impl Peer {
                 self.end_drop(shard, vault, len, release);
             }
             Some(Then::Welcome { lane, link, role, response }) => {
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.role = Some(role);
-                }
+                self.links.set_role(link, role);
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
         }

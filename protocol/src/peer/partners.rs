@@ -173,12 +173,9 @@ impl Peer {
             })
             .collect();
         self.members.retain(|node, _| !gone.contains(node));
-        let is_gone =
-            |role: &Option<Role>| matches!(role, Some(Role::Node(node)) if gone.contains(node));
-        let links: Vec<LinkId> =
-            self.links.iter().filter(|(_, link)| is_gone(&link.role)).map(|(&id, _)| id).collect();
+        let links = self.links.of_nodes(|node| gone.contains(node));
         for link in links {
-            self.links.remove(&link);
+            self.links.remove(link);
             self.outputs.push_back(Output::Close { link });
         }
         if !gone.is_empty() {

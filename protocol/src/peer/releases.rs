@@ -241,15 +241,7 @@ impl Peer {
 
     /// Says something to each of these nodes to which there is a connection.
     pub(super) fn tell(&mut self, request: &Request, is_meant: impl Fn(NodeId) -> bool) {
-        let mut told = BTreeSet::new();
-        let links: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| {
-                matches!(link.role, Some(Role::Node(node)) if is_meant(node) && told.insert(node))
-            })
-            .map(|(&link, _)| link)
-            .collect();
+        let links = self.links.newest_of(is_meant);
         for link in links {
             let call = self.call(Pending::Told);
             let request = Box::new(request.clone());

@@ -1,23 +1,23 @@
 //! Repair without the owner: which stripes that are held here have lost shards, which of them this node rebuilds, and how far it
 //! is. The rules are [`crate::repair`]'s and [`crate::liveness`]'s; who has what is found out by [`super::inquiry`].
 //!
-//! - Stripes held here are gone through again and again. One that may have lost a shard becomes a *case*: its record names a node
+//! - Stripes held here are gone through again and again ([`super::rounds`]). One that may have lost a shard becomes a *case*: its record names a node
 //!   that is lost, somebody who counted is, or it is its turn to be asked about although nothing is known to be wrong.
 //! - Cases go by how many further losses they bear, then by name. Each is asked about before anything is done, and again after it.
 //! - The custodian acts at once, the next in rank after a while in which nothing changed, and so on. Several at once do no harm: a
 //!   holder takes one shard of a stripe, and a copy too many is locked like any other and no loss.
 //! - At most [`JOBS_MAX`] at once, within a budget of bytes; what breaks its policy may draw on a larger one.
 
-use super::facts::{Facts, Table, View, Write, decode};
+use super::facts::{Facts, Table, View, Write};
 use super::inquiry::{Inquiry, Verdict};
-use super::membership::Pending;
-use super::{JobId, LaneId, LinkId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
+use super::rounds::{PATROL_ROUNDS, Rounds};
+use super::{JobId, LaneId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
 use crate::budget::{Budget, Rate};
 use crate::codec;
 use crate::id::{NodeId, StripeId, VaultId};
 use crate::label::Site;
 use crate::liveness::Presence;
-use crate::message::{HeldRecord, NodeStatus, RepairStatus, Request};
+use crate::message::{HeldRecord, RepairStatus};
 use crate::placement::margin;
 use crate::record::Record;
 use crate::repair::rank;
@@ -25,8 +25,8 @@ use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Records looked at in one go.
-const SCAN_PAGE: usize = 64;
+/// Holders that records name and that are no members, as far as they are watched: whoever signs records can name as many as it likes.
+const STRANGERS_MAX: usize = 8192;
 /// Cases kept: the most urgent ones; the others are found again by the next round.
 const CASES_MAX: usize = 4096;
 /// Stripes rebuilt at once: each takes all of its shards in memory.
@@ -35,14 +35,12 @@ pub(super) const JOBS_MAX: usize = 2;
 const SETTLED_MAX: usize = 1 << 16;
 /// Shards that are remembered to be missing or wrong though their holders promise them.
 const FAULTS_MAX: usize = 4096;
-/// Rounds in which every stripe is asked about once though nothing is known to be wrong: about a week at the default patience.
-const PATROL_ROUNDS: u64 = 168;
 /// Between two goes while there is more to do,
 const PAUSE: Period = Period(100);
 /// and while something is awaited.
 const BUSY_PAUSE: Period = Period::seconds(1);
 /// Rounds, and terms after which the next in rank takes over, in one patience.
-const TERMS: u64 = 24;
+pub(super) const TERMS: u64 = 24;
 /// No term is shorter: an honest repair takes a while.
 const TERM_MIN: Period = Period::seconds(2);
 /// All members are asked so often within a patience at least, in a mesh of this many.
@@ -123,12 +121,11 @@ pub(super) struct Repair {
     pub(super) is_relabelled: bool,
     /// Nodes that are there and leave, this one as well if it does.
     pub(super) leaving: BTreeSet<NodeId>,
-    /// Behind which record the round goes on; `None` between rounds.
-    scan: Option<Vec<u8>>,
-    scan_at: Mono,
+    /// Holders that records name and that are no members.
+    strangers: BTreeSet<NodeId>,
+    pub(super) rounds: Rounds,
     /// Whether there were more cases than are kept.
     is_cut: bool,
-    rounds: u64,
     budget: Budget,
     urgent: Budget,
     repaired: u64,
@@ -161,10 +158,9 @@ impl Repair {
             hurried: now,
             is_relabelled: false,
             leaving: BTreeSet::new(),
-            scan: None,
-            scan_at: now,
+            strangers: BTreeSet::new(),
+            rounds: Rounds::new(now),
             is_cut: false,
-            rounds: 0,
             budget: Budget::full(rate(BURST_SECONDS), now),
             urgent: Budget::full(rate(URGENT_BURST_SECONDS), now),
             repaired: 0,
@@ -206,12 +202,6 @@ impl Repair {
         let counts = holders.iter().all(|&holder| self.counts(stripe, holder));
         (counts && !self.cases.contains_key(&stripe)).then_some(holders)
     }
-
-    /// Goes through everything again, from the beginning.
-    fn begin_scan(&mut self) {
-        self.scan = Some(Vec::new());
-        self.is_cut = false;
-    }
 }
 
 impl Peer {
@@ -228,36 +218,12 @@ impl Peer {
         now.after(Period(wait.min(self.config.patience.0)).max(term))
     }
 
-    /// Between two rounds.
-    fn round_period(&self) -> Period {
-        Period((self.config.patience.0 / TERMS).max(1000))
-    }
-
     /// A site by what a node's certificate says.
     pub(super) fn site_of(&self, node: NodeId) -> Option<&Site> {
         if node == self.site.node {
             return Some(&self.site);
         }
         self.members.get(&node).map(|member| &member.site)
-    }
-
-    /// Asks another node how it is: whom it heard, and what it may still take.
-    pub(super) fn ask_status(&mut self, node: NodeId, link: LinkId) {
-        let (call, request) = (self.call(Pending::Status(node)), Box::new(Request::Status));
-        self.outputs.push_back(Output::Call { call, link, request });
-    }
-
-    /// Another node says how it is.
-    pub(super) fn handle_status_answer(&mut self, now: Now, node: NodeId, status: &NodeStatus) {
-        let Some(member) = self.members.get(&node) else { return };
-        let ages = status.members.iter().take(crate::certificate::ROSTER_MAX);
-        let ages = ages.filter_map(|member| Some((member.node, member.heard?)));
-        // Whom guests heard is nobody's word: a vault can list as many of them as it likes.
-        if !self.is_guest(node) {
-            self.liveness.tell(node, member.site.operator, ages, now.mono);
-        }
-        self.repair.rooms.insert(node, status.room);
-        self.hear_leaving(node, status.leaving.is_some());
     }
 
     /// Looks after what was lost, when it is time.
@@ -271,15 +237,11 @@ impl Peer {
             self.look_again(now);
         }
         let has_room = self.repair.is_cut && self.repair.cases.len() < CASES_MAX / 2;
-        if self.repair.scan.is_none() && has_room {
-            self.repair.begin_scan();
+        if !self.repair.rounds.is_on() && has_room {
+            self.begin_whole_round();
         }
-        if self.repair.scan.is_none() && self.repair.scan_at <= now.mono {
-            self.repair.begin_scan();
-            self.repair.scan_at = now.mono.after(self.round_period());
-            self.repair.rounds += 1;
-        }
-        self.scan_records(now, facts);
+        self.begin_round(now);
+        self.go_on_with_round(now, facts);
         let is_over = self.repair.inquiry.as_ref().is_some_and(|inquiry| inquiry.is_over(now.mono));
         if is_over {
             self.conclude(now, facts);
@@ -292,7 +254,7 @@ impl Peer {
         let next = self.repair.cases.values().filter(|case| case.stage != Stage::Working);
         let next = next.map(|case| case.due).min();
         let is_busy = self.repair.inquiry.is_some() || !self.repair.jobs.is_empty();
-        let wait = if self.repair.scan.is_some() {
+        let wait = if self.repair.rounds.is_on() {
             PAUSE
         } else if is_busy {
             BUSY_PAUSE
@@ -317,7 +279,9 @@ impl Peer {
             }
         }
         // Nodes that only records name.
-        for &node in &self.repair.lost {
+        let members = &self.members;
+        self.repair.strangers.retain(|node| !members.contains_key(node));
+        for &node in self.repair.strangers.union(&self.repair.lost) {
             if self.liveness.is_lost(node, now.mono) {
                 lost.insert(node);
             }
@@ -359,10 +323,16 @@ impl Peer {
         true
     }
 
+    /// Goes through everything, from the beginning.
+    pub(super) fn begin_whole_round(&mut self) {
+        self.repair.is_cut = false;
+        self.repair.rounds.begin_whole();
+    }
+
     /// Who counts has changed: what was known of cases may have, too.
     fn look_again(&mut self, now: Now) {
         self.leaving.forget();
-        self.repair.begin_scan();
+        self.begin_whole_round();
         for case in self.repair.cases.values_mut().filter(|case| case.stage == Stage::Waits) {
             case.due = case.due.min(now.mono.after(BUSY_PAUSE));
             case.vain = 0;
@@ -376,32 +346,6 @@ impl Peer {
         if (stripes > 0) != self.repair.is_at_risk {
             self.repair.is_at_risk = stripes > 0;
             self.outputs.push_back(Output::Note(Note::AtRisk { stripes }));
-        }
-    }
-
-    fn scan_records(&mut self, now: Now, facts: &dyn Facts) {
-        let Some(after) = self.repair.scan.clone() else { return };
-        let after = Some(after).filter(|after| !after.is_empty());
-        if after.is_none() && !self.begin_counting() {
-            return;
-        }
-        // What cannot be read now is read at the next go.
-        let Ok(rows) = facts.scan(Table::Record, &[], after.as_deref(), SCAN_PAGE) else { return };
-        for (_, bytes) in &rows {
-            // A damaged row repairs nothing.
-            let signed = decode::<Signed<Record>>(Table::Record, bytes).ok();
-            let record = signed.and_then(|signed| Some(signed.split().ok()?.0));
-            if let Some(record) = &record {
-                self.look_at(now, facts, record, false);
-            }
-            self.count_stripe(facts, record.as_ref());
-        }
-        self.repair.scan = match rows.last() {
-            Some((last, _)) if rows.len() == SCAN_PAGE => Some(last.clone()),
-            _ => None,
-        };
-        if self.repair.scan.is_none() {
-            self.end_counting(now, facts);
         }
     }
 
@@ -452,8 +396,8 @@ impl Peer {
         for &holder in &record.holders {
             if holder != self.node() && !self.members.contains_key(&holder) {
                 self.liveness.watch(holder, now.mono);
-                if self.liveness.is_lost(holder, now.mono) {
-                    self.repair.lost.insert(holder);
+                if self.repair.strangers.len() < STRANGERS_MAX {
+                    self.repair.strangers.insert(holder);
                 }
             }
         }
@@ -470,8 +414,7 @@ impl Peer {
             || is_misplaced
             || there.len() < record.holders.len()
             || self.repair.leaving.contains(&self.node());
-        let turn = u64::from(u16::from_be_bytes([stripe.0[0], stripe.0[1]])) % PATROL_ROUNDS;
-        if !is_short && !is_doubted && turn != self.repair.rounds % PATROL_ROUNDS {
+        if !is_short && !is_doubted && !self.repair.rounds.is_turn(stripe) {
             return;
         }
         if let Some((holders, at)) = self.repair.settled.get(&stripe) {
@@ -481,10 +424,11 @@ impl Peer {
                 return;
             }
         }
-        if !self.is_kept_here(facts, record) {
-            return;
-        }
-        if !matches!(self.is_abandoned(facts, vault, stripe), Ok(Some(false))) {
+        let is_wanted = self.is_kept_here(facts, record)
+            && matches!(self.is_abandoned(facts, vault, stripe), Ok(Some(false)));
+        if !is_wanted {
+            // It may be again.
+            self.repair.rounds.change();
             return;
         }
         // What is damaged here nobody else mends.
@@ -661,11 +605,12 @@ impl Peer {
         // Who leaves must know of all that it holds.
         if self.repair.settled.len() >= SETTLED_MAX && !self.leaving.is_own() {
             self.repair.settled.clear();
+            self.repair.rounds.change();
         }
         self.repair.settled.insert(stripe, (holders, now));
         self.repair.cases.remove(&stripe);
-        if self.count_down() && self.repair.scan.is_none() {
-            self.repair.begin_scan();
+        if self.count_down() && !self.repair.rounds.is_on() {
+            self.begin_whole_round();
         }
     }
 

@@ -1,6 +1,6 @@
-//! Signatures that were found right, remembered by who simulates many peers in one thread: each verifies what the others have
-//! verified. Off unless [`switch_on`] was called on the thread. What is remembered is key, signature and message under one hash,
-//! so a hit means what verifying would have said; what was found wrong is not remembered.
+//! Signatures that were made or found right, remembered by who simulates many peers in one thread: each verifies what others have
+//! signed or verified. Off unless [`switch_on`] was called on the thread. What is remembered is key, signature, context and body under one
+//! hash, so a hit means what verifying would have said; what was found wrong is not remembered.
 
 use crate::id::PublicKey;
 use std::cell::RefCell;
@@ -25,32 +25,39 @@ pub fn switch_off() {
     KNOWN.set(None);
 }
 
-fn name(signer: &PublicKey, signature: &[u8; 64], message: &[u8]) -> [u8; 32] {
+fn name(signer: &PublicKey, signature: &[u8; 64], context: &str, body: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&signer.0).update(signature).update(message);
+    hasher.update(&signer.0).update(signature);
+    hasher.update(context.as_bytes()).update(&[0]).update(body);
     *hasher.finalize().as_bytes()
 }
 
-pub(super) fn is_known(signer: &PublicKey, signature: &[u8; 64], message: &[u8]) -> bool {
+pub(super) fn is_known(
+    signer: &PublicKey,
+    signature: &[u8; 64],
+    context: &str,
+    body: &[u8],
+) -> bool {
     KNOWN.with_borrow(|known| {
-        known.as_ref().is_some_and(|known| known.set.contains(&name(signer, signature, message)))
+        let known = known.as_ref();
+        known.is_some_and(|known| known.set.contains(&name(signer, signature, context, body)))
     })
 }
 
-pub(super) fn remember(signer: &PublicKey, signature: &[u8; 64], message: &[u8]) {
+pub(super) fn remember(signer: &PublicKey, signature: &[u8; 64], context: &str, body: &[u8]) {
     KNOWN.with_borrow_mut(|known| {
         let Some(known) = known else { return };
         if known.set.len() >= known.max {
             known.set.clear();
         }
-        known.set.insert(name(signer, signature, message));
+        known.set.insert(name(signer, signature, context, body));
     });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{NodeId, OperatorId, ReleaseId};
+    use crate::id::{OperatorId, ReleaseId};
     use crate::release::Approval;
     use crate::sign::{SecretKey, Signed};
     use crate::time::Wall;
@@ -74,6 +81,5 @@ mod tests {
         assert!(forged.verify().is_err());
         switch_off();
         assert!(forged.verify().is_err() && signed.verify().is_ok());
-        let _ = NodeId::from(key.public());
     }
 }

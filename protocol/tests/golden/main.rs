@@ -24,7 +24,7 @@ use protocol::life::Life;
 use protocol::lock_clock::{BootId, LockClock, LockTime, Reading, TimeStatement};
 use protocol::log::{Body, Entry, entry_id};
 use protocol::message::{
-    Greeting, Outcome, Released, Request, Response, Running, Standstill, Stops,
+    Greeting, Hearsay, Outcome, Released, Request, Response, Running, Standstill, Stops,
 };
 use protocol::pack::{
     PACK_LEN_MAX, PACK_LEN_MIN, PackBuilder, PackEntry, PackHeader, PackKind, PackOpener, padme,
@@ -207,6 +207,15 @@ where
 #[test]
 fn what_a_node_lacks_is_asked_as_ever() {
     value("request-lacking-v1.bin", &Request::Lacking { known: Blob((0..16).collect()) });
+}
+
+#[test]
+fn hearsay_is_asked_and_told_as_ever() {
+    let nodes = [NodeId([1; 32]), NodeId([2; 32])];
+    value("request-hearsay-v1.bin", &Request::Hearsay { of: nodes.into() });
+    let ages = vec![Some(Period::days(1)), None];
+    let said = Hearsay { ages, room: 1 << 40, leaves: true };
+    value("response-hearsay-v1.bin", &Response::Hearsay(said));
 }
 
 #[test]

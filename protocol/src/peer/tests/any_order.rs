@@ -253,7 +253,7 @@ impl Story {
         let arriving: u64 = self.desk.arriving.len() as u64 * u64::from(SHARD_LEN);
         assert!(arriving <= peer.config.inflight_max);
         assert_eq!(peer.calls.len(), self.desk.called.len(), "no call is answered in this story");
-        assert!(peer.links.len() <= self.links.len());
+        assert!(peer.links.count() <= self.links.len());
     }
 
     /// Once all is decided, what is counted is what is held, within the quota, one of a stripe.

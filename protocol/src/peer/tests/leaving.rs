@@ -19,7 +19,7 @@ fn do_next(mesh: &mut Mesh) -> Option<(Vec<Source>, Vec<Target>)> {
 }
 
 fn said(mesh: &mut Mesh) -> LeaveStatus {
-    mesh.status(NODE).leaving.expect("it leaves")
+    mesh.status().leaving.expect("it leaves")
 }
 
 fn indexes(targets: &[Target]) -> Vec<u16> {
@@ -109,9 +109,9 @@ fn what_could_not_be_read_without_those_that_leave_is_moved_all_the_same() {
 #[test]
 fn a_node_that_leaves_moves_what_it_holds_and_then_may_go() {
     let mut mesh = three_and_two_spare();
-    assert_eq!(mesh.status(NODE).leaving, None);
+    assert_eq!(mesh.status().leaving, None);
     mesh.desk.handle(Input::Leaving(true));
-    let status = mesh.status(NODE);
+    let status = mesh.status();
     assert_eq!(status.room, 0);
     let said_first = status.leaving.unwrap();
     assert!(!said_first.is_counted && !said_first.may_leave(), "nothing is known yet");
@@ -166,7 +166,7 @@ fn a_node_that_leaves_takes_nothing_new_and_takes_again_when_it_stays() {
     assert_eq!(mesh.desk.rows(Table::Held), 1);
 
     mesh.desk.handle(Input::Leaving(false));
-    assert_eq!(mesh.status(NODE).leaving, None);
+    assert_eq!(mesh.status().leaving, None);
     assert!(matches!(put(&mut mesh, device, 2), Response::Receipt(_)));
     mesh.pass(Period(6 * HOUR.0));
     assert!(mesh.ordered().is_none(), "its shards count as ever");

@@ -5,7 +5,7 @@ use super::desk::{Desk, code};
 use crate::certificate::NodeRecord;
 use crate::codec::Blob;
 use crate::id::NodeId;
-use crate::message::{Greeting, RECORD_NAME_LEN, RefusalCode, Request, Response};
+use crate::message::{Greeting, IDS_MAX, RECORD_NAME_LEN, RefusalCode, Request, Response};
 use crate::peer::{Input, MemoryFacts, Note, PeerConfig, Table};
 use crate::sign::Signed;
 use crate::time::Period;
@@ -49,6 +49,36 @@ fn a_node_is_told_the_records_that_it_lacks_and_no_others() {
     let device = desk.device(VAULT, DEVICE);
     let request = Request::Lacking { known: Blob::default() };
     assert!(matches!(desk.ask(device, request), Response::Refused(_)));
+}
+
+#[test]
+fn others_are_asked_about_those_alone_that_are_silent_and_tell_when_they_heard_them() {
+    let mut desk = Desk::new();
+    let (link, _) = (desk.node(NEIGHBOUR), desk.node(THIRD));
+    let asked = |desk: &Desk| match &desk.called.last().expect("an exchange").2 {
+        Request::Lacking { .. } => {
+            desk.called.iter().rev().find_map(|(_, _, request)| match request {
+                Request::Hearsay { of } => Some(of.clone()),
+                _ => None,
+            })
+        }
+        other => panic!("{other:?}"),
+    };
+    for hour in 1..=8 {
+        desk.pass(Period::seconds(3600));
+        desk.ask(link, Request::Status);
+        let silent = if hour < 6 { vec![] } else { vec![public(THIRD).into()] };
+        assert_eq!(asked(&desk), Some(silent), "after {hour} hours");
+    }
+    let of = vec![public(THIRD).into(), public(FOURTH).into(), public(NEIGHBOUR).into()];
+    let Response::Hearsay(said) = desk.ask(link, Request::Hearsay { of }) else { panic!() };
+    assert_eq!(said.ages, [Some(Period::seconds(8 * 3600)), None, Some(Period(0))]);
+    assert!(said.room > 0 && !said.leaves);
+    let of = vec![public(THIRD).into(); IDS_MAX + 1];
+    assert!(matches!(desk.ask(link, Request::Hearsay { of }), Response::Refused(_)));
+    let device = desk.device(VAULT, DEVICE);
+    let of = vec![public(THIRD).into()];
+    assert!(matches!(desk.ask(device, Request::Hearsay { of }), Response::Refused(_)));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::given_up::GivenUp;
 use crate::id::NodeId;
 use crate::leave::{Page, Word};
 use crate::log::{Body, Entry};
-use crate::message::{HeldRecord, LeaveStatus, NodeStatus, RepairStatus, Request, Response};
+use crate::message::{Hearsay, HeldRecord, NodeStatus, RepairStatus, Request, Response};
 use crate::peer::{
     Input, JobId, LaneId, LinkId, MemoryFacts, Note, PeerConfig, Rebuilt, Source, Table, Target,
 };
@@ -99,22 +99,16 @@ impl Mesh {
         self
     }
 
-    /// What a node says of itself.
-    pub(super) fn status(&mut self, name: u8) -> NodeStatus {
-        let Response::Status(status) = self.desk.ask(self.device, Request::Status) else {
-            panic!()
-        };
-        if name == NODE {
-            return *status;
+    /// What the node says of itself.
+    pub(super) fn status(&mut self) -> NodeStatus {
+        match self.desk.ask(self.device, Request::Status) {
+            Response::Status(status) => *status,
+            _ => panic!(),
         }
-        let room = self.rooms.get(&name).copied().unwrap_or(1 << 30);
-        let leaving = self.leaving.contains(&name).then(LeaveStatus::default);
-        let record = node_record(OPERATOR, name, 1);
-        NodeStatus { record, room, leaving, members: Vec::new(), ..*status }
     }
 
     pub(super) fn repair(&mut self) -> RepairStatus {
-        self.status(NODE).repair
+        self.status().repair
     }
 
     fn records(&self, name: u8, asked: &[crate::id::StripeId]) -> Response {
@@ -159,8 +153,11 @@ impl Mesh {
                         self.asked += 1;
                         Some(Box::new(self.records(name, stripes)))
                     }
-                    (Some(name), Request::Status) => {
-                        Some(Box::new(Response::Status(Box::new(self.status(name)))))
+                    (Some(name), Request::Hearsay { of }) => {
+                        let room = self.rooms.get(&name).copied().unwrap_or(1 << 30);
+                        let leaves = self.leaving.contains(&name);
+                        let ages = vec![None; of.len()];
+                        Some(Box::new(Response::Hearsay(Hearsay { ages, room, leaves })))
                     }
                     (Some(name), Request::MayLeave(page)) => {
                         Some(Box::new(Response::MayLeave(self.word(name, page))))
@@ -323,6 +320,19 @@ fn what_lies_too_close_together_is_said_until_there_is_a_node_that_helps() {
 }
 
 #[test]
+fn what_nothing_is_known_against_is_asked_about_once_in_a_patrol() {
+    let mut mesh = three_and_two_spare();
+    mesh.pass(Period::days(1));
+    let others = 4;
+    for week in 0..2 {
+        let asked = mesh.asked;
+        mesh.pass(Period::days(7));
+        assert_eq!(mesh.asked - asked, others, "week {week}");
+    }
+    assert!(mesh.ordered().is_none());
+}
+
+#[test]
 fn a_node_that_comes_and_goes_causes_no_repair() {
     let mut mesh = three_and_two_spare();
     for _ in 0..6 {
@@ -332,7 +342,7 @@ fn a_node_that_comes_and_goes_causes_no_repair() {
         mesh.pass(Period(HOUR.0));
     }
     assert!(mesh.ordered().is_none());
-    assert_eq!(mesh.asked, 0);
+    assert!(mesh.asked <= 4, "nobody is asked but when it is its turn");
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! What nodes tell each other of themselves, and of those that are silent ([`crate::liveness`]): at each meeting, and before something is repaired.
+//! Who leaves and what a node may take comes with it.
+
+use super::membership::Pending;
+use super::{Decision, LaneId, LinkId, Output, Peer, Role, refusal};
+use crate::id::NodeId;
+use crate::message::{Hearsay, IDS_MAX, MemberStatus, RefusalCode, Request, Response};
+use crate::time::{Now, Period};
+
+impl Peer {
+    /// Asks another node how it is, and whether it heard those that are silent here.
+    pub(super) fn ask_hearsay(&mut self, now: Now, node: NodeId, link: LinkId) {
+        let of = self.liveness.silent(IDS_MAX, now.mono);
+        let call = self.call(Pending::Hearsay { node, of: of.clone() });
+        let request = Box::new(Request::Hearsay { of });
+        self.outputs.push_back(Output::Call { call, link, request });
+    }
+
+    pub(super) fn handle_hearsay(
+        &mut self,
+        now: Now,
+        lane: LaneId,
+        role: &Role,
+        of: &[NodeId],
+    ) -> Decision {
+        if !matches!(role, Role::Node(_)) {
+            return Err(refusal(RefusalCode::NotAllowed, "only nodes are told who was heard"));
+        }
+        if of.len() > IDS_MAX {
+            let text = format!("{} nodes asked about, {IDS_MAX} at most", of.len());
+            return Err(refusal(RefusalCode::Malformed, text));
+        }
+        let asker = self.operator_of(role);
+        let age = |node: &NodeId| {
+            let member = self.members.get(node).filter(|_| self.is_told_of(asker, *node));
+            Some(Period(now.mono.0.saturating_sub(member?.heard?.0)))
+        };
+        let ages = of.iter().map(age).collect();
+        let (room, leaves) = (self.room_for(now, role), self.leaving.is_own());
+        self.reply(lane, Response::Hearsay(Hearsay { ages, room, leaves }));
+        Ok(())
+    }
+
+    /// Another node says how it is, and when it heard those.
+    pub(super) fn handle_hearsay_answer(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        of: Vec<NodeId>,
+        said: &Hearsay,
+    ) {
+        let Some(member) = self.members.get(&node) else { return };
+        // Whom guests heard is nobody's word: a vault can list as many of them as it likes.
+        if !self.is_guest(node) && said.ages.len() == of.len() {
+            let ages = of.into_iter().zip(said.ages.iter().copied());
+            self.liveness.tell(node, member.site.operator, ages, now.mono);
+        }
+        self.repair.rooms.insert(node, said.room);
+        self.hear_leaving(node, said.leaves);
+    }
+
+    /// Bytes that this node may still take from whoever asks.
+    pub(super) fn room_for(&self, now: Now, role: &Role) -> u64 {
+        if self.leaving.is_own() {
+            return 0;
+        }
+        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
+        let left = self.left_for(now, role).unwrap_or(u64::MAX);
+        self.config.quota.saturating_sub(used).min(self.space).min(left)
+    }
+
+    pub(super) fn member_status(&self, now: Now, role: &Role) -> Vec<MemberStatus> {
+        let asker = self.operator_of(role);
+        let told = self.members.iter().filter(|(node, _)| self.is_told_of(asker, **node));
+        let status = told.map(|(&node, member)| MemberStatus {
+            node,
+            heard: member.heard.map(|heard| Period(now.mono.0.saturating_sub(heard.0))),
+        });
+        status.collect()
+    }
+}

@@ -1,0 +1,200 @@
+//! Going through the stripes that are held here, again and again, for those that may have lost shards ([`super::repair`]).
+//!
+//! - A round begins 24 times in a patience. It looks at all records when something has changed that may concern any of them: who is lost,
+//!   who leaves, where nodes lie, what is recorded. Otherwise it looks at those whose turn it is, which are found without reading others.
+//! - Each stripe has its turn once in [`PATROL_ROUNDS`], by the first byte of its name, and is asked about then though nothing is known to
+//!   be wrong.
+//! - Whoever leaves counts all that it holds, in every round.
+
+use super::Peer;
+use super::facts::{Facts, Table, decode};
+use crate::id::{StripeId, VaultId};
+use crate::record::Record;
+use crate::sign::Signed;
+use crate::time::{Mono, Now, Period};
+use std::ops::Range;
+
+/// Records looked at in one go,
+const PAGE: usize = 64;
+/// and vaults in which one is looked for.
+const VAULTS: usize = 64;
+/// Rounds in which every stripe is asked about once though nothing is known to be wrong: a week at the default patience.
+pub(super) const PATROL_ROUNDS: u64 = 168;
+
+/// How far a round is.
+#[derive(Debug)]
+enum Scan {
+    /// It looks at all records, behind this one.
+    Whole(Option<Vec<u8>>),
+    /// It looks at those of a vault whose names begin with the first of these bytes, behind this one; then at the next vault's.
+    Turn { first: Range<u16>, vault: Option<VaultId>, after: Option<Vec<u8>> },
+}
+
+/// What is remembered of rounds.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    scan: Option<Scan>,
+    /// When the next one begins.
+    at: Mono,
+    number: u64,
+    /// Whether something has changed since the last round that looked at all.
+    has_changed: bool,
+}
+
+impl Rounds {
+    pub(super) fn new(now: Mono) -> Self {
+        Self { scan: None, at: now, number: 0, has_changed: true }
+    }
+
+    /// Whether one goes on.
+    pub(super) fn is_on(&self) -> bool {
+        self.scan.is_some()
+    }
+
+    /// Something has changed: the next round looks at all.
+    pub(super) fn change(&mut self) {
+        self.has_changed = true;
+    }
+
+    /// Goes through all, from the beginning.
+    pub(super) fn begin_whole(&mut self) {
+        self.scan = Some(Scan::Whole(None));
+        self.has_changed = false;
+    }
+
+    fn begin_turn(&mut self) {
+        let first = turn(self.number);
+        self.scan = Some(Scan::Turn { first, vault: None, after: None });
+    }
+
+    /// Whether it is a stripe's turn.
+    pub(super) fn is_turn(&self, stripe: StripeId) -> bool {
+        turn(self.number).contains(&stripe.0[0].into())
+    }
+}
+
+/// The first bytes of the stripes whose turn it is in a round.
+fn turn(round: u64) -> Range<u16> {
+    let from = |round: u64| (round * 256 / PATROL_ROUNDS) as u16;
+    let round = round % PATROL_ROUNDS;
+    from(round)..from(round + 1)
+}
+
+impl Peer {
+    /// Between two rounds.
+    pub(super) fn round_period(&self) -> Period {
+        Period((self.config.patience.0 / super::repair::TERMS).max(1000))
+    }
+
+    /// Begins a round when it is time.
+    pub(super) fn begin_round(&mut self, now: Now) {
+        let rounds = &mut self.repair.rounds;
+        if rounds.is_on() || rounds.at > now.mono {
+            return;
+        }
+        rounds.number += 1;
+        let is_whole = rounds.has_changed || self.leaving.is_own();
+        if is_whole {
+            self.begin_whole_round();
+        } else {
+            rounds.begin_turn();
+        }
+        self.repair.rounds.at = now.mono.after(self.round_period());
+    }
+
+    /// Looks at some of the records that this round is about.
+    pub(super) fn go_on_with_round(&mut self, now: Now, facts: &dyn Facts) {
+        match self.repair.rounds.scan.take() {
+            None => {}
+            Some(Scan::Whole(after)) => self.look_at_all(now, facts, after),
+            Some(Scan::Turn { first, vault, after }) => {
+                self.look_at_turn(now, facts, first, vault, after);
+            }
+        }
+    }
+
+    fn look_at_all(&mut self, now: Now, facts: &dyn Facts, after: Option<Vec<u8>>) {
+        if after.is_none() && !self.begin_counting() {
+            self.repair.rounds.scan = Some(Scan::Whole(None));
+            return;
+        }
+        let Ok(rows) = facts.scan(Table::Record, &[], after.as_deref(), PAGE) else {
+            // What cannot be read now is read at the next go.
+            self.repair.rounds.scan = Some(Scan::Whole(after));
+            return;
+        };
+        for (_, bytes) in &rows {
+            let record = record_of(bytes);
+            if let Some(record) = &record {
+                self.look_at(now, facts, record, false);
+            }
+            self.count_stripe(facts, record.as_ref());
+        }
+        match rows.last() {
+            Some((last, _)) if rows.len() == PAGE => {
+                self.repair.rounds.scan = Some(Scan::Whole(Some(last.clone())));
+            }
+            _ => self.end_counting(now, facts),
+        }
+    }
+
+    fn look_at_turn(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        mut first: Range<u16>,
+        mut vault: Option<VaultId>,
+        mut after: Option<Vec<u8>>,
+    ) {
+        for _ in 0..VAULTS {
+            let Some(byte) = first.clone().next() else { return };
+            if after.is_none() {
+                let last = vault.map(|vault| vault.0);
+                let next =
+                    facts.scan(Table::Vault, &[], last.as_ref().map(<[u8; 32]>::as_slice), 1);
+                // What cannot be read now has its turn again.
+                let Ok(next) = next else { return };
+                let next = next.first().and_then(|(row, _)| row.as_slice().try_into().ok());
+                vault = next.map(VaultId);
+            }
+            let Some(of) = vault else {
+                // That was the last vault.
+                first.start += 1;
+                continue;
+            };
+            let prefix = [&of.0[..], &[byte as u8]].concat();
+            let Ok(rows) = facts.scan(Table::Record, &prefix, after.as_deref(), PAGE) else {
+                return;
+            };
+            for (_, bytes) in &rows {
+                if let Some(record) = record_of(bytes) {
+                    self.look_at(now, facts, &record, false);
+                }
+            }
+            after = rows.last().filter(|_| rows.len() == PAGE).map(|(last, _)| last.clone());
+            if !rows.is_empty() {
+                break;
+            }
+        }
+        self.repair.rounds.scan = Some(Scan::Turn { first, vault, after });
+    }
+}
+
+/// A damaged row repairs nothing.
+fn record_of(row: &[u8]) -> Option<Record> {
+    let signed = decode::<Signed<Record>>(Table::Record, row).ok()?;
+    Some(signed.split().ok()?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stripe_has_its_turn_once_in_a_patrol() {
+        for round in [0, 5 * PATROL_ROUNDS] {
+            let turns = (round..round + PATROL_ROUNDS).flat_map(turn);
+            assert!(turns.eq(0..256));
+        }
+    }
+}
