@@ -48,7 +48,7 @@ pub struct Series {
 }
 
 /// One bar of a tornado: the result when an assumption is at its low and at its high end.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Swing {
     /// The assumption, with both ends.
     pub label: String,

@@ -5,10 +5,12 @@ use super::estimate::{Effort, Method, estimate};
 use super::exposure::{End, Mesh, Smallest};
 use super::input::{Input, InputError};
 use super::law::Law;
+use super::placing::Strategy;
 use super::plain;
 use super::stripe::{Harm, Model};
 use crate::chart::{self, Axis, Nested, Section, Series, Swing};
 use protocol::label::Level;
+use protocol::placement::check_placement;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -73,6 +75,12 @@ pub struct Figures {
     pub unavailable_seconds: f64,
     /// Share of the time in which a stripe lacks shards.
     pub short_share: f64,
+    /// Share of the time in which a stripe is not as its policy asks, where it has one.
+    pub below_share: Option<f64>,
+    /// Mean years to the loss of one stripe, where that means something.
+    pub mean_years: Option<f64>,
+    /// Why it means something, or nothing.
+    pub mean_note: &'static str,
     /// Shards rebuilt a year, of one stripe.
     pub rebuilt: f64,
     /// Bytes moved by repair a year, of all stripes: k shards are read and one is written.
@@ -109,6 +117,7 @@ pub fn analyse(
     };
     let count = |set: &Option<Smallest>| set.as_ref().map(|set| set.count.to_string());
     let (nines, nines_low, nines_high) = found.nines();
+    let (mean_years, mean_note) = mean_years(&model, input.years, found.loss);
     Ok(Figures {
         name: input.name.clone(),
         k: input.k,
@@ -135,10 +144,49 @@ pub fn analyse(
         bytes_lost: found.loss * stripes * input.stripe_bytes as f64,
         unavailable_seconds: common.unavailable / lived * 31_536_000.0,
         short_share: common.short / lived,
+        below_share: below_share(input, &placed[0], &model, &effort),
+        mean_years,
+        mean_note,
         rebuilt,
         repair_bytes: rebuilt * stripes * shard * (input.k + 1) as f64,
         doubts: found.doubts,
     })
+}
+
+/// Share of the time in which the whole shards of a stripe on these holders break its policy.
+fn below_share(input: &Input, holders: &[usize], model: &Model, effort: &Effort) -> Option<f64> {
+    let Strategy::Strewn(policy) = &input.strategy else { return None };
+    let breaks = |lost: u64| {
+        let whole = holders.iter().enumerate().filter(|(shard, _)| lost >> shard & 1 == 0);
+        let sites: Vec<_> = whole.map(|(_, &node)| &input.sites[node]).collect();
+        check_placement(policy, input.k, &sites).is_err()
+    };
+    Some(plain::time_broken(model, input.years, effort, &breaks))
+}
+
+/// The mean time to a loss that is as likely in one year as in any other, and why it is or is not given.
+fn mean_years(model: &Model, years: f64, loss: f64) -> (Option<f64>, &'static str) {
+    let slowest = model.causes.iter().map(|cause| match &cause.harm {
+        Harm::Lost { repair, .. } => repair.mean(),
+        Harm::Dark { .. } => 0.0,
+    });
+    let slowest = slowest.fold(0.0, f64::max);
+    if model.wear.is_some() {
+        (None, "disks wear: one year is not like another, and a mean over all of them says nothing")
+    } else if slowest * 10.0 > years {
+        (
+            None,
+            "repairs last as long as a tenth of the mission: it begins whole and is not like later ones",
+        )
+    } else if loss <= 0.0 || loss >= 1.0 {
+        (None, "it is not known from a loss of 0 or 1")
+    } else {
+        let mean = years / -(-loss).ln_1p();
+        (
+            Some(mean),
+            "every year is like another: it is the mission over its loss, and says no more than that",
+        )
+    }
 }
 
 /// Of all the stripes placed, or of the first where all together are too entangled.
@@ -186,7 +234,8 @@ pub fn sensitivity(input: &Input, effort: &Effort) -> Result<Vec<Swing>, InputEr
     swings.into_iter().collect()
 }
 
-fn slower(input: &Input, by: f64) -> Input {
+/// The input with all repair times so many times as long.
+pub(super) fn slower(input: &Input, by: f64) -> Input {
     let mut input = input.clone();
     let stretch = |law: &mut Law| *law = law.stretched(by);
     for trouble in &mut input.troubles {
@@ -197,6 +246,8 @@ fn slower(input: &Input, by: f64) -> Input {
     if let Some(wear) = &mut input.wear {
         stretch(&mut wear.repair);
     }
+    stretch(&mut input.patience);
+    stretch(&mut input.transfer);
     input
 }
 
@@ -305,7 +356,7 @@ fn overheads(input: &Input, effort: &Effort) -> Result<Series, InputError> {
 }
 
 /// Boxes of the levels that things go wrong on, the widest outside; levels that cut across are named in the leaf.
-fn map(input: &Input, holders: &[usize]) -> String {
+pub(super) fn map(input: &Input, holders: &[usize]) -> String {
     let levels: Vec<Level> =
         input.levels().into_iter().filter(|level| level.as_str() != Level::NODE).collect();
     let domains_of = |level: &Level| -> usize {
@@ -363,10 +414,31 @@ pub fn rows(figures: &Figures) -> Vec<Vec<String>> {
         ("stripes expected to be lost", number(f.stripes_lost)),
         ("any stripe lost, at most", format!("{:.3e}", f.any_at_most)),
         ("bytes expected to be lost", number(f.bytes_lost)),
-        ("a stripe out of reach", format!("{} seconds a year", number(f.unavailable_seconds))),
+        (
+            "a stripe out of reach",
+            if f.unavailable_seconds > 0.0 {
+                format!(
+                    "{} seconds a year ({:.1} nines of availability)",
+                    number(f.unavailable_seconds),
+                    super::number::nines(f.unavailable_seconds / 31_536_000.0)
+                )
+            } else {
+                "never in the missions counted".into()
+            },
+        ),
         ("a stripe short of shards", format!("{} % of the time", number(100.0 * f.short_share))),
-        ("repair traffic", format!("{} bytes a year", number(f.repair_bytes))),
     ]);
+    rows.extend(f.below_share.map(|share| {
+        ("a stripe below its policy", format!("{} % of the time", number(100.0 * share)))
+    }));
+    rows.push((
+        "mean time to loss",
+        f.mean_years.map_or_else(
+            || format!("not given: {}", f.mean_note),
+            |years| format!("{years:.3e} years ({})", f.mean_note),
+        ),
+    ));
+    rows.extend([("repair traffic", format!("{} bytes a year", number(f.repair_bytes)))]);
     rows.extend(f.doubts.iter().map(|doubt| ("doubt", doubt.clone())));
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }

@@ -1,10 +1,10 @@
 //! Importance sampling for losses far in the tail, where every failure comes from a Poisson process and repairs have
 //! any law.
 //!
-//! A *cycle* begins when a cause strikes a stripe that is whole, and ends when it is whole again or lost. With losses
-//! made good at once, the expected number of losses in a mission is the expected sum, over the cycles that begin in it, of
-//! whether they end in a loss before the mission does; it exceeds the probability of loss by less than its own
-//! square. A mission is played as it comes (with its first strike forced to happen), one of its cycles is picked
+//! A *cycle* begins when a cause strikes a stripe that is whole, and ends when it is whole again or lost. A stripe has no
+//! cycles after its loss, so that the probability of loss is the expected sum, over the cycles that begin in a mission, of
+//! whether they end in a loss before the mission does.
+//! A mission is played as it comes (with its first strike forced to happen), one of its cycles is picked
 //! evenly, and played again with failures made frequent; its weight is the number of cycles times the likelihood ratio. (The
 //! split of undisturbed missions from biased cycles is that of Nicola, Shahabuddin, Heidelberger and Glynn, 1993; balanced
 //! failure biasing, with its bounded relative error, is Shahabuddin's, 1994.)
@@ -19,7 +19,7 @@ use super::estimate::{Effort, Estimate, Method, spread};
 use super::stripe::{Harm, Model, Player, State, Stop};
 
 /// Cycles of one batch.
-const BATCH: u64 = 2_000;
+const BATCH: u64 = 500;
 /// Batches between two looks at the interval.
 const ROUND: u64 = 8;
 /// Failures are made as frequent as this many times the repairs.
@@ -29,7 +29,7 @@ const FORCED_MAX: f64 = 0.9;
 /// Share of the mean below which a cycle's weight no longer counts for itself.
 const FLOOR: f64 = 0.02;
 /// Effective samples below which an interval means little.
-const EFFECTIVE_MIN: f64 = 200.0;
+const EFFECTIVE_MIN: f64 = 400.0;
 /// Share of the sum that one sample may have.
 const SHARE_MAX: f64 = 0.05;
 const Z: f64 = 1.959_964;
@@ -39,6 +39,7 @@ struct Sums {
     samples: u64,
     weight: f64,
     square: f64,
+    cube: f64,
     largest: f64,
     events: u64,
 }
@@ -63,6 +64,7 @@ pub(super) fn loss(model: &Model, years: f64, effort: &Effort) -> Estimate {
     let mut sum = Sums::default();
     let mut batch = 0;
     let mut floor = 0.0;
+    let mut enough = None;
     loop {
         let batches = batch..batch + ROUND;
         for part in
@@ -71,6 +73,7 @@ pub(super) fn loss(model: &Model, years: f64, effort: &Effort) -> Estimate {
             sum.samples += part.samples;
             sum.weight += part.weight;
             sum.square += part.square;
+            sum.cube += part.cube;
             sum.largest = sum.largest.max(part.largest);
             sum.events += part.events;
         }
@@ -82,7 +85,11 @@ pub(super) fn loss(model: &Model, years: f64, effort: &Effort) -> Estimate {
         floor = FLOOR * mean / (biased.player.rate * years);
         let is_sound = effective >= EFFECTIVE_MIN && sum.largest <= SHARE_MAX * sum.weight;
         let is_narrow = Z * deviation <= effort.relative_error * mean;
-        if (is_sound && is_narrow) || sum.events >= effort.events_max {
+        // It looks good soonest where large weights have not come yet: half as much again, whatever comes, makes up for that.
+        if enough.is_none() && is_sound && is_narrow {
+            enough = Some(sum.samples + sum.samples / 2);
+        }
+        if enough.is_some_and(|samples| sum.samples >= samples) || sum.events >= effort.events_max {
             return finish(sum, mean, deviation, effective);
         }
     }
@@ -96,16 +103,17 @@ fn finish(sum: Sums, mean: f64, deviation: f64, effective: f64) -> Estimate {
     if sum.largest > SHARE_MAX * sum.weight {
         doubts.push("one sample makes up more than a twentieth of the estimate".into());
     }
-    if mean > 0.01 {
-        doubts.push(
-            "losses are frequent: their expected number is more than the probability of any".into(),
-        );
-    }
+    // Few large weights hide above the mean: the upper end is moved by the skewness (Johnson, 1978).
+    let n = sum.samples as f64;
+    let third = sum.cube / n - 3.0 * mean * sum.square / n + 2.0 * mean.powi(3);
+    let skewness = third / (deviation * n.sqrt()).powi(3) / n.sqrt();
+    let skewness = if skewness.is_finite() { skewness.max(0.0) } else { 0.0 };
+    let above = Z + skewness * (2.0 * Z * Z + 1.0) / 6.0;
     Estimate {
         method: Method::Biasing,
         loss: mean.min(1.0),
         low: (mean - Z * deviation).max(0.0),
-        high: (mean + Z * deviation).min(1.0),
+        high: (mean + above * deviation).min(1.0),
         samples: sum.samples,
         effective,
         events: sum.events,
@@ -121,6 +129,7 @@ impl Biased<'_> {
             sums.samples += 1;
             sums.weight += weight;
             sums.square += weight * weight;
+            sums.cube += weight * weight * weight;
             sums.largest = sums.largest.max(weight);
             sums.events += events;
         }
@@ -147,18 +156,10 @@ impl Biased<'_> {
             let cause = player.pick(dice);
             player.strike(&mut state, cause, dice);
             let most = player.model.spare() + 1;
-            loop {
-                match player.play(&mut state, dice, years, most, true) {
-                    Stop::Lost => player.renew(&mut state, dice),
-                    stop => {
-                        if let Stop::Struck(_) = stop {
-                            break;
-                        }
-                        let (weight, events) = self.cycle(picked, years, floor, dice);
-                        let events = events + state.seen.events + 1;
-                        return (any * cycles as f64 * weight, events);
-                    }
-                }
+            if !matches!(player.play(&mut state, dice, years, most, true), Stop::Struck(_)) {
+                let (weight, events) = self.cycle(picked, years, floor, dice);
+                let events = events + state.seen.events + 1;
+                return (any * cycles as f64 * weight, events);
             }
         }
     }

@@ -5,6 +5,7 @@ use super::exposure::Stripe;
 use super::law::Law;
 use super::placing::{PlacingError, Strategy, place};
 use super::stripe::{Cause, Harm, Model, ModelError, Repairers, Wear};
+use super::written::{LawIn, ReplaceText};
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::{Domain, Labels, Level, Site};
 use protocol::policy::{Policy, PolicyText};
@@ -12,6 +13,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::Spanned;
+
+pub use super::written::Years;
 
 /// Most nodes of a mesh.
 pub const NODES_MAX: usize = 100_000;
@@ -37,92 +40,6 @@ pub enum InputError {
     /// The stripe cannot be placed.
     #[error("no placement: {0}")]
     Placing(#[from] PlacingError),
-}
-
-/// A span of time as text: `6h`, `1.5d`, `4y`. In years.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Years(pub f64);
-
-impl TryFrom<String> for Years {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        const UNITS: [(&str, f64); 6] = [
-            ("y", 1.0),
-            ("w", 7.0 / 365.0),
-            ("d", 1.0 / 365.0),
-            ("h", 1.0 / 8760.0),
-            ("m", 1.0 / 525_600.0),
-            ("s", 1.0 / 31_536_000.0),
-        ];
-        let wrong =
-            || format!("{text:?} is not a span of time: write 4y, 2w, 1.5d, 6h, 15m or 30s");
-        let digits = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-        let number: f64 = text[..digits].trim().parse().map_err(|_| wrong())?;
-        let unit = UNITS.iter().find(|(name, _)| *name == &text[digits..]).ok_or_else(wrong)?;
-        if number.is_finite() && number >= 0.0 { Ok(Self(number * unit.1)) } else { Err(wrong()) }
-    }
-}
-
-/// A law as text: a span, or a table that names one.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "LawText")]
-struct LawIn(Law);
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum LawText {
-    Span(String),
-    Table(LawTable),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LawTable {
-    fixed: Option<Years>,
-    exponential: Option<Years>,
-    uniform: Option<[Years; 2]>,
-    weibull: Option<Years>,
-    shape: Option<f64>,
-    lognormal: Option<Years>,
-    sigma: Option<f64>,
-    trace: Option<Vec<f64>>,
-    sum: Option<Vec<LawIn>>,
-}
-
-impl TryFrom<LawText> for LawIn {
-    type Error = String;
-    fn try_from(text: LawText) -> Result<Self, String> {
-        let table = match text {
-            LawText::Span(text) => return Ok(Self(Law::Fixed(Years::try_from(text)?.0))),
-            LawText::Table(table) => table,
-        };
-        let mut laws = Vec::new();
-        laws.extend(table.fixed.map(|t| Law::Fixed(t.0)));
-        laws.extend(table.exponential.map(|t| Law::Exponential { mean: t.0 }));
-        laws.extend(table.uniform.map(|[low, high]| Law::Uniform { low: low.0, high: high.0 }));
-        if let Some(mean) = table.weibull {
-            let shape = table.shape.ok_or("weibull (its mean) needs shape = …")?;
-            laws.push(Law::weibull(shape, mean.0));
-        }
-        if let Some(median) = table.lognormal {
-            let sigma = table.sigma.ok_or("lognormal (its median) needs sigma = …")?;
-            laws.push(Law::LogNormal { median: median.0, sigma });
-        }
-        if let Some(days) = table.trace {
-            let years = days.iter().map(|d| d / 365.0).collect();
-            laws.push(Law::trace(years).map_err(|e| e.to_string())?);
-        }
-        laws.extend(table.sum.map(|parts| Law::Sum(parts.into_iter().map(|p| p.0).collect())));
-        if laws.len() != 1 {
-            return Err(
-                "one law is expected: fixed, exponential, uniform, weibull, lognormal, trace or sum".into()
-            );
-        }
-        let law = laws.remove(0);
-        law.check().map_err(|error| error.to_string())?;
-        Ok(Self(law))
-    }
 }
 
 /// A policy in a model's file, checked where it stands.
@@ -151,6 +68,8 @@ struct Text {
     stripe_bytes: u64,
     #[serde(default)]
     seed: u64,
+    #[serde(default = "a_hundredth")]
+    fraction: f64,
     code: Option<Spanned<Code>>,
     wish: Option<Wish>,
     placement: Option<Spanned<PlacementText>>,
@@ -172,6 +91,10 @@ fn one() -> u64 {
 
 fn sixteen_mib() -> u64 {
     16 << 20
+}
+
+fn a_hundredth() -> f64 {
+    0.01
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -233,6 +156,8 @@ pub struct Wish {
     pub budget: Option<f64>,
     /// Longest time to read everything back, if that is bounded.
     pub restore: Option<Years>,
+    /// Megabits a second that the machine which restores takes, if that bounds it.
+    pub line_mbit: Option<f64>,
     /// Most data shards.
     #[serde(default = "most_data")]
     pub k_max: usize,
@@ -257,6 +182,18 @@ struct RepairText {
     transfer: LawIn,
     at_once: Option<usize>,
     mesh_mbit: Option<f64>,
+    replace: Option<ReplaceText>,
+}
+
+/// When an empty node with the same labels stands where one was lost, and so whether its shards go elsewhere.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Replacement {
+    /// At once: shards are rebuilt in place.
+    AtOnce,
+    /// After this time: until then shards go elsewhere, by the rule of placement.
+    After(Law),
+    /// What is lost stays so.
+    Never,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -270,6 +207,8 @@ struct CauseText {
     dark: Option<LawIn>,
     repair: Option<LawIn>,
     audit: Option<Years>,
+    #[serde(default)]
+    single: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -288,10 +227,12 @@ pub struct Trouble {
     pub level: Level,
     /// The one domain's name, if only one is meant.
     pub only: Option<String>,
-    /// Times a year, for each domain.
+    /// Times a year, for each domain, or for each shard where it is `single`.
     pub per_year: f64,
     /// What it does.
     pub harm: Harm,
+    /// Whether it takes one shard at a time and not all those of a domain: errors that rest in a disk.
+    pub single: bool,
 }
 
 /// A mesh, a code, and what goes wrong.
@@ -327,6 +268,14 @@ pub struct Input {
     pub repairers: Repairers,
     /// Megabits a second of repair in the whole mesh, if that is bounded.
     pub mesh_mbit: Option<f64>,
+    /// How long until silence counts as loss: detection and patience.
+    pub patience: Law,
+    /// How long a rebuild takes then.
+    pub transfer: Law,
+    /// When a lost node is replaced, for the whole mesh.
+    pub replacement: Replacement,
+    /// The share of stripes that counts as much lost.
+    pub fraction: f64,
     /// What is wanted, if the file says so.
     pub wish: Option<Wish>,
     /// Of each node, what it costs and how many megabits a second it sends.
@@ -352,7 +301,7 @@ impl Input {
     /// # Errors
     /// [`InputError`].
     pub fn read(path: &Path) -> Result<Self, InputError> {
-        Self::parse(&read_text(path)?)
+        Self::parse_in(&read_text(path)?, path.parent().unwrap_or(Path::new("")))
     }
 
     /// Reads text.
@@ -360,11 +309,26 @@ impl Input {
     /// # Errors
     /// [`InputError`], with the line in its message.
     pub fn parse(text: &str) -> Result<Self, InputError> {
+        Self::parse_in(text, Path::new(""))
+    }
+
+    /// Reads text; files that it names lie in this folder.
+    ///
+    /// # Errors
+    /// [`InputError`], with the line in its message.
+    pub fn parse_in(text: &str, folder: &Path) -> Result<Self, InputError> {
         let read: Text = toml::from_str(text).map_err(|e| InputError::Text(e.to_string()))?;
         let at = |span: std::ops::Range<usize>, message: String| {
             let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
             InputError::Text(format!("line {line}: {message}"))
         };
+        if let Some(wish) = &read.wish {
+            let bounds = [wish.budget, wish.line_mbit].into_iter().flatten();
+            if bounds.chain([wish.nines, wish.data_bytes]).any(|n| !n.is_finite() || n <= 0.0) {
+                let wrong = "[wish]: nines, data_bytes, budget and line_mbit must be above zero";
+                return Err(InputError::Text(wrong.into()));
+            }
+        }
         let code = match (&read.code, &read.wish) {
             (Some(code), _) => *code.get_ref(),
             // The planner picks it.
@@ -411,11 +375,32 @@ impl Input {
         if read.repair.mesh_mbit.is_some_and(|mbit| !mbit.is_finite() || mbit <= 0.0) {
             return Err(InputError::Text("repair.mesh_mbit must be above zero".into()));
         }
-        let mut parts: Vec<Law> = Vec::new();
-        parts.extend(read.repair.detect.map(|law| law.0));
-        parts.extend(read.repair.patience.map(|law| law.0));
-        parts.push(read.repair.transfer.0);
+        if !(read.fraction > 0.0 && read.fraction <= 1.0) {
+            return Err(InputError::Text(
+                "fraction: a share above 0 and up to 1 is expected".into(),
+            ));
+        }
+        let law = |law: Option<LawIn>| law.map(|law| law.read(folder)).transpose();
+        let waits = [law(read.repair.detect)?, law(read.repair.patience)?];
+        let mut parts: Vec<Law> = waits.into_iter().flatten().collect();
+        let patience = match &parts[..] {
+            [] => Law::Fixed(0.0),
+            [only] => only.clone(),
+            both => Law::Sum(both.to_vec()),
+        };
+        let transfer = read.repair.transfer.read(folder)?;
+        parts.push(transfer.clone());
         let repair = if parts.len() == 1 { parts.remove(0) } else { Law::Sum(parts) };
+        let replacement = match read.repair.replace {
+            None => Replacement::AtOnce,
+            Some(ReplaceText::Never) if matches!(strategy, Strategy::Copysets { .. }) => {
+                return Err(InputError::Text(
+                    "repair.replace = \"never\": copysets are fixed sets of nodes, which must come back".into(),
+                ));
+            }
+            Some(ReplaceText::Never) => Replacement::Never,
+            Some(ReplaceText::After(law)) => Replacement::After(law.read(folder)?),
+        };
         let mut troubles = Vec::new();
         for cause in read.cause {
             let (span, cause) = (cause.span(), cause.into_inner());
@@ -434,9 +419,9 @@ impl Input {
                 ));
             }
             let harm = if let Some(lasts) = cause.dark {
-                Harm::Dark { lasts: lasts.0 }
+                Harm::Dark { lasts: lasts.read(folder)? }
             } else {
-                let mut law = cause.repair.map_or_else(|| repair.clone(), |law| law.0);
+                let mut law = law(cause.repair)?.unwrap_or_else(|| repair.clone());
                 // Found by the next audit, which is as likely at once as a period later.
                 if let Some(period) = cause.audit {
                     let until = Law::Uniform { low: 0.0, high: period.0 };
@@ -444,13 +429,19 @@ impl Input {
                 }
                 Harm::Lost { repair: law, notice: cause.notice.map_or(0.0, |notice| notice.0) }
             };
-            let CauseText { name, level, only, per_year, .. } = cause;
-            troubles.push(Trouble { name, level, only, per_year, harm });
+            if cause.single && matches!(harm, Harm::Dark { .. }) {
+                return Err(at(span, "single shards do not go dark: leave single out".into()));
+            }
+            let CauseText { name, level, only, per_year, single, .. } = cause;
+            troubles.push(Trouble { name, level, only, per_year, harm, single });
         }
-        let wear = read.wear.map(|wear| Wear {
-            lifetime: wear.lifetime.0,
-            repair: wear.repair.map_or_else(|| repair.clone(), |law| law.0),
-        });
+        let wear = match read.wear {
+            None => None,
+            Some(wear) => Some(Wear {
+                lifetime: wear.lifetime.read(folder)?,
+                repair: law(wear.repair)?.unwrap_or_else(|| repair.clone()),
+            }),
+        };
         let repairers = match read.repair.at_once {
             None => Repairers::Unlimited,
             Some(1) => Repairers::One,
@@ -472,6 +463,10 @@ impl Input {
             wear,
             repairers,
             mesh_mbit: read.repair.mesh_mbit,
+            patience,
+            transfer,
+            replacement,
+            fraction: read.fraction,
             wish: read.wish,
             offers,
         };
@@ -501,13 +496,17 @@ impl Input {
                 }
             }
             for (domain, shards) in domains {
-                let name = format!("{}: {}", trouble.name, self.name_of(&domain));
-                causes.push(Cause {
-                    name,
+                let each: Vec<u64> = if trouble.single {
+                    (0..self.n).map(|shard| 1 << shard).filter(|one| shards & one != 0).collect()
+                } else {
+                    vec![shards]
+                };
+                causes.extend(each.into_iter().map(|shards| Cause {
+                    name: format!("{}: {}", trouble.name, self.name_of(&domain)),
                     shards,
                     rate: trouble.per_year,
                     harm: trouble.harm.clone(),
-                });
+                }));
             }
         }
         let model = Model {
@@ -647,6 +646,46 @@ mod tests {
         assert!(strategy.starts_with("line 3:") && strategy.contains("copysets"), "{strategy}");
         let law = error("{ exponential = \"1d\" }", "{ weibull = \"1d\" }");
         assert!(law.contains("shape"), "{law}");
+    }
+
+    #[test]
+    fn times_in_a_file_beside_the_model_are_a_law_and_its_lines_are_named() {
+        let folder = std::env::temp_dir().join(format!("strewn-times-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = SMALL.replacen(
+            "{ exponential = \"1d\" }",
+            "{ empirical = \"times.csv\", column = \"hours\", unit = \"h\" }",
+            1,
+        );
+        let path = folder.join("model.toml");
+        std::fs::write(&path, &text).unwrap();
+        let missing = Input::read(&path).unwrap_err().to_string();
+        std::fs::write(folder.join("times.csv"), "disk,hours\na,12\nb,36\n").unwrap();
+        let input = Input::read(&path).unwrap();
+        std::fs::write(folder.join("times.csv"), "disk,hours\na,12\nb,soon\n").unwrap();
+        let wrong = Input::read(&path).unwrap_err().to_string();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(missing.contains("times.csv"), "{missing}");
+        assert!((input.transfer.mean() * 365.0 - 1.0).abs() < 1e-9);
+        assert!(wrong.contains("times.csv line 3") && wrong.contains("soon"), "{wrong}");
+    }
+
+    #[test]
+    fn a_replacement_is_a_law_or_never_and_copysets_must_come_back() {
+        let with = |replace: &str| {
+            SMALL.replacen("[repair]", &format!("[repair]\nreplace = {replace}"), 1)
+        };
+        assert_eq!(Input::parse(SMALL).unwrap().replacement, Replacement::AtOnce);
+        assert_eq!(Input::parse(&with("\"never\"")).unwrap().replacement, Replacement::Never);
+        let after = Input::parse(&with("\"30d\"")).unwrap().replacement;
+        assert!(matches!(after, Replacement::After(Law::Fixed(_))));
+        assert!(Input::parse(&with("\"soon\"")).unwrap_err().to_string().contains("span"));
+        let sets = with("\"never\"").replacen(
+            "[code]",
+            "placement = { strategy = \"copysets\", scatter = 2 }\n[code]",
+            1,
+        );
+        assert!(Input::parse(&sets).unwrap_err().to_string().contains("copysets"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod analysis;
 mod biasing;
 pub mod chain;
 mod dice;
+mod empirical;
 pub mod estimate;
 pub mod exposure;
 pub mod input;
@@ -23,3 +24,4 @@ pub mod stripe;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+mod written;

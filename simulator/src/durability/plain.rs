@@ -3,11 +3,14 @@
 
 use super::estimate::{Effort, Estimate, Method, spread};
 use super::stripe::{Mission, Model, Player};
+use std::collections::BTreeMap;
 
 /// Missions of one batch.
 const BATCH: u64 = 2_000;
 /// Batches between two looks at the interval.
-const ROUND: u64 = 16;
+const ROUND: u64 = 4;
+/// Parts of a batch in which the time below a policy is looked at.
+const LOOKS: u64 = 4;
 /// Losses in a first look from which counting is enough.
 const FREQUENT: u64 = 20;
 /// Width of a 95 % interval in standard deviations, one side.
@@ -95,6 +98,25 @@ pub fn missions(
         sum.merge(tally);
         sum
     })
+}
+
+/// Share of the time, up to a loss, in which what is lost breaks something: a policy, for example.
+#[must_use]
+pub fn time_broken(
+    model: &Model,
+    years: f64,
+    effort: &Effort,
+    breaks: &(dyn Fn(u64) -> bool + Sync),
+) -> f64 {
+    let player = Player::new(model);
+    let sums = spread(effort.seed, effort.jobs, 0..LOOKS, |_, dice| {
+        let mut spans = BTreeMap::new();
+        for _ in 0..BATCH / LOOKS {
+            player.spans(years, dice, &mut spans);
+        }
+        spans.iter().filter(|(lost, _)| breaks(**lost)).map(|(_, span)| span).sum::<f64>()
+    });
+    sums.iter().sum::<f64>() / (BATCH / LOOKS * LOOKS) as f64 / years
 }
 
 /// Whether a first look sees enough losses for counting.

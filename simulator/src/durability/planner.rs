@@ -1,6 +1,6 @@
 //! From what there is (nodes, prices, rates) and what is wanted (clauses, nines, budget, time to restore) to codes that do it,
-//! cheapest first; and which single addition would help most. Whether a placement satisfies the clauses is decided
-//! by `protocol`'s solver alone.
+//! cheapest first. Whether a placement satisfies the clauses is decided by `protocol`'s solver alone. Which single
+//! addition would help most is [`additions`]'; what people are shown in a browser is [`page`]'s.
 
 use super::analysis;
 use super::chain::Chain;
@@ -10,9 +10,14 @@ use super::input::{Input, InputError, Wish};
 use super::number::nines;
 use super::plain;
 use super::stripe::Model;
-use protocol::id::{NodeId, OperatorId};
-use protocol::label::{Label, Labels, Level};
+use crate::chart::Swing;
 use serde::Serialize;
+
+mod additions;
+mod page;
+
+pub use additions::Addition;
+pub use page::page;
 
 /// Stripes over which prices are averaged.
 const AVERAGED: usize = 12;
@@ -62,8 +67,10 @@ pub struct Choice {
     pub repair_bytes: f64,
     /// Hours to read everything back.
     pub restore_hours: f64,
-    /// To pay for reading everything back once.
+    /// To pay for reading everything back once: egress and requests.
     pub restore_price: f64,
+    /// To pay once for writing everything: requests.
+    pub write_price: f64,
     /// Whether it does all that is wanted.
     pub fits: bool,
     /// What it does not do.
@@ -105,11 +112,15 @@ impl Choice {
     }
 }
 
-/// Choices, those that fit first, each group cheapest first; and advice in sentences.
+/// Choices, those that fit first, each group cheapest first; what would help; and advice in sentences.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Planned {
     /// The choices.
     pub choices: Vec<Choice>,
+    /// Single additions, the one that helps most first, each with the best choice then.
+    pub additions: Vec<Addition>,
+    /// What the best choice hangs on, the strongest first.
+    pub swings: Vec<Swing>,
     /// What helps, and what the answer hangs on.
     pub advice: Vec<String>,
 }
@@ -127,12 +138,14 @@ pub fn plan(input: &Input, effort: &Effort) -> Result<Planned, PlannerError> {
         let least = Input { k: 1, n: 2, ..input.clone() };
         advice.extend(least.place(1).err().map(|error| format!("Nothing can be placed: {error}.")));
     }
-    advice.extend(best_addition(input, &wish, choices.first(), effort)?);
+    let additions = additions::ranked(input, &wish, effort)?;
+    advice.push(additions::advice(&additions, choices.first()));
+    let mut swings = Vec::new();
     if let Some(best) = choices.first() {
         let with = Input { k: best.k, n: best.n, ..input.clone() };
         let rough = Effort { relative_error: ROUGH, ..*effort };
-        let mut swings = analysis::sensitivity(&with, &rough)?;
-        let reach = |s: &crate::chart::Swing| (s.high / s.low).ln().abs();
+        swings = analysis::sensitivity(&with, &rough)?;
+        let reach = |s: &Swing| (s.high / s.low).ln().abs();
         swings.sort_by(|a, b| reach(b).total_cmp(&reach(a)));
         advice.extend(swings.iter().take(3).map(|s| {
             format!(
@@ -146,7 +159,7 @@ pub fn plan(input: &Input, effort: &Effort) -> Result<Planned, PlannerError> {
         }));
     }
     choices.truncate(CHOICES_MAX);
-    Ok(Planned { choices, advice })
+    Ok(Planned { choices, additions, swings, advice })
 }
 
 /// For each k the smallest n that is placed and has the nines wanted, or the largest that is placed at all.
@@ -216,9 +229,16 @@ fn weigh(input: &Input, model: &Model, wish: &Wish, effort: &Effort) -> Result<C
         fastest[..input.k].iter().for_each(|&node| sent[node] += each);
     }
     let seconds = |(node, bytes): (usize, &f64)| bytes * 8.0 / (input.offers[node].1 * 1e6);
-    let restore = sent.iter().enumerate().map(seconds).fold(0.0, f64::max);
-    let priced = |(node, bytes): (usize, &f64)| bytes / TB * input.offers[node].0.egress_tb;
+    let slowest = sent.iter().enumerate().map(seconds).fold(0.0, f64::max);
+    let line = wish.line_mbit.map_or(0.0, |mbit| wish.data_bytes * 8.0 / (mbit * 1e6));
+    let restore = slowest.max(line);
+    // A request for each shard that is read.
+    let priced = |(node, bytes): (usize, &f64)| {
+        let price = input.offers[node].0;
+        bytes / TB * price.egress_tb + bytes / shard / 1e6 * price.requests_million
+    };
     let restore_price = sent.iter().enumerate().map(priced).sum();
+    let write_price = stripes * input.n as f64 / 1e6 * requests;
     let mesh = Mesh::new(&input.sites, &input.stripes_of(&placed[..1]), &input.levels());
     let destroy = mesh.and_then(|mesh| mesh.smallest(End::Destroyed)).ok();
     let mut lacks = Vec::new();
@@ -247,75 +267,10 @@ fn weigh(input: &Input, model: &Model, wish: &Wish, effort: &Effort) -> Result<C
         repair_bytes: rebuilt * shard * (input.k + 1) as f64,
         restore_hours: restore / 3600.0,
         restore_price,
+        write_price,
         fits: lacks.is_empty(),
         lacks,
     })
-}
-
-/// Tries one node more like each there is, and one in domains of its own: which one makes the best choice better.
-fn best_addition(
-    input: &Input,
-    wish: &Wish,
-    now: Option<&Choice>,
-    effort: &Effort,
-) -> Result<Option<String>, InputError> {
-    let rough = Effort { relative_error: ROUGH, ..*effort };
-    let mut kinds: Vec<(String, Input)> = Vec::new();
-    let mut seen = std::collections::BTreeSet::new();
-    for (node, site) in input.sites.iter().enumerate() {
-        if seen.insert((site.operator, site.labels.clone())) {
-            let operator = input.name_of(&site.domain(&Level::operator()));
-            kinds.push((
-                format!("one more node with {} ({operator})", site.labels),
-                with_node(input, node, &site.labels, site.operator),
-            ));
-        }
-    }
-    if let Some(site) = input.sites.first() {
-        let fresh =
-            site.labels.iter().map(|(level, _)| Label { level: level.clone(), name: "new".into() });
-        if let Ok(labels) = Labels::new(fresh) {
-            let stranger = OperatorId([0xff; 32]);
-            kinds.push((
-                "one node at a new provider, in a region, account and under an operator of its own"
-                    .into(),
-                with_node(input, 0, &labels, stranger),
-            ));
-        }
-    }
-    let worth =
-        |choice: &Choice| (choice.fits, choice.fits.then_some(-choice.monthly), choice.nines);
-    let mut best: Option<(String, Choice)> = None;
-    for (what, input) in kinds {
-        let Some(choice) = choices(&input, wish, &rough)?.into_iter().next() else { continue };
-        if best.as_ref().is_none_or(|(_, other)| worth(&choice) > worth(other)) {
-            best = Some((what, choice));
-        }
-    }
-    Ok(best.filter(|(_, choice)| now.is_none_or(|now| worth(choice) > worth(now))).map(
-        |(what, choice)| {
-            format!(
-                "What helps most: {what}. Best then: {} of {}, {:.2} a month, {:.1} nines{}.",
-                choice.k,
-                choice.n,
-                choice.monthly,
-                choice.nines,
-                if choice.fits { "" } else { ", which still lacks something" }
-            )
-        },
-    ))
-}
-
-/// The input with one node more, priced as another.
-fn with_node(input: &Input, like: usize, labels: &Labels, operator: OperatorId) -> Input {
-    let mut input = input.clone();
-    let mut site = input.sites[like].clone();
-    let mut node = [0; 32];
-    node[..8].copy_from_slice(&(input.sites.len() as u64 + 1).to_be_bytes());
-    (site.node, site.operator, site.labels) = (NodeId(node), operator, labels.clone());
-    input.sites.push(site);
-    input.offers.push(input.offers[like]);
-    input
 }
 
 #[cfg(test)]
@@ -362,5 +317,20 @@ mod tests {
         assert!(planned.choices.is_empty());
         assert!(planned.advice[0].contains("Nothing can be placed"), "{:?}", planned.advice);
         assert!(planned.advice[1].contains("new provider"), "{:?}", planned.advice);
+    }
+
+    #[test]
+    fn every_addition_is_weighed_and_the_page_shows_them() {
+        let input = wish("line_mbit = 50.0");
+        let planned = plan(&input, &quick()).unwrap();
+        // 2 TB at 50 Mbit/s are 89 hours, whatever the nodes can send.
+        assert!(planned.choices.iter().all(|choice| choice.restore_hours > 88.0));
+        assert!(planned.choices.iter().any(|c| c.restore_price > 0.0 && c.write_price > 0.0));
+        let names: Vec<&str> = planned.additions.iter().map(|add| add.what.as_str()).collect();
+        for part in ["one more node", "new account", "new provider", "twice as fast"] {
+            assert!(names.iter().any(|name| name.contains(part)), "{part}: {names:?}");
+        }
+        let page = page(&input, &planned).unwrap();
+        assert!(page.matches("<svg").count() >= 3 && !page.contains("NaN"));
     }
 }

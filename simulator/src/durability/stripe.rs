@@ -9,6 +9,7 @@
 
 use super::dice::Dice;
 use super::law::{Law, LawError};
+use std::collections::BTreeMap;
 
 /// Most shards of a stripe: a set of them is one word.
 pub const SHARDS_MAX: usize = 64;
@@ -247,6 +248,8 @@ pub(super) struct State {
     /// The cause by which each lost shard was lost; past the causes for wear.
     by: [u16; SHARDS_MAX],
     pub(super) seen: Mission,
+    /// For how long which shards were lost, where that is asked for.
+    pub(super) spans: Option<BTreeMap<u64, f64>>,
 }
 
 impl State {
@@ -318,6 +321,7 @@ impl<'a> Player<'a> {
             born: [0.0; SHARDS_MAX],
             by: [0; SHARDS_MAX],
             seen: Mission::default(),
+            spans: None,
         };
         if let Some(wear) = &self.model.wear {
             for end in &mut state.ends[..self.model.n] {
@@ -326,16 +330,6 @@ impl<'a> Player<'a> {
             self.find_end(&mut state);
         }
         state
-    }
-
-    /// All shards whole again at the state's time, as after a loss that somebody made good.
-    pub(super) fn renew(&self, state: &mut State, dice: &mut Dice) {
-        let (time, seen) = (state.time, state.seen);
-        *state = self.start(dice);
-        state.born = [time; SHARDS_MAX];
-        state.ends.iter_mut().for_each(|end| *end += time);
-        state.end.0 += time;
-        (state.time, state.seen) = (time, seen);
     }
 
     /// Lifetimes that go on are drawn again under the condition that they came so far, so that two copies of a state
@@ -435,6 +429,9 @@ impl<'a> Player<'a> {
             let span = to - state.time;
             if state.lost != 0 {
                 state.seen.short += span;
+                if let Some(spans) = &mut state.spans {
+                    *spans.entry(state.lost).or_default() += span;
+                }
             }
             if self.reachable(state) < self.model.k {
                 state.seen.unavailable += span;
@@ -567,6 +564,14 @@ impl<'a> Player<'a> {
             state.seen.lost_at = Some(state.time);
         }
         state.seen
+    }
+
+    /// One mission: adds for how long which shards were lost.
+    pub(super) fn spans(&self, years: f64, dice: &mut Dice, spans: &mut BTreeMap<u64, f64>) {
+        let mut state = self.start(dice);
+        state.spans = Some(std::mem::take(spans));
+        self.play(&mut state, dice, years, self.model.spare() + 1, false);
+        *spans = state.spans.unwrap_or_default();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The same input over ranges of its numbers.
 
 use super::input::{Input, InputError};
+use std::path::Path;
 use toml::Value;
 
 /// Most combinations of one sweep.
@@ -42,11 +43,15 @@ impl std::str::FromStr for Vary {
 /// One combination: what was set, and the input that comes of it.
 pub type Combination = (Vec<(String, String)>, Result<Input, InputError>);
 
-/// Every combination, the last field turning fastest. Those that cannot be meant (k above n) come with their error.
+/// Every combination, the last field turning fastest; files that the text names lie in the folder. Those that cannot be meant (k above n) come with their error.
 ///
 /// # Errors
 /// [`InputError::Text`] when the text is no TOML, a path leads nowhere, or there are too many.
-pub fn combinations(text: &str, vary: &[Vary]) -> Result<Vec<Combination>, InputError> {
+pub fn combinations(
+    text: &str,
+    folder: &Path,
+    vary: &[Vary],
+) -> Result<Vec<Combination>, InputError> {
     let base: Value = toml::from_str(text).map_err(|e| InputError::Text(e.to_string()))?;
     let count = vary.iter().try_fold(1usize, |all, one| all.checked_mul(one.values.len()));
     let count = count.filter(|count| *count <= COMBINATIONS_MAX).ok_or_else(|| {
@@ -70,7 +75,7 @@ pub fn combinations(text: &str, vary: &[Vary]) -> Result<Vec<Combination>, Input
                 set(&mut changed, path, value).map_err(InputError::Text)?;
             }
             let text = toml::to_string(&changed).map_err(|e| InputError::Text(e.to_string()))?;
-            Ok((chosen, Input::parse(&text)))
+            Ok((chosen, Input::parse_in(&text, folder)))
         })
         .collect()
 }
@@ -112,14 +117,15 @@ mod tests {
     fn every_combination_comes_once_and_impossible_ones_say_why() {
         let vary = ["k=5..7", "cause.account closed.per_year=0.001,0.1", "repair.patience=1d,2d"];
         let vary: Vec<Vary> = vary.iter().map(|v| v.parse().unwrap()).collect();
-        let all = combinations(TEXT, &vary).unwrap();
+        let all = combinations(TEXT, Path::new(""), &vary).unwrap();
         assert_eq!(all.len(), 12);
         let (chosen, input) = &all[1];
         assert_eq!(chosen[2].1, "2d");
         let input = input.as_ref().unwrap();
         assert_eq!(input.k, 5);
         assert!((input.troubles[1].per_year - 0.001).abs() < 1e-12);
-        let above = combinations(TEXT, &["k=12..12".parse().unwrap()]).unwrap().remove(0).1;
+        let above =
+            combinations(TEXT, Path::new(""), &["k=12..12".parse().unwrap()]).unwrap().remove(0).1;
         assert!(above.unwrap_err().to_string().contains("12 of 9"));
     }
 
@@ -129,7 +135,7 @@ mod tests {
             ("cause.nothing.per_year=1", "nothing of that name"),
             ("nodes.9.count=1", "nothing of that name"),
         ] {
-            let error = combinations(TEXT, &[text.parse().unwrap()]).unwrap_err();
+            let error = combinations(TEXT, Path::new(""), &[text.parse().unwrap()]).unwrap_err();
             assert!(error.to_string().contains(message), "{error}");
         }
         for wrong in ["k", "=1", "k=", "k=8..2", "k=a..b"] {

@@ -6,10 +6,10 @@ use comfy_table::{ContentArrangement, Table, presets};
 use simulator::durability::analysis::{self, Figures};
 use simulator::durability::estimate::{Effort, Method};
 use simulator::durability::input::{Input, read_text};
-use simulator::durability::mesh::Played;
+use simulator::durability::mesh::MeshFigures;
+use simulator::durability::planner;
 use simulator::durability::published;
 use simulator::durability::sweep::{Vary, combinations};
-use simulator::durability::{plain, planner};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub(crate) enum Command {
 }
 
 /// How results are written.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Output {
     /// Write JSON to standard output
     #[arg(long)]
@@ -81,7 +81,7 @@ pub(crate) struct DurabilityArgs {
     /// Write one self-contained page with charts to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Play the whole mesh so many missions: any stripe lost, a hundredth, all
+    /// Play the whole mesh too: so many missions are counted, and where losses are rarer a method for that follows
     #[arg(long, value_name = "MISSIONS")]
     mesh: Option<u64>,
     /// Show also which assumption the result hangs on
@@ -110,6 +110,9 @@ pub(crate) struct PlanArgs {
     trying: Trying,
     #[command(flatten)]
     output: Output,
+    /// Write one self-contained page with charts to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Trying {
@@ -209,7 +212,18 @@ fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
     let input = Input::read(&args.file).map_err(wrong)?;
     let effort = args.trying.effort();
     let figures = analysis::analyse(&input, args.trying.method(), &effort).map_err(wrong)?;
-    if args.output.put(&[json_of(&figures)?])? {
+    let mesh = args
+        .mesh
+        .map(|missions| MeshFigures::of(&input, missions, args.trying.method(), &effort))
+        .transpose()
+        .map_err(wrong)?;
+    let mut object = json_of(&figures)?;
+    if let (Some(fields), Some(mesh)) = (object.as_object_mut(), &mesh)
+        && let serde_json::Value::Object(of_mesh) = json_of(mesh)?
+    {
+        fields.extend(of_mesh);
+    }
+    if args.output.put(&[object])? {
         say(&input.name);
         show(&["figure", "value"], &analysis::rows(&figures));
         if args.sensitivity {
@@ -225,9 +239,9 @@ fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
             let row = |(name, loss): &(String, f64)| vec![name.clone(), format!("{loss:.2e}")];
             show(&["without", "loss"], &without.iter().map(row).collect::<Vec<_>>());
         }
-    }
-    if let Some(missions) = args.mesh {
-        show(&["whole mesh", "value"], &whole_mesh(&input, &effort, missions)?);
+        if let Some(mesh) = &mesh {
+            show(&["whole mesh", "value"], &mesh.rows());
+        }
     }
     if let Some(path) = &args.html {
         write(path, &analysis::page(&input, &figures, &effort).map_err(wrong)?)?;
@@ -235,33 +249,13 @@ fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
     Ok(End::Expected)
 }
 
-fn whole_mesh(input: &Input, effort: &Effort, missions: u64) -> Result<Vec<Vec<String>>, Failure> {
-    let stripes = usize::try_from(input.stripes).unwrap_or(usize::MAX);
-    let tally = Played::new(input, stripes).map_err(wrong)?.missions(effort, 0..missions.max(1));
-    let share = |count: u64| {
-        let (low, high) = plain::wilson(count, tally.missions);
-        format!("{:.3e} (95 %: {low:.3e} to {high:.3e})", count as f64 / tally.missions as f64)
-    };
-    let shard = input.stripe_bytes as f64 / input.k as f64 * (input.k + 1) as f64;
-    let lived = tally.missions as f64 * input.years;
-    let rows = [
-        ("any stripe lost", share(tally.any)),
-        ("a hundredth of the stripes lost", share(tally.much)),
-        ("all stripes lost", share(tally.all)),
-        ("stripes lost in a mission", format!("{:.3e}", tally.lost as f64 / tally.missions as f64)),
-        ("repair traffic", format!("{:.3e} bytes a year", tally.rebuilt as f64 * shard / lived)),
-        (
-            "wait for bandwidth",
-            format!("{:.1} hours a shard", tally.waited * 8760.0 / (tally.rebuilt.max(1)) as f64),
-        ),
-    ];
-    Ok(rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec())
-}
-
 fn sweep(args: &SweepArgs) -> Result<End, Failure> {
     let text = read_text(&args.file).map_err(wrong)?;
     let (mut objects, mut rows) = (Vec::new(), Vec::new());
-    for (chosen, input) in combinations(&text, &args.vary).map_err(wrong)? {
+    for (chosen, input) in
+        combinations(&text, args.file.parent().unwrap_or(Path::new("")), &args.vary)
+            .map_err(wrong)?
+    {
         let found = input.and_then(|input| {
             analysis::analyse(&input, args.trying.method(), &args.trying.effort())
         });
@@ -347,7 +341,14 @@ fn plan(args: &PlanArgs) -> Result<End, Failure> {
     let input = Input::read(&args.file).map_err(wrong)?;
     let planned = planner::plan(&input, &args.trying.effort()).map_err(wrong)?;
     let objects = planned.choices.iter().map(json_of).collect::<Result<Vec<_>, _>>()?;
-    if args.output.put(&objects)? {
+    if let Some(path) = &args.html {
+        write(path, &planner::page(&input, &planned).map_err(wrong)?)?;
+    }
+    // JSON has the advice and the additions too; a table has the choices alone.
+    let output = Output { json: false, ..args.output.clone() };
+    if output.put(&objects)? && args.output.json {
+        say(text_of(&json_of(&planned)?)?);
+    } else {
         let rows: Vec<Vec<String>> = planned.choices.iter().map(planner::Choice::row).collect();
         show(&planner::Choice::TITLE, &rows);
         for line in &planned.advice {
