@@ -19,7 +19,7 @@ pub use audit::AuditStatus;
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
 pub use leave::{LeaveSigner, LeaveStatus};
-pub use partners::{HeldFor, PartnerStatus};
+pub use partners::{HeldFor, PartnerStatus, Stated};
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
@@ -40,6 +40,7 @@ use crate::record::{Receipt, Record};
 use crate::recovery::{RecoveryCard, RecoveryTag};
 use crate::release::{Approval, ReleaseRequest, Veto};
 use crate::sign::Signed;
+use crate::tally::{Countersigned, Month};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 
@@ -265,6 +266,13 @@ pub enum Request {
         /// The names of those that I know, [`RECORD_NAME_LEN`] bytes each, in any order.
         known: Blob,
     },
+    /// An operator: what did you hold and do in this month for my vaults, or, of my own node, for others'?
+    Statements {
+        /// Which month.
+        month: Month,
+    },
+    /// I agree with what you said of a month.
+    Countersign(Box<Signed<Countersigned>>),
 }
 
 /// What a node's record is called by who asks for others: the first bytes of [`Signed::digest`]. Whoever makes two records of one name keeps
@@ -517,6 +525,8 @@ pub enum Response {
     LeavePaper(Option<Box<Part>>),
     /// Who my partners are.
     Partners(Box<PartnerStatus>),
+    /// What I held and did in a month, of each vault.
+    Statements(Vec<Stated>),
 }
 
 macro_rules! framed {

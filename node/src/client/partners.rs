@@ -16,6 +16,7 @@ use protocol::partner::{
     Contact, HOLDERS_MAX, Introduction, Known, Partner, PartnerError, PartnerList, Partners,
 };
 use protocol::sign::{SecretKey, Signed};
+use protocol::tally::StatementError;
 use protocol::time::Period;
 use std::collections::BTreeMap;
 
@@ -46,6 +47,9 @@ pub enum PartnersError {
     /// An agreement.
     #[error(transparent)]
     Agreement(#[from] AgreementError),
+    /// A statement.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
     /// No such partner.
     #[error("there is no partner {0} here")]
     Unknown(String),

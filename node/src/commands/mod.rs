@@ -24,6 +24,7 @@ pub mod recover;
 pub mod release;
 pub mod repair;
 pub mod share;
+mod statement;
 pub mod tag;
 pub mod vault;
 pub mod what_if;

@@ -2,6 +2,7 @@
 
 use super::data::time;
 use super::node::{label_error, own_addresses};
+use super::statement;
 use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output, printable};
@@ -32,6 +33,8 @@ pub async fn run(home: &Home, command: PartnerCommand, output: &Output) -> Resul
         PartnerCommand::Propose(args) => propose(home, args, output).await,
         PartnerCommand::Accept { line } => accept(home, &line, output).await,
         PartnerCommand::Share { partner } => share(home, &partner, output).await,
+        PartnerCommand::Statement(args) => statement::show(home, &args, output).await,
+        PartnerCommand::Balance { month } => statement::balance(home, month, output).await,
     }
 }
 
@@ -59,7 +62,7 @@ async fn reach(home: &Home, own: OperatorId, output: &Output) -> Result<Reached,
 }
 
 /// The operator whose host this is: by its key, or by the certificate of this host's node.
-fn operator_of(home: &Home) -> Result<OperatorId, CliError> {
+pub(super) fn operator_of(home: &Home) -> Result<OperatorId, CliError> {
     if let Some(key) = read_key(&home.path("operator.key"))? {
         return Ok(key.public().into());
     }
@@ -244,7 +247,10 @@ impl Shown {
 }
 
 /// All partners, also on a host without the operator's key.
-async fn known(home: &Home, output: &Output) -> Result<(OperatorId, Vec<Known>, Told), CliError> {
+pub(super) async fn known(
+    home: &Home,
+    output: &Output,
+) -> Result<(OperatorId, Vec<Known>, Told), CliError> {
     let own = operator_of(home)?;
     let Reached { told, .. } = reach(home, own, output).await?;
     let all = match Book::open(home, &told) {

@@ -1,8 +1,9 @@
-//! What a node tells its own operator's commands of partners.
+//! What a node tells operators' commands of partners: the own one what is held for whom, and each what was held in a month.
 
 use crate::id::OperatorId;
 use crate::partner::PartnerList;
 use crate::sign::Signed;
+use crate::tally::{Countersigned, UsageStatement};
 use serde::{Deserialize, Serialize};
 
 /// What a node holds for a partner.
@@ -25,4 +26,13 @@ pub struct PartnerStatus {
     pub list: Option<Signed<PartnerList>>,
     /// What it holds for whom.
     pub held: Vec<HeldFor>,
+}
+
+/// What a holder says of a vault and a month.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    /// As things are now.
+    pub statement: Signed<UsageStatement>,
+    /// What the vault's operator agreed to last.
+    pub countersigned: Option<Signed<Countersigned>>,
 }

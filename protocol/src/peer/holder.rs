@@ -12,6 +12,7 @@ use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
+use crate::tally::Done;
 use crate::time::{Now, Period};
 
 /// When to come back after having been told that too much is arriving at once.
@@ -364,17 +365,20 @@ impl Peer {
         let held = Held { vault, stripe, index, len, receipt: receipt.clone() };
         let usage = self.usage.entry(vault).or_default();
         *usage = Usage { bytes: usage.bytes + u64::from(len), shards: usage.shards + 1 };
+        let usage = *usage;
         let note =
             codec::encode(&HeldRecord { record: signed.clone(), receipt: Some(receipt.clone()) });
         let writes = vec![
             Write::held(shard, &held),
             Write::record(vault, stripe, &signed),
-            Write::usage(vault, *usage),
+            Write::usage(vault, usage),
+            self.tallies.come(vault, len.into(), now.wall),
             Write::life(shard, &life),
             Write::promise(&mut self.lock_clock, now.mono),
         ];
         let response = Box::new(Response::Receipt(receipt));
-        let then = Then::Held { lane, response, vault, len: u64::from(len) };
+        let received = now.wall;
+        let then = Then::Held { lane, response, vault, len: u64::from(len), received };
         self.persist(writes, Some((lane, shard, note)), then);
     }
 
@@ -387,6 +391,8 @@ impl Peer {
         mut writes: Vec<Write>,
     ) {
         writes.push(Write::held(shard, held));
+        let done = Done { received: held.len.into(), ..Done::default() };
+        self.tallies.add(held.vault, done, now);
         writes.extend(self.scrub.heal(shard, now.mono));
         let receipt = held.receipt.clone();
         let note =
@@ -467,6 +473,7 @@ impl Peer {
                 // Who compares the promise with the record finds as much as that asks.
                 let promised = Receipt { keep: period, received: now.wall, ..promised };
                 let receipt = Signed::sign(&promised, &self.key);
+                writes.push(self.tallies.renew(vault, held.len.into(), now.wall));
                 writes.push(Write::held(shard, &Held { receipt, ..held }));
             }
         }
@@ -474,8 +481,10 @@ impl Peer {
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "all of one request")]
     pub(super) fn handle_get(
         &mut self,
+        now: Now,
         facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
@@ -505,6 +514,8 @@ impl Peer {
                 format!("{len} bytes from {offset} on of a shard of {}", held.len),
             ));
         }
+        let done = Done { sent: len.into(), ..Done::default() };
+        self.tallies.add(held.vault, done, now);
         self.outputs.push_back(Output::Transmit { lane, shard, offset, len });
         Ok(())
     }

@@ -44,6 +44,7 @@ mod scrub;
 mod showing;
 mod standing_in;
 mod taking;
+mod tallies;
 #[cfg(test)]
 mod tests;
 mod vouching;
@@ -52,11 +53,12 @@ pub use effects::{
     CallId, Input, JobId, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Source, Target,
 };
 pub use facts::{
-    Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage,
-    Write, held_key, is_first_record, rows_of, thawed, usage_row,
+    Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table,
+    TellingFile, Usage, Write, held_key, is_first_record, rows_of, thawed, usage_row,
 };
 pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 pub use scrub::ScrubRow;
+pub use tallies::{tally_row, tally_row_key};
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, VaultId};
@@ -69,7 +71,7 @@ use crate::partner::{PartnerError, PartnerList, Partners};
 use crate::planted::{Bug, is_planted};
 use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
-use crate::time::{Mono, Now, Period};
+use crate::time::{Mono, Now, Period, Wall};
 use facts::{Overlay, View};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -182,6 +184,7 @@ enum Then {
         response: Box<Response>,
         vault: VaultId,
         len: u64,
+        received: Wall,
     },
     /// What a vault takes up is stored as it is; tried so often.
     Count {
@@ -193,6 +196,7 @@ enum Then {
         shard: ShardId,
         vault: VaultId,
         len: u64,
+        at: Wall,
         release: ReleaseId,
     },
     Welcome {
@@ -231,6 +235,7 @@ pub struct Peer {
     audit_secret: [u8; 32],
     calls: BTreeMap<CallId, membership::Pending>,
     usage: BTreeMap<VaultId, Usage>,
+    tallies: tallies::Tallies,
     budgets: BTreeMap<VaultId, budgets::Budgets>,
     lives: lives::Lives,
     releases: releases::Releases,
@@ -327,6 +332,7 @@ impl Peer {
                 usage.insert(VaultId(vault), facts::decode(Table::Usage, &bytes)?);
             }
         }
+        let tallies = tallies::Tallies::load(facts, &usage, now)?;
         let operator = verified.operator;
         let lock_clock = match view.lock_clock()? {
             Some(stored) => LockClock::resume(&stored, operator, config.boot, now.mono)
@@ -353,6 +359,7 @@ impl Peer {
             audit_secret,
             calls: BTreeMap::new(),
             usage,
+            tallies,
             budgets: BTreeMap::new(),
             lives: lives::Lives::begin(now.mono, facts)?,
             releases: releases::load(facts)?,
@@ -439,7 +446,7 @@ impl Peer {
             Input::Persisted(token) => self.handle_persisted(now, facts, token),
             Input::PersistFailed { token, refusal } => self.handle_persist_failed(token, refusal),
             Input::Scrubbed { shard, what } => self.handle_scrubbed(now, facts, shard, what),
-            Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
+            Input::Dropped { shard, gone } => self.handle_dropped(now, facts, shard, gone),
             Input::Rebuilt { job, rebuilt } => self.handle_rebuilt(now, facts, job, *rebuilt),
             Input::Answer { call, response } => {
                 self.handle_answer(now, facts, call, response.map(|response| *response));
@@ -479,6 +486,7 @@ impl Peer {
             self.tick_lock_clock(now);
             self.exchange_members(now, facts);
             self.forget_releases();
+            self.store_tallies();
         }
         self.handle_lives(now, facts);
         self.handle_repair(now, facts);
@@ -535,6 +543,8 @@ impl Peer {
             Request::Lacking { known } => self.handle_lacking(facts, lane, &role, known.as_ref()),
             Request::Status => self.handle_status(now, lane, &role),
             Request::Partners { known } => self.handle_partners_asked(now, lane, &role, known),
+            Request::Statements { month } => self.handle_statements(now, facts, lane, &role, month),
+            Request::Countersign(signed) => self.handle_countersigned(facts, lane, &role, &signed),
             Request::TakePartners(list) => self.handle_take_partners(facts, lane, &role, *list),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),
@@ -575,7 +585,7 @@ impl Peer {
             Request::Card(card) => self.handle_card(now, facts, lane, &role, &card),
             Request::Replace(record) => self.handle_replace(now, facts, lane, &role, record),
             Request::Get { shard, offset, len } => {
-                self.handle_get(facts, lane, &role, shard, offset, len)
+                self.handle_get(now, facts, lane, &role, shard, offset, len)
             }
             Request::Records { vault, stripes } => {
                 self.handle_records(facts, lane, &role, vault, &stripes)
@@ -712,7 +722,7 @@ impl Peer {
             Some(Then::Taken { node, number, step }) => {
                 self.handle_taken(now, facts, (node, number), step);
             }
-            Some(Then::Gone { shard, vault, len, release }) => {
+            Some(Then::Gone { shard, vault, len, release, .. }) => {
                 self.end_drop(shard, vault, len, release);
             }
             Some(Then::Welcome { lane, link, role, response }) => {
@@ -728,20 +738,24 @@ impl Peer {
     fn count(&mut self, vault: VaultId, tries: u32) {
         let usage = self.usage.get(&vault).copied().unwrap_or_default();
         let then = Then::Count { vault, tries: tries + 1 };
-        self.persist(vec![Write::usage(vault, usage)], None, then);
+        let mut writes = self.tallies.rows(vault);
+        writes.push(Write::usage(vault, usage));
+        self.persist(writes, None, then);
     }
 
     fn handle_persist_failed(&mut self, token: u64, refusal: Refusal) {
         self.overlay.settle(token);
         self.promises.settle(token, false);
         self.exchange.settle(token);
+        self.tallies.distrust();
         let response = Box::new(Response::Refused(refusal));
         match self.pending.remove(&token) {
             None | Some(Then::Nothing | Then::Partners { lane: None, .. }) => {}
             Some(Then::Partners { lane: Some(lane), .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
-            Some(Then::Held { lane, vault, len, .. }) => {
+            Some(Then::Held { lane, vault, len, received, .. }) => {
+                self.tallies.come_not(vault, len, received);
                 // Rows that were decided after this one count its bytes: write the true figure.
                 let usage = self.usage.entry(vault).or_default();
                 usage.bytes = usage.bytes.saturating_sub(len);
@@ -759,7 +773,10 @@ impl Peer {
             Some(Then::Count { .. }) => {}
             Some(Then::Drop(decided)) => self.cancel_drops(&decided),
             Some(Then::Taken { node, .. }) => self.end_talk(node),
-            Some(Then::Gone { shard, vault, len, .. }) => self.keep_counting(shard, vault, len),
+            Some(Then::Gone { shard, vault, len, at, .. }) => {
+                self.tallies.go_not(vault, len, at);
+                self.keep_counting(shard, vault, len);
+            }
             Some(Then::Welcome { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: true });
             }

@@ -29,7 +29,7 @@ use crate::time::{Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most vaults of one partner. Shards count for its share; logs and papers are bounded for each vault by itself ([`crate::budget`]).
-const PARTNER_VAULTS_MAX: usize = 32;
+pub(super) const PARTNER_VAULTS_MAX: usize = 32;
 /// Most nodes of one partner that are members here, for the same reason.
 const PARTNER_NODES_MAX: usize = crate::certificate::ROSTER_MAX / 8;
 /// Most guests.
@@ -81,6 +81,15 @@ impl Partnership {
     /// Whether an operator needs an agreement.
     fn is_other(&self, operator: OperatorId) -> bool {
         self.base.check(operator).is_err()
+    }
+
+    /// Vaults of which months are stated to an operator, and whose they are: the own one hears of others', and others of theirs.
+    pub(super) fn stated_to(&self, asker: OperatorId) -> Vec<(VaultId, OperatorId)> {
+        let is_meant = |owner: OperatorId| {
+            if asker == self.own { self.is_other(owner) } else { owner == asker }
+        };
+        let vaults = self.owners.iter().map(|(&vault, &owner)| (vault, owner));
+        vaults.filter(|(_, owner)| is_meant(*owner)).collect()
     }
 
     /// Whether this is the list that counts.

@@ -25,4 +25,5 @@ mod restart;
 mod scrub;
 mod shards;
 mod standing_in;
+mod tallies;
 mod vaults;

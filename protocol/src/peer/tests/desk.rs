@@ -13,6 +13,7 @@ use crate::peer::{
 };
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
+use crate::tally::{Countersigned, Month, Months};
 use crate::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -300,6 +301,17 @@ impl Desk {
         row.map_or_else(Usage::default, |bytes| decode(&bytes))
     }
 
+    /// What is written down of a vault's months.
+    pub(super) fn months(&self, vault: u8) -> Months {
+        let mut months = Months::default();
+        let vault = cast::public(vault).0;
+        for (row, bytes) in self.facts.scan(Table::Tally, &vault, None, usize::MAX).unwrap() {
+            let month = u32::from_be_bytes(row[32..].try_into().unwrap());
+            months.insert(Month(month), decode(&bytes));
+        }
+        months
+    }
+
     pub(super) fn rows(&self, table: Table) -> usize {
         self.facts.scan(table, &[], None, usize::MAX).unwrap().len()
     }
@@ -461,6 +473,13 @@ impl Desk {
                     let durable: Signed<PartnerList> = decode(&row.expect("a durable list"));
                     let said = list.verify().unwrap();
                     assert!(durable.verify().unwrap().version >= said.version);
+                }
+                Request::Countersign(signed) => {
+                    let said = Countersigned::verify(signed).unwrap();
+                    let row = [&said.vault.0[..], &said.month.0.to_be_bytes()].concat();
+                    let row = self.facts.get(Table::Statement, &row).unwrap();
+                    let durable: Signed<Countersigned> = decode(&row.expect("a durable word"));
+                    assert!(Countersigned::verify(&durable).unwrap().until >= said.until);
                 }
                 other => panic!("{other:?} is not answered with Done"),
             },
