@@ -345,6 +345,13 @@ impl View<'_> {
         Ok(rows.into_iter().filter_map(vault_of).collect())
     }
 
+    /// The vaults whose rosters list the node, or did, as far as that is durable.
+    pub(crate) fn listing(&self, node: NodeId) -> Result<Vec<VaultId>, FactsError> {
+        let rows = self.facts.scan(Table::Listed, &node.0, None, super::ledger::VAULTS_MAX)?;
+        let vaults = rows.into_iter().filter_map(|(row, _)| row.get(32..)?.try_into().ok());
+        Ok(vaults.map(VaultId).collect())
+    }
+
     /// Whether a roster of any vault lists the node, or did.
     pub(crate) fn is_listed_at_all(&self, node: NodeId) -> Result<bool, FactsError> {
         Ok(!self.facts.scan(Table::Listed, &node.0, None, 1)?.is_empty())

@@ -194,14 +194,15 @@ impl Peer {
         mut stripes: Vec<StripeId>,
         response: Option<Response>,
     ) {
-        let Some(inquiry) = self.repair.inquiry.as_mut().filter(|i| i.number == number) else {
+        if self.repair.inquiry.as_ref().is_none_or(|inquiry| inquiry.number != number) {
             return;
-        };
+        }
         let Some(Response::Records(found)) = response else {
             self.stop_awaiting(node);
             return;
         };
-        self.liveness.hear(node, now.mono);
+        self.hear(now, node);
+        let Some(inquiry) = self.repair.inquiry.as_mut() else { return };
         let count = found.len().min(stripes.len());
         for (stripe, held) in stripes.drain(..count).zip(found) {
             if let Some(heard) = inquiry.heard.get_mut(&stripe) {

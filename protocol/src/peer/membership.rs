@@ -316,10 +316,11 @@ impl Peer {
             return Err(refusal(RefusalCode::NotVouched, text));
         }
         if !self.members.contains_key(&node) {
-            self.check_room_for_node(certificate.operator)?;
+            self.make_room_for_node(facts, node, operator)?;
         }
         let heard = presented_by.map(|_| now.mono);
         match heard {
+            Some(at) if self.trust.check(operator).is_err() => self.liveness.hear_apart(node, at),
             Some(at) => self.liveness.hear(node, at),
             None => self.liveness.watch(node, now.mono),
         }
@@ -330,8 +331,11 @@ impl Peer {
                 return Ok(node);
             }
             None if full => {
-                // Who is there in person takes the place of one that nobody has heard since the start.
-                let unheard = self.members.iter().find(|(_, member)| member.heard.is_none());
+                // Who is there in person takes the place of one that nobody has heard since the start, and that is not the operator's own.
+                let own = self.certificate.operator;
+                let is_open =
+                    |member: &Member| member.heard.is_none() && member.site.operator != own;
+                let unheard = self.members.iter().find(|(_, member)| is_open(member));
                 let unheard = unheard.map(|(&node, _)| node).filter(|_| heard.is_some());
                 let Some(unheard) = unheard else {
                     let text = format!("{MEMBERS_MAX} members are known already");
@@ -554,7 +558,7 @@ impl Peer {
             (Some(Pending::Members(node)), Some(Response::Members(records))) => {
                 if let Some(member) = self.members.get_mut(&node) {
                     member.heard = Some(now.mono);
-                    self.liveness.hear(node, now.mono);
+                    self.hear(now, node);
                 }
                 self.learn(now, facts, &records);
             }

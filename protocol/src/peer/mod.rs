@@ -237,6 +237,7 @@ pub struct Peer {
     usage: BTreeMap<VaultId, Usage>,
     tallies: tallies::Tallies,
     budgets: BTreeMap<VaultId, budgets::Budgets>,
+    partner_budgets: BTreeMap<OperatorId, budgets::PartnerBudgets>,
     lives: lives::Lives,
     releases: releases::Releases,
     lock_clock: LockClock,
@@ -361,6 +362,7 @@ impl Peer {
             usage,
             tallies,
             budgets: BTreeMap::new(),
+            partner_budgets: BTreeMap::new(),
             lives: lives::Lives::begin(now.mono, facts)?,
             releases: releases::load(facts)?,
             lock_clock,
@@ -532,7 +534,7 @@ impl Peer {
             && let Some(member) = self.members.get_mut(node)
         {
             member.heard = Some(now.mono);
-            self.liveness.hear(*node, now.mono);
+            self.hear(now, *node);
         }
         if let Err(refusal) = self.check_guest(&role, &request) {
             self.refuse_on_error(link, lane, Err(refusal), false);
@@ -541,7 +543,7 @@ impl Peer {
         let decision = match request {
             Request::Members(records) => self.handle_members(now, facts, lane, &role, records),
             Request::Lacking { known } => self.handle_lacking(facts, lane, &role, known.as_ref()),
-            Request::Status => self.handle_status(now, lane, &role),
+            Request::Status => self.handle_status(now, facts, lane, &role),
             Request::Partners { known } => self.handle_partners_asked(now, lane, &role, known),
             Request::Statements { month } => self.handle_statements(now, facts, lane, &role, month),
             Request::Countersign(signed) => self.handle_countersigned(facts, lane, &role, &signed),
@@ -580,7 +582,7 @@ impl Peer {
             Request::Forks { vault, device } => {
                 self.handle_forks(facts, lane, &role, (vault, device))
             }
-            Request::Promised => self.handle_promised(facts, lane),
+            Request::Promised => self.handle_promised(facts, lane, &role),
             Request::Time { nonce } => self.handle_time(now, lane, &role, nonce),
             Request::Card(card) => self.handle_card(now, facts, lane, &role, &card),
             Request::Replace(record) => self.handle_replace(now, facts, lane, &role, record),
@@ -619,7 +621,22 @@ impl Peer {
         self.refuse_on_error(link, lane, decision, false);
     }
 
-    fn handle_status(&mut self, now: Now, lane: LaneId, role: &Role) -> Decision {
+    fn handle_status(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+    ) -> Decision {
+        // Nobody is told of nodes that are none of its business, whatever is said of them.
+        let mut repair = self.repair_status(now.mono);
+        repair.lost.retain(|node| self.is_shown(facts, role, *node));
+        let mut audit = self.audit_status();
+        audit.failing.retain(|(node, _)| self.is_shown(facts, role, *node));
+        let mut leaving = self.leave_status();
+        if let Some(leaving) = &mut leaving {
+            leaving.signers.retain(|signer| self.is_shown(facts, role, signer.node));
+        }
         let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
         let refused = self.refused.iter().map(|(code, &count)| (code.as_str(), count));
         let turned_away = self.turned_away.iter().copied();
@@ -631,7 +648,7 @@ impl Peer {
             room: if self.leaving.is_own() {
                 0
             } else {
-                let left = self.left_for(now, role).unwrap_or(u64::MAX);
+                let left = self.left_for(now, facts, role)?.unwrap_or(u64::MAX);
                 self.config.quota.saturating_sub(used).min(self.space).min(left)
             },
             quota: self.config.quota,
@@ -643,10 +660,10 @@ impl Peer {
                 .filter(|&(_, count)| count > 0)
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .collect(),
-            repair: self.repair_status(now.mono),
+            repair,
             scrub: self.scrub_status(),
-            audit: self.audit_status(),
-            leaving: self.leave_status(),
+            audit,
+            leaving,
         };
         self.reply(lane, Response::Status(Box::new(status)));
         Ok(())
@@ -685,6 +702,7 @@ impl Peer {
         self.next_token += 1;
         self.promises.link(token, &mut writes);
         self.exchange.touch(token, &writes);
+        self.partnership.touch(token, &writes);
         self.overlay.add(token, &writes);
         let then = match then {
             Then::Held { lane, response, .. } if is_planted(Bug::Durable) => {
@@ -701,6 +719,7 @@ impl Peer {
         self.overlay.settle(token);
         self.promises.settle(token, true);
         self.exchange.settle(token);
+        self.partnership.settle(token, true);
         match self.pending.remove(&token) {
             None | Some(Then::Nothing | Then::Count { .. }) => {}
             Some(Then::Reply { lane, response, close }) => {
@@ -747,6 +766,7 @@ impl Peer {
         self.overlay.settle(token);
         self.promises.settle(token, false);
         self.exchange.settle(token);
+        self.partnership.settle(token, false);
         self.tallies.distrust();
         let response = Box::new(Response::Refused(refusal));
         match self.pending.remove(&token) {

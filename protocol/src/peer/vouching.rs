@@ -222,7 +222,7 @@ impl Peer {
         self.leaving.vouching.awaited = None;
         self.repair.wake();
         let Some(Response::MayLeave(Some(signed))) = response else { return };
-        self.liveness.hear(node, now.mono);
+        self.hear(now, node);
         let sheets = &self.leaving.vouching.sheets;
         let Some(at) = sheets.iter().position(|sheet| sheet.digest == page) else { return };
         let Ok(word) = signed.verify() else { return };

@@ -23,10 +23,25 @@ pub(super) fn operator(name: u8) -> OperatorId {
 
 /// What the desk's operator and the partner agreed: so many bytes are held here.
 fn agreed(version: u64, gives: u64, lock_max: Period, term: Period) -> Signed<Acceptance> {
+    between(PARTNER, version, gives, lock_max, term)
+}
+
+/// What another partner and the desk's operator agreed.
+pub(super) fn agreed_with(partner: u8, gives: u64) -> Signed<Acceptance> {
+    between(partner, 1, gives, Period::days(400), Period::days(300))
+}
+
+fn between(
+    partner: u8,
+    version: u64,
+    gives: u64,
+    lock_max: Period,
+    term: Period,
+) -> Signed<Acceptance> {
     let side = |name, gives| Side { operator: operator(name), gives, labels: Labels::default() };
     let agreement = Agreement {
         first: side(OPERATOR, gives),
-        second: side(PARTNER, 1 << 40),
+        second: side(partner, 1 << 40),
         version,
         start: EPOCH,
         term,
@@ -34,7 +49,7 @@ fn agreed(version: u64, gives: u64, lock_max: Period, term: Period) -> Signed<Ac
         lock_max,
     };
     let agreement = Signed::sign(&agreement, &secret(OPERATOR));
-    Signed::sign(&Acceptance { operator: operator(PARTNER), agreement }, &secret(PARTNER))
+    Signed::sign(&Acceptance { operator: operator(partner), agreement }, &secret(partner))
 }
 
 pub(super) fn give(gives: u64) -> Option<Signed<Acceptance>> {
