@@ -19,7 +19,7 @@ pub use audit::AuditStatus;
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
 pub use leave::{LeaveSigner, LeaveStatus};
-pub use partners::{HeldFor, PartnerStatus, Stated};
+pub use partners::{Frozen, HeldFor, PartnerStanding, PartnerStatus, Stated, VaultHeld};
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
@@ -34,6 +34,7 @@ use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
 use crate::leave::{Page, Word, paper::Part};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
+use crate::notice::Notice;
 use crate::partner::PartnerList;
 use crate::promise::{PromiseStatement, PromiseWitness};
 use crate::record::{Receipt, Record};
@@ -273,6 +274,10 @@ pub enum Request {
     },
     /// I agree with what you said of a month.
     Countersign(Box<Signed<Countersigned>>),
+    /// One side of an agreement ends it.
+    GiveNotice(Box<Signed<Notice>>),
+    /// An operator: how do your partners stand, or, of another's node, how do I?
+    Standings,
 }
 
 /// What a node's record is called by who asks for others: the first bytes of [`Signed::digest`]. Whoever makes two records of one name keeps
@@ -527,6 +532,8 @@ pub enum Response {
     Partners(Box<PartnerStatus>),
     /// What I held and did in a month, of each vault.
     Statements(Vec<Stated>),
+    /// How partners stand.
+    Standings(Vec<PartnerStanding>),
 }
 
 macro_rules! framed {

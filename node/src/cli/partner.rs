@@ -72,6 +72,16 @@ known when an agreement is accepted. Say this when nodes have come or gone."
         /// Its name, key or fingerprint
         partner: String,
     },
+    /// Give notice of what is agreed with a partner; needs the operator's key
+    #[command(
+        after_help = "A signed statement goes to the nodes of both sides. What either has with the other is moved to other nodes from then on, as far as there are any, and\n\
+at the end of the notice nothing new is taken; what was promised stays. `strewn partner show` says how much is still to be moved, and what has no place.\n\
+Both operators can begin anew with a further agreement: strewn partner propose."
+    )]
+    Leave {
+        /// Its name, key or fingerprint
+        partner: String,
+    },
     /// Show what nodes held and did in a month: this operator's for partners, and partners' for its vaults
     #[command(
         after_help = "Each node signs what it says. With --verify the receipts that partners' nodes show for the vaults of this host are counted again: a month in\n\

@@ -12,6 +12,7 @@ pub mod drill;
 pub mod forget;
 mod git_roots;
 pub mod kit;
+mod leaving;
 pub mod log;
 pub mod look;
 pub mod mount;

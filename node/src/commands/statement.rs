@@ -1,12 +1,11 @@
 //! `partner statement` and `partner balance`: months as nodes state them, for people and programs.
 
 use super::data::time;
-use super::partner::{known, operator_of};
+use super::partner::known;
 use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output, printable};
 use crate::cli::partner::StatementArgs;
-use crate::client::mesh::{Caller, Mesh};
 use crate::client::partners::{PartnersError, find};
 use crate::client::statements::{Counted, Entry, Fetched, countersign, fetch, recount, vaults};
 use crate::home::Home;
@@ -183,9 +182,9 @@ async fn gather(
     month: Month,
     output: &Output,
 ) -> Result<(Fetched, Vec<Known>), CliError> {
-    let own = operator_of(home)?;
-    let (_, partners, _) = known(home, output).await?;
-    let mesh = Mesh::connect(home, Caller::console(home)?).await?;
+    let (own, partners, reached) = known(home, output).await?;
+    let mesh =
+        reached.mesh.ok_or_else(|| CliError::new("no node answers that could state anything"))?;
     let fetched = fetch(&mesh, own, month).await;
     for (node, why) in &fetched.failed {
         output.warn(format!("node {} states nothing: {why}", node.short()));

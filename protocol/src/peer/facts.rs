@@ -57,6 +57,8 @@ use std::collections::BTreeMap;
 /// | `MayLeave` | page digest, witness | its signed [`Word`] that this node may leave |
 /// | `Partners` | `0` | the operator's signed list of partners |
 /// | `Tally` | vault, month (u32 BE) | [`crate::tally::Tally`] |
+/// | `Notice` | leaver, other side | its signed notice |
+/// | `Breach` | partner | since when it breaks its part ([`crate::notice::Breach`]) |
 /// | `Statement` | vault, month (u32 BE) | what the vault's operator countersigned last |
 ///
 /// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
@@ -96,6 +98,8 @@ pub enum Table {
     Partners = 34,
     Tally = 35,
     Statement = 36,
+    Notice = 37,
+    Breach = 38,
 }
 
 impl Table {

@@ -188,13 +188,18 @@ impl Peer {
                 ),
             ));
         }
+        self.check_vault_quota(vault, len)?;
         self.check_share(now, vault, &record.policy.lock, len)?;
         self.check_space(len)?;
+        let Ok(wait) = self.pace(now, self.partner_of(vault), len) else {
+            self.discard_busy(lane, len);
+            return Ok(());
+        };
         self.spend_growth(now, vault, len)?;
         let held = None;
         let receiving = Receiving { signed, record, stripe: id, index, sender, extends, held };
         self.receiving.insert(lane, receiving);
-        self.outputs.push_back(Output::Receive { lane, shard, len });
+        self.outputs.push_back(Output::Receive { lane, shard, len, wait });
         Ok(())
     }
 
@@ -205,6 +210,25 @@ impl Peer {
 
     fn is_too_much(&self, inflight: u64, len: u32) -> bool {
         inflight + u64::from(len) > self.config.inflight_max && inflight > 0
+    }
+
+    /// Bytes that a vault may still add here; `None` where that is not bounded.
+    pub(super) fn left_of_vault(&self, vault: VaultId) -> Option<u64> {
+        let quota = self.config.vault_quota?;
+        let held = self.usage.get(&vault).map_or(0, |usage| usage.bytes);
+        let arriving = self.receiving.values().filter(|receiving| receiving.vault() == vault);
+        Some(quota.saturating_sub(held + arriving.map(Receiving::new_bytes).sum::<u64>()))
+    }
+
+    fn check_vault_quota(&self, vault: VaultId, len: u32) -> Decision {
+        let Some(left) = self.left_of_vault(vault).filter(|left| u64::from(len) > *left) else {
+            return Ok(());
+        };
+        let quota = self.config.vault_quota.unwrap_or_default();
+        let text = format!(
+            "{left} bytes are left of the {quota} that one vault may have on this node, {len} needed"
+        );
+        Err(refusal(RefusalCode::Quota, text))
     }
 
     /// A node that leaves takes nothing that it does not have.
@@ -263,7 +287,7 @@ impl Peer {
         } else {
             // It is counted already: the quota has room for it.
             self.receiving.insert(lane, receiving);
-            self.outputs.push_back(Output::Receive { lane, shard, len });
+            self.outputs.push_back(Output::Receive { lane, shard, len, wait: Period(0) });
         }
     }
 
@@ -514,9 +538,16 @@ impl Peer {
                 format!("{len} bytes from {offset} on of a shard of {}", held.len),
             ));
         }
+        let wait = match self.pace(now, self.partner_asking(role), len) {
+            Ok(wait) => wait,
+            Err(retry_after) => {
+                self.reply(lane, Response::Busy { retry_after });
+                return Ok(());
+            }
+        };
         let done = Done { sent: len.into(), ..Done::default() };
         self.tallies.add(held.vault, done, now);
-        self.outputs.push_back(Output::Transmit { lane, shard, offset, len });
+        self.outputs.push_back(Output::Transmit { lane, shard, offset, len, wait });
         Ok(())
     }
 

@@ -83,6 +83,11 @@ pub(super) enum Pending {
         node: NodeId,
         version: u64,
     },
+    /// That a node takes a notice.
+    Notice {
+        node: NodeId,
+        sides: (OperatorId, OperatorId),
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -507,6 +512,7 @@ impl Peer {
         self.begin_talk(now, node, link);
         self.ask_stops(link);
         self.tell_partners(node, link);
+        self.tell_notices(node, link);
         self.ask_findings(node, link);
         // Whom it heard, and whether it leaves.
         self.ask_status(node, link);
@@ -592,6 +598,9 @@ impl Peer {
             }
             (Some(Pending::Partners { node, version }), Some(Response::Done)) => {
                 self.handle_told_partners(node, version);
+            }
+            (Some(Pending::Notice { node, sides }), Some(Response::Done)) => {
+                self.handle_told_notice(node, sides);
             }
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);

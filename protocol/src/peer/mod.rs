@@ -35,6 +35,7 @@ mod leaving;
 mod ledger;
 mod lives;
 mod membership;
+mod parting;
 mod partners;
 mod promises;
 mod recovery;
@@ -67,6 +68,7 @@ use crate::life::DropDecision;
 use crate::liveness::Liveness;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{NodeStatus, Refusal, RefusalCode, Request, Response};
+use crate::notice::Notice;
 use crate::partner::{PartnerError, PartnerList, Partners};
 use crate::planted::{Bug, is_planted};
 use crate::record::SHARD_LEN_MAX;
@@ -80,6 +82,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub struct PeerConfig {
     /// Bytes of shards that this node takes.
     pub quota: u64,
+    /// Bytes of shards that one vault has here at most; `None` is as much as the quota has room for.
+    pub vault_quota: Option<u64>,
+    /// Bytes that go to and come from each partner in a second, in the long run; `None` is as many as come.
+    pub partner_per_second: Option<u64>,
     /// The longest lock, and the longest cooldown, that it promises.
     pub lock_max: Period,
     /// Bytes of shards that one vault may add in a day, and after a rest at once; `None` is as much as the quota has room for.
@@ -112,6 +118,8 @@ impl Default for PeerConfig {
     fn default() -> Self {
         Self {
             quota: 100 << 30,
+            vault_quota: None,
+            partner_per_second: None,
             lock_max: Period::days(400),
             growth_per_day: None,
             inflight_max: 128 << 20,
@@ -204,6 +212,11 @@ enum Then {
         link: LinkId,
         role: Role,
         response: Box<Response>,
+    },
+    /// A notice counts.
+    Notice {
+        notice: Box<(Signed<Notice>, Notice)>,
+        lane: LaneId,
     },
     /// The operator's list counts.
     Partners {
@@ -486,6 +499,7 @@ impl Peer {
         if self.exchange_at <= now.mono {
             self.exchange_at = now.mono.after(self.config.exchange_period);
             self.tick_lock_clock(now);
+            self.judge_partners(now);
             self.exchange_members(now, facts);
             self.forget_releases();
             self.store_tallies();
@@ -547,6 +561,8 @@ impl Peer {
             Request::Partners { known } => self.handle_partners_asked(now, lane, &role, known),
             Request::Statements { month } => self.handle_statements(now, facts, lane, &role, month),
             Request::Countersign(signed) => self.handle_countersigned(facts, lane, &role, &signed),
+            Request::GiveNotice(notice) => self.handle_notice(now, facts, lane, &role, *notice),
+            Request::Standings => self.handle_standings(now, lane, &role),
             Request::TakePartners(list) => self.handle_take_partners(facts, lane, &role, *list),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),
@@ -731,6 +747,10 @@ impl Peer {
             Some(Then::Discard { lane, len, response }) => {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
+            Some(Then::Notice { notice, lane }) => {
+                self.begin_notice(notice.0, notice.1);
+                self.reply(lane, Response::Done);
+            }
             Some(Then::Partners { list, lane }) => {
                 self.begin_partners(now, facts, list.0, list.1);
                 if let Some(lane) = lane {
@@ -771,7 +791,7 @@ impl Peer {
         let response = Box::new(Response::Refused(refusal));
         match self.pending.remove(&token) {
             None | Some(Then::Nothing | Then::Partners { lane: None, .. }) => {}
-            Some(Then::Partners { lane: Some(lane), .. }) => {
+            Some(Then::Partners { lane: Some(lane), .. } | Then::Notice { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
             Some(Then::Held { lane, vault, len, received, .. }) => {

@@ -49,6 +49,8 @@ pub(super) struct Partnership {
     undecided: BTreeMap<u64, Vec<(VaultId, Option<OperatorId>)>>,
     /// Which version of the list the own operator's nodes have taken.
     told: BTreeMap<NodeId, u64>,
+    /// Who leaves, or breaks its part.
+    pub(super) parting: super::parting::Parting,
 }
 
 impl Partnership {
@@ -73,7 +75,8 @@ impl Partnership {
             }
         }
         let (undecided, told) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { own, base, signed, known, owners, undecided, told })
+        let parting = super::parting::Parting::load(facts)?;
+        Ok(Self { own, base, signed, known, owners, undecided, told, parting })
     }
 
     /// Whom this node believes.
@@ -82,8 +85,40 @@ impl Partnership {
     }
 
     /// Whether an operator needs an agreement.
-    fn is_other(&self, operator: OperatorId) -> bool {
+    pub(super) fn is_other(&self, operator: OperatorId) -> bool {
         self.base.check(operator).is_err()
+    }
+
+    /// All partners.
+    pub(super) fn partners(&self) -> impl Iterator<Item = OperatorId> {
+        self.known.by_operator.keys().copied()
+    }
+
+    pub(super) fn known_partner(&self, operator: OperatorId) -> Option<&Known> {
+        self.known.by_operator.get(&operator)
+    }
+
+    /// What was agreed with a partner, in force or not.
+    pub(super) fn agreed(&self, operator: OperatorId) -> Option<&Agreement> {
+        self.known_partner(operator)?.agreement.as_ref()
+    }
+
+    /// The vaults that are here by an operator's certificate.
+    pub(super) fn vaults_of(&self, operator: OperatorId) -> impl Iterator<Item = VaultId> {
+        let its = self.owners.iter().filter(move |(_, owner)| **owner == operator);
+        its.map(|(vault, _)| *vault)
+    }
+
+    /// The vaults of this side, and those of these operators.
+    pub(super) fn divided(
+        &self,
+        operators: &BTreeSet<OperatorId>,
+    ) -> (BTreeSet<VaultId>, BTreeSet<VaultId>) {
+        let of = |is_meant: &dyn Fn(OperatorId) -> bool| {
+            let vaults = self.owners.iter().filter(|(_, owner)| is_meant(**owner));
+            vaults.map(|(vault, _)| *vault).collect()
+        };
+        (of(&|owner| !self.is_other(owner)), of(&|owner| operators.contains(&owner)))
     }
 
     /// Vaults of which months are stated to an operator, and whose they are: the own one hears of others', and others of theirs.
@@ -151,6 +186,7 @@ impl Partnership {
         agreement
             .check_time(now.wall)
             .map_err(|error| not_allowed(format!("operator {name}: {error}")))?;
+        super::parting::check_notice(self.parting.end_of(self.own, operator, agreement), now.wall)?;
         Ok((known, agreement))
     }
 }
@@ -251,6 +287,7 @@ impl Peer {
     /// A node greets: it may have begun anew, on an empty disk.
     pub(super) fn forget_told(&mut self, node: NodeId) {
         self.partnership.told.remove(&node);
+        self.partnership.parting.forget_told(node);
     }
 
     pub(super) fn handle_told_partners(&mut self, node: NodeId, version: u64) {
@@ -555,8 +592,13 @@ impl Peer {
             }
             Role::Console { .. } => return Ok(None),
         };
+        let of_vault = match *role {
+            Role::Device { vault, .. } => self.left_of_vault(vault),
+            _ => None,
+        };
         let bounds: Option<Vec<u64>> = owners.into_iter().map(|owner| owner.map(left)).collect();
-        Ok(bounds.and_then(|bounds| bounds.into_iter().max()))
+        let left = bounds.and_then(|bounds| bounds.into_iter().max());
+        Ok(left.into_iter().chain(of_vault).min())
     }
 
     /// Whether a shard that is not held yet may come: of a partner's vault as far as the agreement goes.

@@ -17,6 +17,7 @@ mod lives_any_order;
 mod logs;
 mod meeting;
 mod members;
+mod parting;
 mod partner_bounds;
 mod partners;
 mod promises;

@@ -1,10 +1,14 @@
-//! Introductions, agreements and lists of partners, statements of months, and what is said of them.
+//! Introductions, agreements and lists of partners, statements of months, notices, and what is said of them.
 
 use super::{NOW, hex, statement, stored, value};
 use protocol::agreement::{Acceptance, Agreement, Side};
 use protocol::id::{NodeId, OperatorId, VaultId};
 use protocol::label::Labels;
-use protocol::message::{HeldFor, PartnerStatus, Request, Response, Stated};
+use protocol::lock_clock::LockTime;
+use protocol::message::{
+    Frozen, HeldFor, PartnerStanding, PartnerStatus, Request, Response, Stated, VaultHeld,
+};
+use protocol::notice::{Breach, Cause, Notice};
 use protocol::partner::{Contact, Introduction, Partner, PartnerList};
 use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
@@ -91,5 +95,40 @@ fn statements_of_months_are_read_as_ever() {
     let stated = vec![Stated { statement: signed, countersigned: Some(agreed) }];
     let written = Response::Statements(stated).encode().1;
     assert_eq!(hex(&stored("response-statements-v1.bin", &written)), hex(&written));
+    assert_eq!(Response::decode(&written).unwrap().encode().1, written);
+}
+
+#[test]
+fn notices_and_breaches_are_read_as_ever() {
+    let (own, partner) = (SecretKey::from_seed(&[0x98; 32]), SecretKey::from_seed(&[0x99; 32]));
+    let [leaver, other] = [&own, &partner].map(|key| OperatorId::from(key.public()));
+    let notice = Notice { leaver, other, version: 3, given: NOW };
+    statement("agreement-notice-v1.bin", &notice, &own);
+    let signed = Signed::sign(&notice, &own);
+    let breaches = [(Cause::Unproved, "unproved"), (Cause::Absent, "absent")];
+    for (cause, name) in breaches {
+        let breach = Breach { cause, since: LockTime(86_400_000) };
+        let written = protocol::codec::encode(&breach);
+        let read = stored(&format!("breach-{name}-v1.bin"), &written);
+        assert_eq!(hex(&read), hex(&written));
+        assert_eq!(protocol::codec::decode_canonical::<Breach>(&read, 100).unwrap(), breach);
+    }
+    value("request-give-notice-v1.bin", &Request::GiveNotice(Box::new(signed.clone())));
+    value("request-standings-v1.bin", &Request::Standings);
+    let (ago, moves_in) = (Period::days(2), Some(Period::days(28)));
+    let standing = PartnerStanding {
+        operator: other,
+        frozen: Some(Frozen { cause: Cause::Absent, ago, moves_in }),
+        notices: vec![signed],
+        ends: Some(NOW.after(Period::days(30))),
+        is_over: false,
+        vaults: vec![VaultHeld { vault: VaultId([0x9a; 32]), bytes: 7, quota: Some(1 << 40) }],
+        waiting: 12,
+        stuck: 3,
+        is_counted: true,
+        per_second: Some(10 << 20),
+    };
+    let written = Response::Standings(vec![standing]).encode().1;
+    assert_eq!(hex(&stored("response-standings-v1.bin", &written)), hex(&written));
     assert_eq!(Response::decode(&written).unwrap().encode().1, written);
 }

@@ -51,6 +51,8 @@ pub(super) struct Desk {
     replies: BTreeMap<LaneId, (Response, bool)>,
     asked: BTreeMap<LaneId, Asked>,
     pub(super) discarded: u64,
+    /// How long bytes were to wait, in the order in which they were let come and go.
+    pub(super) waits: Vec<Period>,
     pub(super) transmitted: Vec<(ShardId, u32, u32)>,
     pub(super) closed: Vec<LinkId>,
     pub(super) dialed: Vec<NodeId>,
@@ -107,6 +109,7 @@ impl Desk {
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
             discarded: 0,
+            waits: Vec::new(),
             transmitted: Vec::new(),
             closed: Vec::new(),
             dialed: Vec::new(),
@@ -331,7 +334,8 @@ impl Desk {
                     let whole = !self.lost.contains(&shard);
                     self.peer.handle(self.now, &self.facts, Input::Looked { lane, whole });
                 }
-                Output::Receive { lane, shard, len } => {
+                Output::Receive { lane, shard, len, wait } => {
+                    self.waits.push(wait);
                     assert_eq!(len, cast::SHARD_LEN);
                     self.arriving.insert(lane, shard);
                 }
@@ -339,7 +343,8 @@ impl Desk {
                     self.discarded += u64::from(len);
                     self.answer(lane, *response, false);
                 }
-                Output::Transmit { lane, shard, offset, len } => {
+                Output::Transmit { lane, shard, offset, len, wait } => {
+                    self.waits.push(wait);
                     assert!(self.held(shard).is_some(), "transmits what is not durable");
                     self.transmitted.push((shard, offset, len));
                     self.answer(lane, Response::Bytes { len }, false);
@@ -473,6 +478,11 @@ impl Desk {
                     let durable: Signed<PartnerList> = decode(&row.expect("a durable list"));
                     let said = list.verify().unwrap();
                     assert!(durable.verify().unwrap().version >= said.version);
+                }
+                Request::GiveNotice(signed) => {
+                    let said = signed.verify().unwrap();
+                    let row = [said.leaver.0, said.other.0].concat();
+                    assert!(self.facts.get(Table::Notice, &row).unwrap().is_some());
                 }
                 Request::Countersign(signed) => {
                     let said = Countersigned::verify(signed).unwrap();

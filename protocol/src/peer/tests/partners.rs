@@ -22,7 +22,12 @@ pub(super) fn operator(name: u8) -> OperatorId {
 }
 
 /// What the desk's operator and the partner agreed: so many bytes are held here.
-fn agreed(version: u64, gives: u64, lock_max: Period, term: Period) -> Signed<Acceptance> {
+pub(super) fn agreed(
+    version: u64,
+    gives: u64,
+    lock_max: Period,
+    term: Period,
+) -> Signed<Acceptance> {
     between(PARTNER, version, gives, lock_max, term)
 }
 
