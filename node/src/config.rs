@@ -52,6 +52,10 @@ pub struct NodeConfig {
     pub reserve: ByteSize,
     /// Bytes that one vault may add in a day; no limit but the quota when absent.
     pub growth_per_day: Option<ByteSize>,
+    /// Bytes of shards that one vault may have on this node; without it as much as the quota has room for.
+    pub vault_quota: Option<ByteSize>,
+    /// Bytes that go to and come from each partner in a second; without it as many as come.
+    pub partner_per_second: Option<ByteSize>,
     /// The longest lock that it promises.
     pub longest_lock: Period,
     /// How long another node may be silent before what it holds is rebuilt elsewhere.
@@ -82,6 +86,8 @@ impl Default for NodeConfig {
             quota: ByteSize(100 << 30),
             reserve: ByteSize(1 << 30),
             growth_per_day: None,
+            vault_quota: None,
+            partner_per_second: None,
             longest_lock: PeerConfig::default().lock_max,
             patience: PeerConfig::default().patience,
             repair_per_second: ByteSize(PeerConfig::default().repair_per_second),
@@ -317,6 +323,10 @@ impl Config {
              reserve = {}\n\
              # Bytes that one vault may add in a day, and the longest lock promised: what a stolen device key can cost.\n\
              # growth-per-day = \"50GiB\"\n\
+             # How much one vault may have on this node.\n\
+             # vault-quota = \"100GiB\"\n\
+             # How much goes to and comes from each partner in a second.\n\
+             # partner-per-second = \"10MiB\"\n\
              # longest-lock = \"400d\"\n\
              # How long another node may be silent before what it holds is rebuilt elsewhere, and bytes that repairs\n\
              # may move in a second. Too little patience moves what only slept.\n\

@@ -55,6 +55,46 @@ impl Budget {
     }
 }
 
+/// How fast bytes may flow: each lot goes once those before it have had their time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    per_second: u64,
+    burst: u64,
+    /// In bytes times the milliseconds of a second; below nothing when lots wait.
+    credit: i128,
+    at: Mono,
+}
+
+impl Pace {
+    /// After a rest: so many bytes go at once.
+    #[must_use]
+    pub fn full(per_second: u64, burst: u64, now: Mono) -> Self {
+        let per_second = per_second.max(1);
+        Self { per_second, burst, credit: i128::from(burst) * 1000, at: now }
+    }
+
+    /// Lets so many bytes go, and says after how long.
+    ///
+    /// # Errors
+    /// That time, when it is longer than `most`: nothing is let go.
+    pub fn take(&mut self, bytes: u64, now: Mono, most: Period) -> Result<Period, Period> {
+        let passed = now.0.saturating_sub(self.at.0);
+        self.at = self.at.max(now);
+        let earned = i128::from(passed) * i128::from(self.per_second);
+        let credit = (self.credit + earned).min(i128::from(self.burst) * 1000);
+        self.credit = credit;
+        // What lots before it still wait for; it may itself be longer than the burst.
+        let debt = u128::try_from(-credit).unwrap_or(0);
+        let wait = debt.div_ceil(u128::from(self.per_second));
+        let wait = Period(u64::try_from(wait).unwrap_or(u64::MAX));
+        if wait > most {
+            return Err(wait);
+        }
+        self.credit = credit - i128::from(bytes) * 1000;
+        Ok(wait)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +114,40 @@ mod tests {
         assert_eq!(budget.spend(100, Mono(10_000_000)), Ok(()));
     }
 
+    #[test]
+    fn lots_follow_each_other_at_the_pace() {
+        let most = Period(3000);
+        let mut pace = Pace::full(100, 50, Mono(0));
+        assert_eq!(pace.take(150, Mono(0), most), Ok(Period(0)));
+        assert_eq!(pace.take(100, Mono(0), most), Ok(Period(1000)));
+        assert_eq!(pace.take(200, Mono(500), most), Ok(Period(1500)));
+        assert_eq!(pace.take(1, Mono(500), most), Err(Period(3500)));
+        assert_eq!(pace.take(1, Mono(1000), most), Ok(Period(3000)));
+        assert_eq!(pace.take(1, Mono(0), most), Err(Period(3010)), "no clock goes back");
+        assert_eq!(pace.take(1, Mono(1 << 40), most), Ok(Period(0)));
+    }
+
     proptest! {
+        #[test]
+        fn no_more_begins_than_the_pace_allows(
+            per_second in 1u64..1 << 30,
+            burst in 0u64..1 << 30,
+            lots in prop::collection::vec((0u64..1 << 24, 0u64..5000), 1..40),
+        ) {
+            let mut pace = Pace::full(per_second, burst, Mono(0));
+            let (mut now, mut before) = (0u64, 0u128);
+            for (bytes, pause) in lots {
+                now += pause;
+                if let Ok(wait) = pace.take(bytes, Mono(now), Period(5000)) {
+                    // All that began earlier has had its time when this one begins.
+                    let until = u128::from(now + wait.0);
+                    let allowed = u128::from(burst) * 1000 + until * u128::from(per_second);
+                    prop_assert!(before * 1000 <= allowed);
+                    before += u128::from(bytes);
+                }
+            }
+        }
+
         #[test]
         fn no_more_is_spent_than_burst_and_rate_allow(
             per_day in 0u64..1 << 50,

@@ -100,6 +100,17 @@ impl Liveness {
         self.watched.insert(node, Watch { heard: self.count, asked: None });
     }
 
+    /// One that has no say asked or answered: it is there, and that this node hears it does not show that it is not cut off.
+    pub fn hear_apart(&mut self, node: NodeId, now: Mono) {
+        self.advance(now);
+        self.watched.insert(node, Watch { heard: self.count, asked: None });
+    }
+
+    /// What nodes of this operator said counts no more.
+    pub fn forget_words(&mut self, operator: OperatorId) {
+        self.words.retain(|_, word| word.operator != operator);
+    }
+
     /// It is asked something, or dialed.
     pub fn ask(&mut self, node: NodeId, now: Mono) {
         self.watch(node, now);

@@ -281,6 +281,11 @@ impl LockClock {
         self.state.uncounted = Uncounted::Forgone;
     }
 
+    /// What nodes of this operator said counts no more.
+    pub fn forget(&mut self, operator: OperatorId) {
+        self.voices.forget(operator);
+    }
+
     /// Takes in what another node, asked at `asked`, says of the time. Nodes of this node's own operator have no voice.
     pub fn hear(&mut self, asked: Mono, mono: Mono, voice: &Voice) {
         if voice.operator() != self.operator {

@@ -19,7 +19,7 @@ pub use audit::AuditStatus;
 pub use exchange::{Contradiction, Holdings, LogEnd, Promised, VaultDigest};
 pub use expiry::{Outcome, RELEASE_PAGE, RELEASES_ASKED_MAX, Released, Running, Standstill, Stops};
 pub use leave::{LeaveSigner, LeaveStatus};
-pub use partners::{HeldFor, PartnerStatus};
+pub use partners::{Frozen, HeldFor, PartnerStanding, PartnerStatus, Stated, VaultHeld};
 pub use repair::RepairStatus;
 pub use scrub::ScrubStatus;
 
@@ -34,12 +34,14 @@ use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
 use crate::leave::{Page, Word, paper::Part};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
+use crate::notice::Notice;
 use crate::partner::PartnerList;
 use crate::promise::{PromiseStatement, PromiseWitness};
 use crate::record::{Receipt, Record};
 use crate::recovery::{RecoveryCard, RecoveryTag};
 use crate::release::{Approval, ReleaseRequest, Veto};
 use crate::sign::Signed;
+use crate::tally::{Countersigned, Month};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 
@@ -270,6 +272,17 @@ pub enum Request {
         /// Nodes that I have not heard for a while, [`IDS_MAX`] at most.
         of: Vec<NodeId>,
     },
+    /// An operator: what did you hold and do in this month for my vaults, or, of my own node, for others'?
+    Statements {
+        /// Which month.
+        month: Month,
+    },
+    /// I agree with what you said of a month.
+    Countersign(Box<Signed<Countersigned>>),
+    /// One side of an agreement ends it.
+    GiveNotice(Box<Signed<Notice>>),
+    /// An operator: how do your partners stand, or, of another's node, how do I?
+    Standings,
 }
 
 /// What a node's record is called by who asks for others: the first bytes of [`Signed::digest`]. Whoever makes two records of one name keeps
@@ -535,6 +548,10 @@ pub enum Response {
     Partners(Box<PartnerStatus>),
     /// When I heard those that you ask about.
     Hearsay(Hearsay),
+    /// What I held and did in a month, of each vault.
+    Statements(Vec<Stated>),
+    /// How partners stand.
+    Standings(Vec<PartnerStanding>),
 }
 
 macro_rules! framed {

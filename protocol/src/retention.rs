@@ -13,7 +13,7 @@
 //! A verdict deletes nothing. What is not kept can be named in a log entry ([`Forget`]), signed by the vault: who has a device's
 //! key alone does not even hide a snapshot from a list.
 
-mod calendar;
+pub(crate) mod calendar;
 
 #[cfg(test)]
 mod tests;

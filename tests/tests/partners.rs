@@ -1,7 +1,7 @@
 //! Three operators who share no administrator swap capacity: they introduce themselves, agree, back up across all three, and give each other
-//! no more than was agreed. Who is nobody's partner gets nothing.
+//! no more than was agreed. Both can tell what a month came to, and one leaves in good order. Who is nobody's partner gets nothing.
 
-use harness::{Mesh, Ran, bytes, strewn, tree_of, within, write};
+use harness::{Mesh, ROOM, Ran, bytes, strewn, tree_of, within, write};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -47,6 +47,15 @@ fn agree(one: (&Mesh, &str), other: (&Mesh, &str), give: &str, take: &str) -> Va
     let answer = text(&accepted["agreement"]);
     let _ = partner(one.0, &["accept", &answer]).summary();
     accepted["terms"].clone()
+}
+
+/// Changes a setting of an operator's nodes, which start again.
+fn set(mesh: &mut Mesh, (setting, value): (&str, &str)) {
+    for node in &mut mesh.nodes {
+        node.kill();
+        node.set(setting, value);
+    }
+    mesh.start_again();
 }
 
 /// How many nodes an operator's command reaches.
@@ -148,6 +157,28 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
     assert_eq!((last.1.0, last.1.1), (full, 48 * MIB));
     assert!(full <= 48 * MIB, "{full}");
 
+    // What was held this month is the same by B's books, which a kill did not change, by its receipts, and for both sides.
+    let stated = partner(&a, &["statement", "--verify", "--countersign"]);
+    let stated = stated.messages("statement");
+    assert_eq!(stated.len(), 2, "B's node and C's: {stated:?}");
+    for said in &stated {
+        assert_eq!(
+            (&said["direction"], &said["verified"]["good"]),
+            (&"taken".into(), &true.into())
+        );
+        assert!(said["verified"]["receipts"].as_u64() > Some(0), "{said}");
+    }
+    let given = partner(&b, &["statement", "a"]).messages("statement");
+    assert_eq!(given.len(), 1, "{given:?}");
+    let figures = &given[0]["figures"];
+    let bytes = |name: &str| figures[name].as_u64().expect("bytes");
+    let books = bytes("opening_bytes") + bytes("put_bytes") - bytes("dropped_bytes");
+    assert_eq!(books, held(&b, "a").0);
+    assert!(given[0]["agreed_until"].as_u64().is_some(), "A's word is here: {}", given[0]);
+    let balance = partner(&a, &["balance"]).messages("balance");
+    assert_eq!(balance.len(), 2, "{balance:?}");
+    assert!(balance.iter().all(|with| with["taken"]["put_bytes"].as_u64() > Some(0)));
+
     // A smaller agreement takes nothing back.
     std::fs::remove_file(source.join("second")).expect("a file");
     let _ = agree((&b, "b"), (&a, "a"), "1MiB", "1GiB");
@@ -175,7 +206,7 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
 
 #[test]
 fn a_stranger_gets_nothing_and_a_removed_partner_nothing_new() {
-    let (a, b, mut d) = (operator("a", 1), operator("b", 1), operator("d", 1));
+    let (a, mut b, mut d) = (operator("a", 1), operator("b", 1), operator("d", 1));
     introduce((&a, "a"), (&b, "b"));
     let _ = agree((&b, "b"), (&a, "a"), "1GiB", "0");
     shares(&b, "a", 1024 * MIB);
@@ -205,6 +236,20 @@ fn a_stranger_gets_nothing_and_a_removed_partner_nothing_new() {
     let _ = a.backup(&source).summary();
     let (kept, _) = held(&b, "a");
     assert!(kept > 0);
+    // A gives notice: both sides hold it, after a kill, too.
+    let left = partner(&a, &["leave", "b"]).summary();
+    assert_eq!(left["took"].as_array().map(Vec::len), Some(2), "{left}");
+    b.nodes[0].kill();
+    b.start_again();
+    for (mesh, name) in [(&a, "b"), (&b, "a")] {
+        let noticed = || {
+            let shown = partner(mesh, &["show", name]).summary();
+            let standing = shown["standing"].as_array().cloned().unwrap_or_default();
+            standing.len() == 2
+                && standing.iter().all(|at| at["notices"][0]["given"] == left["given"])
+        };
+        assert!(within(HEARD, noticed), "{}", partner(mesh, &["show", name]).summary());
+    }
     let removed = partner(&b, &["remove", "a"]).summary();
     assert_eq!(removed["held"].as_u64(), Some(kept));
     let is_told = || b.nodes[0].log().contains("partners=0");
@@ -217,4 +262,60 @@ fn a_stranger_gets_nothing_and_a_removed_partner_nothing_new() {
     write(source.join("more"), bytes("partners 4", 3_000_000));
     let _ = a.backup(&source).ended(1);
     assert_eq!(b.nodes[0].shard_files(), files, "what it has stays, and nothing comes");
+}
+
+#[test]
+fn what_lies_with_a_partner_moves_to_others_once_notice_is_given() {
+    let mut a = Mesh::start_with_spare(&[("a1", "a"), ("a2", "a")], &[("a3", "a"), ("a4", "a")]);
+    let mut b = operator("b", 1);
+    introduce((&a, "a"), (&b, "b"));
+    let _ = agree((&b, "b"), (&a, "a"), "1GiB", "0");
+    shares(&b, "a", 1024 * MIB);
+    reaches(&a, 5);
+    a.create_vault("v", "[survive]\nany = [ { provider = 1 } ]\n[lock]\nperiod = \"30d\"\n");
+    let source = a.dir().join("source");
+    write(source.join("file"), bytes("partners 5", 9_000_000));
+    let summary = a.backup(&source).summary();
+    assert_eq!(summary["degraded"], false, "{summary}");
+    let held = b.nodes[0].shard_files();
+    assert!(!held.is_empty());
+    // Nobody counts as lost in this test.
+    set(&mut a, ("patience", "\"5m\""));
+    set(&mut b, ("patience", "\"5m\""));
+    reaches(&a, 5);
+    let _ = partner(&a, &["leave", "b"]).summary();
+
+    // While nobody has room for what lies there, that is said while there is time.
+    let mut last = Vec::new();
+    let standing = |mesh: &Mesh| {
+        let shown = partner(mesh, &["show", "b"]).summary();
+        shown["standing"].as_array().cloned().unwrap_or_default()
+    };
+    let waits = |at: &Value| at["waiting"].as_u64() > Some(0) && at["stuck"] == at["waiting"];
+    let is_said = within(HEARD, || {
+        last = standing(&a);
+        last.iter().any(waits)
+    });
+    assert!(is_said, "{last:?}");
+
+    // With room it is copied, and the partner is missed by nobody.
+    set(&mut a, ROOM);
+    reaches(&a, 5);
+    let is_done = |at: &Value| at["waiting"] == 0 && at["counted"] == true;
+    let is_moved = within(HEARD, || {
+        last = standing(&a);
+        let is_all = last.len() == 5 && last.iter().all(is_done);
+        is_all && a.nodes[2..].iter().any(|node| node.shard_files().len() >= held.len())
+    });
+    let peers = || a.strewn(["--json", "peers"]).messages("node");
+    assert!(is_moved, "{last:?}\n{:?}", peers());
+    assert_eq!(b.nodes[0].shard_files(), held, "what was promised stays");
+    // All is there, and as the policy asks, when the partner is gone.
+    b.nodes[0].destroy();
+    let found = a.strewn(["--json", "status", "--vault", "v"]).messages("summary");
+    let health = &found[0]["vault"]["health"];
+    assert_eq!(health["healthy"], health["stripes"], "{health}");
+    let target = a.dir().join("restored");
+    let _ = restore(&a, a.owner(), &target).ok();
+    assert_eq!(tree_of(&target), tree_of(&source));
 }

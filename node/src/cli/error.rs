@@ -173,6 +173,7 @@ impl From<PartnersError> for CliError {
                 "`strewn partner list` shows them, `strewn partner add` adds one"
             }
             PartnersError::NameTaken(_) => "give it another name with --name",
+            PartnersError::NothingAgreed => "`strewn partner remove` removes a partner",
             PartnersError::NoHolders => "start the node of this host with `strewn node run`",
             PartnersError::Agreement(AgreementError::Version { .. }) => {
                 "`strewn partner show` says what counts now; propose again from there"

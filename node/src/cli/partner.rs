@@ -4,6 +4,7 @@ use super::ops::validity;
 use crate::size::ByteSize;
 use clap::{Args, Subcommand};
 use protocol::label::Label;
+use protocol::tally::Month;
 use protocol::time::Period;
 
 /// About partners: other operators with whom capacity is swapped.
@@ -71,6 +72,49 @@ known when an agreement is accepted. Say this when nodes have come or gone."
         /// Its name, key or fingerprint
         partner: String,
     },
+    /// Give notice of what is agreed with a partner; needs the operator's key
+    #[command(
+        after_help = "A signed statement goes to the nodes of both sides. What either has with the other is moved to other nodes from then on, as far as there are any, and\n\
+at the end of the notice nothing new is taken; what was promised stays. `strewn partner show` says how much is still to be moved, and what has no place.\n\
+Both operators can begin anew with a further agreement: strewn partner propose."
+    )]
+    Leave {
+        /// Its name, key or fingerprint
+        partner: String,
+    },
+    /// Show what nodes held and did in a month: this operator's for partners, and partners' for its vaults
+    #[command(
+        after_help = "Each node signs what it says. With --verify the receipts that partners' nodes show for the vaults of this host are counted again: a month in\n\
+which nothing was dropped comes to the same, to the byte. Bytes sent and audits are the holder's word. With --countersign, which needs the operator's key,\n\
+what is borne out is signed as well, given back to the node, and kept in the state folder under `statements`: neither side can dispute it later.\n\n\
+Example: strewn partner statement --month 2026-10 --verify --csv"
+    )]
+    Statement(StatementArgs),
+    /// Show what was given to partners and taken from them in a month, in bytes times days
+    Balance {
+        /// Which month, as 2026-10 [default: this one]
+        #[arg(long)]
+        month: Option<Month>,
+    },
+}
+
+/// Arguments of `partner statement`.
+#[derive(Debug, Args)]
+pub struct StatementArgs {
+    /// Only this partner: its name, key or fingerprint
+    pub partner: Option<String>,
+    /// Which month, as 2026-10 [default: this one]
+    #[arg(long)]
+    pub month: Option<Month>,
+    /// Count the receipts that partners' nodes show again
+    #[arg(long)]
+    pub verify: bool,
+    /// Sign what the receipts bear out, and give it back; needs the operator's key
+    #[arg(long)]
+    pub countersign: bool,
+    /// Print comma-separated values
+    #[arg(long)]
+    pub csv: bool,
 }
 
 /// Arguments of `partner propose`.

@@ -29,6 +29,7 @@ use super::index::Index;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
 use super::packs::Packs;
+use super::partners::avoided;
 use super::vault::Vault;
 use super::{ClientError, Result, recipients};
 use crate::capped::Faults;
@@ -254,10 +255,12 @@ impl Writer {
     /// their status says.
     async fn placer(&self, full: &BTreeSet<NodeId>) -> Result<Arc<Placer>> {
         let (listed, mut rooms) = (self.vault.listed()?, Vec::new());
+        let avoided = avoided(&self.mesh, self.vault.operator).await;
         for (node, answer) in self.mesh.ask_all(&Request::Status).await {
             if let Ok(Response::Status(status)) = answer
                 && listed.contains(&node.id)
                 && node.is_relied_on()
+                && !avoided.contains(&node.site.operator)
                 // Who leaves takes nothing.
                 && status.leaving.is_none()
             {

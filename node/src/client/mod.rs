@@ -31,6 +31,7 @@ pub mod recovery;
 pub mod release;
 pub mod repair;
 pub mod restore;
+pub mod statements;
 pub mod status;
 pub mod tags;
 pub mod vault;

@@ -3,7 +3,7 @@
 //! On the operator's host the list is written, with its key; this host's node looks for it and tells the others. Hosts without the key ask
 //! the operator's nodes for it when they connect ([`super::mesh`]), and keep it.
 
-use super::mesh::Mesh;
+use super::mesh::{Mesh, Node};
 use super::{ClientError, Result};
 use crate::home::{Home, read_key, read_signed, write_signed};
 use crate::line::{LineError, from_line, to_line};
@@ -11,13 +11,16 @@ use crate::service::wall;
 use protocol::agreement::{Acceptance, Agreement, AgreementError, Side, supersedes};
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::Labels;
-use protocol::message::{HeldFor, Request, Response};
+use protocol::message::{HeldFor, PartnerStanding, Request, Response};
+use protocol::notice::Notice;
 use protocol::partner::{
     Contact, HOLDERS_MAX, Introduction, Known, Partner, PartnerError, PartnerList, Partners,
 };
 use protocol::sign::{SecretKey, Signed};
+use protocol::tally::StatementError;
 use protocol::time::Period;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// In the state folder, the operator's list of partners.
 pub const FILE: &str = "partners";
@@ -46,6 +49,9 @@ pub enum PartnersError {
     /// An agreement.
     #[error(transparent)]
     Agreement(#[from] AgreementError),
+    /// A statement.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
     /// No such partner.
     #[error("there is no partner {0} here")]
     Unknown(String),
@@ -58,6 +64,9 @@ pub enum PartnersError {
     /// The line is older than what is known.
     #[error("what is known of the partner is as new as this line, or newer")]
     Old,
+    /// There is nothing to leave.
+    #[error("nothing is agreed with this partner")]
+    NothingAgreed,
     /// The operator's nodes are not known here.
     #[error("no node of this operator can be reached to hold for a partner")]
     NoHolders,
@@ -141,6 +150,40 @@ pub struct Told {
     /// By operator.
     pub held: BTreeMap<OperatorId, HeldFor>,
     list: Option<(Signed<PartnerList>, u64)>,
+}
+
+/// How partners stand at this operator's nodes, and how it stands at theirs, by the nodes that answer.
+pub async fn standings(mesh: &Mesh, own: OperatorId) -> Vec<(Arc<Node>, Vec<PartnerStanding>)> {
+    let mut standings = Vec::new();
+    for (node, answer) in mesh.ask_all(&Request::Standings).await {
+        match answer {
+            Ok(Response::Standings(said)) => standings.push((node, said)),
+            Ok(_) => tracing::warn!(node = node.id.short(), "an unexpected answer"),
+            // One of an earlier version knows nothing of it.
+            Err(error) => tracing::debug!(%error, node = node.id.short(), "no standings"),
+        }
+    }
+    // Others say how this operator stands with them, and nothing else counts.
+    for (node, said) in &mut standings {
+        let is_own = node.site.operator == own;
+        said.retain(|standing| is_own != (standing.operator == own));
+    }
+    standings
+}
+
+/// Operators with whose nodes nothing new is put, as this operator's nodes see them: they break their part, or what was agreed has ended
+/// by notice.
+pub async fn avoided(mesh: &Mesh, own: OperatorId) -> BTreeSet<OperatorId> {
+    let mut avoided = BTreeSet::new();
+    for (_, answer) in mesh.ask_of(own, &Request::Standings).await {
+        let Ok(Response::Standings(said)) = answer else { continue };
+        let is_shut = |standing: &&PartnerStanding| {
+            standing.frozen.is_some() || standing.is_over && !standing.notices.is_empty()
+        };
+        avoided.extend(said.iter().filter(is_shut).map(|standing| standing.operator));
+    }
+    avoided.remove(&own);
+    avoided
 }
 
 /// Asks the operator's own nodes.
@@ -331,6 +374,16 @@ impl Book {
             agreement.check_next(None)?;
         }
         self.agree(home, other, signed, holders)
+    }
+
+    /// Gives notice of what is agreed with a partner: what both sides are to hold.
+    pub fn leave(&self, name: &str) -> Done<(Known, Agreement, Signed<Notice>)> {
+        let known = self.find(name)?;
+        let agreement = known.agreement.clone().ok_or(PartnersError::NothingAgreed)?;
+        let other = known.introduction.operator;
+        let (leaver, version) = (self.operator(), agreement.version);
+        let notice = Notice { leaver, other, version, given: wall() };
+        Ok((known.clone(), agreement, Signed::sign(&notice, &self.key)))
     }
 
     /// Divides what a partner may store among these nodes.

@@ -2,6 +2,7 @@
 
 use super::data::time;
 use super::node::{label_error, own_addresses};
+use super::{leaving, statement};
 use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output, printable};
@@ -32,12 +33,15 @@ pub async fn run(home: &Home, command: PartnerCommand, output: &Output) -> Resul
         PartnerCommand::Propose(args) => propose(home, args, output).await,
         PartnerCommand::Accept { line } => accept(home, &line, output).await,
         PartnerCommand::Share { partner } => share(home, &partner, output).await,
+        PartnerCommand::Leave { partner } => leaving::leave(home, &partner, output).await,
+        PartnerCommand::Statement(args) => statement::show(home, &args, output).await,
+        PartnerCommand::Balance { month } => statement::balance(home, month, output).await,
     }
 }
 
 /// What the operator's nodes say, as far as they can be reached.
-struct Reached {
-    mesh: Option<Mesh>,
+pub(super) struct Reached {
+    pub(super) mesh: Option<Mesh>,
     told: Told,
 }
 
@@ -69,7 +73,7 @@ fn operator_of(home: &Home) -> Result<OperatorId, CliError> {
 }
 
 /// The book and what the nodes say, for whoever has the operator's key.
-async fn open(home: &Home, output: &Output) -> Result<(Book, Reached), CliError> {
+pub(super) async fn open(home: &Home, output: &Output) -> Result<(Book, Reached), CliError> {
     let own = operator_of(home)?;
     let reached = reach(home, own, output).await?;
     let book = Book::open(home, &reached.told)?;
@@ -167,6 +171,8 @@ struct Shown {
     held: u64,
     /// and at most.
     share: u64,
+    /// How it stands at the nodes that answer.
+    standing: Vec<leaving::Standing>,
 }
 
 /// What is agreed, seen from one side.
@@ -239,15 +245,20 @@ impl Shown {
             holders: known.holders.clone(),
             held: held.map_or(0, |held| held.bytes),
             share: held.map_or(0, |held| held.share),
+            standing: Vec::new(),
         }
     }
 }
 
 /// All partners, also on a host without the operator's key.
-async fn known(home: &Home, output: &Output) -> Result<(OperatorId, Vec<Known>, Told), CliError> {
+pub(super) async fn known(
+    home: &Home,
+    output: &Output,
+) -> Result<(OperatorId, Vec<Known>, Reached), CliError> {
     let own = operator_of(home)?;
-    let Reached { told, .. } = reach(home, own, output).await?;
-    let all = match Book::open(home, &told) {
+    let reached = reach(home, own, output).await?;
+    let told = &reached.told;
+    let all = match Book::open(home, told) {
         Ok(book) => book.partners().cloned().collect(),
         Err(PartnersError::Client(ClientError::NoOperator(_))) => {
             let stored = partners::stored(home, own)?;
@@ -255,12 +266,12 @@ async fn known(home: &Home, output: &Output) -> Result<(OperatorId, Vec<Known>, 
         }
         Err(error) => return Err(error.into()),
     };
-    Ok((own, all, told))
+    Ok((own, all, reached))
 }
 
 async fn list(home: &Home, output: &Output) -> Result<Exit, CliError> {
-    let (own, all, told) = known(home, output).await?;
-    let shown: Vec<Shown> = all.iter().map(|known| Shown::of(own, known, &told)).collect();
+    let (own, all, reached) = known(home, output).await?;
+    let shown: Vec<Shown> = all.iter().map(|known| Shown::of(own, known, &reached.told)).collect();
     if output.style().json {
         for partner in &shown {
             output.json("partner", partner);
@@ -302,9 +313,12 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
         }
         Err(_) => {}
     }
-    let (own, all, told) = known(home, output).await?;
+    let (own, all, reached) = known(home, output).await?;
     let known = find(all.iter(), what).ok_or_else(|| PartnersError::Unknown(what.into()))?;
-    let shown = Shown::of(own, known, &told);
+    let mut shown = Shown::of(own, known, &reached.told);
+    if let Some(mesh) = &reached.mesh {
+        shown.standing = leaving::gather(mesh, own, shown.operator).await;
+    }
     if output.style().json {
         output.json("summary", &shown);
         return Ok(Exit::Done);
@@ -324,6 +338,7 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
         }
         None => output.line("  nothing is agreed: nothing new is held for it"),
     }
+    leaving::print(&shown.standing, output);
     Ok(Exit::Done)
 }
 

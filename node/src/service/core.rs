@@ -277,12 +277,14 @@ impl Machine {
                     shared.tell(Event::Input(Input::Looked { lane, whole }));
                 });
             }
-            Output::Receive { lane, len, .. } => self.order(lane, Order::Receive { len }),
+            Output::Receive { lane, len, wait, .. } => {
+                self.order(lane, Order::Receive { len, wait });
+            }
             Output::Discard { lane, len, response } => {
                 self.order(lane, Order::Discard { len, response });
             }
-            Output::Transmit { lane, shard, offset, len } => {
-                self.order(lane, Order::Transmit { shard, offset, len });
+            Output::Transmit { lane, shard, offset, len, wait } => {
+                self.order(lane, Order::Transmit { shard, offset, len, wait });
             }
             Output::Prove { lane, pieces } => {
                 let shared = Arc::clone(&self.shared);

@@ -2,6 +2,7 @@
 //!
 //! Who is told of it, and how, is not here.
 
+use protocol::notice::Cause;
 use protocol::peer::Note;
 use serde::Serialize;
 use serde_json::Value;
@@ -30,6 +31,9 @@ kinds! {
     SHARD_DROPPED "shard-dropped" INFO "a shard was dropped";
     NODE_JOINED "node-joined" INFO "a node joined";
     PARTNERS_CHANGED "partners-changed" INFO "the operator's partners are others now";
+    PARTNER_FROZEN "partner-frozen" ERROR "a partner breaks its part: nothing new is put with it, and what lies there is moved off after the notice";
+    PARTNER_FREE "partner-free" INFO "a partner that broke its part is well again";
+    PARTNER_LEAVES "partner-leaves" WARN "notice was given of an agreement: what lies with the other side is moved off";
     NODE_SUSPECTED "node-suspected" WARN "a node does not answer";
     NODE_LOST "node-lost" WARN "a node has been silent for too long: what it holds is rebuilt elsewhere";
     NODE_LEAVES "node-leaves" INFO "a node leaves: what it holds is to lie elsewhere";
@@ -140,6 +144,17 @@ impl From<&Note> for Event {
             Note::Partners { version, partners } => {
                 (PARTNERS_CHANGED, vec![number("version", *version), number("partners", *partners)])
             }
+            Note::PartnerFrozen { operator, cause } => {
+                let mut details = ids![operator];
+                let what = match cause {
+                    Cause::Unproved => "it was shown not to have shards that it promised",
+                    Cause::Absent => "all of its nodes are lost",
+                };
+                details.push(text("why", what));
+                (PARTNER_FROZEN, details)
+            }
+            Note::PartnerFree(operator) => (PARTNER_FREE, ids![operator]),
+            Note::Notice { leaver, other } => (PARTNER_LEAVES, ids![leaver, other]),
             Note::Damaged { vault, stripe, shard, what } => {
                 let mut details = ids![vault, stripe, shard];
                 details.push(text("what", what));

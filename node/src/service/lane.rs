@@ -23,9 +23,9 @@ const LINGER: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(super) enum Order {
     Reply { response: Box<Response>, close: bool },
-    Receive { len: u32 },
+    Receive { len: u32, wait: Period },
     Discard { len: u32, response: Box<Response> },
-    Transmit { shard: ShardId, offset: u32, len: u32 },
+    Transmit { shard: ShardId, offset: u32, len: u32, wait: Period },
 }
 
 pub(super) async fn serve(shared: Arc<Shared>, link: LinkId, id: LaneId, lane: Lane) {
@@ -38,6 +38,13 @@ pub(super) async fn serve(shared: Arc<Shared>, link: LinkId, id: LaneId, lane: L
         && error.is_malformed()
     {
         shared.tell(Event::Input(Input::Malformed { link, reason: error.to_string() }));
+    }
+}
+
+/// Bytes of partners keep to a pace: the peer says for how long each lot waits.
+async fn pause(wait: Period) {
+    if wait > Period(0) {
+        tokio::time::sleep(Duration::from_millis(wait.0)).await;
     }
 }
 
@@ -111,14 +118,18 @@ impl Serving {
                     }
                     return Ok(!close);
                 }
-                Order::Receive { len } => self.receive(len).await?,
+                Order::Receive { len, wait } => {
+                    pause(wait).await;
+                    self.receive(len).await?;
+                }
                 Order::Discard { len, response } => {
                     drop(self.shared.take_arrived(self.id));
                     self.drain(len).await?;
                     self.respond(*response).await?;
                     return Ok(true);
                 }
-                Order::Transmit { shard, offset, len } => {
+                Order::Transmit { shard, offset, len, wait } => {
+                    pause(wait).await;
                     self.transmit(shard, offset, len).await?;
                     return Ok(true);
                 }

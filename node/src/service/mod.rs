@@ -127,6 +127,8 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
     let peer_config = PeerConfig {
         quota: config.node.quota.0,
         growth_per_day: config.node.growth_per_day.map(|size| size.0),
+        vault_quota: config.node.vault_quota.map(|size| size.0),
+        partner_per_second: config.node.partner_per_second.map(|size| size.0),
         lock_max: config.node.longest_lock,
         patience: config.node.patience,
         repair_per_second: config.node.repair_per_second.0,

@@ -12,7 +12,7 @@ use super::steps::Steps;
 use super::{StoreError, path_of};
 use protocol::codec;
 use protocol::id::ShardId;
-use protocol::peer::{Table, Usage, held_key, usage_row};
+use protocol::peer::{Table, TellingFile, Usage, held_key, tally_row, tally_row_key, usage_row};
 use redb::Database;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -61,7 +61,8 @@ fn adopt(
     steps: &Steps,
     commits: &mut u64,
 ) -> Result<bool, StoreError> {
-    let Ok(Some((vault, len, mut writes))) = read_rows(place, shard) else { return Ok(false) };
+    let Ok(Some(told)) = read_rows(place, shard) else { return Ok(false) };
+    let TellingFile { vault, len, received, mut writes } = told;
     if ShardReader::open(place, shard)?.check_bytes().is_err() {
         return Ok(false);
     }
@@ -76,6 +77,9 @@ fn adopt(
         .unwrap_or_default();
     let Usage { bytes, shards } = usage;
     writes.push(usage_row(vault, Usage { bytes: bytes + u64::from(len), shards: shards + 1 }));
+    let tally = state::row_key(Table::Tally, &tally_row_key(vault, received));
+    let tally = state::get(state, &tally)?;
+    writes.push(tally_row(vault, len, received, tally.as_deref()));
     let mut rows = Vec::new();
     for write in &writes {
         let row = row_of(write);

@@ -81,8 +81,8 @@ fn is_kept(write: &Write) -> bool {
 
 /// Whether a row has its second copy here.
 fn is_journaled(key: &[u8]) -> bool {
-    let others = [0, Table::Held as u8, Table::Usage as u8, Table::Life as u8];
-    key.first().is_some_and(|table| !others.contains(table))
+    let others = [Table::Held, Table::Usage, Table::Life, Table::Tally].map(|table| table as u8);
+    key.first().is_some_and(|table| *table != 0 && !others.contains(table))
 }
 
 impl Frame {

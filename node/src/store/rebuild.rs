@@ -11,7 +11,9 @@ use super::{StoreError, path_of};
 use protocol::codec;
 use protocol::id::{ShardId, VaultId};
 use protocol::message::HeldRecord;
-use protocol::peer::{Table, Usage, Write, rows_of, usage_row};
+use protocol::peer::{
+    Table, TellingFile, Usage, Write, rows_of, tally_row, tally_row_key, usage_row,
+};
 use redb::Database;
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,11 +22,8 @@ use std::path::{Path, PathBuf};
 /// Bytes of rows that become durable at once: a transaction costs the same for one and for many.
 const TRANSACTION_LEN: usize = 4 << 20;
 
-/// The rows and length that a shard's file vouches for.
-pub(super) fn read_rows(
-    path: &Path,
-    shard: ShardId,
-) -> Result<Option<(VaultId, u32, Vec<Write>)>, StoreError> {
+/// What a shard's file vouches for.
+pub(super) fn read_rows(path: &Path, shard: ShardId) -> Result<Option<TellingFile>, StoreError> {
     let note = ShardReader::open(path, shard)?.note()?;
     let held = codec::decode::<HeldRecord>(&note, codec::VALUE_LEN_MAX);
     Ok(held.ok().and_then(|held| rows_of(shard, &held)))
@@ -67,8 +66,11 @@ pub(super) fn rebuild(
 ) -> Result<Journal, StoreError> {
     let mut rows = Rows { state, steps, commits: &mut *commits, waiting: Vec::new(), len: 0 };
     // A life from an older time could be over for reasons that were overruled since: all begin anew.
-    for key in state::keys(state, Table::Life)? {
-        rows.add(key, None)?;
+    // Months of an older time would count what went since, and what came since twice.
+    for table in [Table::Life, Table::Tally] {
+        for key in state::keys(state, table)? {
+            rows.add(key, None)?;
+        }
     }
     let (shards, strays) = add_shards(dir, &mut rows)?;
     let mut whole = false;
@@ -120,6 +122,7 @@ pub(super) fn rebuild(
 fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError> {
     let root = dir.join("shards");
     let mut usage: BTreeMap<VaultId, Usage> = BTreeMap::new();
+    let mut tallies: BTreeMap<Vec<u8>, Write> = BTreeMap::new();
     let (mut shards, mut strays) = (0, 0);
     let mut stray = |path: PathBuf, reason: String| {
         tracing::warn!(path = %path.display(), reason, "this is no shard and is left alone");
@@ -140,11 +143,15 @@ fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError>
                 continue;
             };
             match read_rows(&path, shard) {
-                Ok(Some((vault, len, writes))) => {
+                Ok(Some(TellingFile { vault, len, received, writes })) => {
                     shards += 1;
                     let usage = usage.entry(vault).or_default();
                     usage.bytes += u64::from(len);
                     usage.shards += 1;
+                    let month = tally_row_key(vault, received);
+                    let known = tallies.get(&month).and_then(|write| write.value.as_deref());
+                    let tally = tally_row(vault, len, received, known);
+                    tallies.insert(month, tally);
                     for write in &writes {
                         let (key, value) = row_of(write);
                         // A record that is there is as new as the one in the file, or newer.
@@ -166,8 +173,8 @@ fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError>
             usage.entry(VaultId(vault)).or_default();
         }
     }
-    for (vault, usage) in usage {
-        let write = usage_row(vault, usage);
+    let usage = usage.into_iter().map(|(vault, usage)| usage_row(vault, usage));
+    for write in usage.chain(tallies.into_values()) {
         let (key, value) = row_of(&write);
         rows.add(key, value)?;
     }

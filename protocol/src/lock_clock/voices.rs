@@ -116,6 +116,11 @@ impl Voices {
         }
     }
 
+    /// Forgets what an operator's nodes said.
+    pub(super) fn forget(&mut self, operator: OperatorId) {
+        self.0.remove(&operator);
+    }
+
     /// Forgets what was heard too long ago.
     pub(super) fn forget_old(&mut self, now: Mono) {
         for of_operator in self.0.values_mut() {

@@ -391,13 +391,13 @@ impl Peer {
         (node, number, tries): (NodeId, u64, u32),
         response: Option<Response>,
     ) {
-        let Some(talk) = self.asking.talks.get_mut(&node).filter(|talk| talk.number == number)
-        else {
+        if self.asking.talks.get(&node).is_none_or(|talk| talk.number != number) {
             return;
-        };
-        if response.is_some() {
-            self.liveness.hear(node, now.mono);
         }
+        if response.is_some() {
+            self.hear(now, node);
+        }
+        let Some(talk) = self.asking.talks.get_mut(&node) else { return };
         self.asking.at = Mono(0);
         match (response, &talk.stage) {
             (Some(Response::Busy { retry_after }), _)

@@ -6,6 +6,7 @@ use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, Str
 use crate::label::Site;
 use crate::life::DropDecision;
 use crate::message::{Greeting, Refusal, Request, Response};
+use crate::notice::Cause;
 use crate::partner::PartnerList;
 use crate::peer::facts::Write;
 use crate::record::{Receipt, Record};
@@ -232,6 +233,8 @@ pub enum Output {
         shard: ShardId,
         /// How many.
         len: u32,
+        /// After so long: until then they are not read, so that who sends them waits as well.
+        wait: Period,
     },
     /// Read and forget `len` raw bytes (or the temporary storage already filled), then respond.
     Discard {
@@ -252,6 +255,8 @@ pub enum Output {
         offset: u32,
         /// So many.
         len: u32,
+        /// After so long.
+        wait: Period,
     },
     /// Prove pieces of shards by [`crate::audit::prove`], and report it.
     Prove {
@@ -358,6 +363,22 @@ pub enum Note {
     },
     /// A node is now a member.
     Joined(Site),
+    /// A partner breaks its part: nothing new is put with it.
+    PartnerFrozen {
+        /// Which.
+        operator: OperatorId,
+        /// How.
+        cause: Cause,
+    },
+    /// One that did is free again.
+    PartnerFree(OperatorId),
+    /// One side of an agreement gave notice.
+    Notice {
+        /// Who.
+        leaver: OperatorId,
+        /// To whom.
+        other: OperatorId,
+    },
     /// The operator's list of partners counts now.
     Partners {
         /// Its version.

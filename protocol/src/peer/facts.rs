@@ -62,6 +62,10 @@ use std::collections::BTreeMap;
 /// | `Evidence` | stripe, holder | the [`Transcript`] of an audit that the holder failed |
 /// | `MayLeave` | page digest, witness | its signed [`Word`] that this node may leave |
 /// | `Partners` | `0` | the operator's signed list of partners |
+/// | `Tally` | vault, month (u32 BE) | [`crate::tally::Tally`] |
+/// | `Notice` | leaver, other side | its signed notice |
+/// | `Breach` | partner | since when it breaks its part ([`crate::notice::Breach`]) |
+/// | `Statement` | vault, month (u32 BE) | what the vault's operator countersigned last |
 ///
 /// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +102,10 @@ pub enum Table {
     Evidence = 32,
     MayLeave = 33,
     Partners = 34,
+    Tally = 35,
+    Statement = 36,
+    Notice = 37,
+    Breach = 38,
 }
 
 impl Table {
@@ -105,7 +113,7 @@ impl Table {
     /// that is missing begins anew, and one from an older time could count for what was stopped since.)
     #[must_use]
     pub fn is_told_by_shards(self) -> bool {
-        matches!(self, Self::Held | Self::Usage | Self::Life)
+        matches!(self, Self::Held | Self::Usage | Self::Life | Self::Tally)
     }
 }
 
@@ -311,6 +319,13 @@ impl View<'_> {
             (listed.operator == operator).then_some(vault)
         };
         Ok(rows.into_iter().filter_map(vault_of).collect())
+    }
+
+    /// The vaults whose rosters list the node, or did, as far as that is durable.
+    pub(crate) fn listing(&self, node: NodeId) -> Result<Vec<VaultId>, FactsError> {
+        let rows = self.facts.scan(Table::Listed, &node.0, None, super::ledger::VAULTS_MAX)?;
+        let vaults = rows.into_iter().filter_map(|(row, _)| row.get(32..)?.try_into().ok());
+        Ok(vaults.map(VaultId).collect())
     }
 
     /// Whether a roster of any vault lists the node, or did.
@@ -543,20 +558,33 @@ impl Write {
     }
 }
 
-/// The rows that the note in a shard's file tells of, with vault and length; `None` when the note is not of this
+/// What a shard's file tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TellingFile {
+    /// Whose shard it is.
+    pub vault: VaultId,
+    /// Its length in bytes.
+    pub len: u32,
+    /// When it came.
+    pub received: Wall,
+    /// Its rows.
+    pub writes: Vec<Write>,
+}
+
+/// The rows that the note in a shard's file tells of; `None` when the note is not of this
 /// shard or is not vouched for by the holder's own receipt.
 #[must_use]
-pub fn rows_of(shard: ShardId, note: &HeldRecord) -> Option<(VaultId, u32, Vec<Write>)> {
+pub fn rows_of(shard: ShardId, note: &HeldRecord) -> Option<TellingFile> {
     let record = note.record.verify().ok()?;
     let signed = note.receipt.as_ref()?;
     let receipt = signed.verify().ok()?;
     let (vault, stripe) = (record.stripe.vault, record.stripe.id());
     let fits = receipt.shard == shard && receipt.vault == vault && receipt.stripe == stripe;
     fits.then(|| {
-        let Receipt { index, len, .. } = receipt;
+        let Receipt { index, len, received, .. } = receipt;
         let held = Held { vault, stripe, index, len, receipt: signed.clone() };
         let writes = vec![Write::held(shard, &held), Write::record(vault, stripe, &note.record)];
-        (vault, len, writes)
+        TellingFile { vault, len, received, writes }
     })
 }
 

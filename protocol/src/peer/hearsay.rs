@@ -1,6 +1,7 @@
 //! What nodes tell each other of themselves, and of those that are silent ([`crate::liveness`]): at each meeting, and before something is repaired.
 //! Who leaves and what a node may take comes with it.
 
+use super::facts::{Facts, FactsError};
 use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Output, Peer, Role, refusal};
 use crate::id::NodeId;
@@ -19,6 +20,7 @@ impl Peer {
     pub(super) fn handle_hearsay(
         &mut self,
         now: Now,
+        facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
         of: &[NodeId],
@@ -36,7 +38,7 @@ impl Peer {
             Some(Period(now.mono.0.saturating_sub(member?.heard?.0)))
         };
         let ages = of.iter().map(age).collect();
-        let (room, leaves) = (self.room_for(now, role), self.leaving.is_own());
+        let (room, leaves) = (self.room_for(now, facts, role)?, self.leaving.is_own());
         self.reply(lane, Response::Hearsay(Hearsay { ages, room, leaves }));
         Ok(())
     }
@@ -60,13 +62,18 @@ impl Peer {
     }
 
     /// Bytes that this node may still take from whoever asks.
-    pub(super) fn room_for(&self, now: Now, role: &Role) -> u64 {
+    pub(super) fn room_for(
+        &self,
+        now: Now,
+        facts: &dyn Facts,
+        role: &Role,
+    ) -> Result<u64, FactsError> {
         if self.leaving.is_own() {
-            return 0;
+            return Ok(0);
         }
         let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
-        let left = self.left_for(now, role).unwrap_or(u64::MAX);
-        self.config.quota.saturating_sub(used).min(self.space).min(left)
+        let left = self.left_for(now, facts, role)?.unwrap_or(u64::MAX);
+        Ok(self.config.quota.saturating_sub(used).min(self.space).min(left))
     }
 
     pub(super) fn member_status(&self, now: Now, role: &Role) -> Vec<MemberStatus> {

@@ -12,6 +12,7 @@ use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
+use crate::tally::Done;
 use crate::time::{Now, Period};
 
 /// When to come back after having been told that too much is arriving at once.
@@ -187,13 +188,18 @@ impl Peer {
                 ),
             ));
         }
+        self.check_vault_quota(vault, len)?;
         self.check_share(now, vault, &record.policy.lock, len)?;
         self.check_space(len)?;
+        let Ok(wait) = self.pace(now, self.partner_of(vault), len) else {
+            self.discard_busy(lane, len);
+            return Ok(());
+        };
         self.spend_growth(now, vault, len)?;
         let held = None;
         let receiving = Receiving { signed, record, stripe: id, index, sender, extends, held };
         self.receiving.insert(lane, receiving);
-        self.outputs.push_back(Output::Receive { lane, shard, len });
+        self.outputs.push_back(Output::Receive { lane, shard, len, wait });
         Ok(())
     }
 
@@ -204,6 +210,25 @@ impl Peer {
 
     fn is_too_much(&self, inflight: u64, len: u32) -> bool {
         inflight + u64::from(len) > self.config.inflight_max && inflight > 0
+    }
+
+    /// Bytes that a vault may still add here; `None` where that is not bounded.
+    pub(super) fn left_of_vault(&self, vault: VaultId) -> Option<u64> {
+        let quota = self.config.vault_quota?;
+        let held = self.usage.get(&vault).map_or(0, |usage| usage.bytes);
+        let arriving = self.receiving.values().filter(|receiving| receiving.vault() == vault);
+        Some(quota.saturating_sub(held + arriving.map(Receiving::new_bytes).sum::<u64>()))
+    }
+
+    fn check_vault_quota(&self, vault: VaultId, len: u32) -> Decision {
+        let Some(left) = self.left_of_vault(vault).filter(|left| u64::from(len) > *left) else {
+            return Ok(());
+        };
+        let quota = self.config.vault_quota.unwrap_or_default();
+        let text = format!(
+            "{left} bytes are left of the {quota} that one vault may have on this node, {len} needed"
+        );
+        Err(refusal(RefusalCode::Quota, text))
     }
 
     /// A node that leaves takes nothing that it does not have.
@@ -262,7 +287,7 @@ impl Peer {
         } else {
             // It is counted already: the quota has room for it.
             self.receiving.insert(lane, receiving);
-            self.outputs.push_back(Output::Receive { lane, shard, len });
+            self.outputs.push_back(Output::Receive { lane, shard, len, wait: Period(0) });
         }
     }
 
@@ -364,17 +389,20 @@ impl Peer {
         let held = Held { vault, stripe, index, len, receipt: receipt.clone() };
         let usage = self.usage.entry(vault).or_default();
         *usage = Usage { bytes: usage.bytes + u64::from(len), shards: usage.shards + 1 };
+        let usage = *usage;
         let note =
             codec::encode(&HeldRecord { record: signed.clone(), receipt: Some(receipt.clone()) });
         let writes = vec![
             Write::held(shard, &held),
             Write::record(vault, stripe, &signed),
-            Write::usage(vault, *usage),
+            Write::usage(vault, usage),
+            self.tallies.come(vault, len.into(), now.wall),
             Write::life(shard, &life),
             Write::promise(&mut self.lock_clock, now.mono),
         ];
         let response = Box::new(Response::Receipt(receipt));
-        let then = Then::Held { lane, response, vault, len: u64::from(len) };
+        let received = now.wall;
+        let then = Then::Held { lane, response, vault, len: u64::from(len), received };
         self.persist(writes, Some((lane, shard, note)), then);
     }
 
@@ -387,6 +415,8 @@ impl Peer {
         mut writes: Vec<Write>,
     ) {
         writes.push(Write::held(shard, held));
+        let done = Done { received: held.len.into(), ..Done::default() };
+        self.tallies.add(held.vault, done, now);
         writes.extend(self.scrub.heal(shard, now.mono));
         let receipt = held.receipt.clone();
         let note =
@@ -467,6 +497,7 @@ impl Peer {
                 // Who compares the promise with the record finds as much as that asks.
                 let promised = Receipt { keep: period, received: now.wall, ..promised };
                 let receipt = Signed::sign(&promised, &self.key);
+                writes.push(self.tallies.renew(vault, held.len.into(), now.wall));
                 writes.push(Write::held(shard, &Held { receipt, ..held }));
             }
         }
@@ -474,8 +505,10 @@ impl Peer {
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "all of one request")]
     pub(super) fn handle_get(
         &mut self,
+        now: Now,
         facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
@@ -505,7 +538,16 @@ impl Peer {
                 format!("{len} bytes from {offset} on of a shard of {}", held.len),
             ));
         }
-        self.outputs.push_back(Output::Transmit { lane, shard, offset, len });
+        let wait = match self.pace(now, self.partner_asking(role), len) {
+            Ok(wait) => wait,
+            Err(retry_after) => {
+                self.reply(lane, Response::Busy { retry_after });
+                return Ok(());
+            }
+        };
+        let done = Done { sent: len.into(), ..Done::default() };
+        self.tallies.add(held.vault, done, now);
+        self.outputs.push_back(Output::Transmit { lane, shard, offset, len, wait });
         Ok(())
     }
 

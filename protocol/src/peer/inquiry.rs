@@ -194,14 +194,15 @@ impl Peer {
         mut stripes: Vec<StripeId>,
         response: Option<Response>,
     ) {
-        let Some(inquiry) = self.repair.inquiry.as_mut().filter(|i| i.number == number) else {
+        if self.repair.inquiry.as_ref().is_none_or(|inquiry| inquiry.number != number) {
             return;
-        };
+        }
         let Some(Response::Records(found)) = response else {
             self.stop_awaiting(node);
             return;
         };
-        self.liveness.hear(node, now.mono);
+        self.hear(now, node);
+        let Some(inquiry) = self.repair.inquiry.as_mut() else { return };
         let count = found.len().min(stripes.len());
         for (stripe, held) in stripes.drain(..count).zip(found) {
             if let Some(heard) = inquiry.heard.get_mut(&stripe) {
@@ -327,7 +328,8 @@ impl Peer {
         let readable = counted(record, &all).into_iter().flatten().count();
         // Who leaves has what it has, and does not count.
         let mut staying = all.clone();
-        staying.retain(|node, _| !self.repair.leaving.contains(node));
+        let leavers = self.repair.leavers(vault);
+        staying.retain(|node, _| !leavers.contains(node));
         let counted = counted_best(record, &staying, site);
         let holders: Vec<NodeId> = counted.iter().copied().flatten().collect();
         let surplus: Vec<NodeId> =
@@ -362,7 +364,7 @@ impl Peer {
             (0..record.stripe.n).filter(|i| counted[usize::from(*i)].is_none()).collect();
         let term = self.repair_term();
         let listed = promised.keys().copied().filter(|n| ground.listed.contains_key(n));
-        let rank = rank(stripe, own, &self.repair.leaving, listed);
+        let rank = rank(stripe, own, &leavers, listed);
         let Some(case) = self.repair.cases.get(&stripe) else { return Ok(Verdict::None) };
         // Before it was asked about the first time nobody is known to have changed.
         let is_same = case.holders.is_empty() || case.holders == holders;
@@ -375,7 +377,8 @@ impl Peer {
             .values()
             .filter(|site| heard.answered.contains(&site.node) && !all.contains_key(&site.node))
             .filter(|site| !heard.unsure.contains(&site.node))
-            .filter(|site| !self.repair.leaving.contains(&site.node))
+            .filter(|site| !leavers.contains(&site.node))
+            .filter(|site| !self.is_frozen_for(vault, site.operator))
             // What is said not to be there is put nowhere near.
             .filter(|site| !self.repair.is_gone(stripe, site.node) && !refused.contains(&site.node))
             .filter(|site| self.link_to(site.node).is_some())

@@ -172,7 +172,7 @@ impl Peer {
             Ok(Some(false)) => {}
             _ => return Some(Missed::Perhaps),
         }
-        let index = index.filter(|_| self.repair.settled_holders(stripe).is_some());
+        let index = index.filter(|_| self.repair.settled_holders(vault, stripe).is_some());
         Some(index.map_or(Missed::Perhaps, Missed::ByNobody))
     }
 

@@ -105,7 +105,6 @@ impl Peer {
         // Papers fill a disk as log entries do.
         let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
         self.spend_log(now, vault, len)?;
-        self.partnership.record_owner(vault, terms.certificate.operator);
         let response = Box::new(Response::Done);
         self.persist(writes, None, Then::Reply { lane, response, close: false });
         Ok(())

@@ -413,7 +413,13 @@ impl Peer {
     }
 
     /// The file of a shard is gone, or could not be removed.
-    pub(super) fn handle_dropped(&mut self, facts: &dyn Facts, shard: ShardId, gone: bool) {
+    pub(super) fn handle_dropped(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        shard: ShardId,
+        gone: bool,
+    ) {
         if !self.lives.leaving.remove(&shard) {
             return;
         }
@@ -425,6 +431,9 @@ impl Peer {
         };
         let Some(decision) = life.decided() else { return };
         let (vault, stripe, len) = (held.vault, held.stripe, u64::from(held.len));
+        // A clock that was set back makes no stay shorter than none.
+        let received = held.receipt.verify().map_or(now.wall, |receipt| receipt.received);
+        let at = now.wall.max(received);
         let usage = self.usage.entry(vault).or_default();
         if !is_planted(Bug::Usage) {
             usage.bytes = usage.bytes.saturating_sub(len);
@@ -435,11 +444,12 @@ impl Peer {
             Write::remove(Table::Life, shard.0.to_vec()),
             Write::remove(Table::Record, key(&[&vault.0, &stripe.0])),
             Write::usage(vault, *usage),
+            self.tallies.go(vault, len, at),
         ];
         writes.extend(self.scrub.forget(shard));
         let release = decision.release();
         self.lives.uncounted += len;
-        self.persist(writes, None, Then::Gone { shard, vault, len, release });
+        self.persist(writes, None, Then::Gone { shard, vault, len, at, release });
     }
 
     /// The rows of a dropped shard are gone: nothing is left of it.

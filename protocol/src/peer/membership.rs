@@ -85,6 +85,11 @@ pub(super) enum Pending {
         node: NodeId,
         version: u64,
     },
+    /// That a node takes a notice.
+    Notice {
+        node: NodeId,
+        sides: (OperatorId, OperatorId),
+    },
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -315,10 +320,11 @@ impl Peer {
             return Err(refusal(RefusalCode::NotVouched, text));
         }
         if !self.members.contains_key(&node) {
-            self.check_room_for_node(certificate.operator)?;
+            self.make_room_for_node(facts, node, operator)?;
         }
         let heard = presented_by.map(|_| now.mono);
         match heard {
+            Some(at) if self.trust.check(operator).is_err() => self.liveness.hear_apart(node, at),
             Some(at) => self.liveness.hear(node, at),
             None => self.liveness.watch(node, now.mono),
         }
@@ -329,8 +335,11 @@ impl Peer {
                 return Ok(node);
             }
             None if full => {
-                // Who is there in person takes the place of one that nobody has heard since the start.
-                let unheard = self.members.iter().find(|(_, member)| member.heard.is_none());
+                // Who is there in person takes the place of one that nobody has heard since the start, and that is not the operator's own.
+                let own = self.certificate.operator;
+                let is_open =
+                    |member: &Member| member.heard.is_none() && member.site.operator != own;
+                let unheard = self.members.iter().find(|(_, member)| is_open(member));
                 let unheard = unheard.map(|(&node, _)| node).filter(|_| heard.is_some());
                 let Some(unheard) = unheard else {
                     let text = format!("{MEMBERS_MAX} members are known already");
@@ -489,6 +498,7 @@ impl Peer {
         self.begin_talk(now, node, link);
         self.ask_stops(link);
         self.tell_partners(node, link);
+        self.tell_notices(node, link);
         self.ask_findings(node, link);
         self.ask_hearsay(now, node, link);
         let operator = self.operator_of_node(node);
@@ -537,7 +547,7 @@ impl Peer {
             (Some(Pending::Members(node)), Some(Response::Members(records))) => {
                 if let Some(member) = self.members.get_mut(&node) {
                     member.heard = Some(now.mono);
-                    self.liveness.hear(node, now.mono);
+                    self.hear(now, node);
                 }
                 self.learn(now, facts, &records);
             }
@@ -571,6 +581,9 @@ impl Peer {
             }
             (Some(Pending::Partners { node, version }), Some(Response::Done)) => {
                 self.handle_told_partners(node, version);
+            }
+            (Some(Pending::Notice { node, sides }), Some(Response::Done)) => {
+                self.handle_told_notice(node, sides);
             }
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);

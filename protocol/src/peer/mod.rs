@@ -37,6 +37,7 @@ mod ledger;
 mod links;
 mod lives;
 mod membership;
+mod parting;
 mod partners;
 mod promises;
 mod recovery;
@@ -47,6 +48,7 @@ mod scrub;
 mod showing;
 mod standing_in;
 mod taking;
+mod tallies;
 #[cfg(test)]
 mod tests;
 mod vouching;
@@ -55,11 +57,12 @@ pub use effects::{
     CallId, Input, JobId, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Source, Target,
 };
 pub use facts::{
-    Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage,
-    Write, held_key, is_first_record, rows_of, thawed, usage_row,
+    Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table,
+    TellingFile, Usage, Write, held_key, is_first_record, rows_of, thawed, usage_row,
 };
 pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 pub use scrub::ScrubRow;
+pub use tallies::{tally_row, tally_row_key};
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, VaultId};
@@ -68,11 +71,12 @@ use crate::life::DropDecision;
 use crate::liveness::Liveness;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{NodeStatus, Refusal, RefusalCode, Request, Response};
+use crate::notice::Notice;
 use crate::partner::{PartnerError, PartnerList, Partners};
 use crate::planted::{Bug, is_planted};
 use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
-use crate::time::{Mono, Now, Period};
+use crate::time::{Mono, Now, Period, Wall};
 use facts::{Overlay, View};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -81,6 +85,10 @@ use std::collections::{BTreeMap, VecDeque};
 pub struct PeerConfig {
     /// Bytes of shards that this node takes.
     pub quota: u64,
+    /// Bytes of shards that one vault has here at most; `None` is as much as the quota has room for.
+    pub vault_quota: Option<u64>,
+    /// Bytes that go to and come from each partner in a second, in the long run; `None` is as many as come.
+    pub partner_per_second: Option<u64>,
     /// The longest lock, and the longest cooldown, that it promises.
     pub lock_max: Period,
     /// Bytes of shards that one vault may add in a day, and after a rest at once; `None` is as much as the quota has room for.
@@ -113,6 +121,8 @@ impl Default for PeerConfig {
     fn default() -> Self {
         Self {
             quota: 100 << 30,
+            vault_quota: None,
+            partner_per_second: None,
             lock_max: Period::days(400),
             growth_per_day: None,
             inflight_max: 128 << 20,
@@ -178,6 +188,7 @@ enum Then {
         response: Box<Response>,
         vault: VaultId,
         len: u64,
+        received: Wall,
     },
     /// What a vault takes up is stored as it is; tried so often.
     Count {
@@ -189,6 +200,7 @@ enum Then {
         shard: ShardId,
         vault: VaultId,
         len: u64,
+        at: Wall,
         release: ReleaseId,
     },
     Welcome {
@@ -196,6 +208,11 @@ enum Then {
         link: LinkId,
         role: Role,
         response: Box<Response>,
+    },
+    /// A notice counts.
+    Notice {
+        notice: Box<(Signed<Notice>, Notice)>,
+        lane: LaneId,
     },
     /// The operator's list counts.
     Partners {
@@ -225,7 +242,9 @@ pub struct Peer {
     audit_secret: [u8; 32],
     calls: BTreeMap<CallId, membership::Pending>,
     usage: BTreeMap<VaultId, Usage>,
+    tallies: tallies::Tallies,
     budgets: BTreeMap<VaultId, budgets::Budgets>,
+    partner_budgets: BTreeMap<OperatorId, budgets::PartnerBudgets>,
     lives: lives::Lives,
     releases: releases::Releases,
     lock_clock: LockClock,
@@ -321,6 +340,7 @@ impl Peer {
                 usage.insert(VaultId(vault), facts::decode(Table::Usage, &bytes)?);
             }
         }
+        let tallies = tallies::Tallies::load(facts, &usage, now)?;
         let operator = verified.operator;
         let lock_clock = match view.lock_clock()? {
             Some(stored) => LockClock::resume(&stored, operator, config.boot, now.mono)
@@ -346,7 +366,9 @@ impl Peer {
             audit_secret,
             calls: BTreeMap::new(),
             usage,
+            tallies,
             budgets: BTreeMap::new(),
+            partner_budgets: BTreeMap::new(),
             lives: lives::Lives::begin(now.mono, facts)?,
             releases: releases::load(facts)?,
             lock_clock,
@@ -432,7 +454,7 @@ impl Peer {
             Input::Persisted(token) => self.handle_persisted(now, facts, token),
             Input::PersistFailed { token, refusal } => self.handle_persist_failed(token, refusal),
             Input::Scrubbed { shard, what } => self.handle_scrubbed(now, facts, shard, what),
-            Input::Dropped { shard, gone } => self.handle_dropped(facts, shard, gone),
+            Input::Dropped { shard, gone } => self.handle_dropped(now, facts, shard, gone),
             Input::Rebuilt { job, rebuilt } => self.handle_rebuilt(now, facts, job, *rebuilt),
             Input::Answer { call, response } => {
                 self.handle_answer(now, facts, call, response.map(|response| *response));
@@ -464,8 +486,10 @@ impl Peer {
         if self.exchange_at <= now.mono {
             self.exchange_at = now.mono.after(self.config.exchange_period);
             self.tick_lock_clock(now);
+            self.judge_partners(now);
             self.exchange_members(now, facts);
             self.forget_releases();
+            self.store_tallies();
         }
         self.handle_lives(now, facts);
         self.handle_repair(now, facts);
@@ -511,7 +535,7 @@ impl Peer {
             && let Some(member) = self.members.get_mut(node)
         {
             member.heard = Some(now.mono);
-            self.liveness.hear(*node, now.mono);
+            self.hear(now, *node);
         }
         if let Err(refusal) = self.check_guest(&role, &request) {
             self.refuse_on_error(link, lane, Err(refusal), false);
@@ -520,9 +544,13 @@ impl Peer {
         let decision = match request {
             Request::Members(records) => self.handle_members(now, facts, lane, &role, records),
             Request::Lacking { known } => self.handle_lacking(facts, lane, &role, known.as_ref()),
-            Request::Status => self.handle_status(now, lane, &role),
-            Request::Hearsay { of } => self.handle_hearsay(now, lane, &role, &of),
+            Request::Status => self.handle_status(now, facts, lane, &role),
+            Request::Hearsay { of } => self.handle_hearsay(now, facts, lane, &role, &of),
             Request::Partners { known } => self.handle_partners_asked(now, lane, &role, known),
+            Request::Statements { month } => self.handle_statements(now, facts, lane, &role, month),
+            Request::Countersign(signed) => self.handle_countersigned(facts, lane, &role, &signed),
+            Request::GiveNotice(notice) => self.handle_notice(now, facts, lane, &role, *notice),
+            Request::Standings => self.handle_standings(now, lane, &role),
             Request::TakePartners(list) => self.handle_take_partners(facts, lane, &role, *list),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),
@@ -558,12 +586,12 @@ impl Peer {
             Request::Forks { vault, device } => {
                 self.handle_forks(facts, lane, &role, (vault, device))
             }
-            Request::Promised => self.handle_promised(facts, lane),
+            Request::Promised => self.handle_promised(facts, lane, &role),
             Request::Time { nonce } => self.handle_time(now, lane, &role, nonce),
             Request::Card(card) => self.handle_card(now, facts, lane, &role, &card),
             Request::Replace(record) => self.handle_replace(now, facts, lane, &role, record),
             Request::Get { shard, offset, len } => {
-                self.handle_get(facts, lane, &role, shard, offset, len)
+                self.handle_get(now, facts, lane, &role, shard, offset, len)
             }
             Request::Records { vault, stripes } => {
                 self.handle_records(facts, lane, &role, vault, &stripes)
@@ -597,7 +625,22 @@ impl Peer {
         self.refuse_on_error(link, lane, decision, false);
     }
 
-    fn handle_status(&mut self, now: Now, lane: LaneId, role: &Role) -> Decision {
+    fn handle_status(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+    ) -> Decision {
+        // Nobody is told of nodes that are none of its business, whatever is said of them.
+        let mut repair = self.repair_status(now.mono);
+        repair.lost.retain(|node| self.is_shown(facts, role, *node));
+        let mut audit = self.audit_status();
+        audit.failing.retain(|(node, _)| self.is_shown(facts, role, *node));
+        let mut leaving = self.leave_status();
+        if let Some(leaving) = &mut leaving {
+            leaving.signers.retain(|signer| self.is_shown(facts, role, signer.node));
+        }
         let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
         let refused = self.refused.iter().map(|(code, &count)| (code.as_str(), count));
         let turned_away = self.turned_away.iter().copied();
@@ -606,7 +649,7 @@ impl Peer {
             version: self.config.version.clone(),
             used,
             shards: self.usage.values().map(|usage| usage.shards).sum(),
-            room: self.room_for(now, role),
+            room: self.room_for(now, facts, role)?,
             quota: self.config.quota,
             doubt: self.doubt.clone().or_else(|| self.promises.alarm()),
             lock_clock: self.lock_clock.standing(),
@@ -616,10 +659,10 @@ impl Peer {
                 .filter(|&(_, count)| count > 0)
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .collect(),
-            repair: self.repair_status(now.mono),
+            repair,
             scrub: self.scrub_status(),
-            audit: self.audit_status(),
-            leaving: self.leave_status(),
+            audit,
+            leaving,
         };
         self.reply(lane, Response::Status(Box::new(status)));
         Ok(())
@@ -658,6 +701,7 @@ impl Peer {
         self.next_token += 1;
         self.promises.link(token, &mut writes);
         self.exchange.touch(token, &writes);
+        self.partnership.touch(token, &writes);
         self.overlay.add(token, &writes);
         let then = match then {
             Then::Held { lane, response, .. } if is_planted(Bug::Durable) => {
@@ -676,6 +720,7 @@ impl Peer {
         }
         self.promises.settle(token, true);
         self.exchange.settle(token);
+        self.partnership.settle(token, true);
         match self.pending.remove(&token) {
             None | Some(Then::Nothing | Then::Count { .. }) => {}
             Some(Then::Reply { lane, response, close }) => {
@@ -687,6 +732,10 @@ impl Peer {
             Some(Then::Discard { lane, len, response }) => {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
+            Some(Then::Notice { notice, lane }) => {
+                self.begin_notice(notice.0, notice.1);
+                self.reply(lane, Response::Done);
+            }
             Some(Then::Partners { list, lane }) => {
                 self.begin_partners(now, facts, list.0, list.1);
                 if let Some(lane) = lane {
@@ -697,7 +746,7 @@ impl Peer {
             Some(Then::Taken { node, number, step }) => {
                 self.handle_taken(now, facts, (node, number), step);
             }
-            Some(Then::Gone { shard, vault, len, release }) => {
+            Some(Then::Gone { shard, vault, len, release, .. }) => {
                 self.end_drop(shard, vault, len, release);
             }
             Some(Then::Welcome { lane, link, role, response }) => {
@@ -711,20 +760,25 @@ impl Peer {
     fn count(&mut self, vault: VaultId, tries: u32) {
         let usage = self.usage.get(&vault).copied().unwrap_or_default();
         let then = Then::Count { vault, tries: tries + 1 };
-        self.persist(vec![Write::usage(vault, usage)], None, then);
+        let mut writes = self.tallies.rows(vault);
+        writes.push(Write::usage(vault, usage));
+        self.persist(writes, None, then);
     }
 
     fn handle_persist_failed(&mut self, token: u64, refusal: Refusal) {
         self.overlay.settle(token);
         self.promises.settle(token, false);
         self.exchange.settle(token);
+        self.partnership.settle(token, false);
+        self.tallies.distrust();
         let response = Box::new(Response::Refused(refusal));
         match self.pending.remove(&token) {
             None | Some(Then::Nothing | Then::Partners { lane: None, .. }) => {}
-            Some(Then::Partners { lane: Some(lane), .. }) => {
+            Some(Then::Partners { lane: Some(lane), .. } | Then::Notice { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
-            Some(Then::Held { lane, vault, len, .. }) => {
+            Some(Then::Held { lane, vault, len, received, .. }) => {
+                self.tallies.come_not(vault, len, received);
                 // Rows that were decided after this one count its bytes: write the true figure.
                 let usage = self.usage.entry(vault).or_default();
                 usage.bytes = usage.bytes.saturating_sub(len);
@@ -742,7 +796,10 @@ impl Peer {
             Some(Then::Count { .. }) => {}
             Some(Then::Drop(decided)) => self.cancel_drops(&decided),
             Some(Then::Taken { node, .. }) => self.end_talk(node),
-            Some(Then::Gone { shard, vault, len, .. }) => self.keep_counting(shard, vault, len),
+            Some(Then::Gone { shard, vault, len, at, .. }) => {
+                self.tallies.go_not(vault, len, at);
+                self.keep_counting(shard, vault, len);
+            }
             Some(Then::Welcome { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: true });
             }

@@ -29,7 +29,7 @@ use crate::time::{Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most vaults of one partner. Shards count for its share; logs and papers are bounded for each vault by itself ([`crate::budget`]).
-const PARTNER_VAULTS_MAX: usize = 32;
+pub(super) const PARTNER_VAULTS_MAX: usize = 32;
 /// Most nodes of one partner that are members here, for the same reason.
 const PARTNER_NODES_MAX: usize = crate::certificate::ROSTER_MAX / 8;
 /// Most guests.
@@ -45,8 +45,12 @@ pub(super) struct Partnership {
     known: Partners,
     /// By whose certificate the vaults are here.
     owners: BTreeMap<VaultId, OperatorId>,
+    /// Of writes that are not durable yet: by whose certificate the vaults were here before.
+    undecided: BTreeMap<u64, Vec<(VaultId, Option<OperatorId>)>>,
     /// Which version of the list the own operator's nodes have taken.
     told: BTreeMap<NodeId, u64>,
+    /// Who leaves, or breaks its part.
+    pub(super) parting: super::parting::Parting,
 }
 
 impl Partnership {
@@ -70,7 +74,9 @@ impl Partnership {
                 owners.insert(certificate.vault, certificate.operator);
             }
         }
-        Ok(Self { own, base, signed, known, owners, told: BTreeMap::new() })
+        let (undecided, told) = (BTreeMap::new(), BTreeMap::new());
+        let parting = super::parting::Parting::load(facts)?;
+        Ok(Self { own, base, signed, known, owners, undecided, told, parting })
     }
 
     /// Whom this node believes.
@@ -79,8 +85,49 @@ impl Partnership {
     }
 
     /// Whether an operator needs an agreement.
-    fn is_other(&self, operator: OperatorId) -> bool {
+    pub(super) fn is_other(&self, operator: OperatorId) -> bool {
         self.base.check(operator).is_err()
+    }
+
+    /// All partners.
+    pub(super) fn partners(&self) -> impl Iterator<Item = OperatorId> {
+        self.known.by_operator.keys().copied()
+    }
+
+    pub(super) fn known_partner(&self, operator: OperatorId) -> Option<&Known> {
+        self.known.by_operator.get(&operator)
+    }
+
+    /// What was agreed with a partner, in force or not.
+    pub(super) fn agreed(&self, operator: OperatorId) -> Option<&Agreement> {
+        self.known_partner(operator)?.agreement.as_ref()
+    }
+
+    /// The vaults that are here by an operator's certificate.
+    pub(super) fn vaults_of(&self, operator: OperatorId) -> impl Iterator<Item = VaultId> {
+        let its = self.owners.iter().filter(move |(_, owner)| **owner == operator);
+        its.map(|(vault, _)| *vault)
+    }
+
+    /// The vaults of this side, and those of these operators.
+    pub(super) fn divided(
+        &self,
+        operators: &BTreeSet<OperatorId>,
+    ) -> (BTreeSet<VaultId>, BTreeSet<VaultId>) {
+        let of = |is_meant: &dyn Fn(OperatorId) -> bool| {
+            let vaults = self.owners.iter().filter(|(_, owner)| is_meant(**owner));
+            vaults.map(|(vault, _)| *vault).collect()
+        };
+        (of(&|owner| !self.is_other(owner)), of(&|owner| operators.contains(&owner)))
+    }
+
+    /// Vaults of which months are stated to an operator, and whose they are: the own one hears of others', and others of theirs.
+    pub(super) fn stated_to(&self, asker: OperatorId) -> Vec<(VaultId, OperatorId)> {
+        let is_meant = |owner: OperatorId| {
+            if asker == self.own { self.is_other(owner) } else { owner == asker }
+        };
+        let vaults = self.owners.iter().map(|(&vault, &owner)| (vault, owner));
+        vaults.filter(|(_, owner)| is_meant(*owner)).collect()
     }
 
     /// Whether this is the list that counts.
@@ -88,9 +135,33 @@ impl Partnership {
         self.signed.as_ref() == Some(list)
     }
 
-    /// A vault is here by this operator's certificate.
-    pub(super) fn record_owner(&mut self, vault: VaultId, operator: OperatorId) {
-        self.owners.insert(vault, operator);
+    /// Writes were decided. By whose certificate a vault is here counts from then on, for what rests on them; should they fail, it is
+    /// as before.
+    pub(super) fn touch(&mut self, token: u64, writes: &[Write]) {
+        let certificates = writes.iter().filter(|write| write.table == Table::Vault);
+        for bytes in certificates.filter_map(|write| write.value.as_ref()) {
+            let signed = decode::<Signed<VaultCertificate>>(Table::Vault, bytes);
+            let Some(Ok(said)) = signed.ok().map(|signed| signed.verify()) else { continue };
+            let before = self.owners.insert(said.vault, said.operator);
+            self.undecided.entry(token).or_default().push((said.vault, before));
+        }
+    }
+
+    /// They are durable, or have failed.
+    pub(super) fn settle(&mut self, token: u64, is_durable: bool) {
+        let before = self.undecided.remove(&token).filter(|_| !is_durable);
+        for (vault, before) in before.into_iter().flatten() {
+            match before {
+                Some(operator) => self.owners.insert(vault, operator),
+                None => self.owners.remove(&vault),
+            };
+        }
+    }
+
+    /// How many other operators have vaults here.
+    fn count_owners(&self) -> usize {
+        let owners = self.owners.values().filter(|owner| self.is_other(**owner));
+        owners.collect::<BTreeSet<_>>().len()
     }
 
     /// Where nodes of a partner are, for those of whom nobody is met.
@@ -115,6 +186,7 @@ impl Partnership {
         agreement
             .check_time(now.wall)
             .map_err(|error| not_allowed(format!("operator {name}: {error}")))?;
+        super::parting::check_notice(self.parting.end_of(self.own, operator, agreement), now.wall)?;
         Ok((known, agreement))
     }
 }
@@ -159,8 +231,16 @@ impl Peer {
             return;
         }
         let (version, partners) = (known.version, known.by_operator.len());
-        (self.partnership.signed, self.partnership.known) = (Some(signed), known);
+        let before = std::mem::replace(&mut self.partnership.known, known);
+        self.partnership.signed = Some(signed);
         self.trust = self.partnership.trust();
+        // Their nodes may stay as guests, which have no say: what they said has none either.
+        for &operator in before.by_operator.keys() {
+            if self.trust.check(operator).is_err() {
+                self.liveness.forget_words(operator);
+                self.lock_clock.forget(operator);
+            }
+        }
         let gone: BTreeSet<NodeId> = self
             .members
             .iter()
@@ -204,6 +284,7 @@ impl Peer {
     /// A node greets: it may have begun anew, on an empty disk.
     pub(super) fn forget_told(&mut self, node: NodeId) {
         self.partnership.told.remove(&node);
+        self.partnership.parting.forget_told(node);
     }
 
     pub(super) fn handle_told_partners(&mut self, node: NodeId, version: u64) {
@@ -285,6 +366,25 @@ impl Peer {
         self.operator_of_node(node).is_none_or(|operator| self.trust.check(operator).is_err())
     }
 
+    /// Whether somebody is told of a node, whatever is said of it: a vault's device also of those that its rosters list.
+    pub(super) fn is_shown(&self, facts: &dyn Facts, role: &Role, node: NodeId) -> bool {
+        let view = View { facts, overlay: &self.overlay };
+        let is_listed = match role {
+            Role::Device { vault, .. } => view.is_listed(node, *vault).unwrap_or(false),
+            _ => false,
+        };
+        is_listed || node == self.node() || self.is_told_of(self.operator_of(role), node)
+    }
+
+    /// A node asked or answered. Guests are heard apart: whom a vault may list without end shows nobody that it is not cut off.
+    pub(super) fn hear(&mut self, now: Now, node: NodeId) {
+        if self.is_guest(node) {
+            self.liveness.hear_apart(node, now.mono);
+        } else {
+            self.liveness.hear(node, now.mono);
+        }
+    }
+
     /// Whether the roster of a partner's vault that is known here lists a node as this operator's. The own vaults introduce nobody: whoever
     /// stole the key of one could have any node let in.
     pub(super) fn is_introduced(
@@ -315,15 +415,75 @@ impl Peer {
         }
     }
 
-    /// Whether an operator has as many nodes here as a partner may have.
-    pub(super) fn check_room_for_node(&self, operator: OperatorId) -> Decision {
-        let own = self.members.values().filter(|member| member.site.operator == operator);
-        let guests = self.members.keys().filter(|node| self.is_guest(**node));
-        if self.trust.check(operator).is_err() && guests.count() >= GUESTS_MAX {
-            let text =
-                format!("{GUESTS_MAX} nodes of operators that are no partners are known already");
+    /// The partners whose vaults introduce a node.
+    fn introducers(
+        &self,
+        facts: &dyn Facts,
+        node: NodeId,
+        operator: OperatorId,
+    ) -> Result<BTreeSet<OperatorId>, FactsError> {
+        let view = View { facts, overlay: &self.overlay };
+        let vaults = view.listed_as(node, operator)?;
+        Ok(vaults.into_iter().filter_map(|vault| self.partner_of(vault)).collect())
+    }
+
+    /// Makes room for a guest: the places are divided among the operators that have vaults here. One whose part is used up by what it
+    /// introduced itself waits; where all are taken, who has more than its part, because another came later, gives one back.
+    fn make_room_for_guest(
+        &mut self,
+        facts: &dyn Facts,
+        node: NodeId,
+        operator: OperatorId,
+    ) -> Decision {
+        let (mut by_introducer, mut idle) = (BTreeMap::<OperatorId, Vec<NodeId>>::new(), None);
+        let mut guests = 0;
+        for (&guest, member) in &self.members {
+            if self.trust.check(member.site.operator).is_ok() {
+                continue;
+            }
+            guests += 1;
+            let introducers = self.introducers(facts, guest, member.site.operator)?;
+            if introducers.is_empty() {
+                idle = Some(guest);
+            }
+            for introducer in introducers {
+                let list = by_introducer.entry(introducer).or_default();
+                // Who was not heard goes first.
+                if member.heard.is_none() { list.insert(0, guest) } else { list.push(guest) }
+            }
+        }
+        let part = (GUESTS_MAX / self.partnership.count_owners().max(1)).max(1);
+        let has_room =
+            |introducer: &OperatorId| by_introducer.get(introducer).is_none_or(|g| g.len() < part);
+        if !self.introducers(facts, node, operator)?.iter().any(has_room) {
+            let text = format!(
+                "{part} nodes of operators that are no partners are known already for who introduces this one"
+            );
             return Err(refusal(RefusalCode::Quota, text));
         }
+        if guests < GUESTS_MAX {
+            return Ok(());
+        }
+        let most = by_introducer.values().max_by_key(|list| list.len());
+        if let Some(guest) = idle.or_else(|| most.and_then(|list| list.first().copied())) {
+            self.members.remove(&guest);
+            let row = Write::remove(Table::Member, guest.0.to_vec());
+            self.persist(vec![row], None, Then::Nothing);
+        }
+        Ok(())
+    }
+
+    /// Whether an operator has as many nodes here as a partner may have.
+    pub(super) fn make_room_for_node(
+        &mut self,
+        facts: &dyn Facts,
+        node: NodeId,
+        operator: OperatorId,
+    ) -> Decision {
+        if self.trust.check(operator).is_err() {
+            self.make_room_for_guest(facts, node, operator)?;
+        }
+        let own = self.members.values().filter(|member| member.site.operator == operator);
         if self.partnership.is_other(operator) && own.count() >= PARTNER_NODES_MAX {
             let text = format!("{PARTNER_NODES_MAX} nodes of the operator are known already");
             return Err(refusal(RefusalCode::Quota, text));
@@ -388,7 +548,7 @@ impl Peer {
     }
 
     /// The partner whose vault it is; `None` for those that need no agreement.
-    fn partner_of(&self, vault: VaultId) -> Option<OperatorId> {
+    pub(super) fn partner_of(&self, vault: VaultId) -> Option<OperatorId> {
         let owner = self.partnership.owners.get(&vault).copied();
         owner.filter(|operator| self.partnership.is_other(*operator))
     }
@@ -408,13 +568,34 @@ impl Peer {
         Ok(known.share_of(self.partnership.own, self.node()))
     }
 
-    /// Bytes that may still come from a device; `None` where no agreement bounds it.
-    pub(super) fn left_for(&self, now: Now, role: &Role) -> Option<u64> {
-        let Role::Device { operator, .. } = *role else { return None };
-        self.partnership.is_other(operator).then(|| {
+    /// Bytes that may still come from somebody; `None` where no agreement bounds it. A node brings what it rebuilt of the vaults that list it.
+    pub(super) fn left_for(
+        &self,
+        now: Now,
+        facts: &dyn Facts,
+        role: &Role,
+    ) -> Result<Option<u64>, FactsError> {
+        let left = |operator: OperatorId| {
             let share = self.share_of(now, operator).unwrap_or(0);
             share.saturating_sub(self.held_for(operator))
-        })
+        };
+        let owners: BTreeSet<Option<OperatorId>> = match *role {
+            Role::Device { operator, .. } => {
+                [Some(operator).filter(|operator| self.partnership.is_other(*operator))].into()
+            }
+            Role::Node(node) => {
+                let view = View { facts, overlay: &self.overlay };
+                view.listing(node)?.into_iter().map(|vault| self.partner_of(vault)).collect()
+            }
+            Role::Console { .. } => return Ok(None),
+        };
+        let of_vault = match *role {
+            Role::Device { vault, .. } => self.left_of_vault(vault),
+            _ => None,
+        };
+        let bounds: Option<Vec<u64>> = owners.into_iter().map(|owner| owner.map(left)).collect();
+        let left = bounds.and_then(|bounds| bounds.into_iter().max());
+        Ok(left.into_iter().chain(of_vault).min())
     }
 
     /// Whether a shard that is not held yet may come: of a partner's vault as far as the agreement goes.

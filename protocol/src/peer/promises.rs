@@ -355,13 +355,27 @@ impl Peer {
         self.persist(vec![row], None, Then::Nothing);
     }
 
-    pub(super) fn handle_promised(&mut self, facts: &dyn Facts, lane: LaneId) -> Decision {
+    pub(super) fn handle_promised(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+    ) -> Decision {
+        let is_shown = |row: &[u8]| {
+            let node = row.try_into().map(NodeId);
+            node.is_ok_and(|node| self.is_shown(facts, role, node))
+        };
         let mut witnesses = Vec::new();
-        for (_, bytes) in facts.scan(Table::Countersigned, &[], None, TOLD_MAX)? {
-            witnesses.push(decode(Table::Countersigned, &bytes)?);
+        for (row, bytes) in facts.scan(Table::Countersigned, &[], None, TOLD_MAX)? {
+            if is_shown(&row) {
+                witnesses.push(decode(Table::Countersigned, &bytes)?);
+            }
         }
         let mut contradictions = Vec::new();
         for (row, bytes) in facts.scan(Table::Witnessed, &[], None, KEPT_MAX)? {
+            if !is_shown(&row) {
+                continue;
+            }
             let witnessed: WitnessedRow = decode(Table::Witnessed, &bytes)?;
             if let (Ok(node), Some(found)) = (row.try_into().map(NodeId), witnessed.contradiction)
                 && contradictions.len() < TOLD_MAX

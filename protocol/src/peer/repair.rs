@@ -10,6 +10,7 @@
 
 use super::facts::{Facts, Table, View, Write};
 use super::inquiry::{Inquiry, Verdict};
+use super::parting::Parted;
 use super::rounds::{PATROL_ROUNDS, Rounds};
 use super::{JobId, LaneId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
 use crate::budget::{Budget, Rate};
@@ -121,6 +122,8 @@ pub(super) struct Repair {
     pub(super) is_relabelled: bool,
     /// Nodes that are there and leave, this one as well if it does.
     pub(super) leaving: BTreeSet<NodeId>,
+    /// Nodes that leave as far as some vaults are concerned.
+    pub(super) parted: Parted,
     /// Holders that records name and that are no members.
     strangers: BTreeSet<NodeId>,
     pub(super) rounds: Rounds,
@@ -158,6 +161,7 @@ impl Repair {
             hurried: now,
             is_relabelled: false,
             leaving: BTreeSet::new(),
+            parted: Parted::default(),
             strangers: BTreeSet::new(),
             rounds: Rounds::new(now),
             is_cut: false,
@@ -192,15 +196,20 @@ impl Repair {
     }
 
     /// Whether a node that promises a shard of a stripe counts as its holder.
-    pub(super) fn counts(&self, stripe: StripeId, node: NodeId) -> bool {
-        !self.is_gone(stripe, node) && !self.leaving.contains(&node)
+    pub(super) fn counts(&self, vault: VaultId, stripe: StripeId, node: NodeId) -> bool {
+        !self.is_gone(stripe, node) && !self.leaves(vault, node)
     }
 
     /// Who counted as the holders of a stripe when it was found well, if nothing has spoken against that since.
-    pub(super) fn settled_holders(&self, stripe: StripeId) -> Option<&[NodeId]> {
+    pub(super) fn settled_holders(&self, vault: VaultId, stripe: StripeId) -> Option<&[NodeId]> {
         let (holders, _) = self.settled.get(&stripe)?;
-        let counts = holders.iter().all(|&holder| self.counts(stripe, holder));
+        let counts = holders.iter().all(|&holder| self.counts(vault, stripe, holder));
         (counts && !self.cases.contains_key(&stripe)).then_some(holders)
+    }
+
+    /// Whether everything was gone through since who counts changed.
+    pub(super) fn is_gone_through(&self) -> bool {
+        !self.rounds.is_whole_on()
     }
 }
 
@@ -233,6 +242,7 @@ impl Peer {
         }
         let has_changed =
             self.notice_losses(now) | self.notice_leaving(now) | self.notice_labels(now);
+        let has_changed = has_changed | self.notice_parting();
         if has_changed {
             self.look_again(now);
         }
@@ -404,7 +414,7 @@ impl Peer {
         let is_hurt = self.is_hurt(facts, record);
         let named = record.holders.iter().copied();
         let there: Vec<NodeId> =
-            named.clone().filter(|&holder| self.repair.counts(stripe, holder)).collect();
+            named.clone().filter(|&holder| self.repair.counts(vault, stripe, holder)).collect();
         let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
         let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
         // Who leaves may stand in, and is named by no record then. What is all there may lie too close together.
@@ -413,13 +423,13 @@ impl Peer {
         let is_short = is_hurt
             || is_misplaced
             || there.len() < record.holders.len()
-            || self.repair.leaving.contains(&self.node());
+            || self.repair.leaves(vault, self.node());
         if !is_short && !is_doubted && !self.repair.rounds.is_turn(stripe) {
             return;
         }
         if let Some((holders, at)) = self.repair.settled.get(&stripe) {
             let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
-            let is_well = holders.iter().all(|&holder| self.repair.counts(stripe, holder));
+            let is_well = holders.iter().all(|&holder| self.repair.counts(vault, stripe, holder));
             if is_well && !is_hurt && !is_doubted && now.mono < at.after(patrol) {
                 return;
             }
@@ -433,7 +443,7 @@ impl Peer {
         }
         // What is damaged here nobody else mends.
         let present = named.filter(|&holder| !self.repair.is_gone(stripe, holder));
-        let leaving = &self.repair.leaving;
+        let leaving = &self.repair.leavers(vault);
         let rank = if is_hurt { 0 } else { rank(stripe, self.node(), leaving, present) };
         let terms = rank as u64 + u64::from(is_doubted);
         let due = now.mono.after(Period(self.repair_term().0.saturating_mul(terms)));

@@ -51,6 +51,11 @@ impl Rounds {
         self.scan.is_some()
     }
 
+    /// Whether one that looks at all goes on.
+    pub(super) fn is_whole_on(&self) -> bool {
+        matches!(self.scan, Some(Scan::Whole(_)))
+    }
+
     /// Something has changed: the next round looks at all.
     pub(super) fn change(&mut self) {
         self.has_changed = true;

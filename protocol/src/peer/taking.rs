@@ -155,10 +155,7 @@ impl Peer {
         writes.extend(super::recovery::card_writes(facts, vault, cards)?);
         let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
         match self.spend_catching_up(now, vault, len) {
-            Ok(()) => {
-                self.partnership.record_owner(vault, terms.certificate.operator);
-                Ok(Taken::of(writes))
-            }
+            Ok(()) => Ok(Taken::of(writes)),
             Err(_) => Ok(Taken::Later),
         }
     }

@@ -150,7 +150,8 @@ impl Peer {
             nodes.iter().filter_map(|&node| self.operator_at(node)).collect()
         };
         let lack = |(place, (stripe, _)): (usize, &(StripeId, u16))| {
-            let holders = self.repair.settled_holders(*stripe).unwrap_or_default();
+            let holders =
+                self.repair.settled_holders(sheet.page.vault, *stripe).unwrap_or_default();
             let vouches = |node: &NodeId| said.get(node).is_some_and(|word| word.covers(place));
             let (vouching, others): (Vec<NodeId>, Vec<NodeId>) =
                 holders.iter().copied().partition(vouches);
@@ -222,7 +223,7 @@ impl Peer {
         self.leaving.vouching.awaited = None;
         self.repair.wake();
         let Some(Response::MayLeave(Some(signed))) = response else { return };
-        self.liveness.hear(node, now.mono);
+        self.hear(now, node);
         let sheets = &self.leaving.vouching.sheets;
         let Some(at) = sheets.iter().position(|sheet| sheet.digest == page) else { return };
         let Ok(word) = signed.verify() else { return };
@@ -270,7 +271,7 @@ impl Peer {
         // Before it is listened to nothing is known to be well without it.
         if self.repair.leaving.contains(&leaver) {
             for (place, &(stripe, index)) in page.held.iter().enumerate() {
-                if self.repair.settled_holders(stripe).is_none() {
+                if self.repair.settled_holders(page.vault, stripe).is_none() {
                     self.hurry(now, facts, page.vault, stripe);
                 } else if self.vouches(facts, page.vault, stripe, index) {
                     covered.insert(place);
@@ -285,7 +286,7 @@ impl Peer {
     /// Whether this node holds what counts of a stripe that was found well without those that leave, of which there is such a shard.
     fn vouches(&self, facts: &dyn Facts, vault: VaultId, stripe: StripeId, index: u16) -> bool {
         let view = View { facts, overlay: &self.overlay };
-        let holders = self.repair.settled_holders(stripe).unwrap_or_default();
+        let holders = self.repair.settled_holders(vault, stripe).unwrap_or_default();
         let Ok(Some(signed)) = view.record(vault, stripe) else { return false };
         let Ok(record) = signed.verify() else { return false };
         let is_damaged = matches!(

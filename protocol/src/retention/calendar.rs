@@ -63,7 +63,7 @@ impl fmt::Display for Unit {
 
 /// Year, month (from 0) and day of the month (from 0) of a day counted since 1970-01-01. (Howard Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.)
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -75,7 +75,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// The inverse of [`civil`] for the first of a month, of any year.
-fn first_of(year: i64, month: i64) -> i64 {
+pub(crate) fn first_of(year: i64, month: i64) -> i64 {
     let year = year - i64::from(month < 2);
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let of_year = (153 * ((month + 10) % 12) + 2) / 5;

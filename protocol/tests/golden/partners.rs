@@ -1,12 +1,17 @@
-//! Introductions, agreements and lists of partners, and what is said of them.
+//! Introductions, agreements and lists of partners, statements of months, notices, and what is said of them.
 
 use super::{NOW, hex, statement, stored, value};
 use protocol::agreement::{Acceptance, Agreement, Side};
-use protocol::id::{NodeId, OperatorId};
+use protocol::id::{NodeId, OperatorId, VaultId};
 use protocol::label::Labels;
-use protocol::message::{HeldFor, PartnerStatus, Request, Response};
+use protocol::lock_clock::LockTime;
+use protocol::message::{
+    Frozen, HeldFor, PartnerStanding, PartnerStatus, Request, Response, Stated, VaultHeld,
+};
+use protocol::notice::{Breach, Cause, Notice};
 use protocol::partner::{Contact, Introduction, Partner, PartnerList};
 use protocol::sign::{SecretKey, Signed};
+use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
 use protocol::time::Period;
 
 #[test]
@@ -55,5 +60,75 @@ fn partners_are_read_as_ever() {
     let status = PartnerStatus { version: 7, list: Some(signed), held };
     let written = Response::Partners(Box::new(status)).encode().1;
     assert_eq!(hex(&stored("response-partners-v1.bin", &written)), hex(&written));
+    assert_eq!(Response::decode(&written).unwrap().encode().1, written);
+}
+
+#[test]
+fn statements_of_months_are_read_as_ever() {
+    let (holder, owner) = (SecretKey::from_seed(&[0x95; 32]), SecretKey::from_seed(&[0x96; 32]));
+    let (vault, month) = (VaultId([0x97; 32]), Month::of(NOW));
+    let amount = |bytes| Amount { shards: 1, bytes };
+    let mut months = Months::default();
+    let _ = months.come(amount(4 << 20), NOW);
+    let _ = months.come(amount(1 << 40), NOW.after(Period::days(1)));
+    let _ = months.go(amount(4 << 20), NOW.after(Period::days(2)));
+    let done = Done { received: 1 << 40, sent: 5, proved: 1000, unproved: 3 };
+    let _ = months.add(done, NOW);
+    let tally = months.get(month);
+    let written = protocol::codec::encode(&tally);
+    let read = stored("tally-v1.bin", &written);
+    assert_eq!(hex(&read), hex(&written));
+    assert_eq!(protocol::codec::decode_canonical::<Tally>(&read, 1000).unwrap(), tally);
+
+    let operator = OperatorId::from(owner.public());
+    let who = (NodeId::from(holder.public()), vault, operator);
+    let said = UsageStatement::of(who, &months, month, NOW.after(Period::days(3))).unwrap();
+    statement("usage-statement-v1.bin", &said, &holder);
+    let signed = Signed::sign(&said, &holder);
+    let agreed = Countersigned { operator, statement: signed.clone() };
+    statement("usage-countersigned-v1.bin", &agreed, &owner);
+    let agreed = Signed::sign(&agreed, &owner);
+    assert_eq!(Countersigned::verify(&agreed).unwrap(), said);
+
+    value("request-statements-v1.bin", &Request::Statements { month });
+    value("request-countersign-v1.bin", &Request::Countersign(Box::new(agreed.clone())));
+    let stated = vec![Stated { statement: signed, countersigned: Some(agreed) }];
+    let written = Response::Statements(stated).encode().1;
+    assert_eq!(hex(&stored("response-statements-v1.bin", &written)), hex(&written));
+    assert_eq!(Response::decode(&written).unwrap().encode().1, written);
+}
+
+#[test]
+fn notices_and_breaches_are_read_as_ever() {
+    let (own, partner) = (SecretKey::from_seed(&[0x98; 32]), SecretKey::from_seed(&[0x99; 32]));
+    let [leaver, other] = [&own, &partner].map(|key| OperatorId::from(key.public()));
+    let notice = Notice { leaver, other, version: 3, given: NOW };
+    statement("agreement-notice-v1.bin", &notice, &own);
+    let signed = Signed::sign(&notice, &own);
+    let breaches = [(Cause::Unproved, "unproved"), (Cause::Absent, "absent")];
+    for (cause, name) in breaches {
+        let breach = Breach { cause, since: LockTime(86_400_000) };
+        let written = protocol::codec::encode(&breach);
+        let read = stored(&format!("breach-{name}-v1.bin"), &written);
+        assert_eq!(hex(&read), hex(&written));
+        assert_eq!(protocol::codec::decode_canonical::<Breach>(&read, 100).unwrap(), breach);
+    }
+    value("request-give-notice-v1.bin", &Request::GiveNotice(Box::new(signed.clone())));
+    value("request-standings-v1.bin", &Request::Standings);
+    let (ago, moves_in) = (Period::days(2), Some(Period::days(28)));
+    let standing = PartnerStanding {
+        operator: other,
+        frozen: Some(Frozen { cause: Cause::Absent, ago, moves_in }),
+        notices: vec![signed],
+        ends: Some(NOW.after(Period::days(30))),
+        is_over: false,
+        vaults: vec![VaultHeld { vault: VaultId([0x9a; 32]), bytes: 7, quota: Some(1 << 40) }],
+        waiting: 12,
+        stuck: 3,
+        is_counted: true,
+        per_second: Some(10 << 20),
+    };
+    let written = Response::Standings(vec![standing]).encode().1;
+    assert_eq!(hex(&stored("response-standings-v1.bin", &written)), hex(&written));
     assert_eq!(Response::decode(&written).unwrap().encode().1, written);
 }

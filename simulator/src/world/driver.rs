@@ -58,7 +58,7 @@ impl World {
                 self.hosts[node].disk.discard(lane);
                 self.answer(end, lane, &response, Vec::new(), false);
             }
-            Output::Transmit { lane, shard, offset, len } => {
+            Output::Transmit { lane, shard, offset, len, .. } => {
                 let bytes = self.hosts[node].disk.shard(shard);
                 let range = offset as usize..offset as usize + len as usize;
                 let mut bytes = bytes.and_then(|bytes| bytes.get(range)).map(<[u8]>::to_vec);

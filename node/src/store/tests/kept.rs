@@ -68,7 +68,7 @@ pub(super) fn keep(
     let (shard, held) = note(&bytes);
     let mut incoming = store.begin(len as u32)?;
     take(&mut incoming, &bytes)?;
-    let (_, _, mut writes) = rows_of(shard, &held).unwrap();
+    let mut writes = rows_of(shard, &held).unwrap().writes;
     writes.push(usage_row(vault(), usage));
     store.commit_now(Batch { writes, shard: Some((incoming, shard, codec::encode(&held))) })?;
     Ok(shard)

@@ -13,6 +13,7 @@ use crate::peer::{
 };
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
+use crate::tally::{Countersigned, Month, Months};
 use crate::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -50,6 +51,8 @@ pub(super) struct Desk {
     replies: BTreeMap<LaneId, (Response, bool)>,
     asked: BTreeMap<LaneId, Asked>,
     pub(super) discarded: u64,
+    /// How long bytes were to wait, in the order in which they were let come and go.
+    pub(super) waits: Vec<Period>,
     pub(super) transmitted: Vec<(ShardId, u32, u32)>,
     pub(super) closed: Vec<LinkId>,
     pub(super) dialed: Vec<NodeId>,
@@ -106,6 +109,7 @@ impl Desk {
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
             discarded: 0,
+            waits: Vec::new(),
             transmitted: Vec::new(),
             closed: Vec::new(),
             dialed: Vec::new(),
@@ -300,6 +304,17 @@ impl Desk {
         row.map_or_else(Usage::default, |bytes| decode(&bytes))
     }
 
+    /// What is written down of a vault's months.
+    pub(super) fn months(&self, vault: u8) -> Months {
+        let mut months = Months::default();
+        let vault = cast::public(vault).0;
+        for (row, bytes) in self.facts.scan(Table::Tally, &vault, None, usize::MAX).unwrap() {
+            let month = u32::from_be_bytes(row[32..].try_into().unwrap());
+            months.insert(Month(month), decode(&bytes));
+        }
+        months
+    }
+
     pub(super) fn rows(&self, table: Table) -> usize {
         self.facts.scan(table, &[], None, usize::MAX).unwrap().len()
     }
@@ -319,7 +334,8 @@ impl Desk {
                     let whole = !self.lost.contains(&shard);
                     self.peer.handle(self.now, &self.facts, Input::Looked { lane, whole });
                 }
-                Output::Receive { lane, shard, len } => {
+                Output::Receive { lane, shard, len, wait } => {
+                    self.waits.push(wait);
                     assert_eq!(len, cast::SHARD_LEN);
                     self.arriving.insert(lane, shard);
                 }
@@ -327,7 +343,8 @@ impl Desk {
                     self.discarded += u64::from(len);
                     self.answer(lane, *response, false);
                 }
-                Output::Transmit { lane, shard, offset, len } => {
+                Output::Transmit { lane, shard, offset, len, wait } => {
+                    self.waits.push(wait);
                     assert!(self.held(shard).is_some(), "transmits what is not durable");
                     self.transmitted.push((shard, offset, len));
                     self.answer(lane, Response::Bytes { len }, false);
@@ -461,6 +478,18 @@ impl Desk {
                     let durable: Signed<PartnerList> = decode(&row.expect("a durable list"));
                     let said = list.verify().unwrap();
                     assert!(durable.verify().unwrap().version >= said.version);
+                }
+                Request::GiveNotice(signed) => {
+                    let said = signed.verify().unwrap();
+                    let row = [said.leaver.0, said.other.0].concat();
+                    assert!(self.facts.get(Table::Notice, &row).unwrap().is_some());
+                }
+                Request::Countersign(signed) => {
+                    let said = Countersigned::verify(signed).unwrap();
+                    let row = [&said.vault.0[..], &said.month.0.to_be_bytes()].concat();
+                    let row = self.facts.get(Table::Statement, &row).unwrap();
+                    let durable: Signed<Countersigned> = decode(&row.expect("a durable word"));
+                    assert!(Countersigned::verify(&durable).unwrap().until >= said.until);
                 }
                 other => panic!("{other:?} is not answered with Done"),
             },

@@ -478,6 +478,9 @@ impl Story {
         let bytes = held.iter().map(|held| u64::from(held.len)).sum();
         let usage = Usage { bytes, shards: held.len() as u64 };
         assert!(self.failed || self.desk.usage(VAULT) == usage, "{usage:?}");
+        let counted = self.desk.months(VAULT).held();
+        let counted = Usage { bytes: counted.bytes, shards: counted.shards };
+        assert!(self.failed || counted == usage, "its months come to {counted:?}, not {usage:?}");
         assert!(self.desk.peer.overlay.is_empty() && self.desk.peer.pending.is_empty());
         Ok(())
     }

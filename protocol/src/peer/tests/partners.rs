@@ -13,20 +13,40 @@ use crate::sign::Signed;
 use crate::time::{Period, Wall};
 
 /// Another operator, and its node.
-const PARTNER: u8 = 50;
-const ITS_NODE: u8 = 51;
-const SHARD: u64 = SHARD_LEN as u64;
+pub(super) const PARTNER: u8 = 50;
+pub(super) const ITS_NODE: u8 = 51;
+pub(super) const SHARD: u64 = SHARD_LEN as u64;
 
-fn operator(name: u8) -> OperatorId {
+pub(super) fn operator(name: u8) -> OperatorId {
     public(name).into()
 }
 
 /// What the desk's operator and the partner agreed: so many bytes are held here.
-fn agreed(version: u64, gives: u64, lock_max: Period, term: Period) -> Signed<Acceptance> {
+pub(super) fn agreed(
+    version: u64,
+    gives: u64,
+    lock_max: Period,
+    term: Period,
+) -> Signed<Acceptance> {
+    between(PARTNER, version, gives, lock_max, term)
+}
+
+/// What another partner and the desk's operator agreed.
+pub(super) fn agreed_with(partner: u8, gives: u64) -> Signed<Acceptance> {
+    between(partner, 1, gives, Period::days(400), Period::days(300))
+}
+
+fn between(
+    partner: u8,
+    version: u64,
+    gives: u64,
+    lock_max: Period,
+    term: Period,
+) -> Signed<Acceptance> {
     let side = |name, gives| Side { operator: operator(name), gives, labels: Labels::default() };
     let agreement = Agreement {
         first: side(OPERATOR, gives),
-        second: side(PARTNER, 1 << 40),
+        second: side(partner, 1 << 40),
         version,
         start: EPOCH,
         term,
@@ -34,14 +54,14 @@ fn agreed(version: u64, gives: u64, lock_max: Period, term: Period) -> Signed<Ac
         lock_max,
     };
     let agreement = Signed::sign(&agreement, &secret(OPERATOR));
-    Signed::sign(&Acceptance { operator: operator(PARTNER), agreement }, &secret(PARTNER))
+    Signed::sign(&Acceptance { operator: operator(partner), agreement }, &secret(partner))
 }
 
-fn give(gives: u64) -> Option<Signed<Acceptance>> {
+pub(super) fn give(gives: u64) -> Option<Signed<Acceptance>> {
     Some(agreed(1, gives, Period::days(400), Period::days(300)))
 }
 
-fn introduced(agreement: Option<Signed<Acceptance>>, holders: &[u8]) -> Partner {
+pub(super) fn introduced(agreement: Option<Signed<Acceptance>>, holders: &[u8]) -> Partner {
     let contacts =
         vec![Contact { node: public(ITS_NODE).into(), addresses: vec!["/memory/51".into()] }];
     let name = "them".to_owned();
@@ -52,44 +72,44 @@ fn introduced(agreement: Option<Signed<Acceptance>>, holders: &[u8]) -> Partner 
     Partner { name, introduction, added: EPOCH, agreement, holders }
 }
 
-fn list(version: u64, partners: Vec<Partner>) -> Signed<PartnerList> {
+pub(super) fn list(version: u64, partners: Vec<Partner>) -> Signed<PartnerList> {
     let list = PartnerList { operator: operator(OPERATOR), version, partners };
     Signed::sign(&list, &secret(OPERATOR))
 }
 
 /// The node's operator says who its partners are.
-fn say(desk: &mut Desk, list: &Signed<PartnerList>) {
+pub(super) fn say(desk: &mut Desk, list: &Signed<PartnerList>) {
     desk.handle(Input::Partners(Box::new(list.clone())));
     desk.settle();
 }
 
-fn desk_with(partners: Vec<Partner>) -> Desk {
+pub(super) fn desk_with(partners: Vec<Partner>) -> Desk {
     let mut desk = Desk::new();
     say(&mut desk, &list(1, partners));
     desk
 }
 
-fn its_papers() -> VaultPapers {
+pub(super) fn its_papers() -> VaultPapers {
     let certificate = vault_certificate(PARTNER, VAULT, EXPIRY);
     VaultPapers { certificate, ..papers(VAULT, 1, &[NODE, ITS_NODE]) }
 }
 
 /// A device of the partner's vault.
-fn its_device(desk: &mut Desk) -> LinkId {
+pub(super) fn its_device(desk: &mut Desk) -> LinkId {
     let (link, answer) = desk.greet(DEVICE, device_greeting(PARTNER, VAULT, DEVICE));
     assert!(matches!(answer, Response::Welcome { .. }), "{answer:?}");
     link
 }
 
 /// A desk that holds for the partner, whose vault is introduced.
-fn holding(gives: u64) -> (Desk, LinkId) {
+pub(super) fn holding(gives: u64) -> (Desk, LinkId) {
     let mut desk = desk_with(vec![introduced(give(gives), &[NODE])]);
     let link = its_device(&mut desk);
     assert_eq!(desk.ask(link, Request::Introduce(its_papers())), Response::Done);
     (desk, link)
 }
 
-fn put(desk: &mut Desk, link: LinkId, stripe: u8) -> Response {
+pub(super) fn put(desk: &mut Desk, link: LinkId, stripe: u8) -> Response {
     desk.put(link, &record(VAULT, DEVICE, stripe), 0, &shard_bytes(stripe, 0))
 }
 

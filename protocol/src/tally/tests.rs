@@ -1,0 +1,174 @@
+use super::*;
+use crate::id::{ShardId, StripeId};
+use crate::sign::SecretKey;
+use proptest::prelude::*;
+
+const NOW: Wall = Wall(1_800_000_000_000);
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
+
+fn one(bytes: u64) -> Amount {
+    Amount { shards: 1, bytes }
+}
+
+fn receipt(len: u32, received: Wall) -> Receipt {
+    Receipt {
+        holder: key(1).public().into(),
+        vault: VaultId([2; 32]),
+        stripe: StripeId([3; 32]),
+        index: 0,
+        shard: ShardId([4; 32]),
+        len,
+        keep: Period::days(90),
+        received,
+    }
+}
+
+fn stated(months: &Months, month: Month, now: Wall) -> UsageStatement {
+    let who = (key(1).public().into(), VaultId([2; 32]), key(3).public().into());
+    UsageStatement::of(who, months, month, now).unwrap()
+}
+
+#[test]
+fn months_are_those_of_the_calendar() {
+    let month: Month = "2027-01".parse().unwrap();
+    assert_eq!(Month::of(NOW), month);
+    assert_eq!(month.start(), Wall(1_798_761_600_000));
+    assert_eq!(month.end().0 - month.start().0, 31 * DAY);
+    let leap: Month = "2028-02".parse().unwrap();
+    assert_eq!(leap.end().0 - leap.start().0, 29 * DAY);
+    for wrong in ["", "2027", "2027-1", "2027-13", "2027-00", "1969-12", "+027-01", "2027-01-01"] {
+        assert!(wrong.parse::<Month>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_held_over_the_end_of_a_month_counts_in_both() {
+    let month = Month::of(NOW);
+    let mut months = Months::default();
+    let came = Wall(month.end().0 - 1000);
+    let _ = months.come(one(10), came);
+    let _ = months.go(one(10), month.end().after(Period(500)));
+    let (before, after) = (
+        months.figures(month, month.end()),
+        months.figures(Month::of(month.end()), month.end().after(Period::days(1))),
+    );
+    assert_eq!((before.byte_ms, before.came, before.went), (10_000, one(10), Amount::default()));
+    assert_eq!((after.byte_ms, after.opening, after.went), (5000, one(10), one(10)));
+    assert_eq!(months.held(), Amount::default());
+}
+
+#[test]
+fn a_statement_is_its_holders_and_agreed_to_by_its_owner() {
+    let mut months = Months::default();
+    let _ = months.come(one(10), NOW);
+    let statement = stated(&months, Month::of(NOW), NOW.after(Period(7)));
+    let signed = Signed::sign(&statement, &key(1));
+    assert_eq!(UsageStatement::verify(&signed).unwrap().figures.byte_ms, 70);
+    let agree = |operator: u8, statement: &Signed<UsageStatement>| {
+        let operator_id = key(operator).public().into();
+        let said = Countersigned { operator: operator_id, statement: statement.clone() };
+        Countersigned::verify(&Signed::sign(&said, &key(operator)))
+    };
+    assert_eq!(agree(3, &signed).unwrap(), statement);
+    assert!(matches!(agree(4, &signed), Err(StatementError::Signer { .. })));
+    let late = UsageStatement { until: Month::of(NOW).end().after(Period(1)), ..statement };
+    assert!(matches!(agree(3, &Signed::sign(&late, &key(1))), Err(StatementError::Time(_))));
+    let who = (key(1).public().into(), VaultId([2; 32]), key(3).public().into());
+    let next = Month(Month::of(NOW).0 + 1);
+    assert_eq!(UsageStatement::of(who, &months, next, NOW), None, "it has not begun");
+}
+
+#[test]
+fn more_than_receipts_show_is_a_difference() {
+    let mut months = Months::default();
+    let (_, _) = (months.come(one(10), NOW), months.come(one(20), NOW.after(Period(50))));
+    let statement = stated(&months, Month::of(NOW), NOW.after(Period(100)));
+    let mut recount = Recount::of(&statement);
+    assert!(recount.add(&receipt(10, NOW)));
+    assert!(!recount.add(&receipt(9, NOW.after(Period(100)))), "it came later");
+    let found = recount.differences(&statement);
+    let what: Vec<_> = found.iter().map(|difference| difference.what).collect();
+    assert_eq!(what, ["shards", "bytes", "byte_ms"]);
+    assert_eq!((found[2].stated, found[2].least, found[2].most), (2000, 1000, 1000));
+    // The other one went meanwhile, by the holder's word; it cannot have been longer here than the month is.
+    let _ = months.go(one(20), Month::of(NOW).end().after(Period(5)));
+    let gone = UsageStatement { gone_since: one(20), ..statement.clone() };
+    assert_eq!(recount.differences(&gone), []);
+    assert!(recount.add(&receipt(20, NOW.after(Period(50)))));
+    assert_eq!(recount.differences(&statement), []);
+}
+
+/// A shard's stay: its bytes, when it came, and for how long it stayed, if it went.
+type Stay = (u32, u64, Option<u64>);
+
+fn stays() -> impl Strategy<Value = Vec<Stay>> {
+    let day = 0..200 * DAY;
+    prop::collection::vec((1u32..1 << 22, day, prop::option::of(0..100 * DAY)), 0..30)
+}
+
+proptest! {
+    #[test]
+    fn a_month_is_the_sum_of_its_stays_in_any_order(
+        stays in stays(),
+        order in any::<u64>(),
+        failed in prop::collection::vec((1u64..1 << 30, 0..300 * DAY), 0..5),
+    ) {
+        // Each event on its own, in any order, with some that were counted and not stored.
+        let mut events: Vec<(bool, u64, Wall)> = Vec::new();
+        for &(len, came, stayed) in &stays {
+            events.push((true, len.into(), NOW.after(Period(came))));
+            if let Some(stayed) = stayed {
+                events.push((false, len.into(), NOW.after(Period(came + stayed))));
+            }
+        }
+        events.sort_by_key(|event| blake3::hash(&[order.to_le_bytes(), event.2.0.to_le_bytes()].concat()).as_bytes().to_owned());
+        let mut months = Months::default();
+        for (comes, bytes, at) in events {
+            let _ = if comes { months.come(one(bytes), at) } else { months.go(one(bytes), at) };
+        }
+        for (bytes, at) in failed {
+            let at = NOW.after(Period(at));
+            let (_, _) = (months.come(one(bytes), at), months.come_not(one(bytes), at));
+            let (_, _) = (months.go(one(bytes), at), months.go_not(one(bytes), at));
+        }
+        // As it is read again after a restart.
+        let mut read = Months::default();
+        months.months().for_each(|month| read.insert(month, months.get(month)));
+        prop_assert_eq!(&read, &months);
+        for month in (0..12).map(|next| Month(Month::of(NOW).0 + next)) {
+            let inside = |time: u64| time.clamp(month.start().0, month.end().0);
+            let end = |came: u64, stayed: Option<u64>| stayed.map_or(u64::MAX, |s| NOW.0 + came + s);
+            let sum: u128 = stays.iter().map(|&(len, came, stayed)| {
+                let span = inside(end(came, stayed)) - inside(NOW.0 + came);
+                u128::from(len) * u128::from(span)
+            }).sum();
+            let figures = months.figures(month, month.end());
+            prop_assert_eq!(figures.byte_ms, sum);
+            // Whoever has the receipts of those that are still there bears it out.
+            let statement = stated(&months, month, Wall(u64::MAX));
+            let mut recount = Recount::of(&statement);
+            for &(len, came, _) in stays.iter().filter(|(_, _, stayed)| stayed.is_none()) {
+                let _ = recount.add(&receipt(len, NOW.after(Period(came))));
+            }
+            prop_assert_eq!(recount.differences(&statement), []);
+        }
+        let held: u64 = stays.iter().filter(|stay| stay.2.is_none()).map(|stay| u64::from(stay.0)).sum();
+        prop_assert_eq!(months.held().bytes, held);
+    }
+
+    #[test]
+    fn every_moment_lies_in_its_month(ms in 0..253_402_300_800_000u64) {
+        let month = Month::of(Wall(ms));
+        prop_assert!(month.start().0 <= ms && ms < month.end().0);
+        prop_assert_eq!(month.to_string().parse::<Month>().unwrap(), month);
+    }
+
+    #[test]
+    fn statements_are_read_or_refused_and_never_panic(bytes: Vec<u8>) {
+        let _ = Signed::<UsageStatement>::from_bytes(&bytes).map(|s| UsageStatement::verify(&s));
+        let _ = Signed::<Countersigned>::from_bytes(&bytes).map(|s| Countersigned::verify(&s));
+    }
+}
