@@ -32,6 +32,7 @@ pub mod release;
 pub mod repair;
 pub mod restore;
 pub mod status;
+mod survey;
 pub mod tags;
 pub mod vault;
 mod walk;
