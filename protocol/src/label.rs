@@ -2,7 +2,7 @@
 
 use crate::id::{NodeId, OperatorId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -227,7 +227,52 @@ pub struct Domain {
     pub name: Option<String>,
 }
 
+/// A label that means no domain there is, or several.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no node has {label}; there are {known}")]
+pub struct NoDomain {
+    /// What was asked for.
+    pub label: String,
+    /// What there is, shortened; where several were meant, those.
+    pub known: String,
+}
+
+/// Fewest digits of a key that name a node or an operator.
+const PREFIX_MIN: usize = 4;
+
 impl Domain {
+    /// The one domain of these sites that somebody means by a label: keys may be shortened to four digits, and `unknown` is what
+    /// is not stated.
+    ///
+    /// # Errors
+    /// [`NoDomain`] with those that there are.
+    pub fn meant<'a>(
+        label: &Label,
+        sites: impl IntoIterator<Item = &'a Site>,
+    ) -> Result<Self, NoDomain> {
+        let known: BTreeSet<Self> =
+            sites.into_iter().map(|site| site.domain(&label.level)).collect();
+        let is_meant = |domain: &&Self| match &domain.name {
+            Some(name) if label.level.is_reserved() => {
+                label.name.len() >= PREFIX_MIN && name.starts_with(&label.name)
+            }
+            Some(name) => *name == label.name,
+            None => label.name == "unknown",
+        };
+        let meant: Vec<&Self> = known.iter().filter(is_meant).collect();
+        match meant.as_slice() {
+            [one] => Ok((*one).clone()),
+            [] => {
+                let names: Vec<String> = known.iter().map(Self::short).collect();
+                Err(NoDomain { label: label.to_string(), known: names.join(", ") })
+            }
+            several => {
+                let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+                Err(NoDomain { label: format!("{label} alone"), known: names.join(", ") })
+            }
+        }
+    }
+
     /// As people read it: keys are shortened.
     #[must_use]
     pub fn short(&self) -> String {

@@ -7,7 +7,8 @@
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
 //! [`release`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
 //! come ([`budget`]), what was held and done in a month, so that two operators agree about it ([`tally`]), how a swap ends ([`notice`]), how a vault is found again ([`recovery`], [`share`]), who is lost
-//! ([`liveness`]) and what is done about it ([`repair`]), who may go ([`leave`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]), and the state machine of one
+//! ([`liveness`]) and what is done about it ([`repair`]), who may go ([`leave`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]) and rehearse
+//! ([`survey`]), and the state machine of one
 //! node that holds it together ([`Peer`]).
 
 pub mod agreement;
@@ -48,6 +49,7 @@ pub mod scrub;
 pub mod seal;
 pub mod share;
 pub mod sign;
+pub mod survey;
 pub mod tag;
 pub mod tally;
 pub mod time;

@@ -107,6 +107,11 @@ struct Channel {
     failed: u32,
 }
 
+/// Bytes of a shard of a stripe with so much data, `k` of which are needed.
+pub(crate) fn shard_len(data: usize, k: usize) -> usize {
+    data.div_ceil(k).max(1).next_multiple_of(64)
+}
+
 /// What a client has put away: the stripe, who holds its shards, and how long the data was.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -359,7 +364,7 @@ impl Client {
     pub(crate) fn put(&mut self, data: &[u8], salt: u64, k: usize, holders: &[usize]) -> Stored {
         let n = holders.len();
         let codec = Codec::new(k, n).expect("a code for the holders given");
-        let len = data.len().div_ceil(k).max(1).next_multiple_of(64);
+        let len = shard_len(data.len(), k);
         let mut bytes = data.to_vec();
         // Sealed packs are padded with what looks random: no two stripes share a shard.
         bytes.resize(len * k, 0);

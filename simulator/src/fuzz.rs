@@ -239,7 +239,8 @@ fn vault(drawing: &mut Drawing) -> VaultSetup {
     let operator = "operator 0".into();
     let stripe_len = 64 + drawing.below(1000) as u32;
     let code = drawing.repairs.then_some(if conceals { (3, 5) } else { (2, 4) });
-    VaultSetup { operator, policy, outside, guardians, code, stripe_len }
+    let placed = Vec::new();
+    VaultSetup { operator, policy, outside, guardians, code, stripe_len, placed }
 }
 
 fn add(steps: &mut Vec<Step>, at: Period, what: What) {

@@ -28,6 +28,7 @@ mod clock;
 mod disk;
 pub mod durability;
 mod faults;
+pub mod from_mesh;
 mod fuzz;
 mod host;
 mod network;
@@ -40,6 +41,7 @@ pub mod scenario;
 mod setup;
 mod shrink;
 pub mod study;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod trace;

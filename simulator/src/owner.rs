@@ -5,7 +5,7 @@
 mod recovery;
 mod stand_ins;
 
-use crate::client::{Client, Report, Stored};
+use crate::client::{Client, Report, Stored, shard_len};
 use crate::plan::{Moment, VaultSetup, What};
 use crate::random::Random;
 use crate::setup::{EPOCH, operator_key};
@@ -392,12 +392,20 @@ impl World {
 
     fn put_stripe(&mut self, owner: usize, candidates: &[(usize, Candidate)]) -> Option<usize> {
         let of = &self.owners[owner];
-        let (k, n) = of.code?;
         let salt = of.stripes.len() as u64;
-        let len = (of.setup.stripe_len as usize).div_ceil(k).max(1).next_multiple_of(64) as u64;
-        let only: Vec<Candidate> = candidates.iter().map(|(_, c)| c.clone()).collect();
-        let chosen = solve(&of.policy, k, n, len, &only, &[], salt).ok()?;
-        let holders: Vec<usize> = chosen.into_iter().map(|i| candidates[i].0).collect();
+        let (k, holders) = match of.setup.placed(of.stripes.len()) {
+            Some(placed) if placed.fits(self.nodes()) => {
+                (usize::from(placed.k), placed.holders.clone())
+            }
+            Some(_) => return None,
+            None => {
+                let (k, n) = of.code?;
+                let len = shard_len(of.setup.stripe_len as usize, k) as u64;
+                let only: Vec<Candidate> = candidates.iter().map(|(_, c)| c.clone()).collect();
+                let chosen = solve(&of.policy, k, n, len, &only, &[], salt).ok()?;
+                (k, chosen.into_iter().map(|i| candidates[i].0).collect())
+            }
+        };
         let data = of.data(salt);
         let client = of.client;
         let stored = self.clients[client].put(&data, salt, k, &holders);
@@ -490,6 +498,10 @@ impl World {
             return false;
         }
         owned.is_committed = true;
+        // Where the plan placed it, the policy was not asked.
+        if of.setup.placed(stripe).is_some() {
+            return true;
+        }
         let holders = owned.stored.holders.clone();
         let (policy, k) = (of.policy.clone(), usize::from(owned.stored.stripe.k));
         let sites: Vec<Site> = holders.iter().map(|&node| self.site(node).clone()).collect();

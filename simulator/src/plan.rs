@@ -11,6 +11,7 @@ use protocol::label::{Label, Labels, Level};
 use protocol::policy::Policy;
 use protocol::time::Period;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Most steps that rates are turned into: a mean of a few milliseconds over a year is a mistake.
 pub const STEPS_MAX: usize = 1_000_000;
@@ -48,6 +49,45 @@ pub struct VaultSetup {
     pub code: Option<(u16, u16)>,
     /// Bytes of data in each stripe: a few hundred will do, the rules are the same.
     pub stripe_len: u32,
+    /// Where its first stripes lie, whatever the policy says; the solver places those after them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placed: Vec<Placed>,
+}
+
+/// Stripes that are placed by the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Shards needed.
+    pub k: u16,
+    /// Who holds them, one shard each.
+    pub holders: Vec<usize>,
+    /// How many stripes.
+    pub stripes: u32,
+}
+
+impl VaultSetup {
+    /// Where a stripe is placed by the plan, if it is.
+    #[must_use]
+    pub fn placed(&self, stripe: usize) -> Option<&Placed> {
+        let mut before = 0;
+        self.placed.iter().find(|placed| {
+            before += placed.stripes as usize;
+            stripe < before
+        })
+    }
+}
+
+impl Placed {
+    /// Whether a mesh of so many nodes can hold it.
+    #[must_use]
+    pub fn fits(&self, nodes: usize) -> bool {
+        let distinct: BTreeSet<usize> = self.holders.iter().copied().collect();
+        let shards = distinct.len();
+        shards == self.holders.len()
+            && (1..=shards).contains(&usize::from(self.k))
+            && shards <= 256
+            && distinct.last().is_none_or(|&last| last < nodes)
+    }
 }
 
 /// The guardians of a vault.
@@ -98,7 +138,11 @@ impl Who {
             Self::Label(label) => match label.split_once('=') {
                 Some((Level::OPERATOR, name)) => operator == name,
                 Some((Level::NODE, name)) => name.parse() == Ok(index),
-                Some((level, name)) => labels.iter().any(|(l, n)| l.as_str() == level && n == name),
+                Some((level, name)) => {
+                    let stated = labels.iter().find(|(stated, _)| stated.as_str() == level);
+                    // What is not stated is one domain.
+                    stated.map_or(name == "unknown", |(_, stated)| stated == name)
+                }
                 None => false,
             },
         }
@@ -261,6 +305,41 @@ pub enum What {
         /// Then.
         then: Box<What>,
     },
+}
+
+impl What {
+    /// Everybody whom it names.
+    pub(crate) fn each_who(&mut self, each: &mut impl FnMut(&mut Who)) {
+        match self {
+            Self::Crash(who)
+            | Self::Start(who)
+            | Self::Restart { who, .. }
+            | Self::Vanish(who)
+            | Self::Dark { who, .. }
+            | Self::Seize(who)
+            | Self::ClockJump { who, .. }
+            | Self::ClockDrift { who, .. }
+            | Self::Rot { who, .. }
+            | Self::DiskFails { who, .. }
+            | Self::DiskFull { who, .. }
+            | Self::DiskSlow { who, .. } => each(who),
+            Self::Part { from, to, .. } | Self::Link { from, to, .. } => {
+                each(from);
+                each(to);
+            }
+            Self::Lurk { then, .. } => then.each_who(each),
+            Self::BackUp { .. }
+            | Self::Forget { .. }
+            | Self::Release { .. }
+            | Self::Veto { .. }
+            | Self::Hold { .. }
+            | Self::Revoke { .. }
+            | Self::Restore { .. }
+            | Self::Recover { .. }
+            | Self::Heal
+            | Self::Attack(_) => {}
+        }
+    }
 }
 
 /// How messages fare between two nodes.

@@ -3,10 +3,10 @@
 
 use crate::arrangement;
 use crate::plan::{Outcome, Sample, Verdict, Violation};
-use crate::scenario::{Arrangement, Kind, Scenario};
+use crate::scenario::{self, Arrangement, Scenario};
+use crate::table::{Cell, Kind, Table};
 use protocol::time::Period;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -169,11 +169,11 @@ impl Study<'_> {
 #[must_use]
 pub fn play(scenario: &Scenario, arrangement: &Arrangement, seed: u64) -> Played {
     let (outcome, work_lost) = match &arrangement.kind {
-        Kind::Copies(copies) => {
+        scenario::Kind::Copies(copies) => {
             let played = arrangement::play(scenario, copies, seed);
             (played.outcome, played.work_lost)
         }
-        Kind::Mesh(mesh) => {
+        scenario::Kind::Mesh(mesh) => {
             let outcome = crate::run(&scenario.plan(mesh, seed), seed);
             let work_lost = mesh_work_lost(scenario, &outcome);
             (outcome, work_lost)
@@ -305,68 +305,58 @@ pub fn merge(parts: Vec<Runs>) -> Result<Runs, MergeError> {
     Ok(all)
 }
 
-/// The columns of [`csv`].
-pub const COLUMNS: [&str; 19] = [
-    "scenario",
-    "arrangement",
-    "seed",
-    "verdict",
-    "as_expected",
-    "stripes",
-    "readable",
-    "destroyed_at_ms",
-    "unreadable_ms",
-    "repaired_after_ms",
-    "work_lost_ms",
-    "lost",
-    "restores",
-    "restores_failed",
-    "messages",
-    "bytes",
-    "violation",
-    "unexpected",
-    "digest",
+/// The columns of [`table`]. Times are in milliseconds.
+pub const COLUMNS: [(&str, Kind); 19] = [
+    ("scenario", Kind::Text),
+    ("arrangement", Kind::Text),
+    ("seed", Kind::Count),
+    ("verdict", Kind::Text),
+    ("as_expected", Kind::Flag),
+    ("stripes", Kind::Count),
+    ("readable", Kind::Count),
+    ("destroyed_at_ms", Kind::Count),
+    ("unreadable_ms", Kind::Count),
+    ("repaired_after_ms", Kind::Count),
+    ("work_lost_ms", Kind::Count),
+    ("lost", Kind::Text),
+    ("restores", Kind::Count),
+    ("restores_failed", Kind::Count),
+    ("messages", Kind::Count),
+    ("bytes", Kind::Count),
+    ("violation", Kind::Text),
+    ("unexpected", Kind::Text),
+    ("digest", Kind::Text),
 ];
 
-/// The rows as CSV with a header: times in milliseconds, nothing where there is none.
+/// The rows as a table: nothing where there is no such time or text.
 #[must_use]
-pub fn csv(rows: &[Row]) -> String {
-    let mut text = COLUMNS.join(",");
-    text.push('\n');
-    let period = |period: Option<Period>| period.map_or(String::new(), |p| p.0.to_string());
+pub fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new(&COLUMNS);
+    let text = |text: &str| -> Cell { Some(text).filter(|text| !text.is_empty()).into() };
+    let period = |period: Option<Period>| -> Cell { period.map(|period| period.0).into() };
     for row in rows {
         let violation = row.violation.as_ref().map_or("", |violation| violation.promise.as_str());
-        let fields = [
-            quoted(&row.scenario),
-            quoted(&row.arrangement),
-            row.seed.to_string(),
-            word(row.verdict).to_owned(),
-            row.unexpected.is_empty().to_string(),
-            row.stripes.to_string(),
-            row.readable.to_string(),
+        table.push(vec![
+            text(&row.scenario),
+            text(&row.arrangement),
+            row.seed.into(),
+            word(row.verdict).into(),
+            row.unexpected.is_empty().into(),
+            row.stripes.into(),
+            row.readable.into(),
             period(row.destroyed_at),
-            row.unreadable.0.to_string(),
+            row.unreadable.0.into(),
             period(row.repaired_after),
             period(row.work_lost),
-            quoted(&row.lost.join("; ")),
-            row.restores.to_string(),
-            row.restores_failed.to_string(),
-            row.messages.to_string(),
-            row.bytes.to_string(),
-            quoted(violation),
-            quoted(&row.unexpected),
-            row.digest.clone(),
-        ];
-        let _ = writeln!(text, "{}", fields.join(","));
+            text(&row.lost.join("; ")),
+            row.restores.into(),
+            row.restores_failed.into(),
+            row.messages.into(),
+            row.bytes.into(),
+            text(violation),
+            text(&row.unexpected),
+            text(&row.digest),
+        ]);
     }
-    text
-}
-
-/// A field as RFC 4180 has it.
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
+    table
 }

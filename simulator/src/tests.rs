@@ -270,6 +270,7 @@ fn backups(times: u64) -> Plan {
         guardians: None,
         code: None,
         stripe_len: 300,
+        placed: Vec::new(),
     };
     let back_up = |at| Step {
         at: Period::seconds(60 + 1200 * at),

@@ -1,8 +1,10 @@
 //! The shipped scenarios end as they say they do, wrong files are told what is wrong with them, and a study in parts is the
 //! same as in one.
 
-use simulator::scenario::{Arrangement, Scenario, library, read};
-use simulator::study::{COLUMNS, MergeError, Runs, Study, csv, merge};
+use protocol::time::Period;
+use simulator::Verdict;
+use simulator::scenario::{Arrangement, Kind, Scenario, library, read};
+use simulator::study::{COLUMNS, MergeError, Runs, Study, merge, table};
 
 fn study(scenario: &Scenario, seeds: (u64, u64), shard: (usize, usize)) -> Study<'_> {
     let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
@@ -79,9 +81,9 @@ fn a_study_in_parts_is_the_same_as_in_one_byte_for_byte() {
 fn csv_says_what_json_says() {
     let scenario = read("drawn.toml", COPIES).unwrap();
     let runs = study(&scenario, (1, 20), (1, 1)).run(1, &|_| ());
-    let text = csv(&runs.rows);
+    let text = table(&runs.rows).csv();
     let mut lines = text.lines();
-    assert_eq!(lines.next().unwrap(), COLUMNS.join(","));
+    assert_eq!(lines.next().unwrap(), COLUMNS.map(|(name, _)| name).join(","));
     for (line, row) in lines.zip(&runs.rows) {
         let fields: Vec<&str> = line.split(',').collect();
         let json = serde_json::json!(row);
@@ -118,4 +120,69 @@ fn wrong_files_are_told_the_line_and_what_is_expected() {
     );
     let unknown = told("mean = ", "means = ");
     assert!(unknown.starts_with("mine.toml:7:1: unknown field `means`\n"), "{unknown}");
+}
+
+/// Sixteen nodes, one account of two lost, and no back-up afterwards that would bring the mesh back to its policy.
+const REPAIRED: &str = r#"
+name = "repaired"
+title = "An account that is lost"
+duration = "6d"
+
+[workload]
+every = "7d"
+stripes = 12
+
+[topology]
+generate = "4 providers x 2 accounts x 2 nodes"
+
+[[event]]
+at = "1d"
+what = "destroy"
+in = "account=p1/1"
+
+[[arrangement]]
+name = "repairs"
+title = "A day's patience"
+code = [2, 3]
+expect = ["survived"]
+[arrangement.policy.survive]
+any = [{ account = 1 }]
+
+[[arrangement]]
+name = "keeps"
+title = "Nobody rebuilds anything"
+patience = "never"
+code = [2, 3]
+expect = ["degraded"]
+[arrangement.policy.survive]
+any = [{ account = 1 }]
+"#;
+
+#[test]
+fn nodes_make_good_what_was_lost_unless_their_patience_has_no_end() {
+    let scenario = read("repaired.toml", REPAIRED).unwrap();
+    let patience = |name: &str| match &scenario.arrangement(name).unwrap().kind {
+        Kind::Mesh(mesh) => mesh.patience,
+        Kind::Copies(_) => panic!(),
+    };
+    assert_eq!((patience("repairs"), patience("keeps")), (Some(Period::days(1)), None));
+    let rows = study(&scenario, (1, 1), (1, 1)).run(threads(), &|_| ()).rows;
+    let [repairs, keeps] = rows.as_slice() else { panic!() };
+    assert_eq!((repairs.unexpected.as_str(), repairs.verdict), ("", Verdict::Survived));
+    assert_eq!((keeps.unexpected.as_str(), keeps.verdict), ("", Verdict::Degraded));
+    let told = |patience: &str| {
+        let text = REPAIRED.replace("\"never\"", &format!("\"{patience}\""));
+        read("repaired.toml", &text).unwrap_err().to_string()
+    };
+    let short = told("5h");
+    assert!(short.starts_with("repaired.toml:29:12: 5h is no patience\n"), "{short}");
+    assert!(short.contains("6h or more"), "{short}");
+    assert!(told("soon").contains("\"soon\" is not a span of time"), "{}", told("soon"));
+}
+
+#[test]
+fn the_studies_of_the_documentation_read() {
+    let text = include_str!("../studies/accounts-that-fall.toml");
+    let scenario = read("accounts-that-fall.toml", text).unwrap();
+    assert_eq!(scenario.arrangements.len(), 6);
 }

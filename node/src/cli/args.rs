@@ -110,6 +110,10 @@ pub enum Command {
     /// Check such a proof, or what `audit` wrote, without a mesh and without a key
     VerifyProof(VerifyProofArgs),
     /// Show nodes, health and exposure, and one line that says it all
+    ///
+    /// With --json its last field, `survey`, is what a rehearsal needs: the nodes with their operators, certified labels and room, the
+    /// vault's policy, and on which nodes how many stripes lie. `strewn-sim what-if --from-mesh FILE` and `strewn-sim run SCENARIO
+    /// --from-mesh FILE` read it; simulator/README.md describes its fields.
     Status(VaultArg),
     /// What the nodes make good by themselves
     #[command(subcommand)]

@@ -113,6 +113,7 @@ impl Repairs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::id::OperatorId;
     use protocol::message::{AuditStatus, RepairStatus};
     use protocol::time::Period;
 
@@ -120,10 +121,12 @@ mod tests {
         let failing = failing.iter().map(|&(node, count)| (NodeId([node; 32]), count)).collect();
         NodeLine {
             node: NodeId([name; 32]),
+            operator: OperatorId([0; 32]),
             labels: BTreeMap::new(),
             up: true,
             used: 0,
             room: 0,
+            quota: 0,
             shards: 0,
             trouble: None,
             lock_clock: None,

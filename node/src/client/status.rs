@@ -8,6 +8,7 @@ use super::mesh::{Caller, Mesh};
 use super::named::named;
 use super::packs::Packs;
 use super::promises;
+use super::survey::Surveyor;
 use super::vault::Vault;
 use crate::home::Home;
 use crate::size::counted;
@@ -19,6 +20,7 @@ use protocol::message::{
     AuditStatus, LeaveStatus, NodeStatus, RepairStatus, Request, Response, ScrubStatus,
 };
 use protocol::placement::{Exposure, check_placement};
+use protocol::survey::Survey;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +30,8 @@ use std::sync::Arc;
 pub struct NodeLine {
     /// Who.
     pub node: NodeId,
+    /// Whose.
+    pub operator: OperatorId,
     /// Where.
     pub labels: BTreeMap<String, String>,
     /// Whether it answers.
@@ -36,6 +40,8 @@ pub struct NodeLine {
     pub used: u64,
     /// Bytes it may take.
     pub room: u64,
+    /// Bytes it may hold in all.
+    pub quota: u64,
     /// Shards held.
     pub shards: u64,
     /// What is wrong with it.
@@ -120,6 +126,8 @@ pub struct Status {
     pub verdict: String,
     /// Whether everything is as it should be.
     pub good: bool,
+    /// What the simulator plays.
+    pub survey: Survey,
 }
 
 fn labels_of(site: &Site) -> BTreeMap<String, String> {
@@ -189,10 +197,12 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
         };
         lines.push(NodeLine {
             node: node.id,
+            operator: node.site.operator,
             labels: labels_of(&node.site),
             up: status.is_some(),
             used: status.as_ref().map_or(0, |s| s.used),
             room: status.as_ref().map_or(0, |s| s.room),
+            quota: status.as_ref().map_or(0, |s| s.quota),
             shards: status.as_ref().map_or(0, |s| s.shards),
             lock_clock: status.as_ref().map(|s| s.lock_clock.to_string()),
             repair: status.as_ref().map(|s| s.repair.clone()),
@@ -205,10 +215,12 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
     for (&node, silent) in &mesh.silent {
         lines.push(NodeLine {
             node,
+            operator: silent.site.operator,
             labels: labels_of(&silent.site),
             up: false,
             used: 0,
             room: 0,
+            quota: 0,
             shards: 0,
             trouble: Some(silent.reason.clone()),
             lock_clock: None,
@@ -262,12 +274,15 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
     let mesh = Arc::new(Mesh::connect(home, caller).await?);
     let nodes = nodes(&mesh).await;
     let down = nodes.iter().filter(|node| !node.up).count();
+    let mut surveyor = Surveyor::new(&mesh, &nodes);
     let Some(vault) = vault else {
         let verdict = format!("{} nodes, {down} of them silent; no vault here", nodes.len());
-        return Ok(Status { good: down == 0, nodes, vault: None, verdict });
+        let survey = surveyor.without_vault();
+        return Ok(Status { good: down == 0, nodes, vault: None, verdict, survey });
     };
     let ledger = Ledger::read(&mesh, &vault).await?;
-    let (health, exposure) = health(&mesh, &vault, &ledger).await?;
+    let (health, exposure) = health(&mesh, &vault, &ledger, &mut surveyor).await?;
+    let survey = surveyor.survey(&vault, health.unrecorded)?;
     let (forgotten, snapshots): (Vec<&Logged>, Vec<&Logged>) =
         ledger.snapshots().into_iter().partition(|logged| ledger.is_forgotten(logged));
     let is_narrow = |logged: &&&Logged| ledger.holding(logged) == Holding::Narrow;
@@ -292,7 +307,7 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         && state.forked.is_empty()
         && !is_all_given_up(&state)
         && !state.log_lost;
-    Ok(Status { nodes, vault: Some(state), verdict, good })
+    Ok(Status { nodes, vault: Some(state), verdict, good, survey })
 }
 
 /// All stripes, those that are listed and those that are only named, and what would have to fall for one to be destroyed.
@@ -300,29 +315,33 @@ async fn health(
     mesh: &Arc<Mesh>,
     vault: &Vault,
     ledger: &Ledger,
+    surveyor: &mut Surveyor,
 ) -> Result<(Health, Vec<ExposureLine>)> {
     let mut missing = named(vault, &Packs::new(Arc::clone(mesh), vault), ledger).await?;
     let mut inventory = Inventory::new(mesh, vault.id, devices(mesh, vault).await);
     let levels = levels_of(mesh.nodes.values().map(|node| &node.site));
-    // Stripes with the same holders have the same fate: each pattern is computed once.
-    let mut patterns: BTreeMap<(u16, Vec<NodeId>), u64> = BTreeMap::new();
     let given_up = ledger.given_up();
     while let Some(held) = inventory.next().await {
         if given_up.contains(held.stripe) {
             continue;
         }
         missing.remove(&held.stripe);
-        let holders = held.sites(mesh).into_iter().map(|site| site.node).collect();
-        *patterns.entry((held.record.stripe.k, holders)).or_default() += 1;
+        surveyor.add(mesh, &held);
     }
     let mut health = Health { unrecorded: missing.len() as u64, ..Health::default() };
+    // Stripes with the same holders have the same fate: each pattern is computed once.
+    let mut patterns: BTreeMap<(u16, &[u32]), u64> = BTreeMap::new();
+    for (lie, count) in surveyor.patterns().iter() {
+        *patterns.entry((lie.k, &lie.holders)).or_default() += count;
+    }
     if health.unrecorded > 0 {
-        *patterns.entry((1, Vec::new())).or_default() += health.unrecorded;
+        *patterns.entry((1, &[])).or_default() += health.unrecorded;
     }
     let mut exposure: Option<Exposure> = None;
     for ((k, holders), count) in patterns {
+        let holders = holders.iter().filter_map(|&index| surveyor.node(index));
         let sites: Vec<&Site> =
-            holders.iter().filter_map(|id| mesh.nodes.get(id)).map(|n| &n.site).collect();
+            holders.filter_map(|id| mesh.nodes.get(&id)).map(|n| &n.site).collect();
         let k = usize::from(k);
         health.stripes += count;
         if sites.len() < k {

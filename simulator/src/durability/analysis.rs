@@ -443,37 +443,6 @@ pub fn rows(figures: &Figures) -> Vec<Vec<String>> {
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }
 
-/// Objects as CSV: the columns are the fields of the first, after those that were varied.
-#[must_use]
-pub fn csv(objects: &[serde_json::Value]) -> String {
-    let columns: Vec<&String> =
-        objects.first().and_then(|o| o.as_object()).map_or_else(Vec::new, |o| o.keys().collect());
-    let quoted = |text: &str| {
-        if text.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        } else {
-            text.to_owned()
-        }
-    };
-    let cell = |value: &serde_json::Value| match value {
-        serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => quoted(text),
-        serde_json::Value::Array(all) => quoted(
-            &all.iter().map(|v| v.as_str().unwrap_or_default()).collect::<Vec<_>>().join("; "),
-        ),
-        other => other.to_string(),
-    };
-    let mut out = columns.iter().map(|c| quoted(c)).collect::<Vec<_>>().join(",");
-    out.push('\n');
-    for object in objects {
-        let line: Vec<String> =
-            columns.iter().map(|column| cell(&object[column.as_str()])).collect();
-        out.push_str(&line.join(","));
-        out.push('\n');
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,7 +471,7 @@ mod tests {
     fn csv_and_json_say_the_same() {
         let figures = analyse(&shipped("three-providers.toml"), None, &quick()).unwrap();
         let json = serde_json::to_value(&figures).unwrap();
-        let text = csv(std::slice::from_ref(&json));
+        let text = crate::table::Table::of_objects(std::slice::from_ref(&json)).csv();
         let mut lines = text.lines();
         let names: Vec<&str> = lines.next().unwrap().split(',').collect();
         // Only the example has commas, and it is quoted.

@@ -5,7 +5,9 @@ use super::exposure::Stripe;
 use super::law::Law;
 use super::placing::{PlacingError, Strategy, place};
 use super::stripe::{Cause, Harm, Model, ModelError, Repairers, Wear};
+use super::surveyed::{self, Offer};
 use super::written::{LawIn, ReplaceText};
+use crate::from_mesh::FromMesh;
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::{Domain, Labels, Level, Site};
 use protocol::policy::{Policy, PolicyText};
@@ -62,8 +64,7 @@ struct Text {
     about: String,
     #[serde(default = "one_year")]
     years: Years,
-    #[serde(default = "one")]
-    stripes: u64,
+    stripes: Option<u64>,
     #[serde(default = "sixteen_mib")]
     stripe_bytes: u64,
     #[serde(default)]
@@ -74,7 +75,7 @@ struct Text {
     wish: Option<Wish>,
     placement: Option<Spanned<PlacementText>>,
     policy: Option<PolicyIn>,
-    nodes: Spanned<Vec<NodesText>>,
+    nodes: Option<Spanned<Vec<NodesText>>>,
     repair: RepairText,
     #[serde(default)]
     cause: Vec<Spanned<CauseText>>,
@@ -304,12 +305,21 @@ impl Input {
         Self::parse_in(&read_text(path)?, path.parent().unwrap_or(Path::new("")))
     }
 
+    /// Reads a file for the nodes of a mesh that exists. `[[nodes]]` of the file only say what nodes with their labels cost; the
+    /// policy, the code and how many stripes there are can be left out.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    pub fn read_for(path: &Path, mesh: &FromMesh) -> Result<Self, InputError> {
+        Self::parse_for(&read_text(path)?, path.parent().unwrap_or(Path::new("")), Some(mesh))
+    }
+
     /// Reads text.
     ///
     /// # Errors
     /// [`InputError`], with the line in its message.
     pub fn parse(text: &str) -> Result<Self, InputError> {
-        Self::parse_in(text, Path::new(""))
+        Self::parse_for(text, Path::new(""), None)
     }
 
     /// Reads text; files that it names lie in this folder.
@@ -317,6 +327,10 @@ impl Input {
     /// # Errors
     /// [`InputError`], with the line in its message.
     pub fn parse_in(text: &str, folder: &Path) -> Result<Self, InputError> {
+        Self::parse_for(text, folder, None)
+    }
+
+    fn parse_for(text: &str, folder: &Path, mesh: Option<&FromMesh>) -> Result<Self, InputError> {
         let read: Text = toml::from_str(text).map_err(|e| InputError::Text(e.to_string()))?;
         let at = |span: std::ops::Range<usize>, message: String| {
             let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
@@ -329,34 +343,52 @@ impl Input {
                 return Err(InputError::Text(wrong.into()));
             }
         }
-        let code = match (&read.code, &read.wish) {
-            (Some(code), _) => *code.get_ref(),
+        let real = mesh.and_then(FromMesh::code);
+        let code = match (&read.code, &read.wish, real) {
+            (Some(code), ..) => *code.get_ref(),
             // The planner picks it.
-            (None, Some(_)) => Code { k: 1, n: 2 },
-            (None, None) => return Err(InputError::Text("[code] with k and n is missing".into())),
+            (None, Some(_), _) => Code { k: 1, n: 2 },
+            (None, None, Some((k, n))) => Code { k: k.into(), n: n.into() },
+            (None, None, None) => {
+                return Err(InputError::Text("[code] with k and n is missing".into()));
+            }
         };
         if code.k == 0 || code.k > code.n || code.n > super::stripe::SHARDS_MAX {
             let message = ModelError::Code { k: code.k, n: code.n }.to_string();
             return Err(at(read.code.map_or(0..0, |code| code.span()), message));
         }
-        if read.years.0 <= 0.0 || read.stripes == 0 {
+        let vault = mesh.and_then(|mesh| mesh.survey().vault.as_ref());
+        let stripes = read.stripes.or(vault.map(|vault| vault.stripes.max(1))).unwrap_or(1);
+        if read.years.0 <= 0.0 || stripes == 0 {
             return Err(InputError::Text("years and stripes must be above zero".into()));
         }
         let (mut sites, mut operators, mut offers) = (Vec::new(), BTreeMap::new(), Vec::new());
-        for group in read.nodes.get_ref() {
+        let span = read.nodes.as_ref().map_or(0..0, Spanned::span);
+        let groups = match (&read.nodes, mesh) {
+            (Some(groups), _) => groups.get_ref().as_slice(),
+            (None, Some(_)) => &[],
+            (None, None) => return Err(InputError::Text("[[nodes]] are missing".into())),
+        };
+        let mut priced = Vec::new();
+        for group in groups {
             let key = OperatorId(*blake3::hash(group.operator.as_bytes()).as_bytes());
-            operators.insert(key.to_string(), group.operator.clone());
             let Price { storage_tb, egress_tb, requests_million } = group.price;
             let numbers = [storage_tb, egress_tb, requests_million, group.mbit];
             if numbers.iter().any(|n| !n.is_finite() || *n < 0.0) || group.mbit == 0.0 {
                 return Err(at(
-                    read.nodes.span(),
+                    span.clone(),
                     "prices and mbit must be finite and not negative".into(),
                 ));
             }
+            let NodesText { operator, labels, price, mbit, .. } = group;
+            priced.push(Offer { operator, labels, price: *price, mbit: *mbit });
+            if mesh.is_some() {
+                continue;
+            }
+            operators.insert(key.to_string(), group.operator.clone());
             for _ in 0..group.count {
                 if sites.len() == NODES_MAX {
-                    return Err(at(read.nodes.span(), format!("more than {NODES_MAX} nodes")));
+                    return Err(at(span.clone(), format!("more than {NODES_MAX} nodes")));
                 }
                 let mut node = [0; 32];
                 node[..8].copy_from_slice(&(sites.len() as u64 + 1).to_be_bytes());
@@ -365,7 +397,11 @@ impl Input {
                 sites.push(Site { node: NodeId(node), operator: key, labels });
             }
         }
-        let policy = read.policy.map(|policy| policy.0);
+        if let Some(mesh) = mesh {
+            (sites, operators, offers) = surveyed::nodes(mesh, &priced, hundred());
+        }
+        let policy =
+            read.policy.map(|policy| policy.0).or_else(|| vault.map(|vault| vault.policy.clone()));
         let strategy = match &read.placement {
             None => Ok(Strategy::Strewn(policy.clone().unwrap_or(Policy::survive_one("node")))),
             Some(placement) => {
@@ -451,7 +487,7 @@ impl Input {
             name: read.name,
             about: read.about,
             years: read.years.0,
-            stripes: read.stripes,
+            stripes,
             stripe_bytes: read.stripe_bytes,
             seed: read.seed,
             k: code.k,
@@ -549,8 +585,14 @@ impl Input {
         let name = domain.name.as_deref().unwrap_or("unknown");
         match domain.level.as_str() {
             Level::NODE => {
-                let number = name.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok());
-                format!("node={}", number.unwrap_or_default())
+                let (number, rest) = name.split_at_checked(16).unwrap_or((name, ""));
+                match u64::from_str_radix(number, 16) {
+                    Ok(number) if rest.bytes().all(|digit| digit == b'0') => {
+                        format!("node={number}")
+                    }
+                    // That of a real node is a key.
+                    _ => domain.short(),
+                }
             }
             Level::OPERATOR => {
                 let known = self.operators.get(name).filter(|name| !name.is_empty());

@@ -21,6 +21,7 @@ pub mod planner;
 pub mod published;
 mod splitting;
 pub mod stripe;
+mod surveyed;
 pub mod sweep;
 #[cfg(test)]
 mod tests;

@@ -14,14 +14,25 @@ const EXCHANGE: Period = Period::seconds(3600);
 pub(crate) const SAMPLE: Period = Period::seconds(3600);
 /// Before the end, everything is read back; so long before.
 const READ_BACK: Period = Period::seconds(2 * 3600);
+/// When nodes of a mesh that exists fall silent, if they do not answer there: after the first backup.
+const SILENT_FROM: Period = Period(FIRST_BACKUP.0 + 2 * 3_600_000);
+/// The patience of nodes for which nobody counts as lost.
+const FOR_EVER: Period = Period(u64::MAX / 4);
 /// Bytes of data in a stripe.
-const STRIPE_LEN: u32 = 256;
+pub(crate) const STRIPE_LEN: u32 = 256;
 
 impl Scenario {
     /// The plan for a mesh, with what the seed draws.
     #[must_use]
     pub fn plan(&self, mesh: &Mesh, seed: u64) -> Plan {
-        let operator = mesh.nodes.first().map_or_else(String::new, |node| node.operator.clone());
+        let first = || mesh.nodes.first().map_or_else(String::new, |node| node.operator.clone());
+        let real = mesh.real.as_ref();
+        let operator = real.map_or_else(first, |real| real.operator.clone());
+        let placed = real.map_or_else(Vec::new, |real| real.placed.clone());
+        let all = match real {
+            Some(_) => placed.iter().map(|placed| placed.stripes).sum(),
+            None => self.workload.stripes,
+        };
         let vault = VaultSetup {
             operator,
             policy: mesh.policy.clone(),
@@ -29,24 +40,35 @@ impl Scenario {
             code: mesh.code,
             stripe_len: STRIPE_LEN,
             outside: Vec::new(),
+            placed,
         };
         let mut steps: Vec<Step> = self
             .backups()
             .map(|at| {
-                let (stripes, changed_per_mille) =
-                    (self.workload.stripes, self.workload.changed_per_mille);
+                let (stripes, changed_per_mille) = (all, self.workload.changed_per_mille);
                 Step { at, what: What::BackUp { vault: 0, stripes, changed_per_mille } }
             })
             .collect();
-        for event in self.drawn(seed) {
-            steps.extend(event.steps());
+        for Step { at, what } in self.drawn(seed).iter().flat_map(Event::steps) {
+            let what = match real {
+                Some(real) => real.call(what),
+                None => what,
+            };
+            steps.push(Step { at, what });
+        }
+        for &node in real.iter().flat_map(|real| &real.silent) {
+            steps.push(Step { at: SILENT_FROM, what: What::Crash(Who::Node(node)) });
         }
         let at = Period(self.duration.0.saturating_sub(READ_BACK.0));
         steps.push(Step { at, what: What::Restore { vault: 0 } });
         steps.sort_by_key(|step| step.at);
-        // What holders alone keep: nobody counts as lost, and years are played in minutes.
-        let patience = Period(u64::MAX / 4);
-        let peer = PeerSetup { exchange_period: EXCHANGE, patience, ..PeerSetup::default() };
+        let patience = mesh.patience.unwrap_or(FOR_EVER);
+        let mut peer = PeerSetup { exchange_period: EXCHANGE, patience, ..PeerSetup::default() };
+        if real.is_some() {
+            // What its nodes have promised they do promise.
+            let lock = &mesh.policy.lock;
+            peer.lock_max = peer.lock_max.max(lock.period).max(lock.release_cooldown);
+        }
         Plan {
             name: self.name.clone(),
             setup: Setup {

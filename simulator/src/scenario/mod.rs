@@ -9,17 +9,23 @@ mod text;
 mod topology;
 
 pub use library::{library, shipped};
-pub use read::{ScenarioError, read};
+pub(crate) use lower::STRIPE_LEN;
+pub use read::{ScenarioError, read, read_with};
 
-use crate::plan::{GuardianSetup, Moment, Verdict, What, Who};
+use crate::plan::{GuardianSetup, Moment, Placed, Verdict, What, Who};
 use crate::setup::NodeSetup;
 use protocol::policy::Policy;
 use protocol::time::Period;
+use std::collections::BTreeMap;
 
 /// Most nodes of one mesh.
 pub const NODES_MAX: usize = 10_000;
 /// Most arrangements of one scenario.
 pub const ARRANGEMENTS_MAX: usize = 64;
+/// The patience of a mesh whose file says nothing: that of the product.
+pub const PATIENCE: Period = Period::days(1);
+/// The shortest patience of a scenario: its nodes exchange what they know once an hour, and must have heard each other several times.
+pub const PATIENCE_MIN: Period = Period::seconds(6 * 3600);
 /// Longest scenario file, in bytes.
 pub const FILE_LEN_MAX: u64 = 1 << 20;
 
@@ -34,6 +40,8 @@ pub struct Scenario {
     pub facts: Option<Facts>,
     /// For how long it is played.
     pub duration: Period,
+    /// The patience of its meshes, but for those that have their own; `None` is for ever.
+    pub patience: Option<Period>,
     /// What is backed up.
     pub workload: Workload,
     /// What happens.
@@ -174,6 +182,25 @@ pub struct Mesh {
     pub guardians: Option<GuardianSetup>,
     /// Shards needed and made; `None` is what the planner picks.
     pub code: Option<(u16, u16)>,
+    /// How long a node may be silent before what it holds is rebuilt elsewhere; `None` is for ever.
+    pub patience: Option<Period>,
+    /// What more there is to know of a mesh that exists.
+    pub real: Option<Real>,
+}
+
+/// A mesh that exists: see [`crate::from_mesh`].
+#[derive(Debug, Clone)]
+pub struct Real {
+    /// Whose the vault is.
+    pub operator: String,
+    /// Where its stripes lie.
+    pub placed: Vec<Placed>,
+    /// Nodes that do not answer.
+    pub silent: Vec<usize>,
+    /// What events call domains, and who these are here.
+    pub called: BTreeMap<String, Who>,
+    /// The node that whoever recovers knows of.
+    pub asked: usize,
 }
 
 /// How a run should end.

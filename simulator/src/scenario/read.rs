@@ -3,8 +3,9 @@
 use super::text::{ArrangementText, CopyText, EventText, RateText, ScenarioText};
 use super::{
     ARRANGEMENTS_MAX, Arrangement, Copied, Event, EventRate, Expect, Facts, Hit, Kind, Lock, Mesh,
-    Scenario, Workload, topology,
+    PATIENCE, PATIENCE_MIN, Scenario, Workload, topology,
 };
+use crate::from_mesh::{self, FromMesh};
 use crate::plan::{GuardianSetup, Moment, Verdict, What, Who};
 use crate::setup::NodeSetup;
 use protocol::label::Label;
@@ -69,6 +70,7 @@ impl Source<'_> {
     }
 }
 
+const DURATION_MAX: Period = Period::days(3650);
 const WHATS: &str = "destroy, delete, close, dark, steal-keys, restart, recover, or step";
 const VERDICTS: [(&str, Verdict); 4] = [
     ("survived", Verdict::Survived),
@@ -82,6 +84,19 @@ const VERDICTS: [(&str, Verdict); 4] = [
 /// # Errors
 /// [`ScenarioError`] with the line.
 pub fn read(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+    read_with(file, text, None)
+}
+
+/// Reads a scenario that is also played against a mesh that exists, whose domains its events must name; the file itself need not
+/// have an arrangement then. The mesh is the last arrangement.
+///
+/// # Errors
+/// [`ScenarioError`] with the line.
+pub fn read_with(
+    file: &str,
+    text: &str,
+    real: Option<&FromMesh>,
+) -> Result<Scenario, ScenarioError> {
     let source = Source { file, text };
     let parsed: ScenarioText = toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
@@ -96,7 +111,7 @@ pub fn read(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         return Err(source.error(&parsed.name.span(), &format!("{name:?} is no name"), expected));
     }
     let duration = *parsed.duration.get_ref();
-    if duration < Period::days(1) || duration > Period::days(3650) {
+    if duration < Period::days(1) || duration > DURATION_MAX {
         let span = parsed.duration.span();
         return Err(source.error(&span, &format!("{duration} is no duration"), "1d to 3650d"));
     }
@@ -105,8 +120,13 @@ pub fn read(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         Some(text) => Some(topology::nodes(text, &source)?),
         None => None,
     };
-    let arrangements = arrangements(&parsed.arrangement, common.as_deref(), &source)?;
-    let domains = Domains::of(&arrangements);
+    let patience = match &parsed.patience {
+        Some(text) => patience(text, &source)?,
+        None => Some(PATIENCE),
+    };
+    let common = Common { nodes: common.as_deref(), patience, real };
+    let arrangements = arrangements(&parsed.arrangement, common, &source)?;
+    let domains = Domains::of(&arrangements, real);
     let event = |text: &Spanned<EventText>| event(text, duration, &domains, &source);
     let events = parsed.event.iter().map(event).collect::<Result<Vec<_>, _>>()?;
     let rate = |text: &Spanned<RateText>| rate(text, duration, &domains, &source);
@@ -118,17 +138,26 @@ pub fn read(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         sources: facts.sources,
         model: facts.model.map(|model| model.trim().to_owned()),
     });
+    let name_span = parsed.name.span();
     let name = parsed.name.into_inner();
-    Ok(Scenario {
+    let mut scenario = Scenario {
         name,
         title: parsed.title,
         facts,
         duration,
+        patience,
         workload,
         events,
         rates,
         arrangements,
-    })
+    };
+    if let Some(real) = real {
+        let arrangement = real
+            .arrangement(&scenario)
+            .map_err(|error| source.error(&name_span, &error.to_string(), ""))?;
+        scenario.arrangements.push(arrangement);
+    }
+    Ok(scenario)
 }
 
 fn workload(text: &ScenarioText, source: &Source<'_>) -> Result<Workload, ScenarioError> {
@@ -149,11 +178,35 @@ fn workload(text: &ScenarioText, source: &Source<'_>) -> Result<Workload, Scenar
     Ok(Workload { every, stripes, changed_per_mille })
 }
 
-/// All domains that any arrangement has.
-struct Domains(BTreeSet<String>);
+/// How long nodes may be silent; `None` is for ever.
+fn patience(text: &Spanned<String>, source: &Source<'_>) -> Result<Option<Period>, ScenarioError> {
+    if text.get_ref() == "never" {
+        return Ok(None);
+    }
+    let expected = format!("{PATIENCE_MIN} or more, or \"never\": then nothing is rebuilt");
+    let period: Period = text
+        .get_ref()
+        .parse()
+        .map_err(|error| source.error(&text.span(), &format!("{error}"), &expected))?;
+    if period < PATIENCE_MIN || period > DURATION_MAX {
+        return Err(source.error(&text.span(), &format!("{period} is no patience"), &expected));
+    }
+    Ok(Some(period))
+}
 
-impl Domains {
-    fn of(arrangements: &[Arrangement]) -> Self {
+/// What the file says for all its meshes.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    nodes: Option<&'a [NodeSetup]>,
+    patience: Option<Period>,
+    real: Option<&'a FromMesh>,
+}
+
+/// All domains that any arrangement has.
+struct Domains<'a>(BTreeSet<String>, Option<&'a FromMesh>);
+
+impl<'a> Domains<'a> {
+    fn of(arrangements: &[Arrangement], real: Option<&'a FromMesh>) -> Self {
         let mut all = BTreeSet::new();
         for arrangement in arrangements {
             match &arrangement.kind {
@@ -173,7 +226,7 @@ impl Domains {
                 }
             }
         }
-        Self(all)
+        Self(all, real)
     }
 
     fn who(&self, text: &Spanned<String>, source: &Source<'_>) -> Result<Who, ScenarioError> {
@@ -181,7 +234,13 @@ impl Domains {
         if label == "all" {
             return Ok(Who::All);
         }
-        if self.0.contains(label) {
+        if let Some(error) = self.1.and_then(|real| real.domain(label).err()) {
+            let expected = format!(
+                "a domain of your mesh; `--as {label} LABEL` says which of its domains is meant"
+            );
+            return Err(source.error(&text.span(), &error.to_string(), &expected));
+        }
+        if self.1.is_some() || self.0.contains(label) {
             return Ok(Who::Label(label.clone()));
         }
         let level = label.split_once('=').map_or("", |(level, _)| level);
@@ -215,7 +274,7 @@ fn moment(text: &Spanned<String>, source: &Source<'_>) -> Result<Moment, Scenari
 fn event(
     spanned: &Spanned<EventText>,
     duration: Period,
-    domains: &Domains,
+    domains: &Domains<'_>,
     source: &Source<'_>,
 ) -> Result<Event, ScenarioError> {
     let text = spanned.get_ref();
@@ -283,7 +342,7 @@ fn event(
 fn rate(
     spanned: &Spanned<RateText>,
     duration: Period,
-    domains: &Domains,
+    domains: &Domains<'_>,
     source: &Source<'_>,
 ) -> Result<EventRate, ScenarioError> {
     let text = spanned.get_ref();
@@ -324,10 +383,10 @@ fn rate(
 
 fn arrangements(
     texts: &[Spanned<ArrangementText>],
-    common: Option<&[NodeSetup]>,
+    common: Common<'_>,
     source: &Source<'_>,
 ) -> Result<Vec<Arrangement>, ScenarioError> {
-    if texts.is_empty() || texts.len() > ARRANGEMENTS_MAX {
+    if texts.len() > ARRANGEMENTS_MAX || (texts.is_empty() && common.real.is_none()) {
         let what = format!("{} arrangements", texts.len());
         let expected = format!("1 to {ARRANGEMENTS_MAX} [[arrangement]] tables");
         return Err(source.error(&(0..0), &what, &expected));
@@ -335,7 +394,8 @@ fn arrangements(
     let mut all: Vec<Arrangement> = Vec::new();
     for text in texts {
         let arrangement = arrangement(text, common, source)?;
-        if all.iter().any(|other| other.name == arrangement.name) {
+        let is_real = common.real.is_some() && arrangement.name == from_mesh::NAME;
+        if is_real || all.iter().any(|other| other.name == arrangement.name) {
             let what = format!("a second arrangement called {:?}", arrangement.name);
             return Err(source.error(&text.get_ref().name.span(), &what, "a name of its own"));
         }
@@ -346,7 +406,7 @@ fn arrangements(
 
 fn arrangement(
     spanned: &Spanned<ArrangementText>,
-    common: Option<&[NodeSetup]>,
+    common: Common<'_>,
     source: &Source<'_>,
 ) -> Result<Arrangement, ScenarioError> {
     let text = spanned.get_ref();
@@ -358,6 +418,7 @@ fn arrangement(
                 text.topology.as_ref().map(Spanned::span),
                 text.code.as_ref().map(Spanned::span),
                 text.guardians.as_ref().map(Spanned::span),
+                text.patience.as_ref().map(Spanned::span),
             ];
             if let Some(span) = given.into_iter().flatten().next() {
                 let expected = "only `copy` tables here: this arrangement is not Strewn";
@@ -396,11 +457,11 @@ fn arrangement(
 
 fn mesh(
     text: &ArrangementText,
-    common: Option<&[NodeSetup]>,
+    common: Common<'_>,
     source: &Source<'_>,
 ) -> Result<Mesh, ScenarioError> {
     let span = text.policy.as_ref().map_or(0..0, Spanned::span);
-    let nodes = match (&text.topology, common) {
+    let nodes = match (&text.topology, common.nodes) {
         (Some(own), _) => topology::nodes(own, source)?,
         (None, Some(common)) => common.to_vec(),
         (None, None) => {
@@ -458,7 +519,11 @@ fn mesh(
             Some((k, n))
         }
     };
-    Ok(Mesh { nodes, policy, guardians, code })
+    let patience = match &text.patience {
+        Some(text) => patience(text, source)?,
+        None => common.patience,
+    };
+    Ok(Mesh { nodes, policy, guardians, code, patience, real: None })
 }
 
 fn copied(

@@ -14,6 +14,7 @@ pub(super) struct ScenarioText {
     pub(super) name: Spanned<String>,
     pub(super) title: String,
     pub(super) duration: Spanned<Period>,
+    pub(super) patience: Option<Spanned<String>>,
     pub(super) facts: Option<FactsText>,
     #[serde(default)]
     pub(super) workload: WorkloadText,
@@ -107,6 +108,7 @@ pub(super) struct ArrangementText {
     pub(super) policy: Option<Spanned<PolicyText>>,
     pub(super) guardians: Option<Spanned<GuardiansText>>,
     pub(super) code: Option<Spanned<[u16; 2]>>,
+    pub(super) patience: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

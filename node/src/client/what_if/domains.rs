@@ -1,46 +1,15 @@
 //! Which domains somebody means who names labels.
 
 use crate::client::{ClientError, Result};
-use protocol::label::{Domain, Label, Site};
-use std::collections::BTreeSet;
-
-/// Fewest digits of a key that name a node or an operator.
-const PREFIX_MIN: usize = 4;
+use protocol::label::{Domain, Label, NoDomain, Site};
 
 /// The domains that these labels mean; keys may be shortened.
 pub(super) fn domains(lose: &[Label], sites: &[&Site]) -> Result<Vec<Domain>> {
-    let mut domains = Vec::new();
-    for label in lose {
-        let known: BTreeSet<Domain> = sites.iter().map(|site| site.domain(&label.level)).collect();
-        let meant: Vec<&Domain> = known
-            .iter()
-            .filter(|domain| match &domain.name {
-                Some(name) if label.level.is_reserved() => {
-                    label.name.len() >= PREFIX_MIN && name.starts_with(&label.name)
-                }
-                Some(name) => *name == label.name,
-                None => label.name == "unknown",
-            })
-            .collect();
-        let names: Vec<String> = known.iter().map(Domain::short).collect();
-        match meant.as_slice() {
-            [] => {
-                return Err(ClientError::NoDomain {
-                    label: label.to_string(),
-                    known: names.join(", "),
-                });
-            }
-            [one] => domains.push((*one).clone()),
-            several => {
-                let several: Vec<String> = several.iter().map(ToString::to_string).collect();
-                return Err(ClientError::NoDomain {
-                    label: format!("{label} alone"),
-                    known: several.join(", "),
-                });
-            }
-        }
-    }
-    Ok(domains)
+    let domain = |label: &Label| {
+        Domain::meant(label, sites.iter().copied())
+            .map_err(|NoDomain { label, known }| ClientError::NoDomain { label, known })
+    };
+    lose.iter().map(domain).collect()
 }
 
 #[cfg(test)]

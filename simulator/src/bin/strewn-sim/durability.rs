@@ -1,6 +1,7 @@
 //! `strewn-sim durability`, `sweep`, `validate` and `plan`: arguments and output. What they compute is the library's.
 
 use crate::failure::{End, Failure};
+use crate::runs::write_table;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use simulator::durability::analysis::{self, Figures};
@@ -10,6 +11,7 @@ use simulator::durability::mesh::MeshFigures;
 use simulator::durability::planner;
 use simulator::durability::published;
 use simulator::durability::sweep::{Vary, combinations};
+use simulator::table;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +40,9 @@ pub(crate) struct Output {
     /// Write CSV to this file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Write Parquet to this file: the same table, with typed columns
+    #[arg(long, value_name = "FILE")]
+    parquet: Option<PathBuf>,
 }
 
 /// How hard to try.
@@ -74,6 +79,9 @@ enum MethodName {
 pub(crate) struct DurabilityArgs {
     /// The model
     file: PathBuf,
+    /// The nodes are those of this mesh: what `strewn status --json` printed
+    #[arg(long, value_name = "STATUS")]
+    from_mesh: Option<PathBuf>,
     #[command(flatten)]
     trying: Trying,
     #[command(flatten)]
@@ -106,6 +114,9 @@ pub(crate) struct SweepArgs {
 pub(crate) struct PlanArgs {
     /// What there is and what is wanted: a model with `[wish]` and prices
     file: PathBuf,
+    /// The nodes are those of this mesh: what `strewn status --json` printed
+    #[arg(long, value_name = "STATUS")]
+    from_mesh: Option<PathBuf>,
     #[command(flatten)]
     trying: Trying,
     #[command(flatten)]
@@ -194,9 +205,8 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 impl Output {
     /// Writes objects as asked; whether anything is left to show.
     fn put(&self, objects: &[serde_json::Value]) -> Result<bool, Failure> {
-        if let Some(path) = &self.csv {
-            write(path, &analysis::csv(objects))?;
-        }
+        let table = table::Table::of_objects(objects);
+        write_table(&table, self.csv.as_deref(), self.parquet.as_deref())?;
         if self.json {
             let text = match objects {
                 [only] => text_of(only)?,
@@ -208,8 +218,15 @@ impl Output {
     }
 }
 
+/// A model, of the nodes of a mesh that exists where one is named.
+fn input_of(file: &Path, mesh: Option<&Path>) -> Result<Input, Failure> {
+    let Some(mesh) = mesh else { return Input::read(file).map_err(wrong) };
+    let (mesh, _) = crate::mesh::read(mesh)?;
+    Input::read_for(file, &mesh).map_err(wrong)
+}
+
 fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
-    let input = Input::read(&args.file).map_err(wrong)?;
+    let input = input_of(&args.file, args.from_mesh.as_deref())?;
     let effort = args.trying.effort();
     let figures = analysis::analyse(&input, args.trying.method(), &effort).map_err(wrong)?;
     let mesh = args
@@ -272,7 +289,7 @@ fn sweep(args: &SweepArgs) -> Result<End, Failure> {
             Err(error) => row.extend(["-".into(), "-".into(), "-".into(), error.to_string()]),
         }
         for (path, value) in chosen {
-            object.insert(path, value.into());
+            object.insert(path, typed(&value));
         }
         if object.len() > args.vary.len() {
             objects.push(object.into());
@@ -285,6 +302,13 @@ fn sweep(args: &SweepArgs) -> Result<End, Failure> {
         show(&title, &rows);
     }
     Ok(End::Expected)
+}
+
+/// A number where it is one, so that it can be plotted.
+fn typed(value: &str) -> serde_json::Value {
+    let number = value.parse::<u64>().ok().map(serde_json::Value::from);
+    let number = number.or_else(|| value.parse::<f64>().ok().map(serde_json::Value::from));
+    number.filter(|number| !number.is_null()).unwrap_or_else(|| value.into())
 }
 
 fn short(figures: &Figures) -> Vec<String> {
@@ -338,7 +362,7 @@ fn figure(value: f64, digits: u32) -> String {
 }
 
 fn plan(args: &PlanArgs) -> Result<End, Failure> {
-    let input = Input::read(&args.file).map_err(wrong)?;
+    let input = input_of(&args.file, args.from_mesh.as_deref())?;
     let planned = planner::plan(&input, &args.trying.effort()).map_err(wrong)?;
     let objects = planned.choices.iter().map(json_of).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &args.html {

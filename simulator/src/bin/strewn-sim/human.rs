@@ -91,14 +91,17 @@ fn label(who: &simulator::Who) -> String {
 }
 
 /// Arrangements side by side, over all their seeds.
-pub(crate) fn table(arrangements: &[&Arrangement], rows: &[Row]) -> String {
+pub(crate) fn table(rows: &[Row]) -> String {
     let head = ["arrangement", "verdict", "unreadable", "policy again", "work lost", "as expected"];
     let mut lines: Vec<[String; 6]> = vec![head.map(String::from)];
-    for arrangement in arrangements {
-        let of: Vec<&Row> = rows.iter().filter(|row| row.arrangement == arrangement.name).collect();
-        if of.is_empty() {
-            continue;
+    let mut names: Vec<&str> = Vec::new();
+    for row in rows {
+        if !names.contains(&row.arrangement.as_str()) {
+            names.push(&row.arrangement);
         }
+    }
+    for name in names {
+        let of: Vec<&Row> = rows.iter().filter(|row| row.arrangement == name).collect();
         let longest =
             |get: fn(&Row) -> Option<Period>| match of.iter().filter_map(|row| get(row)).max() {
                 Some(period) => span(period),
@@ -106,7 +109,7 @@ pub(crate) fn table(arrangements: &[&Arrangement], rows: &[Row]) -> String {
             };
         let expected = of.iter().filter(|row| row.unexpected.is_empty()).count();
         lines.push([
-            arrangement.name.clone(),
+            name.to_owned(),
             verdicts(&of),
             longest(|row| {
                 (row.verdict != Verdict::Destroyed && row.unreadable.0 > 0)

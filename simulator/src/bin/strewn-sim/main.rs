@@ -4,6 +4,7 @@
 mod durability;
 mod failure;
 mod human;
+mod mesh;
 mod page;
 mod replay;
 mod runs;
@@ -11,6 +12,7 @@ mod show;
 
 use clap::{Args, Parser, Subcommand};
 use failure::{End, Failure};
+use mesh::{MeshArgs, WhatIfArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -48,11 +50,15 @@ enum Command {
         /// The seed of that plan
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// The mesh
+        #[command(flatten)]
+        mesh: MeshArgs,
     },
     /// Play a scenario against its arrangements, with one seed or many
     #[command(after_help = "Examples:
   strewn-sim run code-spaces-2014
   strewn-sim run mine.toml --seeds 1..1000 --csv runs.csv
+  strewn status --json > status.json; strewn-sim run mine.toml --from-mesh status.json
   strewn-sim run mine.toml --seeds 1..1000 --shard 3/16 --out part3.json   (then: strewn-sim merge part*.json)")]
     Run(RunArgs),
     /// Play a scenario once and show its arrangements side by side
@@ -62,10 +68,21 @@ enum Command {
         /// The seed
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// The mesh
+        #[command(flatten)]
+        mesh: MeshArgs,
         /// What is written besides
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Say what the loss of domains of a mesh that exists comes to, by its records, and play it
+    ///
+    /// The same question as `strewn what-if`, asked of a file and without the mesh; and beyond it: whether the nodes that are left
+    /// rebuild what was lost, and how long that takes.
+    #[command(after_help = "Example:
+  strewn status --json > status.json
+  strewn-sim what-if --from-mesh status.json --lose account=prod-7 --lose provider=aws")]
+    WhatIf(WhatIfArgs),
     /// Put the parts that `run --shard --out` wrote together
     Merge {
         /// The parts
@@ -85,6 +102,9 @@ enum Command {
         /// The page
         #[arg(long, value_name = "FILE")]
         html: PathBuf,
+        /// The mesh
+        #[command(flatten)]
+        mesh: MeshArgs,
     },
     /// Run a plan again, as a violation or `show --plan` wrote it
     Replay {
@@ -130,6 +150,9 @@ struct RunArgs {
     /// Only the third part of sixteen: 3/16
     #[arg(long, value_name = "PART/PARTS")]
     shard: Option<String>,
+    /// The mesh
+    #[command(flatten)]
+    mesh: MeshArgs,
     /// What is written
     #[command(flatten)]
     output: OutputArgs,
@@ -144,6 +167,9 @@ struct OutputArgs {
     /// Every run as CSV, with a header
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Every run as Parquet, with typed columns
+    #[arg(long, value_name = "FILE")]
+    parquet: Option<PathBuf>,
     /// All runs as one JSON file, for `merge`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -154,14 +180,19 @@ fn main() -> ExitCode {
     let done: Result<End, Failure> = match command {
         Command::List { json } => show::list(json),
         Command::Show { scenario, toml: true, .. } => show::text(&scenario),
-        Command::Show { scenario, plan: Some(arrangement), seed, .. } => {
-            replay::write_plan(&scenario, &arrangement, seed)
+        Command::Show { scenario, plan: Some(arrangement), seed, mesh, .. } => {
+            replay::write_plan(&scenario, &mesh, &arrangement, seed)
         }
-        Command::Show { scenario, .. } => show::show(&scenario),
+        Command::Show { scenario, mesh, .. } => show::show(&scenario, &mesh),
         Command::Run(args) => runs::run(&args),
-        Command::Compare { scenario, seed, output } => runs::compare(&scenario, seed, &output),
+        Command::Compare { scenario, seed, mesh, output } => {
+            runs::compare(&scenario, &mesh, seed, &output)
+        }
+        Command::WhatIf(args) => mesh::what_if(&args),
         Command::Merge { parts, output } => runs::merge(&parts, &output),
-        Command::Report { scenario, seed, html } => page::report(&scenario, seed, &html),
+        Command::Report { scenario, seed, html, mesh } => {
+            page::report(&scenario, &mesh, seed, &html)
+        }
         Command::Replay { file, json } => replay::replay(&file, json),
         Command::Fuzz { minutes, seed, out } => replay::fuzz(minutes, seed, &out),
         Command::Durability(command) => durability::run(&command),

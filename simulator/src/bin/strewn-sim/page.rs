@@ -2,6 +2,7 @@
 
 use crate::failure::{End, Failure};
 use crate::human;
+use crate::mesh::MeshArgs;
 use crate::runs::write;
 use crate::show::{Found, find};
 use simulator::NodeSetup;
@@ -12,11 +13,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Writes the page.
-pub(crate) fn report(name: &str, seed: u64, html: &Path) -> Result<End, Failure> {
-    let Found { scenario, .. } = find(name)?;
+pub(crate) fn report(name: &str, with: &MeshArgs, seed: u64, html: &Path) -> Result<End, Failure> {
+    let Found { scenario, notes, .. } = find(name, with)?;
     let played: Vec<Played> =
         scenario.arrangements.iter().map(|a| study::play(&scenario, a, seed)).collect();
-    write(html, page(&scenario, seed, &played).as_bytes())?;
+    write(html, page(&scenario, seed, &played, &notes).as_bytes())?;
     println!("{} has the report of {name} with seed {seed}", html.display());
     let expected = played.iter().all(|played| played.row.unexpected.is_empty());
     let violated = played.iter().any(|played| played.row.violation.is_some());
@@ -27,7 +28,7 @@ pub(crate) fn report(name: &str, seed: u64, html: &Path) -> Result<End, Failure>
     })
 }
 
-fn page(scenario: &Scenario, seed: u64, played: &[Played]) -> String {
+fn page(scenario: &Scenario, seed: u64, played: &[Played], notes: &[String]) -> String {
     let mut sections =
         vec![Section { heading: "Side by side".into(), body: summary(scenario, played) }];
     for (arrangement, played) in scenario.arrangements.iter().zip(played) {
@@ -47,7 +48,10 @@ fn page(scenario: &Scenario, seed: u64, played: &[Played]) -> String {
         facts.sources.iter().for_each(|source| body += &chart::paragraph(source));
         sections.push(Section { heading: format!("What happened: {}", facts.when), body });
     }
-    let intro = format!("Played for {} with seed {seed}.", human::span(scenario.duration));
+    let mut intro = format!("Played for {} with seed {seed}.", human::span(scenario.duration));
+    if !notes.is_empty() {
+        intro = format!("{intro} Of your mesh: {}.", notes.join("; "));
+    }
     chart::page(&scenario.title, &intro, &sections)
 }
 

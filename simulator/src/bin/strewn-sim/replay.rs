@@ -2,6 +2,7 @@
 
 use crate::failure::{End, Failure};
 use crate::human;
+use crate::mesh::MeshArgs;
 use crate::runs::write;
 use crate::show::{Found, find};
 use simulator::Replay;
@@ -20,8 +21,13 @@ const SHRINK_TRIES_MAX: u32 = 400;
 const MINUTES_MAX: f64 = 525_600.0;
 
 /// Prints the plan of an arrangement.
-pub(crate) fn write_plan(name: &str, arrangement: &str, seed: u64) -> Result<End, Failure> {
-    let Found { scenario, .. } = find(name)?;
+pub(crate) fn write_plan(
+    name: &str,
+    with: &MeshArgs,
+    arrangement: &str,
+    seed: u64,
+) -> Result<End, Failure> {
+    let Found { scenario, .. } = find(name, with)?;
     let found = scenario.arrangement(arrangement);
     let Some(Kind::Mesh(mesh)) = found.map(|arrangement| &arrangement.kind) else {
         let what = format!("{arrangement:?} is no Strewn arrangement of {}", scenario.name);

@@ -1,11 +1,14 @@
 //! `run`, `compare` and `merge`: studies, and what is written of them.
 
 use crate::failure::{End, Failure};
+use crate::mesh::{self, MeshArgs};
 use crate::show::{Found, find};
 use crate::{OutputArgs, RunArgs, human};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use simulator::from_mesh::NAME;
 use simulator::scenario::{Arrangement, Scenario};
 use simulator::study::{self, RUNS_MAX, Row, Runs, Study};
+use simulator::table::Table;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +17,7 @@ const PART_LEN_MAX: u64 = 8 << 30;
 
 /// Plays a scenario with one seed or many.
 pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
-    let Found { scenario, text } = find(&args.scenario)?;
+    let Found { scenario, text, notes } = find(&args.scenario, &args.mesh)?;
     let seeds = match (&args.seeds, args.seed) {
         (Some(seeds), _) => range(seeds)?,
         (None, Some(seed)) => (seed, seed),
@@ -34,12 +37,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
     }
     let runs = with_progress(&study, args.jobs);
     written(&args.output, &runs)?;
+    if !args.output.json {
+        mesh::say(&notes);
+    }
     Ok(answer(&scenario, &study.arrangements, &runs.rows, args.output.json))
 }
 
 /// Plays a scenario once and shows all arrangements.
-pub(crate) fn compare(name: &str, seed: u64, output: &OutputArgs) -> Result<End, Failure> {
-    let Found { scenario, text } = find(name)?;
+pub(crate) fn compare(
+    name: &str,
+    with: &MeshArgs,
+    seed: u64,
+    output: &OutputArgs,
+) -> Result<End, Failure> {
+    let Found { scenario, text, notes } = find(name, with)?;
     let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
     let (text, seeds, shard) = (hash(&text), (seed, seed), (1, 1));
     let study = Study { scenario: &scenario, text, arrangements, seeds, shard };
@@ -47,7 +58,8 @@ pub(crate) fn compare(name: &str, seed: u64, output: &OutputArgs) -> Result<End,
     written(output, &runs)?;
     if !output.json {
         println!("{}\n", scenario.title);
-        println!("{}", human::table(&study.arrangements, &runs.rows));
+        mesh::say(&notes);
+        println!("{}", human::table(&runs.rows));
     }
     Ok(answer(&scenario, &study.arrangements, &runs.rows, output.json))
 }
@@ -72,11 +84,9 @@ pub(crate) fn merge(parts: &[PathBuf], output: &OutputArgs) -> Result<End, Failu
     written(output, &runs)?;
     if output.json {
         print_rows(&runs.rows);
-    } else if let Ok(Found { scenario, .. }) = find(&runs.scenario) {
-        let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
-        println!("{}", human::table(&arrangements, &runs.rows));
     } else {
-        println!("{} runs of {}", runs.rows.len(), runs.scenario);
+        println!("{} runs of {}\n", runs.rows.len(), runs.scenario);
+        println!("{}", human::table(&runs.rows));
     }
     Ok(end(&runs.rows))
 }
@@ -117,7 +127,7 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
             }
         }
     } else {
-        println!("{}", human::table(arrangements, rows));
+        println!("{}", human::table(rows));
     }
     if !json {
         let wrong = rows.iter().filter(|row| !row.unexpected.is_empty());
@@ -125,8 +135,9 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
             println!("not as expected: {}, seed {}: {}", row.arrangement, row.seed, row.unexpected);
         }
         if let Some(row) = rows.iter().find(|row| row.violation.is_some()) {
+            let mesh = if row.arrangement == NAME { " --from-mesh FILE" } else { "" };
             println!(
-                "\nrun it again: strewn-sim show {} --plan {} --seed {} > plan.json && strewn-sim replay plan.json",
+                "\nrun it again: strewn-sim show {} --plan {} --seed {}{mesh} > plan.json && strewn-sim replay plan.json",
                 row.scenario, row.arrangement, row.seed
             );
         }
@@ -150,14 +161,33 @@ fn end(rows: &[Row]) -> End {
 }
 
 fn written(output: &OutputArgs, runs: &Runs) -> Result<(), Failure> {
-    if let Some(path) = &output.csv {
-        write(path, study::csv(&runs.rows).as_bytes())?;
-    }
+    write_table(&study::table(&runs.rows), output.csv.as_deref(), output.parquet.as_deref())?;
     if let Some(path) = &output.out {
         let json = serde_json::to_vec_pretty(runs).map_err(|error| {
             Failure::failed(format!("runs cannot be written: {error}"), "report this")
         })?;
         write(path, &json)?;
+    }
+    Ok(())
+}
+
+/// Writes a table in the forms that were asked for.
+pub(crate) fn write_table(
+    table: &Table,
+    csv: Option<&Path>,
+    parquet: Option<&Path>,
+) -> Result<(), Failure> {
+    if let Some(path) = csv {
+        write(path, table.csv().as_bytes())?;
+    }
+    if let Some(path) = parquet {
+        let bytes = table.parquet().map_err(|error| {
+            Failure::failed(
+                format!("Parquet cannot be written: {error}"),
+                "use --csv, and report this",
+            )
+        })?;
+        write(path, &bytes)?;
     }
     Ok(())
 }

@@ -1,29 +1,40 @@
-//! `list` and `show`, and how a scenario is found: by its name, or as a file.
+//! `list` and `show`, and how a scenario is found: by its name, or as a file; and with it the mesh that it is also played against.
 
 use crate::failure::{End, Failure};
 use crate::human;
-use simulator::scenario::{FILE_LEN_MAX, Scenario, read, shipped};
+use crate::mesh::{self, MeshArgs};
+use simulator::scenario::{FILE_LEN_MAX, Scenario, read_with, shipped};
 use std::path::Path;
 
-/// A scenario and the text that it was read from.
+/// A scenario, and what it was read from.
 pub(crate) struct Found {
     pub(crate) scenario: Scenario,
+    /// The texts of all files, for a hash.
     pub(crate) text: String,
+    /// What there is to know of the mesh that exists.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Finds a scenario by name or as a file.
-pub(crate) fn find(name: &str) -> Result<Found, Failure> {
-    let (file, text) = match shipped().iter().find(|(shipped, _)| *shipped == name) {
+pub(crate) fn find(name: &str, with: &MeshArgs) -> Result<Found, Failure> {
+    let (file, mut text) = match shipped().iter().find(|(shipped, _)| *shipped == name) {
         Some((_, text)) => (format!("{name}.toml"), (*text).to_owned()),
         None => (name.to_owned(), from_file(name)?),
     };
-    let scenario = read(&file, &text).map_err(|error| {
+    let mesh = with.read()?;
+    let real = mesh.as_ref().map(|(mesh, _)| mesh);
+    let scenario = read_with(&file, &text, real).map_err(|error| {
         Failure::usage(
             error.to_string(),
             "correct that line; simulator/README.md documents every field",
         )
     })?;
-    Ok(Found { scenario, text })
+    let notes = real.map_or_else(Vec::new, simulator::from_mesh::FromMesh::notes);
+    if let Some((_, status)) = &mesh {
+        text += status;
+        text += &with.renamed.join("\n");
+    }
+    Ok(Found { scenario, text, notes })
 }
 
 fn from_file(name: &str) -> Result<String, Failure> {
@@ -33,23 +44,13 @@ fn from_file(name: &str) -> Result<String, Failure> {
         let next = "see the names with `strewn-sim list`, or give a file that ends in .toml";
         return Err(Failure::usage(format!("there is no scenario called {name:?}"), next));
     }
-    let unread = |error: std::io::Error| {
-        Failure::usage(
-            format!("{name} cannot be read: {error}"),
-            "check the path and its permissions",
-        )
-    };
-    if std::fs::metadata(path).map_err(unread)?.len() > FILE_LEN_MAX {
-        let what = format!("{name} is longer than {FILE_LEN_MAX} bytes, which no scenario is");
-        return Err(Failure::usage(what, "give a scenario file"));
-    }
-    std::fs::read_to_string(path).map_err(unread)
+    mesh::text_of(path, FILE_LEN_MAX, "scenario")
 }
 
 /// Lists the shipped scenarios.
 pub(crate) fn list(json: bool) -> Result<End, Failure> {
     for (name, _) in shipped() {
-        let Found { scenario, .. } = find(name)?;
+        let Found { scenario, .. } = find(name, &MeshArgs::default())?;
         if json {
             let names: Vec<&str> = scenario.arrangements.iter().map(|a| a.name.as_str()).collect();
             let line = serde_json::json!({
@@ -69,13 +70,13 @@ pub(crate) fn list(json: bool) -> Result<End, Failure> {
 
 /// Prints a scenario's file.
 pub(crate) fn text(name: &str) -> Result<End, Failure> {
-    print!("{}", find(name)?.text);
+    print!("{}", find(name, &MeshArgs::default())?.text);
     Ok(End::Expected)
 }
 
 /// Shows a scenario.
-pub(crate) fn show(name: &str) -> Result<End, Failure> {
-    let Found { scenario, .. } = find(name)?;
+pub(crate) fn show(name: &str, with: &MeshArgs) -> Result<End, Failure> {
+    let Found { scenario, notes, .. } = find(name, with)?;
     println!("{}\n", scenario.title);
     if let Some(facts) = &scenario.facts {
         println!("{}. {}\n", facts.when, facts.text);
@@ -91,6 +92,7 @@ pub(crate) fn show(name: &str) -> Result<End, Failure> {
         println!("  {:24} {}", arrangement.name, arrangement.title);
         println!("  {:24}   {}", "", human::made_of(arrangement));
     }
+    mesh::say(&notes);
     println!("\nplay it: strewn-sim run {name}    its file: strewn-sim show {name} --toml");
     Ok(End::Expected)
 }
