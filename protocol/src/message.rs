@@ -267,11 +267,6 @@ pub enum Request {
         /// The names of those that I know, [`RECORD_NAME_LEN`] bytes each, in any order.
         known: Blob,
     },
-    /// A node: when did you hear these, and what may I put at you?
-    Hearsay {
-        /// Nodes that I have not heard for a while, [`IDS_MAX`] at most.
-        of: Vec<NodeId>,
-    },
     /// An operator: what did you hold and do in this month for my vaults, or, of my own node, for others'?
     Statements {
         /// Which month.
@@ -283,6 +278,11 @@ pub enum Request {
     GiveNotice(Box<Signed<Notice>>),
     /// An operator: how do your partners stand, or, of another's node, how do I?
     Standings,
+    /// A node: when did you hear these, and what may I put at you?
+    Hearsay {
+        /// Nodes that I have not heard for a while, [`IDS_MAX`] at most.
+        of: Vec<NodeId>,
+    },
 }
 
 /// What a node's record is called by who asks for others: the first bytes of [`Signed::digest`]. Whoever makes two records of one name keeps
@@ -546,12 +546,12 @@ pub enum Response {
     LeavePaper(Option<Box<Part>>),
     /// Who my partners are.
     Partners(Box<PartnerStatus>),
-    /// When I heard those that you ask about.
-    Hearsay(Hearsay),
     /// What I held and did in a month, of each vault.
     Statements(Vec<Stated>),
     /// How partners stand.
     Standings(Vec<PartnerStanding>),
+    /// When I heard those that you ask about.
+    Hearsay(Hearsay),
 }
 
 macro_rules! framed {

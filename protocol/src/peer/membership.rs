@@ -9,7 +9,7 @@ use crate::certificate::{
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
 use crate::codec::Blob;
-use crate::id::{NodeId, PublicKey, StripeId, VaultId};
+use crate::id::{NodeId, OperatorId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response};
 use crate::sign::Signed;

@@ -156,7 +156,7 @@ proptest! {
             // What is read can be asked.
             let _ = mesh.toll(&["provider=p0".into()]);
             let _ = mesh.arrangement(&scenario_of_nothing());
-            mesh.notes();
+            let _ = mesh.notes();
         }
     }
 
