@@ -9,6 +9,7 @@
 //! - At most [`JOBS_MAX`] at once, within a budget of bytes; what breaks its policy may draw on a larger one.
 
 use super::facts::{Facts, Table, View, Write, decode};
+use super::faults::Faults;
 use super::inquiry::{Inquiry, Verdict};
 use super::membership::Pending;
 use super::{JobId, LaneId, LinkId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
@@ -19,6 +20,7 @@ use crate::label::Site;
 use crate::liveness::Presence;
 use crate::message::{HeldRecord, NodeStatus, RepairStatus, Request};
 use crate::placement::margin;
+use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::repair::rank;
 use crate::sign::Signed;
@@ -33,8 +35,6 @@ const CASES_MAX: usize = 4096;
 pub(super) const JOBS_MAX: usize = 2;
 /// Stripes of which it is remembered that they are well, though their records name nodes that are lost.
 const SETTLED_MAX: usize = 1 << 16;
-/// Shards that are remembered to be missing or wrong though their holders promise them.
-const FAULTS_MAX: usize = 4096;
 /// Rounds in which every stripe is asked about once though nothing is known to be wrong: about a week at the default patience.
 const PATROL_ROUNDS: u64 = 168;
 /// Between two goes while there is more to do,
@@ -104,7 +104,8 @@ pub(super) struct Repair {
     pub(super) cases: BTreeMap<StripeId, Case>,
     /// Who counted as a holder when all was well, and when that was.
     pub(super) settled: BTreeMap<StripeId, (Vec<NodeId>, Mono)>,
-    pub(super) faults: BTreeSet<(StripeId, NodeId)>,
+    /// Shards that are missing or wrong though their holders promise them.
+    faults: Faults,
     /// Shards whose holders were shown by audits not to have them.
     pub(super) unproved: BTreeSet<(StripeId, NodeId)>,
     pub(super) inquiry: Option<Inquiry>,
@@ -149,7 +150,7 @@ impl Repair {
         Self {
             cases: BTreeMap::new(),
             settled: BTreeMap::new(),
-            faults: BTreeSet::new(),
+            faults: Faults::default(),
             unproved: BTreeSet::new(),
             inquiry: None,
             jobs: BTreeMap::new(),
@@ -197,7 +198,12 @@ impl Repair {
 
     /// Whether a node that promises a shard of a stripe counts as its holder.
     pub(super) fn counts(&self, stripe: StripeId, node: NodeId) -> bool {
-        !self.is_gone(stripe, node) && !self.leaving.contains(&node)
+        !self.is_gone(stripe, node) && self.stays(node)
+    }
+
+    /// Whether a node does not leave.
+    pub(super) fn stays(&self, node: NodeId) -> bool {
+        !self.leaving.contains(&node) || is_planted(Bug::Leaver)
     }
 
     /// Who counted as the holders of a stripe when it was found well, if nothing has spoken against that since.
@@ -277,6 +283,7 @@ impl Peer {
         if self.repair.scan.is_none() && self.repair.scan_at <= now.mono {
             self.repair.begin_scan();
             self.repair.scan_at = now.mono.after(self.round_period());
+            self.repair.faults.forget(self.config.audit_period, now.mono);
             self.repair.rounds += 1;
         }
         self.scan_records(now, facts);
@@ -546,7 +553,7 @@ impl Peer {
                 self.suspect_stripe(now, facts, stripe);
                 continue;
             }
-            if self.repair.faults.len() < FAULTS_MAX && self.repair.faults.insert((stripe, node)) {
+            if self.repair.faults.add((stripe, node), now.mono) {
                 self.outputs.push_back(Output::Note(Note::Faulty { node, stripe }));
                 if let Some(vault) = self.repair.cases.get(&stripe).map(|case| case.vault) {
                     self.asking.want(node, vault, stripe);
