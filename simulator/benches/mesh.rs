@@ -23,6 +23,7 @@ fn plan(nodes: usize) -> Plan {
         guardians: None,
         code: Some((4, 6)),
         stripe_len: 512,
+        allow_degraded: false,
     };
     let stripes = (10 * nodes / vaults) as u32;
     let back_up = |vault| {

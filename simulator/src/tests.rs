@@ -1,5 +1,7 @@
 //! Whole meshes, told as stories.
 
+mod moves;
+
 use super::*;
 use crate::plan::{Attack, VaultSetup};
 use crate::setup::EPOCH;
@@ -270,6 +272,7 @@ fn backups(times: u64) -> Plan {
         guardians: None,
         code: None,
         stripe_len: 300,
+        allow_degraded: false,
     };
     let back_up = |at| Step {
         at: Period::seconds(60 + 1200 * at),

@@ -28,6 +28,7 @@ impl Scenario {
             guardians: mesh.guardians.clone(),
             code: mesh.code,
             stripe_len: STRIPE_LEN,
+            allow_degraded: false,
             outside: Vec::new(),
         };
         let mut steps: Vec<Step> = self
