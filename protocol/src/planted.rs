@@ -56,11 +56,15 @@ pub enum Bug {
     CutOff,
     /// A holder keeps whatever bytes come.
     Hash,
+    /// Nobody repairs in place of the first in rank.
+    Takeover,
+    /// Who leaves counts as if it stayed.
+    Leaver,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Lock,
         Self::Extension,
         Self::Placement,
@@ -86,6 +90,8 @@ impl Bug {
         Self::Patience,
         Self::CutOff,
         Self::Hash,
+        Self::Takeover,
+        Self::Leaver,
     ];
 }
 

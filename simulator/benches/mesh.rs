@@ -24,6 +24,7 @@ fn plan(nodes: usize) -> Plan {
         code: Some((4, 6)),
         stripe_len: 512,
         placed: Vec::new(),
+        allow_degraded: false,
     };
     let stripes = (10 * nodes / vaults) as u32;
     let back_up = |vault| {

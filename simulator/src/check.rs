@@ -13,7 +13,10 @@
 //!
 //! P5 (audits) waits for that part of the protocol. What a seized or vanished node promised counts for nothing.
 
+mod leave;
 mod repair;
+
+pub(crate) use repair::converges_within;
 
 use crate::host::Host;
 use crate::network::End;
@@ -165,6 +168,11 @@ impl Checker {
     ) -> impl Iterator<Item = (usize, ShardId, Mono)> + '_ {
         let of = self.stand_ins.get(&stripe).into_iter().flatten();
         of.map(|(&node, &(shard, since))| (node, shard, since))
+    }
+
+    /// Whether a node took a shard and has not dropped it.
+    fn has_taken(&self, node: usize, shard: ShardId) -> bool {
+        self.terms.contains_key(&(node, shard)) && !self.dropped.contains(&(node, shard))
     }
 
     /// A disk damaged a shard.
@@ -345,7 +353,7 @@ impl Checker {
     fn check_kept(&mut self, node: usize, host: &Host, receipt: &Receipt) {
         let shard = receipt.shard;
         let row = host.disk.facts().get(Table::Held, shard.as_bytes());
-        let is_held = matches!(row, Ok(Some(_))) && host.disk.shard(shard).is_some();
+        let is_held = matches!(row, Ok(Some(_))) && host.disk.has(shard);
         if !is_held && !self.rotten.contains(&(node, shard)) {
             let text =
                 format!("node {node} gives a receipt for shard {shard}, which is not stored");

@@ -1,5 +1,6 @@
 //! A node's disk: rows and shards that are durable, writes that are not yet, and bytes received into
-//! temporary storage. What is not durable is gone after a crash, whether or not that was about to be reported.
+//! temporary storage. What is not durable is gone after a crash, whether or not that was about to be reported; of the bytes of a shard that
+//! was being written a first part may lie under its name, which no row knows of.
 
 use protocol::id::ShardId;
 use protocol::peer::{LaneId, MemoryFacts, Write};
@@ -35,6 +36,8 @@ pub(crate) struct Pending {
 pub struct Disk {
     facts: MemoryFacts,
     shards: BTreeMap<ShardId, Vec<u8>>,
+    /// What a crash left of shards whose writes were under way.
+    torn: BTreeMap<ShardId, Vec<u8>>,
     temporary: BTreeMap<LaneId, Vec<u8>>,
     queue: VecDeque<Pending>,
     busy_until: Mono,
@@ -47,10 +50,16 @@ impl Disk {
         &self.facts
     }
 
-    /// The bytes of a shard that is durable.
+    /// The bytes that lie under a shard's name: of one that is durable all, unless they were damaged.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> Option<&[u8]> {
-        self.shards.get(&shard).map(Vec::as_slice)
+        self.shards.get(&shard).or_else(|| self.torn.get(&shard)).map(Vec::as_slice)
+    }
+
+    /// Whether a shard is durable.
+    #[must_use]
+    pub fn has(&self, shard: ShardId) -> bool {
+        self.shards.contains_key(&shard)
     }
 
     /// Shards that are durable.
@@ -120,6 +129,7 @@ impl Disk {
         if let Some((lane, shard)) = shard
             && let Some(bytes) = self.temporary.remove(&lane)
         {
+            self.torn.remove(&shard);
             self.shards.insert(shard, bytes);
         }
     }
@@ -134,6 +144,7 @@ impl Disk {
     /// The bytes of a shard are gone.
     pub(crate) fn remove(&mut self, shard: ShardId) {
         self.shards.remove(&shard);
+        self.torn.remove(&shard);
     }
 
     /// The bytes of a shard are others.
@@ -148,8 +159,16 @@ impl Disk {
         self.queue.len()
     }
 
-    /// Loses what is not durable.
-    pub(crate) fn crash(&mut self) {
+    /// Loses what is not durable. Of the write under way so many bytes of its shard stay, if it has so many; a file takes
+    /// the place of another one as a whole or not at all.
+    pub(crate) fn crash(&mut self, torn: u64) {
+        if let Some((lane, shard)) = self.queue.front().and_then(|write| write.shard)
+            && let Some(mut bytes) = self.temporary.remove(&lane)
+            && !self.has(shard)
+        {
+            bytes.truncate((torn % (bytes.len() as u64 + 1)) as usize);
+            self.torn.insert(shard, bytes);
+        }
         self.queue.clear();
         self.temporary.clear();
         self.busy_until = Mono(0);
@@ -181,10 +200,35 @@ mod tests {
         disk.damage(shard);
         assert_ne!(disk.shard(shard), Some(&[7][..]));
         disk.receive(LaneId(6), vec![8]);
-        disk.crash();
+        disk.crash(0);
         assert!(disk.next().is_none() && disk.is_idle());
         assert_eq!((disk.unfinished_shards(), disk.shards()), (0, 1));
         assert_eq!(disk.facts().get(Table::Held, &[1]).unwrap(), Some(vec![1]));
         assert_eq!(disk.facts().get(Table::Held, &[2]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_crash_leaves_a_first_part_of_the_shard_that_was_being_written_and_the_next_write_all_of_it()
+     {
+        let (mut disk, shard) = (Disk::default(), ShardId([1; 32]));
+        let write = |disk: &mut Disk, bytes: &[u8]| {
+            disk.receive(LaneId(5), bytes.to_vec());
+            disk.begin(Mono(0), Period(10), 1, row(1), Some((LaneId(5), shard)));
+        };
+        write(&mut disk, &[1, 2, 3]);
+        disk.crash(2);
+        assert_eq!(disk.shard(shard), Some(&[1, 2][..]));
+        assert!(!disk.has(shard) && disk.bytes() == 0 && disk.names().is_empty());
+        assert_eq!(disk.facts().get(Table::Held, &[1]).unwrap(), None);
+        write(&mut disk, &[1, 2, 3]);
+        let Pending { writes, shard: arrived, .. } = disk.next().unwrap();
+        disk.keep(writes, arrived);
+        assert!(disk.has(shard) && disk.shard(shard) == Some(&[1, 2, 3][..]));
+        // What is whole stays so.
+        write(&mut disk, &[1, 2, 3]);
+        disk.crash(1);
+        assert_eq!(disk.shard(shard), Some(&[1, 2, 3][..]));
+        disk.remove(shard);
+        assert_eq!(disk.shard(shard), None);
     }
 }

@@ -88,6 +88,11 @@ impl World {
                 self.lost.push((Period(now.0), format!("{who:?} vanished")));
                 self.each(&who, Self::vanish_node);
             }
+            What::Leave(who) => self.each(&who, Self::leave),
+            What::Stay(who) => self.each(&who, Self::stay),
+            What::Relabel { who, labels } => {
+                self.each(&who, |world, node| world.relabel(node, &labels));
+            }
             What::Dark { who, period } => {
                 self.cause_at(now.after(period), Event::Lit);
                 for node in self.meant(&who) {
@@ -109,11 +114,7 @@ impl World {
                 }
                 self.network.parts.push((from, to));
             }
-            What::Heal => {
-                self.network.parts.clear();
-                self.network.dark.clear();
-                self.network.qualities.truncate(self.network.given);
-            }
+            What::Heal => self.network.heal(),
             What::Link { from, to, quality } => {
                 let link = (self.group(&from), self.group(&to), quality);
                 self.network.qualities.push(link);

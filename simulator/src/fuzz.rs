@@ -1,6 +1,7 @@
 //! Draws plans: each run first draws which kinds of faults and attacks it has at all, and how much of each (swarm testing,
 //! Groce et al., 2012). A plan that has everything at once hides more than it finds.
 
+mod moves;
 mod repair;
 
 use crate::disk::DiskConfig;
@@ -114,6 +115,8 @@ struct Drawing {
     patience: Period,
     /// Whether there are losses that are to be repaired.
     repairs: bool,
+    /// Whether nodes leave, or come to lie elsewhere.
+    moves: bool,
 }
 
 impl Drawing {
@@ -159,9 +162,11 @@ pub fn plan(seed: u64) -> Plan {
     // Drawn apart: what was found with a seed before this was drawn is found with it again.
     let mut apart = Random::new(seed ^ 0x7265_7061_6972);
     let repairs = nodes >= 5 && apart.happens(500);
+    let mut apart_too = Random::new(seed ^ 0x006d_6f76_6573);
+    let moves = repairs && apart_too.happens(500);
     let patience = Period::seconds(if repairs { 3600 } else { 4 * 3600 });
     let mut drawing =
-        Drawing { random, kinds, nodes, providers, vaults, busy, lock, patience, repairs };
+        Drawing { random, kinds, nodes, providers, vaults, busy, lock, patience, repairs, moves };
     let setup = setup(&mut drawing);
     let vaults = (0..vaults).map(|_| vault(&mut drawing)).collect();
     let mut steps = Vec::new();
@@ -170,6 +175,8 @@ pub fn plan(seed: u64) -> Plan {
     attacks(&mut drawing, &mut steps);
     drawing.random = apart;
     repair::losses(&mut drawing, &mut steps);
+    drawing.random = apart_too;
+    moves::moves(&mut drawing, &mut steps);
     calm(&drawing, &mut steps);
     steps.sort_by_key(|step| step.at);
     let duration = Period(busy.0 + SETTLES_WITHIN.0 + 3_600_000);
@@ -240,7 +247,8 @@ fn vault(drawing: &mut Drawing) -> VaultSetup {
     let stripe_len = 64 + drawing.below(1000) as u32;
     let code = drawing.repairs.then_some(if conceals { (3, 5) } else { (2, 4) });
     let placed = Vec::new();
-    VaultSetup { operator, policy, outside, guardians, code, stripe_len, placed }
+    let allow_degraded = drawing.moves && !conceals;
+    VaultSetup { operator, policy, outside, guardians, code, stripe_len, placed, allow_degraded }
 }
 
 fn add(steps: &mut Vec<Step>, at: Period, what: What) {

@@ -3,11 +3,11 @@
 
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskConfig};
-use crate::setup::Setup;
+use crate::setup::{Setup, certify};
 use protocol::Peer;
 use protocol::certificate::{NodeCertificate, Trust};
 use protocol::id::NodeId;
-use protocol::label::Site;
+use protocol::label::{Labels, Site};
 use protocol::lock_clock::BootId;
 use protocol::peer::{Input, LaneId, LinkId, PeerConfig};
 use protocol::sign::{SecretKey, Signed};
@@ -50,6 +50,10 @@ pub(crate) struct Host {
     pub(crate) slow: u32,
     pub(crate) joins_later: bool,
     pub(crate) operator: String,
+    /// Its operator takes it away,
+    pub(crate) leaves: bool,
+    /// or once wanted to.
+    pub(crate) has_left: bool,
     /// Its clock was far from the truth at some time.
     pub(crate) lies: bool,
     boots: u64,
@@ -84,6 +88,8 @@ impl Host {
             writes: setup.nodes[index].disk.clone().unwrap_or_else(|| setup.disk.clone()),
             slow: 1,
             operator: setup.nodes[index].operator.clone(),
+            leaves: false,
+            has_left: false,
             lies: false,
             joins_later: setup.nodes[index].joins_later,
             boots: 0,
@@ -135,17 +141,26 @@ impl Host {
         );
         // A clock that is years off makes a node's own certificate count for nothing: then it stays down.
         self.peer = peer.ok();
-        if self.is_full
-            && let Some(peer) = &mut self.peer
-        {
+        let Some(peer) = &mut self.peer else { return };
+        if self.is_full {
             peer.handle(now, self.disk.facts(), Input::Space(0));
+        }
+        if self.leaves {
+            peer.handle(now, self.disk.facts(), Input::Leaving(true));
         }
     }
 
-    /// Stops it at once, in the middle of whatever it does.
-    pub(crate) fn stop(&mut self) {
+    /// Has a certificate that states these labels from the next start on.
+    pub(crate) fn relabel(&mut self, labels: Labels) {
+        let certificate = certify(self.index, &self.operator, labels);
+        self.site = certificate.verify().expect("signed by its operator just now").site();
+        self.certificate = certificate;
+    }
+
+    /// Stops it at once, in the middle of whatever it does; so many bytes of what it writes are on the disk.
+    pub(crate) fn stop(&mut self, torn: u64) {
         self.peer = None;
-        self.disk.crash();
+        self.disk.crash(torn);
         self.wake_at = None;
         self.dialing.clear();
         self.raw.clear();

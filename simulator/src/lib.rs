@@ -10,9 +10,10 @@
 //! - Time passes only between events; deciding takes none.
 //! - A connection behaves like TCP: what arrives is whole and unaltered, several exchanges on it may
 //!   overtake each other. A message that is lost takes its connection with it, and both ends notice
-//!   when they give up. Bandwidth delays each transfer alone: those on one link do not share it.
-//! - A disk makes writes durable one after another, in order, each whole or not at all. A crash loses what was not durable,
-//!   from a drawn point on, reported or not, and all that was in memory. Rot changes shards, not rows.
+//!   when they give up. What goes from one end to another in a second is shared by all that is on its way between them.
+//! - A disk makes writes durable one after another, in order, rows whole or not at all. A crash loses what was not durable,
+//!   from a drawn point on, reported or not, and all that was in memory; of the shard that was being written a first part may stay under
+//!   its name. Rot changes shards, not rows.
 //! - Every message passes through its real encoding, every shard through the real erasure code. Connections are not encrypted: each
 //!   end is told the other's true key. Cards are not sealed: that is the driver's to do.
 //! - Clocks are straight lines with jumps. What holders promise is checked by true time, with the errors of honest clocks
@@ -25,6 +26,7 @@ pub mod chart;
 mod check;
 mod client;
 mod clock;
+mod departure;
 mod disk;
 pub mod durability;
 mod faults;
@@ -45,6 +47,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
+pub mod weeks;
 mod world;
 
 pub use client::{Client, Stored};

@@ -133,6 +133,8 @@ pub(crate) struct Network {
     pub(crate) given: usize,
     /// Until when nodes cannot be reached.
     pub(crate) dark: BTreeMap<usize, Mono>,
+    /// Until when what was sent from one end to another one takes, where only so much goes through in a second.
+    busy: BTreeMap<(End, End), Mono>,
     of_end: BTreeMap<End, BTreeSet<LinkId>>,
     of_link: BTreeMap<LinkId, BTreeSet<LaneId>>,
     links: BTreeMap<LinkId, Link>,
@@ -148,6 +150,7 @@ impl Network {
             qualities: Vec::new(),
             given: 0,
             dark: BTreeMap::new(),
+            busy: BTreeMap::new(),
             of_end: BTreeMap::new(),
             of_link: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -156,14 +159,23 @@ impl Network {
         }
     }
 
-    /// Whether messages from one end reach the other.
-    pub(crate) fn reaches(&self, now: Mono, from: End, to: End) -> bool {
-        let is_dark = |end: End| match end {
+    /// Whether nobody reaches an end.
+    pub(crate) fn is_dark(&self, now: Mono, end: End) -> bool {
+        match end {
             End::Node(node) => self.dark.get(&node).is_some_and(|&until| now < until),
             End::Client(_) => false,
-        };
-        !is_dark(from)
-            && !is_dark(to)
+        }
+    }
+
+    /// Whether all ends that are not dark are of use to each other.
+    pub(crate) fn is_open(&self) -> bool {
+        self.parts.is_empty() && self.qualities.is_empty() && is_fair(&self.config.quality)
+    }
+
+    /// Whether messages from one end reach the other.
+    pub(crate) fn reaches(&self, now: Mono, from: End, to: End) -> bool {
+        !self.is_dark(now, from)
+            && !self.is_dark(now, to)
             && !self.parts.iter().any(|(here, there)| here.has(from) && there.has(to))
     }
 
@@ -183,9 +195,9 @@ impl Network {
         is_fair(self.quality(from, to))
     }
 
-    /// What becomes of a message of so many bytes. Transfers do not share what goes through a link in a second.
+    /// What becomes of a message of so many bytes. Where only so much goes through in a second, it waits for those before it.
     pub(crate) fn fate(
-        &self,
+        &mut self,
         random: &mut Random,
         now: Mono,
         (from, to): (End, End),
@@ -196,8 +208,20 @@ impl Network {
             return Fate::Lost;
         }
         let takes = random.between(quality.latency_min, quality.latency_max);
-        let transfer = (bytes as u64 * 1000).checked_div(quality.bytes_per_second).unwrap_or(0);
-        Fate::Arrives(Period(takes.0 + transfer))
+        let Some(transfer) = (bytes as u64 * 1000).checked_div(quality.bytes_per_second) else {
+            return Fate::Arrives(takes);
+        };
+        let free = self.busy.entry((from, to)).or_insert(now);
+        *free = (*free).max(now).after(Period(transfer));
+        Fate::Arrives(Period(takes.0 + free.0 - now.0))
+    }
+
+    /// All partitions and changed links are over.
+    pub(crate) fn heal(&mut self) {
+        self.parts.clear();
+        self.dark.clear();
+        self.busy.clear();
+        self.qualities.truncate(self.given);
     }
 
     pub(crate) fn connect(&mut self, ends: [End; 2]) -> LinkId {
@@ -274,5 +298,37 @@ impl Network {
     /// The connections that end at a place.
     pub(crate) fn links_of(&self, end: End) -> Vec<LinkId> {
         self.of_end.get(&end).into_iter().flatten().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_its_way_between_two_ends_shares_what_goes_through_in_a_second() {
+        let (latency_min, latency_max) = (Period(10), Period(10));
+        let narrow = LinkQuality {
+            latency_min,
+            latency_max,
+            bytes_per_second: 1000,
+            ..LinkQuality::default()
+        };
+        let mut network =
+            Network::new(NetworkConfig { quality: narrow, ..NetworkConfig::default() });
+        let (here, there, other) = (End::Node(0), End::Node(1), End::Node(2));
+        let mut send = |now: u64, ends: (End, End)| match network.fate(
+            &mut Random::new(1),
+            Mono(now),
+            ends,
+            500,
+        ) {
+            Fate::Arrives(takes) => takes.0,
+            Fate::Lost => unreachable!("nothing is lost here"),
+        };
+        assert_eq!([send(0, (here, there)), send(0, (here, there))], [510, 1010]);
+        // The other direction and other ends have their own.
+        assert_eq!([send(0, (there, here)), send(0, (here, other))], [510, 510]);
+        assert_eq!([send(400, (here, there)), send(9000, (here, there))], [1110, 510]);
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Owned {
     receipts: BTreeSet<usize>,
     pub(crate) is_committed: bool,
     pub(crate) is_released: bool,
+    /// It was written although there were too few nodes for its policy.
+    is_degraded: bool,
 }
 
 #[derive(Debug)]
@@ -393,17 +395,24 @@ impl World {
     fn put_stripe(&mut self, owner: usize, candidates: &[(usize, Candidate)]) -> Option<usize> {
         let of = &self.owners[owner];
         let salt = of.stripes.len() as u64;
-        let (k, holders) = match of.setup.placed(of.stripes.len()) {
+        let (k, holders, is_degraded) = match of.setup.placed(of.stripes.len()) {
             Some(placed) if placed.fits(self.nodes()) => {
-                (usize::from(placed.k), placed.holders.clone())
+                (usize::from(placed.k), placed.holders.clone(), false)
             }
             Some(_) => return None,
             None => {
                 let (k, n) = of.code?;
                 let len = shard_len(of.setup.stripe_len as usize, k) as u64;
                 let only: Vec<Candidate> = candidates.iter().map(|(_, c)| c.clone()).collect();
-                let chosen = solve(&of.policy, k, n, len, &only, &[], salt).ok()?;
-                (k, chosen.into_iter().map(|i| candidates[i].0).collect())
+                let solved = |policy: &Policy| solve(policy, k, n, len, &only, &[], salt).ok();
+                let chosen = solved(&of.policy);
+                let is_degraded = chosen.is_none();
+                let least = || {
+                    let conceal = of.policy.conceal.clone();
+                    solved(&Policy { conceal, ..Policy::survive_one("node") })
+                };
+                let chosen = chosen.or_else(|| of.setup.allow_degraded.then(least)?)?;
+                (k, chosen.into_iter().map(|i| candidates[i].0).collect(), is_degraded)
             }
         };
         let data = of.data(salt);
@@ -413,7 +422,7 @@ impl World {
         of.by_id.insert(stored.stripe.id(), of.stripes.len());
         let receipts = BTreeSet::new();
         let (is_committed, is_released) = (false, false);
-        of.stripes.push(Owned { stored, salt, receipts, is_committed, is_released });
+        of.stripes.push(Owned { stored, salt, receipts, is_committed, is_released, is_degraded });
         Some(of.stripes.len() - 1)
     }
 
@@ -426,7 +435,7 @@ impl World {
                     is_whole &= self.is_listed(owner, entry);
                 }
                 for stripe in new {
-                    is_whole &= self.commit(owner, stripe);
+                    is_whole &= self.commit(owner, stripe, begun);
                 }
                 let of = &mut self.owners[owner];
                 if is_whole && !all.is_empty() {
@@ -474,9 +483,8 @@ impl World {
             let stand_ins = stand_ins.filter(|(_, _, since)| *since < begun);
             for (node, shard) in named.chain(stand_ins.map(|(node, shard, _)| (node, shard))) {
                 let host = &self.hosts[node];
-                let is_held = host.is_honest()
-                    && host.disk.shard(shard).is_some()
-                    && !not_held.contains(&(node, id));
+                let is_held =
+                    host.is_honest() && host.disk.has(shard) && !not_held.contains(&(node, id));
                 if is_held && !self.checker_ref().is_locked(node, shard, until) {
                     lapsing = Some((stripe, node, self.checker_ref().locked_until(node, shard)));
                 }
@@ -491,7 +499,7 @@ impl World {
     }
 
     /// A stripe counts once every holder has promised its shard.
-    fn commit(&mut self, owner: usize, stripe: usize) -> bool {
+    fn commit(&mut self, owner: usize, stripe: usize, begun: Mono) -> bool {
         let of = &mut self.owners[owner];
         let owned = &mut of.stripes[stripe];
         if owned.receipts.len() < owned.stored.holders.len() {
@@ -503,7 +511,14 @@ impl World {
             return true;
         }
         let holders = owned.stored.holders.clone();
-        let (policy, k) = (of.policy.clone(), usize::from(owned.stored.stripe.k));
+        let (mut policy, k) = (of.policy.clone(), usize::from(owned.stored.stripe.k));
+        if owned.is_degraded {
+            policy.survive.any.clear();
+        }
+        // Holders came to lie elsewhere meanwhile.
+        if self.relabelled.is_some_and(|at| at >= begun) {
+            return true;
+        }
         let sites: Vec<Site> = holders.iter().map(|&node| self.site(node).clone()).collect();
         let sites: Vec<&Site> = sites.iter().collect();
         self.checker().committed(&policy, k, &sites);
@@ -517,7 +532,7 @@ impl World {
         let read = self.clients[client].assemble(&owned.stored);
         let k = usize::from(owned.stored.stripe.k);
         let lies = self.hosts.iter().any(|host| host.lies);
-        let is_quiet = self.disturbed < since && self.is_whole() && !lies;
+        let is_quiet = self.disturbed.max(self.departed.0) < since && self.is_whole() && !lies;
         let intact = self.intact(&owned.stored, true);
         match read {
             Some(read) if read == expected => true,
@@ -545,21 +560,33 @@ impl World {
 
     /// Of each shard of a stripe that is as it should be one node that has it, of nodes that are honest and meant.
     pub(crate) fn places(&self, stored: &Stored, is_meant: impl Fn(usize) -> bool) -> Vec<usize> {
+        self.all_places(stored, is_meant)
+            .iter()
+            .filter_map(|nodes| nodes.first().copied())
+            .collect()
+    }
+
+    /// Of each shard of a stripe all nodes that have it as it should be, of those that are honest and meant.
+    pub(crate) fn all_places(
+        &self,
+        stored: &Stored,
+        is_meant: impl Fn(usize) -> bool,
+    ) -> Vec<Vec<usize>> {
         let stripe = &stored.stripe;
         let stand_ins: Vec<_> = self.checker_ref().standing_in(stripe.id()).collect();
         let has = |node: usize, shard: ShardId| {
             let host = &self.hosts[node];
             host.is_honest()
                 && is_meant(node)
-                && host.disk.shard(shard).is_some()
+                && host.disk.has(shard)
                 && !self.checker_ref().is_rotten(node, shard)
         };
         let place = |(&named, &shard): (&usize, &ShardId)| {
             let others = stand_ins.iter().filter(|(_, of, _)| *of == shard);
-            let mut nodes = std::iter::once(named).chain(others.map(|(node, ..)| *node));
-            nodes.find(|&node| has(node, shard))
+            let nodes = std::iter::once(named).chain(others.map(|(node, ..)| *node));
+            nodes.filter(|&node| has(node, shard)).collect()
         };
-        stored.holders.iter().zip(&stripe.shards).filter_map(place).collect()
+        stored.holders.iter().zip(&stripe.shards).map(place).collect()
     }
 
     /// A vault needs only its newest backups.

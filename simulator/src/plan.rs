@@ -49,6 +49,9 @@ pub struct VaultSetup {
     pub code: Option<(u16, u16)>,
     /// Bytes of data in each stripe: a few hundred will do, the rules are the same.
     pub stripe_len: u32,
+    /// Whether a stripe for which there are too few nodes is written all the same, to nodes of which any one may be lost.
+    #[serde(default)]
+    pub allow_degraded: bool,
     /// Where its first stripes lie, whatever the policy says; the solver places those after them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub placed: Vec<Placed>,
@@ -222,6 +225,17 @@ pub enum What {
     },
     /// Nodes are gone for good, disks and all.
     Vanish(Who),
+    /// The operators of nodes take them away: they say that they leave, and each is gone, disk and all, as soon as it may be.
+    Leave(Who),
+    /// Nodes that leave stay after all.
+    Stay(Who),
+    /// Nodes lie elsewhere: they are started anew with certificates that state these labels.
+    Relabel {
+        /// Which nodes.
+        who: Who,
+        /// What their certificates state from now on.
+        labels: Labels,
+    },
     /// Nodes can be reached by nobody for a while, and run on.
     Dark {
         /// Which nodes.
@@ -315,6 +329,9 @@ impl What {
             | Self::Start(who)
             | Self::Restart { who, .. }
             | Self::Vanish(who)
+            | Self::Leave(who)
+            | Self::Stay(who)
+            | Self::Relabel { who, .. }
             | Self::Dark { who, .. }
             | Self::Seize(who)
             | Self::ClockJump { who, .. }
@@ -351,7 +368,7 @@ pub struct LinkQuality {
     pub latency_max: Period,
     /// Of a thousand messages so many are lost, and their connection with them.
     pub loss_per_mille: u32,
-    /// Bytes that go through in a second; zero is no limit.
+    /// Bytes that go through in a second from one end to another; zero is no limit.
     pub bytes_per_second: u64,
 }
 
@@ -576,6 +593,10 @@ pub struct Measures {
     pub lost: Vec<(Period, String)>,
     /// Shards that nodes rebuilt and others took.
     pub rebuilt: u64,
+    /// Bytes of shards that were read for that, and written.
+    pub rebuilt_bytes: (u64, u64),
+    /// Nodes that left, and might.
+    pub left: u64,
     /// Restores and recoveries that gave everything back, and those that did not.
     pub restores: (u64, u64),
 }

@@ -6,7 +6,7 @@ use crate::world::World;
 use protocol::time::{Mono, Period};
 
 /// Larger meshes are not looked at in this way: it takes the square of their size at each fault.
-const NODES_MAX: usize = 64;
+const NODES_MAX: usize = 512;
 
 /// What one node can know of another one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,8 +39,16 @@ impl World {
             return;
         }
         // Whatever changes says so before: since then it was as it is now, and who was dark was so until now.
+        let is_there: Vec<bool> = (0..count).map(|node| self.is_there(node)).collect();
+        let is_open = self.network.is_open();
         for here in 0..count {
-            let linked: Vec<bool> = (0..count).map(|there| self.is_linked(here, there)).collect();
+            let is_linked = |there: usize| {
+                here != there
+                    && is_there[here]
+                    && is_there[there]
+                    && (is_open || self.is_linked(here, there))
+            };
+            let linked: Vec<bool> = (0..count).map(is_linked).collect();
             let hears_anybody = linked.iter().any(|linked| *linked);
             for (there, is_linked) in linked.into_iter().enumerate() {
                 let pair = &mut self.presence.pairs[here][there];
@@ -61,12 +69,13 @@ impl World {
         self.presence.seen = now;
     }
 
+    fn is_there(&self, node: usize) -> bool {
+        self.is_up(node) && !self.network.is_dark(self.presence.seen, End::Node(node))
+    }
+
     fn is_linked(&self, here: usize, there: usize) -> bool {
         let (from, to, now) = (End::Node(here), End::Node(there), self.presence.seen);
-        here != there
-            && self.is_up(here)
-            && self.is_up(there)
-            && self.network.reaches(now, from, to)
+        self.network.reaches(now, from, to)
             && self.network.reaches(now, to, from)
             && self.network.is_fair(from, to)
     }

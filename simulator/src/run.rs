@@ -1,6 +1,6 @@
 //! Runs a plan: a world, its owners, the steps; what is broken ends it, and what happened is measured.
 
-use crate::plan::{Measures, Outcome, Plan, Sample, Verdict, Violation};
+use crate::plan::{Measures, Outcome, Plan, Sample, Step, Verdict, Violation, What};
 use crate::world::{Event, World};
 use protocol::label::Site;
 use protocol::placement::check_placement;
@@ -71,6 +71,8 @@ pub fn run(plan: &Plan, seed: u64) -> Outcome {
     measures.lost.clone_from(&world.lost);
     measures.restores = world.restores;
     measures.rebuilt = world.rebuilt_shards();
+    measures.rebuilt_bytes = world.rebuilt_bytes();
+    measures.left = world.departed.1;
     let verdict = match () {
         () if violation.is_some() => Verdict::Violated,
         () if last.destroyed > 0 => Verdict::Destroyed,
@@ -79,6 +81,11 @@ pub fn run(plan: &Plan, seed: u64) -> Outcome {
         () => Verdict::Survived,
     };
     Outcome { seed, verdict, violation, measures, digest: world.trace().digest() }
+}
+
+/// Whether what lies too close together may have been copied elsewhere.
+fn has_moved(world: &World) -> bool {
+    world.relabelled.is_some() || world.owners.iter().any(|owner| owner.setup.allow_degraded)
 }
 
 /// How the stripes fare that owners need.
@@ -107,7 +114,12 @@ fn sample(world: &World) -> Sample {
             let reached = world.places(stored, is_reached).len();
             sample.readable += u64::from(reached >= k);
             let sites: Vec<&Site> = there.iter().map(|&node| &world.hosts[node].site).collect();
-            let holds = check_placement(&owner.policy, k, &sites).is_ok();
+            // Of what was copied elsewhere that copy may count with which the policy holds.
+            let copied =
+                || world.best_margin(&owner.policy, k, &world.all_places(stored, |_| true));
+            let is_plain = owner.policy.conceal.any.is_empty();
+            let holds = check_placement(&owner.policy, k, &sites).is_ok()
+                || is_plain && has_moved(world) && copied() >= 0;
             sample.below_policy += u64::from(!holds);
         }
     }
@@ -121,8 +133,12 @@ impl World {
         self.checker().end(&hosts);
         self.hosts = hosts;
         let last = plan.steps.iter().map(|step| step.at).max().unwrap_or_default();
-        self.check_converged(&plan.setup.peer, Mono(last.0));
-        let last = Mono(last.0).max(self.disturbed).after(SETTLES_WITHIN);
+        // Who reads changes nothing.
+        let reads = |step: &&Step| matches!(step.what, What::Restore { .. } | What::Recover { .. });
+        let changes = plan.steps.iter().filter(|step| !reads(step));
+        let changed = changes.map(|step| step.at).max().unwrap_or_default();
+        self.check_converged(&plan.setup.peer, Mono(changed.0));
+        let last = Mono(last.0).max(self.disturbed).max(self.departed.0).after(SETTLES_WITHIN);
         let is_due = self.now() >= last && self.is_whole() && !self.hosts.iter().any(|h| h.lies);
         if !is_due {
             return;

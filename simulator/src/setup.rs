@@ -134,16 +134,21 @@ impl Setup {
     /// The certificate of one node.
     pub(crate) fn certificate(&self, index: usize) -> Signed<NodeCertificate> {
         let NodeSetup { operator, labels, .. } = &self.nodes[index];
-        let certificate = NodeCertificate {
-            node: Self::node_key(index).public().into(),
-            operator: operator_id(operator),
-            labels: labels.clone(),
-            issued: EPOCH,
-            expires: EPOCH.after(VALIDITY),
-            authority: Authority::Operator,
-        };
-        Signed::sign(&certificate, &operator_key(operator))
+        certify(index, operator, labels.clone())
     }
+}
+
+/// An operator's word for a node.
+pub(crate) fn certify(index: usize, operator: &str, labels: Labels) -> Signed<NodeCertificate> {
+    let certificate = NodeCertificate {
+        node: Setup::node_key(index).public().into(),
+        operator: operator_id(operator),
+        labels,
+        issued: EPOCH,
+        expires: EPOCH.after(VALIDITY),
+        authority: Authority::Operator,
+    };
+    Signed::sign(&certificate, &operator_key(operator))
 }
 
 /// The key of whoever has this name.

@@ -1,5 +1,7 @@
 //! Whole meshes, told as stories.
 
+mod moves;
+
 use super::*;
 use crate::plan::{Attack, VaultSetup};
 use crate::setup::EPOCH;
@@ -271,6 +273,7 @@ fn backups(times: u64) -> Plan {
         code: None,
         stripe_len: 300,
         placed: Vec::new(),
+        allow_degraded: false,
     };
     let back_up = |at| Step {
         at: Period::seconds(60 + 1200 * at),

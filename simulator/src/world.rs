@@ -50,6 +50,8 @@ pub(crate) enum Event {
     Owner(usize),
     /// Somebody is not dark any more.
     Lit,
+    /// Somebody looks whether a node that leaves may.
+    Leaving(usize),
     /// A question of a repair is asked again.
     Errand(Box<Errand>),
     /// Something of the plan.
@@ -76,6 +78,12 @@ pub struct World {
     checker: Checker,
     /// When something of the plan last happened, or is over, that can be in the way of what people do.
     pub(crate) disturbed: Mono,
+    /// When a node last left that might, and how many did. What it held is with others by then.
+    pub(crate) departed: (Mono, u64),
+    /// When nodes last came to lie elsewhere.
+    pub(crate) relabelled: Option<Mono>,
+    /// When nodes were gone for good.
+    pub(crate) vanished: BTreeMap<usize, Mono>,
     /// Attackers that wait.
     pub(crate) lurking: Vec<(Moment, What)>,
     /// Whether something cooled at some time.
@@ -112,6 +120,9 @@ impl World {
             trace: Trace::default(),
             checker: Checker::default(),
             disturbed: Mono(0),
+            departed: (Mono(0), 0),
+            relabelled: None,
+            vanished: BTreeMap::new(),
             lurking: Vec::new(),
             is_cooling: false,
             skips_extensions: is_planted(Bug::Extension),
@@ -178,6 +189,11 @@ impl World {
         self.rebuilds.taken
     }
 
+    /// Bytes of shards that were read and written for that.
+    pub(crate) fn rebuilt_bytes(&self) -> (u64, u64) {
+        self.rebuilds.moved
+    }
+
     /// Whether any node repairs something.
     pub(crate) fn is_repairing(&self) -> bool {
         self.rebuilds.first().is_some()
@@ -216,13 +232,14 @@ impl World {
         }
         self.note_presence();
         self.trace.add(self.now, format_args!("node {node} crashes"));
-        let durable = self.random.number() % (self.hosts[node].disk.pending() as u64 + 1);
+        let (drawn, pending) = (self.random.number(), self.hosts[node].disk.pending() as u64);
+        let (durable, torn) = (drawn % (pending + 1), drawn / (pending + 1));
         for _ in 0..durable {
             if let Some(write) = self.hosts[node].disk.next() {
                 self.keep(node, write.writes, write.shard);
             }
         }
-        self.hosts[node].stop();
+        self.hosts[node].stop(torn);
         self.rebuilds.stop(node);
         for link in self.network.links_of(End::Node(node)) {
             self.lose(link);
@@ -234,6 +251,7 @@ impl World {
         self.crash(node);
         self.hosts[node].disk = Disk::default();
         self.hosts[node].vanished = true;
+        self.vanished.entry(node).or_insert(self.now);
         for client in 0..self.clients.len() {
             self.clients[client].leave(node);
         }
@@ -465,6 +483,7 @@ impl World {
             }
             Event::Owner(owner) => self.go_on(owner),
             Event::Lit => self.note_presence(),
+            Event::Leaving(node) => self.look_at_leaving(node),
             Event::Errand(errand) => self.repeat_errand(*errand),
             Event::Do(what) => self.carry_out(*what),
         }

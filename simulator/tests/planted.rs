@@ -27,7 +27,11 @@ fn search(bug: Bug) -> Option<u64> {
 
 #[test]
 fn each_planted_bug_is_found_and_without_one_the_seeds_are_clean() {
-    let left = Mutex::new(Bug::ALL.to_vec());
+    // Only those that are named, where somebody looks for one.
+    let named = std::env::var("STREWN_PLANTED").unwrap_or_default();
+    let is_meant =
+        |bug: &Bug| named.is_empty() || named.split(',').any(|n| n == format!("{bug:?}"));
+    let left = Mutex::new(Bug::ALL.into_iter().filter(is_meant).collect::<Vec<_>>());
     let missed = Mutex::new(Vec::new());
     let work = || {
         while let Some(bug) = { left.lock().unwrap().pop() } {

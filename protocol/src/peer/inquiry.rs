@@ -14,6 +14,7 @@ use crate::id::{DeviceId, NodeId, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{HeldRecord, Refusal, Request, Response};
 use crate::placement::{Candidate, margin};
+use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::repair::{Finding, Spread, each_its_own, rank};
 use crate::sign::Signed;
@@ -329,7 +330,7 @@ impl Peer {
         // Who leaves has what it has, and does not count.
         let mut staying = all.clone();
         let leavers = self.repair.leavers(vault);
-        staying.retain(|node, _| !leavers.contains(node));
+        staying.retain(|&node, _| self.repair.stays(vault, node));
         let counted = counted_best(record, &staying, site);
         let holders: Vec<NodeId> = counted.iter().copied().flatten().collect();
         let surplus: Vec<NodeId> =
@@ -369,7 +370,9 @@ impl Peer {
         // Before it was asked about the first time nobody is known to have changed.
         let is_same = case.holders.is_empty() || case.holders == holders;
         let since = if is_same { case.since } else { now.mono };
-        let turn = since.after(Period(term.0.saturating_mul(rank as u64)));
+        let is_left = rank > 0 && is_planted(Bug::Takeover);
+        let terms = if is_left { u64::MAX } else { term.0.saturating_mul(rank as u64) };
+        let turn = since.after(Period(terms));
         let refused: BTreeSet<NodeId> =
             case.refused.iter().filter(|(_, until)| **until > now.mono).map(|(n, _)| *n).collect();
         let candidates: Vec<Candidate> = ground
@@ -382,9 +385,9 @@ impl Peer {
             // What is said not to be there is put nowhere near.
             .filter(|site| !self.repair.is_gone(stripe, site.node) && !refused.contains(&site.node))
             .filter(|site| self.link_to(site.node).is_some())
-            .map(|site| Candidate {
-                site: site.clone(),
-                free: self.repair.rooms.get(&site.node).copied().unwrap_or(0),
+            .map(|listed| Candidate {
+                site: site(listed.node).unwrap_or(listed).clone(),
+                free: self.repair.rooms.get(&listed.node).copied().unwrap_or(0),
             })
             .collect();
         let tie = u64::from_be_bytes(std::array::from_fn(|i| stripe.0[i]));
@@ -398,7 +401,7 @@ impl Peer {
             Ok(moved) if found < 0 => Ok(moved.iter().map(|&(at, to)| (lying[at], to)).collect()),
             _ => Err(why),
         });
-        let terms = self.check_terms(&view, record).map(|_| ());
+        let allowed = self.check_terms(&view, record).map(|_| ());
         let is_listed = ground.listed.contains_key(&own);
         let needed = usize::from(record.stripe.k);
         let (sources, targets) =
@@ -428,7 +431,7 @@ impl Peer {
                 Verdict::Stuck(error.to_string())
             });
         }
-        terms?;
+        allowed?;
         if !is_listed {
             return Ok(Verdict::Stuck("the vault's roster does not list this node".into()));
         }

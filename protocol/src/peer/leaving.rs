@@ -209,7 +209,8 @@ impl Peer {
     }
 
     /// How far this node is with leaving; `None` when it stays.
-    pub(super) fn leave_status(&self) -> Option<LeaveStatus> {
+    #[must_use]
+    pub fn leave_status(&self) -> Option<LeaveStatus> {
         if !self.leaving.own {
             return None;
         }

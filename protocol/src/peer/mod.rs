@@ -27,6 +27,7 @@ mod clock;
 mod effects;
 mod exchange;
 mod facts;
+mod faults;
 mod findings;
 mod guardians;
 mod hearsay;

@@ -9,6 +9,7 @@
 //! - At most [`JOBS_MAX`] at once, within a budget of bytes; what breaks its policy may draw on a larger one.
 
 use super::facts::{Facts, Table, View, Write};
+use super::faults::Faults;
 use super::inquiry::{Inquiry, Verdict};
 use super::parting::Parted;
 use super::rounds::{PATROL_ROUNDS, Rounds};
@@ -20,6 +21,7 @@ use crate::label::Site;
 use crate::liveness::Presence;
 use crate::message::{HeldRecord, RepairStatus};
 use crate::placement::margin;
+use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::repair::rank;
 use crate::sign::Signed;
@@ -34,8 +36,6 @@ const CASES_MAX: usize = 4096;
 pub(super) const JOBS_MAX: usize = 2;
 /// Stripes of which it is remembered that they are well, though their records name nodes that are lost.
 const SETTLED_MAX: usize = 1 << 16;
-/// Shards that are remembered to be missing or wrong though their holders promise them.
-const FAULTS_MAX: usize = 4096;
 /// Between two goes while there is more to do,
 const PAUSE: Period = Period(100);
 /// and while something is awaited.
@@ -103,7 +103,8 @@ pub(super) struct Repair {
     pub(super) cases: BTreeMap<StripeId, Case>,
     /// Who counted as a holder when all was well, and when that was.
     pub(super) settled: BTreeMap<StripeId, (Vec<NodeId>, Mono)>,
-    pub(super) faults: BTreeSet<(StripeId, NodeId)>,
+    /// Shards that are missing or wrong though their holders promise them.
+    pub(super) faults: Faults,
     /// Shards whose holders were shown by audits not to have them.
     pub(super) unproved: BTreeSet<(StripeId, NodeId)>,
     pub(super) inquiry: Option<Inquiry>,
@@ -149,7 +150,7 @@ impl Repair {
         Self {
             cases: BTreeMap::new(),
             settled: BTreeMap::new(),
-            faults: BTreeSet::new(),
+            faults: Faults::default(),
             unproved: BTreeSet::new(),
             inquiry: None,
             jobs: BTreeMap::new(),
@@ -197,7 +198,12 @@ impl Repair {
 
     /// Whether a node that promises a shard of a stripe counts as its holder.
     pub(super) fn counts(&self, vault: VaultId, stripe: StripeId, node: NodeId) -> bool {
-        !self.is_gone(stripe, node) && !self.leaves(vault, node)
+        !self.is_gone(stripe, node) && self.stays(vault, node)
+    }
+
+    /// Whether a node does not leave, as far as a vault is concerned.
+    pub(super) fn stays(&self, vault: VaultId, node: NodeId) -> bool {
+        !self.leaves(vault, node) || is_planted(Bug::Leaver)
     }
 
     /// Who counted as the holders of a stripe when it was found well, if nothing has spoken against that since.
@@ -500,7 +506,7 @@ impl Peer {
                 self.suspect_stripe(now, facts, stripe);
                 continue;
             }
-            if self.repair.faults.len() < FAULTS_MAX && self.repair.faults.insert((stripe, node)) {
+            if self.repair.faults.add((stripe, node), now.mono) {
                 self.outputs.push_back(Output::Note(Note::Faulty { node, stripe }));
                 if let Some(vault) = self.repair.cases.get(&stripe).map(|case| case.vault) {
                     self.asking.want(node, vault, stripe);

@@ -105,6 +105,7 @@ impl Peer {
             rounds.begin_turn();
         }
         self.repair.rounds.at = now.mono.after(self.round_period());
+        self.repair.faults.forget(self.config.audit_period, now.mono);
     }
 
     /// Looks at some of the records that this round is about.

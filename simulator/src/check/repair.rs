@@ -3,7 +3,8 @@
 //! - An order makes nothing worse: it ends in a placement that satisfies the policy, or in one that bears more losses than before
 //!   (the one predicate, over all domains), and nothing that is concealed lies closer together.
 //! - Nothing is moved for an outage: no order rebuilds what a node holds that was silent for a small part of the patience.
-//! - Once all faults are over the mesh comes back to its policy within [`converges_within`], wherever there are nodes for that.
+//! - Once all faults are over the mesh comes back to its policy within [`converges_within`], wherever there are nodes for that: also what
+//!   was written degraded, or lies too close together since nodes came to lie elsewhere.
 //! - That bytes are those of their name is compared with every receipt (`check_kept`).
 
 use crate::setup::PeerSetup;
@@ -27,6 +28,11 @@ pub(crate) fn converges_within(peer: &PeerSetup) -> Period {
 /// it is lost.
 const SILENT_PART: u64 = 4;
 
+/// Where shards lie too close together, it is tried whether copies of so many of them would do,
+const COPIED_MAX: u32 = 2;
+/// if the stripe has no more than so many.
+const PLACES_MAX: usize = 10;
+
 impl World {
     /// A node orders a repair.
     pub(crate) fn check_order(
@@ -45,21 +51,30 @@ impl World {
             .iter()
             .filter_map(|source| Some((source.index, self.node_of(source.node)?)))
             .collect();
-        let mut is_clear = true;
+        // Who leaves has what it has, and does not count; who did may still not. Where nodes came to lie elsewhere not all know it yet.
+        before.retain(|_, holder| !self.hosts[*holder].has_left);
+        let settles = |at: Mono| at.after(self.patience) > self.now();
+        let mut is_clear = !self.relabelled.is_some_and(settles);
+        let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
+        let named: Vec<&Site> = named.map(|holder| self.site(holder)).collect();
+        let is_misplaced = margin(&record.policy, usize::from(record.stripe.k), &named) < 0;
         for (index, holder) in (0..).zip(&record.holders) {
             let Some(holder) = self.node_of(*holder) else { continue };
             let Some(silent) = self.silence(node, holder) else { return };
             let shard = record.stripe.shards[usize::from(index)];
             let is_target = targets.iter().any(|target| target.index == index);
+            // What is there and lies well is not rebuilt; what lies too close together is copied, or made anew.
+            let is_copied = is_misplaced || sources.iter().any(|source| source.index == index);
             let checker = self.checker_ref();
             // Whose clock shows another year is vouched for by nobody.
             let lies = self.hosts[holder].lies || self.hosts[node].lies;
             let is_sound = !lies
                 && self.hosts[holder].is_honest()
-                && self.hosts[holder].disk.shard(shard).is_some()
+                && !self.hosts[holder].has_left
+                && self.hosts[holder].disk.has(shard)
                 && !checker.ever_rotten.contains(&(holder, shard))
                 && !checker.given_up.contains(&stripe);
-            if is_target {
+            if is_target && !is_copied {
                 if is_sound && silent.0 < self.patience.0 / SILENT_PART {
                     let text = format!(
                         "node {node} rebuilds what node {holder} holds, which was silent for {silent}"
@@ -70,21 +85,31 @@ impl World {
                 // Counted if it is only silent; who has lost it and who is lost is not.
                 if is_sound && silent.0 > 0 && silent.0 < self.patience.0 / SILENT_PART {
                     place.insert(holder);
-                } else {
+                } else if !self.hosts[holder].leaves {
                     is_clear = false;
                 }
             }
         }
-        let holders: Vec<Site> = before.values().map(|&node| self.site(node).clone()).collect();
-        let new = targets.iter().filter_map(|target| self.node_of(target.node));
-        let after: Vec<Site> =
-            new.map(|node| self.site(node).clone()).chain(holders.iter().cloned()).collect();
-        let (holders, after): (Vec<&Site>, Vec<&Site>) =
-            (holders.iter().collect(), after.iter().collect());
+        // Of what is copied the copy counts.
+        let mut after = before.clone();
+        let new =
+            targets.iter().filter_map(|target| Some((target.index, self.node_of(target.node)?)));
+        let new: Vec<(u16, usize)> = new.collect();
+        after.extend(new.iter().copied());
+        let site = |&node: &usize| self.site(node).clone();
+        let holders: Vec<Site> = before.values().map(site).collect();
+        let after: Vec<Site> = after.values().map(site).collect();
+        let all: Vec<Site> =
+            holders.iter().cloned().chain(new.iter().map(|(_, to)| site(to))).collect();
+        let [holders, after, all] =
+            [&holders, &after, &all].map(|sites| sites.iter().collect::<Vec<&Site>>());
         let (policy, k) = (&record.policy, usize::from(record.stripe.k));
         let bears = (margin(policy, k, &holders), margin(policy, k, &after));
-        let hides = (conceal_margin(policy, k, &holders), conceal_margin(policy, k, &after));
-        let is_whole = after.len() == usize::from(record.stripe.n) && bears.1 >= 0;
+        let hides = (conceal_margin(policy, k, &holders), conceal_margin(policy, k, &all));
+        let n = usize::from(record.stripe.n);
+        // What is whole and lies well is not touched.
+        let is_needed = holders.len() < n || bears.0 < 0;
+        let is_whole = after.len() == n && bears.1 >= 0 && is_needed;
         if is_clear && !is_whole && bears.1 <= bears.0 || hides.1 < hides.0.min(0) {
             let text = format!(
                 "node {node} repairs a stripe: it bears {} losses more and then {}, hides {} and then {}",
@@ -130,25 +155,23 @@ impl World {
             !self.hosts[node].vanished && matches!(row, Ok(Some(_)))
         };
         let stand_ins: Vec<_> = self.checker_ref().standing_in(stored.stripe.id()).collect();
-        let mut counted: Vec<usize> = Vec::new();
-        let mut has_any: Vec<usize> = Vec::new();
+        let mut copies: Vec<Vec<usize>> = Vec::new();
         for (&named, &shard) in stored.holders.iter().zip(&stored.stripe.shards) {
             let others = stand_ins.iter().filter(|(_, of, _)| *of == shard);
             let nodes = std::iter::once(named).chain(others.map(|(node, ..)| *node));
-            let have: Vec<usize> = nodes.filter(|&node| claims(node, shard)).collect();
-            counted.extend(have.first());
-            has_any.extend(have);
+            copies.push(nodes.filter(|&node| claims(node, shard)).collect());
         }
-        let sites: Vec<Site> = counted.iter().map(|&node| self.site(node).clone()).collect();
-        let placed: Vec<&Site> = sites.iter().collect();
-        let now = margin(&of.policy, k, &placed);
+        let now = self.best_margin(&of.policy, k, &copies);
         if now >= 0 {
             return None;
         }
+        let counted = copies.iter().filter_map(|nodes| nodes.first());
+        let sites: Vec<Site> = counted.map(|&node| self.site(node).clone()).collect();
+        let has_any: Vec<usize> = copies.concat();
         let len = u64::from(stored.stripe.shard_len);
         let is_spare = |&node: &usize| {
             let host = &self.hosts[node];
-            host.peer.is_some() && host.is_honest() && !has_any.contains(&node)
+            host.peer.is_some() && host.is_honest() && !host.leaves && !has_any.contains(&node)
         };
         let spare: Vec<Candidate> = self
             .listed(owner)
@@ -160,7 +183,22 @@ impl World {
                 Candidate { site: host.site.clone(), free }
             })
             .collect();
-        solve(&of.policy, k, n, len, &spare, &sites, 0).ok()?;
+        // What is copied stays where it is, and counts for what is concealed.
+        let is_plain = of.policy.conceal.any.is_empty();
+        if !is_plain && has_any.len() > sites.len() {
+            return None;
+        }
+        let most = if is_plain && sites.len() <= PLACES_MAX { COPIED_MAX } else { 0 };
+        let is_solved = |copied: u32| {
+            let stays = sites.iter().enumerate().filter(|(at, _)| copied >> at & 1 == 0);
+            let stay: Vec<Site> = stays.map(|(_, site)| site.clone()).collect();
+            solve(&of.policy, k, n, len, &spare, &stay, 0).is_ok()
+        };
+        let mut choices =
+            (0..1u32 << sites.len().min(PLACES_MAX)).filter(|c| c.count_ones() <= most);
+        if !choices.any(is_solved) {
+            return None;
+        }
         Some(format!(
             "stripe {stripe} of owner {owner} bears {now} losses more, and could satisfy its policy"
         ))

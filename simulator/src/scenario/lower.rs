@@ -39,6 +39,7 @@ impl Scenario {
             guardians: mesh.guardians.clone(),
             code: mesh.code,
             stripe_len: STRIPE_LEN,
+            allow_degraded: false,
             outside: Vec::new(),
             placed,
         };

@@ -62,6 +62,8 @@ pub(crate) struct Rebuilds {
     errands: BTreeMap<LaneId, Errand>,
     /// Shards that were taken.
     pub(super) taken: u64,
+    /// Bytes of shards that were read for that, from others' disks and own ones, and written.
+    pub(super) moved: (u64, u64),
 }
 
 impl Rebuilds {
@@ -152,6 +154,7 @@ impl World {
     fn have(&mut self, node: usize, job: JobId, source: Source, bytes: Vec<u8>) {
         let Some(of) = self.rebuilds.jobs.get_mut(&(node, job)) else { return };
         of.found += 1;
+        self.rebuilds.moved.0 += bytes.len() as u64;
         of.rebuilt.moved += source.link.map_or(0, |_| bytes.len() as u64);
         of.shards[usize::from(source.index)] = Some(bytes);
     }
@@ -287,6 +290,7 @@ impl World {
                         of.rebuilt.moved += bytes.len() as u64;
                         of.rebuilt.receipts.push(receipt);
                         self.rebuilds.taken += 1;
+                        self.rebuilds.moved.1 += bytes.len() as u64;
                     }
                     None => of.rebuilt.refused.push(target.node),
                 }
