@@ -8,7 +8,7 @@ use super::partners::{
 };
 use crate::certificate::{Authority, NodeCertificate, NodeRecord, Roster, VaultPapers};
 use crate::id::NodeId;
-use crate::message::{Greeting, MemberStatus, NodeStatus, RefusalCode, Request, Response};
+use crate::message::{Greeting, Hearsay, NodeStatus, RefusalCode, Request, Response};
 use crate::partner::{Introduction, Partner};
 use crate::peer::{Input, LinkId, PeerConfig, Table, Write};
 use crate::promise::{PromiseHead, PromiseWitness};
@@ -269,14 +269,15 @@ fn what_a_removed_partners_nodes_said_counts_no_more() {
         for (operator, node) in [(PARTNER, ITS_NODE), (OTHER, OTHER_NODE)] {
             let (link, answer) = desk.greet(node, node_greeting(operator, node));
             assert!(is_welcome(&answer), "{answer:?}");
-            let said = status(&mut desk, link);
-            let heard = MemberStatus { node: id(NEIGHBOUR), heard: Some(Period(0)) };
-            let said = NodeStatus { members: vec![heard], ..said };
             desk.pass(Period::seconds(31));
             let asked = std::mem::take(&mut desk.called).into_iter();
             for (call, on, request) in asked {
-                if on == link && request == Request::Status {
-                    let response = Some(Box::new(Response::Status(Box::new(said.clone()))));
+                if let Request::Hearsay { of } = request
+                    && on == link
+                {
+                    let ages = vec![Some(Period(0)); of.len()];
+                    let said = Hearsay { ages, room: 0, leaves: false };
+                    let response = Some(Box::new(Response::Hearsay(said)));
                     desk.handle(Input::Answer { call, response });
                 }
             }
