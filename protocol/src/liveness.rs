@@ -1,7 +1,8 @@
 //! Who is there and who is lost, as one node sees it.
 //!
 //! - A node is *heard* when it asked or answered on a vouched connection, *suspect* after a while without that though it was asked,
-//!   and *lost* after the patience. Whoever is heard again has returned, and what it holds counts as before.
+//!   and *lost* after the patience. Whoever is heard again has returned, and what it holds counts as before. Whom nobody asked may
+//!   be silent for as long as it likes: in a large mesh it takes a while until a node's turn comes.
 //! - Time counts while this node hears anybody, and a little longer: who is cut off, or has just started, calls nobody lost.
 //! - What others heard counts as well: as long as most operators say that most of their nodes heard it lately, a node is not lost. One
 //!   that lies keeps nobody's data from being repaired, and makes nobody lost either. They are asked about those alone that have been
@@ -145,15 +146,13 @@ impl Liveness {
         self.advance(now);
         let Some(watch) = self.watched.get(&node) else { return Presence::Heard };
         let silence = self.count - watch.heard;
-        if silence >= self.patience.0 {
-            return if self.is_heard_elsewhere(node) { Presence::Suspect } else { Presence::Lost };
-        }
         let patience = SUSPECT.0.min(self.patience.0 / 2);
         let is_late = watch.asked.is_some_and(|asked| self.count - asked >= patience);
-        match is_late {
-            true if is_planted(Bug::Patience) => Presence::Lost,
-            true => Presence::Suspect,
-            false => Presence::Heard,
+        let is_over = silence >= self.patience.0 || is_planted(Bug::Patience);
+        match (is_late, is_over) {
+            (true, true) if !self.is_heard_elsewhere(node) => Presence::Lost,
+            (true, _) => Presence::Suspect,
+            (false, _) => Presence::Heard,
         }
     }
 
@@ -251,14 +250,17 @@ mod tests {
         liveness.hear(node(2), much_later);
         assert!((2..6).all(|name| !liveness.is_lost(node(name), much_later)));
         // From here on somebody is heard, and the silence of others counts.
+        liveness.ask(node(3), much_later);
         hear_hourly(&mut liveness, 2, 5001, 5024);
         assert!(liveness.is_lost(node(3), Mono(5024 * HOUR)));
+        assert!(!liveness.is_lost(node(4), Mono(5024 * HOUR)), "nobody asked it");
     }
 
     #[test]
     fn whom_most_operators_hear_is_not_lost_and_one_liar_decides_nothing() {
         let mut liveness = liveness();
         liveness.hear(node(9), Mono(0));
+        liveness.ask(node(9), Mono(0));
         hear_hourly(&mut liveness, 2, 0, 30);
         let now = Mono(30 * HOUR);
         assert!(liveness.is_lost(node(9), now));

@@ -13,13 +13,18 @@ use crate::id::{NodeId, OperatorId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response};
 use crate::sign::Signed;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most members that a node keeps.
 const MEMBERS_MAX: usize = crate::certificate::ROSTER_MAX;
 /// Members asked in one round of exchange: log-many rounds reach everybody.
 const EXCHANGE_FANOUT: usize = 3;
+
+/// So often each member has its turn within the patience.
+const TURNS_IN_PATIENCE: u64 = 4;
+/// No two rounds are closer together.
+const EXCHANGE_MIN: Period = Period(250);
 
 /// Another node that is vouched for.
 #[derive(Debug)]
@@ -451,6 +456,14 @@ impl Peer {
         let others = others.into_iter().map(|member| &member.signed);
         let own = Some(&self.record).filter(|own| !but.contains(&name_of(own)));
         Ok(own.into_iter().chain(others).take_while(fits).cloned().collect())
+    }
+
+    /// Between two rounds of exchange: each member has its turn several times within the patience, however many there are, or else
+    /// some would seem silent that nobody asked.
+    pub(super) fn exchange_period(&self) -> Period {
+        let turns = TURNS_IN_PATIENCE * self.members.len().max(1) as u64;
+        let patience = self.config.patience.0.saturating_mul(EXCHANGE_FANOUT as u64);
+        self.config.exchange_period.min(Period((patience / turns).max(EXCHANGE_MIN.0)))
     }
 
     /// One round of anti-entropy: a few members in turn, or the bootstrap nodes while nobody is known.

@@ -485,7 +485,7 @@ impl Peer {
             self.outputs.push_back(Output::Close { link: id });
         }
         if self.exchange_at <= now.mono {
-            self.exchange_at = now.mono.after(self.config.exchange_period);
+            self.exchange_at = now.mono.after(self.exchange_period());
             self.tick_lock_clock(now);
             self.judge_partners(now);
             self.exchange_members(now, facts);

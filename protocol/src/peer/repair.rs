@@ -411,7 +411,8 @@ impl Peer {
         }
         for &holder in &record.holders {
             if holder != self.node() && !self.members.contains_key(&holder) {
-                self.liveness.watch(holder, now.mono);
+                // Nobody knows where it could be asked.
+                self.liveness.ask(holder, now.mono);
                 if self.repair.strangers.len() < STRANGERS_MAX {
                     self.repair.strangers.insert(holder);
                 }

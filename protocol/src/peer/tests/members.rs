@@ -82,6 +82,18 @@ fn others_are_asked_about_those_alone_that_are_silent_and_tell_when_they_heard_t
 }
 
 #[test]
+fn the_more_members_there_are_the_more_often_some_are_asked() {
+    let (exchange_period, patience) = (Period::seconds(3600), Period::seconds(7200));
+    let mut desk = Desk::with(PeerConfig { exchange_period, patience, ..PeerConfig::default() });
+    let link = desk.node(NEIGHBOUR);
+    assert_eq!(desk.peer.exchange_period(), Period::seconds(450), "a part of the patience");
+    let others = (100..151).map(|name| node_record(OPERATOR, name, 1)).collect();
+    desk.ask(link, Request::Members(others));
+    // All 52 four times, three at once.
+    assert_eq!(desk.peer.exchange_period(), Period(7_200_000 * 3 / (4 * 52)));
+}
+
+#[test]
 fn two_nodes_learn_of_a_third_by_exchange() {
     let mut here = Desk::new();
     here.node(THIRD);
