@@ -4,6 +4,7 @@
 
 use crate::world::{Event, World};
 use protocol::label::Labels;
+use protocol::message::LeaveStatus;
 use protocol::peer::Input;
 use protocol::time::Period;
 
@@ -38,7 +39,7 @@ impl World {
         }
         let now = self.now();
         let status = host.peer.as_ref().and_then(protocol::Peer::leave_status);
-        let Some(status) = status.filter(|status| status.may_leave()) else {
+        let Some(status) = status.filter(LeaveStatus::may_leave) else {
             self.cause_at(now.after(LOOKS), Event::Leaving(node));
             return;
         };

@@ -248,7 +248,7 @@ fn vault(drawing: &mut Drawing) -> VaultSetup {
     let code = drawing.repairs.then_some(if conceals { (3, 5) } else { (2, 4) });
     let placed = Vec::new();
     let allow_degraded = drawing.moves && !conceals;
-    VaultSetup { operator, policy, outside, guardians, code, stripe_len, placed, allow_degraded }
+    VaultSetup { operator, policy, outside, guardians, code, stripe_len, allow_degraded, placed }
 }
 
 fn add(steps: &mut Vec<Step>, at: Period, what: What) {

@@ -108,14 +108,14 @@ fn faults(nodes: usize, until: Period) -> Vec<Rate> {
     let restart =
         |i: usize| What::Restart { who: node(i), after: Period((1 + i as u64 % 5) * HOUR / 4) };
     let away = |i: usize| What::Dark { who: node(i), period: Period((1 + i as u64 % 30) * HOUR) };
-    let rot = |i: usize| What::Rot { who: node(i), per_mille: 100, loud: i % 2 == 0 };
+    let rot = |i: usize| What::Rot { who: node(i), per_mille: 100, loud: i.is_multiple_of(2) };
     let fails = |i: usize| What::DiskFails { who: node(i), per_mille: (i % 300) as u32 };
     let provider = |i: usize| Who::Label(format!("provider=p{i}"));
     let outage = |i: usize| What::Dark { who: provider(i), period: Period((1 + i as u64) * HOUR) };
     let part = |i: usize| What::Part {
         from: provider(i),
         to: provider((i + 3) % PROVIDERS),
-        one_way: i % 2 == 0,
+        one_way: i.is_multiple_of(2),
     };
     let slow = |i: usize| {
         let quality = LinkQuality {

@@ -17,7 +17,7 @@ pub(super) struct Link {
 /// All connections.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    links: BTreeMap<LinkId, Link>,
+    all: BTreeMap<LinkId, Link>,
     /// Those to each node.
     nodes: BTreeMap<NodeId, BTreeSet<LinkId>>,
     /// By when who connected has greeted. Who has greeted stays listed till then.
@@ -27,24 +27,24 @@ pub(super) struct Links {
 impl Links {
     /// There is a new one, whose other end is to greet in time.
     pub(super) fn insert(&mut self, id: LinkId, key: PublicKey, outbound: bool, greet_by: Mono) {
-        self.links.insert(id, Link { key, outbound, role: None });
+        self.all.insert(id, Link { key, outbound, role: None });
         self.greet_by.insert((greet_by, id));
     }
 
     /// How many there are.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.links.len()
+        self.all.len()
     }
 
     /// One of them.
     pub(super) fn get(&self, id: LinkId) -> Option<&Link> {
-        self.links.get(&id)
+        self.all.get(&id)
     }
 
     /// It is known who is at the other end.
     pub(super) fn set_role(&mut self, id: LinkId, role: Role) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.all.get_mut(&id) else { return };
         if let Role::Node(node) = role {
             self.nodes.entry(node).or_default().insert(id);
         }
@@ -53,7 +53,7 @@ impl Links {
 
     /// One is gone.
     pub(super) fn remove(&mut self, id: LinkId) -> Option<Link> {
-        let link = self.links.remove(&id)?;
+        let link = self.all.remove(&id)?;
         if let Some(Role::Node(node)) = link.role
             && let Some(links) = self.nodes.get_mut(&node)
         {
@@ -91,7 +91,7 @@ impl Links {
     pub(super) fn take_silent(&mut self, now: Mono) -> Option<(LinkId, Link)> {
         while let Some(&(at, id)) = self.greet_by.first().filter(|(at, _)| *at <= now) {
             self.greet_by.remove(&(at, id));
-            if self.links.get(&id).is_some_and(|link| link.role.is_none()) {
+            if self.all.get(&id).is_some_and(|link| link.role.is_none()) {
                 return Some((id, self.remove(id)?));
             }
         }

@@ -147,10 +147,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn no_damage_to_a_file_brings_the_reader_down(
-        at in 0.0..1.0, with in "[0-9a-z\\[\\]{}\",:. -]{0,8}", cut in 0usize..12,
+        at: prop::sample::Index, with in "[0-9a-z\\[\\]{}\",:. -]{0,8}", cut in 0usize..12,
     ) {
         let good = status(&[(2, &[0, 2, 4], 12), (2, &[1, 3, 5], 500)]);
-        let at = (at * good.len() as f64) as usize;
+        let at = at.index(good.len());
         let damaged = format!("{}{with}{}", &good[..at], &good[(at + cut).min(good.len())..]);
         if let Ok(mesh) = FromMesh::read(&damaged) {
             // What is read can be asked.
