@@ -1,8 +1,8 @@
 //! All stripes of a mesh together, by chance: what they share (nodes, domains, the bandwidth of repair) is shared. Gives
 //! what one stripe cannot: how often *any* stripe, a share of them, or all are lost, under each rule of placement.
 //!
-//! Here are a mesh made ready to be played, and plain missions, which are counted. [`run`] has its state and its events,
-//! [`moving`] where shards go that were lost, [`rare`] the probabilities that counting does not reach.
+//! Here are a mesh made ready to be played, and plain missions, which are counted. `run` has its state and its events,
+//! `moving` where shards go that were lost, `rare` the probabilities that counting does not reach.
 
 mod figures;
 mod moving;

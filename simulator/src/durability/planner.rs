@@ -1,6 +1,6 @@
 //! From what there is (nodes, prices, rates) and what is wanted (clauses, nines, budget, time to restore) to codes that do it,
 //! cheapest first. Whether a placement satisfies the clauses is decided by `protocol`'s solver alone. Which single
-//! addition would help most is [`additions`]'; what people are shown in a browser is [`page`]'s.
+//! addition would help most is `additions`'; what people are shown in a browser is `page`'s.
 
 use super::analysis;
 use super::chain::Chain;
