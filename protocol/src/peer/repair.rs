@@ -129,7 +129,7 @@ pub(super) struct Repair {
     strangers: BTreeSet<NodeId>,
     pub(super) rounds: Rounds,
     /// Whether there were more cases than are kept.
-    is_cut: bool,
+    pub(super) is_cut: bool,
     budget: Budget,
     urgent: Budget,
     repaired: u64,

@@ -98,7 +98,8 @@ impl Peer {
             return;
         }
         rounds.number += 1;
-        let is_whole = rounds.has_changed || self.leaving.is_own();
+        // Of what was cut off the most urgent may be new.
+        let is_whole = rounds.has_changed || self.repair.is_cut || self.leaving.is_own();
         if is_whole {
             self.begin_whole_round();
         } else {
