@@ -1,6 +1,6 @@
 //! Bugs that a test build plants, one at a time, to see that the simulator finds them.
 //!
-//! Built with `RUSTFLAGS="--cfg strewn_planted"`, `plant` switches one on for the thread. In every other build
+//! Built with `STREWN_CAN_PLANT=1` in the environment, [`plant`] switches one on for the thread. In every other build
 //! [`is_planted`] is a constant `false`, and what stands behind it is not compiled in. Nothing decides anything here.
 
 /// What is left out.
@@ -60,11 +60,13 @@ pub enum Bug {
     Takeover,
     /// Who leaves counts as if it stayed.
     Leaver,
+    /// A discharged shard goes, whether others have it or not.
+    Discharge,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Lock,
         Self::Extension,
         Self::Placement,
@@ -92,6 +94,7 @@ impl Bug {
         Self::Hash,
         Self::Takeover,
         Self::Leaver,
+        Self::Discharge,
     ];
 }
 
@@ -104,9 +107,11 @@ mod switch {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Plants a bug for this thread, in place of the one before.
-    pub fn plant(bug: Option<Bug>) {
+    /// Plants a bug for this thread, in place of the one before, and says whether this build can.
+    #[must_use]
+    pub fn plant(bug: Option<Bug>) -> bool {
         PLANTED.set(bug);
+        true
     }
 
     /// Whether a bug is planted.
@@ -119,6 +124,12 @@ mod switch {
 #[cfg(not(strewn_planted))]
 mod switch {
     use super::Bug;
+
+    /// Plants nothing, and says so: this build cannot.
+    #[must_use]
+    pub const fn plant(_: Option<Bug>) -> bool {
+        false
+    }
 
     /// Whether a bug is planted: never, in this build.
     #[must_use]
