@@ -5,7 +5,7 @@
 //! statements ([`sign`]), who vouches for whom ([`certificate`]), who swaps with whom ([`partner`], [`agreement`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
-//! [`release`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
+//! [`release`], [`discharge`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
 //! come ([`budget`]), what was held and done in a month, so that two operators agree about it ([`tally`]), how a swap ends ([`notice`]), how a vault is found again ([`recovery`], [`share`]), who is lost
 //! ([`liveness`]) and what is done about it ([`repair`]), who may go ([`leave`]), what is sent ([`message`]) and believed ([`told`]), what anybody can check of it all ([`proof`]) and rehearse
 //! ([`survey`]), and the state machine of one
@@ -17,6 +17,7 @@ pub mod budget;
 pub mod certificate;
 pub mod chunk;
 pub mod codec;
+pub mod discharge;
 pub mod erasure;
 pub mod given_up;
 pub mod hold;

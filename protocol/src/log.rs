@@ -13,6 +13,7 @@ mod shown;
 pub use shown::Standing;
 
 use crate::codec::Blob;
+use crate::discharge::Discharge;
 use crate::given_up::GivenUp;
 use crate::id::{DeviceId, EntryId, NodeId, PublicKey, SessionId, StripeId, VaultId};
 use crate::label::Site;
@@ -64,6 +65,8 @@ pub enum Body {
     Forget(Signed<Forget>),
     /// The vault gives up stripes, or takes back that it did. Its own word as well.
     GivenUp(Signed<GivenUp>),
+    /// A node need not keep its shards of some stripes, which others have as well. Its own word as well.
+    Discharged(Signed<Discharge>),
 }
 
 /// What of a snapshot is sealed, each under a context that binds it to who wrote it: under the entry of another device, or

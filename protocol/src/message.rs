@@ -29,6 +29,7 @@ use crate::certificate::{
     NodeRecord, VaultCertificate, VaultPapers,
 };
 use crate::codec::{self, Blob, CodecError};
+use crate::discharge::Discharge;
 use crate::hold::HoldOrder;
 use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
 use crate::leave::{Page, Word, paper::Part};
@@ -282,6 +283,15 @@ pub enum Request {
     Hearsay {
         /// Nodes that I have not heard for a while, [`IDS_MAX`] at most.
         of: Vec<NodeId>,
+    },
+    /// Give up your shards of these stripes, which others have as well.
+    Discharge {
+        /// By whose word.
+        discharge: Signed<Discharge>,
+        /// Who agrees.
+        approvals: Vec<Signed<Approval>>,
+        /// From this stripe of the discharge on, by its place there.
+        from: u32,
     },
 }
 

@@ -10,7 +10,7 @@
 //! guardians it is all that is needed afterwards.
 
 use crate::certificate::CLOCK_SKEW_MAX;
-use crate::id::{OperatorId, PublicKey, ReleaseId, StripeId, VaultId};
+use crate::id::{NodeId, OperatorId, PublicKey, ReleaseId, StripeId, VaultId};
 use crate::planted::{Bug, is_planted};
 use crate::policy::{GUARDIANS_MAX, Lock};
 use crate::sign::{SignatureError, Signed, Statement};
@@ -44,9 +44,24 @@ impl Statement for ReleaseRequest {
     }
 }
 
+/// What a vault can ask holders to give up.
+pub trait Ask: Statement {
+    /// Most stripes that one statement names.
+    const STRIPES_MAX: usize;
+    /// The request, and the node that alone it concerns.
+    fn into_parts(self) -> (ReleaseRequest, Option<NodeId>);
+}
+
+impl Ask for ReleaseRequest {
+    const STRIPES_MAX: usize = RELEASE_STRIPES_MAX;
+    fn into_parts(self) -> (Self, Option<NodeId>) {
+        (self, None)
+    }
+}
+
 /// The name of a signed request.
 #[must_use]
-pub fn release_id(request: &Signed<ReleaseRequest>) -> ReleaseId {
+pub fn release_id<T: Ask>(request: &Signed<T>) -> ReleaseId {
     ReleaseId(request.digest())
 }
 
@@ -94,8 +109,8 @@ pub enum ReleaseError {
     #[error(transparent)]
     Signature(#[from] SignatureError),
     /// It names no stripe, too many, or not in order.
-    #[error("a release names 1 to {RELEASE_STRIPES_MAX} stripes in increasing order")]
-    Stripes,
+    #[error("such a release names 1 to {0} stripes in increasing order")]
+    Stripes(usize),
     /// It is to count for too long.
     #[error("a release counts for {RELEASE_VALIDITY_MAX} at most")]
     Validity,
@@ -112,6 +127,8 @@ pub enum ReleaseError {
 pub struct Release {
     id: ReleaseId,
     request: ReleaseRequest,
+    /// The node that alone it concerns.
+    at: Option<NodeId>,
     /// Who agrees, and until when.
     approvals: BTreeMap<OperatorId, Wall>,
     vetoes: BTreeSet<OperatorId>,
@@ -124,24 +141,25 @@ fn check_count(found: usize) -> Result<(), ReleaseError> {
 impl Release {
     /// Verifies a request, the approvals that came with it and the vetoes that are known. A wrong statement among
     /// them is no reason to go on without it: nothing is released by mistake.
-    pub fn verify(
-        request: &Signed<ReleaseRequest>,
+    pub fn verify<T: Ask>(
+        request: &Signed<T>,
         approvals: &[Signed<Approval>],
         vetoes: &[Signed<Veto>],
     ) -> Result<Self, ReleaseError> {
         check_count(approvals.len())?;
         check_count(vetoes.len())?;
         let id = release_id(request);
-        let request = request.verify()?;
+        let (request, at) = request.verify()?.into_parts();
         let stripes = &request.stripes;
         let is_ordered = stripes.windows(2).all(|pair| pair[0] < pair[1]);
-        if stripes.is_empty() || stripes.len() > RELEASE_STRIPES_MAX || !is_ordered {
-            return Err(ReleaseError::Stripes);
+        if stripes.is_empty() || stripes.len() > T::STRIPES_MAX || !is_ordered {
+            return Err(ReleaseError::Stripes(T::STRIPES_MAX));
         }
         if request.expires > request.issued.after(RELEASE_VALIDITY_MAX) {
             return Err(ReleaseError::Validity);
         }
-        let mut release = Self { id, request, approvals: BTreeMap::new(), vetoes: BTreeSet::new() };
+        let (approved, vetoes_of) = (BTreeMap::new(), BTreeSet::new());
+        let mut release = Self { id, request, at, approvals: approved, vetoes: vetoes_of };
         for signed in approvals {
             let Approval { guardian, release: of, expires } = signed.verify()?;
             if of != id {
@@ -181,6 +199,12 @@ impl Release {
     #[must_use]
     pub fn request(&self) -> &ReleaseRequest {
         &self.request
+    }
+
+    /// The node that alone it concerns; `None` when it concerns all holders.
+    #[must_use]
+    pub fn at(&self) -> Option<NodeId> {
+        self.at
     }
 }
 

@@ -29,7 +29,7 @@ use protocol::message::{HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, 
 use protocol::peer::{Facts, Held, LaneId, Table, Usage, Write};
 use protocol::policy::{Clause, Lock, Policy};
 use protocol::record::{Receipt, Record};
-use protocol::release::{Veto, release_id};
+use protocol::release::{Approval, Veto, release_id};
 use protocol::sign::Signed;
 use protocol::time::{Mono, Period};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,6 +117,8 @@ pub(crate) struct Checker {
     ever_rotten: BTreeSet<(usize, ShardId)>,
     /// Stripes that somebody asked to be released.
     given_up: BTreeSet<StripeId>,
+    /// Releases that concern one node: what it drops by them somebody else has.
+    discharges: BTreeSet<ReleaseId>,
     requests: BTreeMap<ReleaseId, Backing>,
     heard: BTreeMap<(usize, ReleaseId), Mono>,
     vetoes: BTreeSet<(usize, ReleaseId)>,
@@ -231,12 +233,13 @@ impl Checker {
                 let release = release_id(request);
                 let stripes = request.verify().map_or_else(|_| Vec::new(), |of| of.stripes);
                 self.given_up.extend(stripes);
-                let known = self.requests.entry(release).or_default();
-                let approved = approvals.iter().filter_map(|signed| signed.verify().ok());
-                known.approvals.extend(
-                    approved.filter(|a| a.release == release).map(|approval| approval.guardian),
-                );
-                self.heard.entry((node, release)).or_insert(now);
+                self.hear_release(now, node, release, approvals);
+                return;
+            }
+            Request::Discharge { discharge, approvals, .. } => {
+                let release = release_id(discharge);
+                self.discharges.insert(release);
+                self.hear_release(now, node, release, approvals);
                 return;
             }
             Request::Revoke(order) => {
@@ -348,6 +351,21 @@ impl Checker {
             }
             _ => {}
         }
+    }
+
+    fn hear_release(
+        &mut self,
+        now: Mono,
+        node: usize,
+        release: ReleaseId,
+        approvals: &[Signed<Approval>],
+    ) {
+        let known = self.requests.entry(release).or_default();
+        let approved = approvals.iter().filter_map(|signed| signed.verify().ok());
+        known
+            .approvals
+            .extend(approved.filter(|a| a.release == release).map(|approval| approval.guardian));
+        self.heard.entry((node, release)).or_insert(now);
     }
 
     fn check_kept(&mut self, node: usize, host: &Host, receipt: &Receipt) {
@@ -482,6 +500,16 @@ impl Checker {
             }
         }
         self.dropped.insert((node, shard));
+        let is_copied = || {
+            let mut others = self.terms.keys().filter(|(_, of)| *of == shard);
+            others.any(|&place| !self.dropped.contains(&place))
+        };
+        if self.discharges.contains(&release) && !is_copied() {
+            let text = format!(
+                "node {node} drops shard {shard}, which nobody else has: it was discharged, not released"
+            );
+            self.report("P6", text);
+        }
     }
 
     /// Rows are about to be durable.

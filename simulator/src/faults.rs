@@ -54,6 +54,7 @@ impl World {
         match what {
             What::BackUp { vault, .. }
             | What::Release { vault, .. }
+            | What::Discharge { vault, .. }
             | What::Veto { vault, .. }
             | What::Hold { vault, .. }
             | What::Revoke { vault }

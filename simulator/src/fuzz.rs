@@ -279,6 +279,13 @@ fn work(drawing: &mut Drawing, steps: &mut Vec<Step>) {
             let after = Period(at.0 + drawing.lock.0 + drawing.lock.0 / 16);
             let approvals = drawing.below(4) as u32;
             add(steps, after, What::Release { vault, approvals });
+            if drawing.below(2) == 0 {
+                let per_mille = [100, 400, 1000][drawing.below(3) as usize];
+                let approvals = drawing.below(4) as u32;
+                add(steps, at, What::Discharge { vault, per_mille, approvals });
+                // Their locks are extended no more, and end.
+                add(steps, after, What::Discharge { vault, per_mille: 0, approvals });
+            }
             if drawing.has(Kind::Guardians) {
                 // Before the shortest cooldown is over, and a hold for longer than the longest.
                 let wait = drawing.random.between(Period::seconds(10), Period(drawing.lock.0 / 8));

@@ -2,6 +2,7 @@
 //! nothing but an identity. They decide as the real client does: placement is the protocol's solver, receipts are
 //! checked by the protocol's rule. What they were promised is the checker's to remember.
 
+mod discharge;
 mod recovery;
 mod stand_ins;
 
@@ -93,6 +94,8 @@ pub(crate) struct Owner {
     backups: VecDeque<Vec<usize>>,
     by_id: BTreeMap<StripeId, usize>,
     pub(crate) releases: Vec<Signed<ReleaseRequest>>,
+    /// What nodes need not keep: nobody extends their locks.
+    discharged: BTreeSet<(usize, StripeId)>,
     doing: Option<Doing>,
     next: VecDeque<What>,
     purposes: u64,
@@ -126,6 +129,7 @@ impl Owner {
             backups: VecDeque::new(),
             by_id: BTreeMap::new(),
             releases: Vec::new(),
+            discharged: BTreeSet::new(),
             doing: None,
             next: VecDeque::new(),
             purposes: 0,
@@ -319,6 +323,9 @@ impl World {
                     Some(Doing::Restore { begun, purpose, stripes, is_asked });
             }
             What::Release { approvals, .. } => self.release(owner, approvals),
+            What::Discharge { per_mille, approvals, .. } => {
+                self.discharge(owner, per_mille, approvals);
+            }
             What::Veto { guardian, .. } => self.veto(owner, guardian),
             What::Hold { guardian, period, .. } => self.hold(owner, guardian, period),
             What::Revoke { .. } => self.revoke(owner),
@@ -346,6 +353,9 @@ impl World {
             of.needed().into_iter().map(|stripe| of.stripes[stripe].stored.stripe.id()).collect();
         if !self.skips_extensions {
             for node in self.listed(owner) {
+                let discharged = &self.owners[owner].discharged;
+                let kept = kept.iter().copied().filter(|id| !discharged.contains(&(node, *id)));
+                let kept: Vec<StripeId> = kept.collect();
                 for page in kept.chunks(RELEASE_PAGE) {
                     self.clients[client].extend(node, page.to_vec());
                 }
@@ -483,8 +493,9 @@ impl World {
             let stand_ins = stand_ins.filter(|(_, _, since)| *since < begun);
             for (node, shard) in named.chain(stand_ins.map(|(node, shard, _)| (node, shard))) {
                 let host = &self.hosts[node];
-                let is_held =
-                    host.is_honest() && host.disk.has(shard) && !not_held.contains(&(node, id));
+                let is_asked =
+                    !not_held.contains(&(node, id)) && !of.discharged.contains(&(node, id));
+                let is_held = host.is_honest() && host.disk.has(shard) && is_asked;
                 if is_held && !self.checker_ref().is_locked(node, shard, until) {
                     lapsing = Some((stripe, node, self.checker_ref().locked_until(node, shard)));
                 }

@@ -179,6 +179,15 @@ pub enum What {
         /// How many of its guardians agree.
         approvals: u32,
     },
+    /// A vault's owner asks that nodes give up shards of what it needs, without looking whether others have them.
+    Discharge {
+        /// Which vault.
+        vault: usize,
+        /// Of a thousand shards so many more than before.
+        per_mille: u32,
+        /// How many of its guardians agree.
+        approvals: u32,
+    },
     /// A guardian of a vault stops its newest release.
     Veto {
         /// Which vault.
@@ -348,6 +357,7 @@ impl What {
             Self::BackUp { .. }
             | Self::Forget { .. }
             | Self::Release { .. }
+            | Self::Discharge { .. }
             | Self::Veto { .. }
             | Self::Hold { .. }
             | Self::Revoke { .. }

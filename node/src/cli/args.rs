@@ -71,7 +71,7 @@ pub enum Command {
     Tag(TagArgs),
     /// Say which snapshots to keep, and forget the others
     Forget(ForgetArgs),
-    /// Ask for the release of what no kept snapshot needs
+    /// Ask for the release of what no kept snapshot needs, and of shards that others have as well
     Prune(PruneArgs),
     /// Releases: what is about to be dropped, and who agrees to it or stops it
     #[command(subcommand)]

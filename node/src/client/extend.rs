@@ -3,7 +3,7 @@
 //!
 //! What is needed is everything that the log and the index name, but for stripes whose every chunk was sent again, and those
 //! that the vault gave up (of the index only where another block lists the same). Which of it an older snapshot refers to only its
-//! reader could tell.
+//! reader could tell. A node is not asked for what the vault discharged it of: others have that as well.
 //!
 //! It is done before anything is read from the source: what holders have given up, or are about to, must not be taken for
 //! known. So a holder is asked when a tenth of the lock's period has passed, up to 4096 stripes in a request, and at once
@@ -95,8 +95,15 @@ pub(super) async fn extend(
     let stripes = Arc::new(needed(ledger, index)?);
     let mut tasks = JoinSet::new();
     for node in due {
-        let (stripes, vault) = (Arc::clone(&stripes), vault.id);
         let begun = wall();
+        let discharged = ledger.discharged();
+        let is_needed = |stripe: &StripeId| !discharged.is_discharged(node.id, *stripe, begun);
+        let stripes = if stripes.iter().all(is_needed) {
+            Arc::clone(&stripes)
+        } else {
+            Arc::new(stripes.iter().copied().filter(is_needed).collect())
+        };
+        let vault = vault.id;
         tasks.spawn(async move {
             let answer = extend_at(&node, vault, &stripes, period).await;
             (node.id, begun, answer)

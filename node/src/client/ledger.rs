@@ -11,6 +11,7 @@ use super::vault::Vault;
 use super::{ClientError, Result};
 use crate::service::wall;
 use protocol::certificate::CertificateError;
+use protocol::discharge::{Discharge, Discharged};
 use protocol::given_up::{Abandoned, GivenUp};
 use protocol::id::{DeviceId, EntryId, NodeId, VaultId};
 use protocol::label::Site;
@@ -99,8 +100,10 @@ pub struct Ledger {
     forgotten: BTreeSet<EntryId>,
     /// Stripes that the vault gives up.
     given_up: Abandoned,
-    /// Which device brought statements about given-up stripes.
+    /// Which device brought statements about given-up stripes, or about nodes that need not keep theirs.
     given_up_by: BTreeMap<DeviceId, Brought>,
+    /// What nodes need not keep.
+    discharged: Discharged,
     /// Nodes that did not show all of what they have.
     unread: BTreeSet<NodeId>,
     /// Entries of these devices are taken in.
@@ -173,7 +176,27 @@ impl Ledger {
                 brought.last = brought.last.max(logged.witnessed());
             }
         }
-        (self.given_up, self.given_up_by) = (given_up, by);
+        let mut discharged = Discharged::default();
+        for (logged, (_, said)) in
+            self.all().filter_map(|logged| Some((logged, discharge_of(logged)?)))
+        {
+            discharged.hear(&said);
+            let brought = by.entry(logged.entry.device).or_default();
+            brought.stripes += said.request.stripes.len() as u64;
+            brought.last = brought.last.max(logged.witnessed());
+        }
+        (self.given_up, self.given_up_by, self.discharged) = (given_up, by, discharged);
+    }
+
+    /// What nodes need not keep, since others have it as well.
+    #[must_use]
+    pub fn discharged(&self) -> &Discharged {
+        &self.discharged
+    }
+
+    /// The statements by which they need not.
+    pub fn discharges(&self) -> impl Iterator<Item = (Signed<Discharge>, Discharge)> + '_ {
+        self.all().filter_map(discharge_of)
     }
 
     /// The stripes that the vault gives up.
@@ -342,6 +365,9 @@ impl Ledger {
         if let Some(said) = given_up_by(&logged) {
             self.given_up.hear(&said);
         }
+        if let Some((_, said)) = discharge_of(&logged) {
+            self.discharged.hear(&said);
+        }
         drop(turn);
         let sites: Vec<&Site> = logged.holders.keys().map(|id| &mesh.nodes[id].site).collect();
         if let Err(violation) = check_held(&vault.policy, &sites)
@@ -462,6 +488,13 @@ fn forgotten_by(logged: &Logged) -> Vec<EntryId> {
 fn given_up_by(logged: &Logged) -> Option<GivenUp> {
     let Body::GivenUp(signed) = &logged.entry.body else { return None };
     signed.verify().ok().filter(|said| said.vault == logged.entry.vault)
+}
+
+/// The vault's word in an entry about what a node need not keep, if it is the vault that says so.
+fn discharge_of(logged: &Logged) -> Option<(Signed<Discharge>, Discharge)> {
+    let Body::Discharged(signed) = &logged.entry.body else { return None };
+    let said = signed.verify().ok().filter(|said| said.request.vault == logged.entry.vault)?;
+    Some((signed.clone(), said))
 }
 
 fn is_snapshot(logged: &Logged) -> bool {

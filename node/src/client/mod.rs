@@ -33,6 +33,7 @@ pub mod repair;
 pub mod restore;
 pub mod statements;
 pub mod status;
+pub mod surplus;
 mod survey;
 pub mod tags;
 pub mod vault;

@@ -13,6 +13,9 @@
 //! What is given up is said in the vault's log before any holder is asked, and then it is looked for snapshots that came
 //! meanwhile: who backs up writes its snapshot first, and then looks for what was given up. So one of the two sees the other.
 //!
+//! Where all of a stripe that stays is held as the policy asks, copies beside that are too many ([`super::surplus`]): their holders are
+//! discharged of them in the same go.
+//!
 //! What stays besides: packs of sessions that may be running (they have made no snapshot, and wrote something lately), and blocks
 //! of the index that list anything that stays.
 
@@ -26,6 +29,8 @@ use super::ledger::Ledger;
 use super::mesh::{Caller, Mesh};
 use super::packs::{Need, Packs};
 use super::recipients::Identities;
+use super::release::Asked;
+use super::surplus::Surplus;
 use super::vault::Vault;
 use super::walk::Walker;
 use super::{ClientError, Result};
@@ -95,6 +100,8 @@ pub struct Prune<'a> {
     pub snapshots: usize,
     /// What can be given up, and what is to be written again before that.
     pub judged: Judged,
+    /// Copies too many of what stays.
+    pub surplus: Surplus,
     vault: Arc<Vault>,
     /// How much that nobody needs may stay in packs; `None` writes nothing again.
     repack: Option<MaxUnused>,
@@ -137,6 +144,7 @@ impl<'a> Prune<'a> {
             mesh,
             snapshots: 0,
             judged: Judged::default(),
+            surplus: Surplus::default(),
             repack,
             identities,
             progress: Arc::clone(progress),
@@ -150,6 +158,10 @@ impl<'a> Prune<'a> {
         };
         plan.follow().await?;
         plan.judge().await?;
+        let ledger = Arc::clone(&plan.ledger).lock_owned().await;
+        let (unneeded, given_up) = (&plan.judged.unneeded, ledger.given_up());
+        let is_kept = |stripe| !unneeded.contains(&stripe) && !given_up.contains(stripe);
+        plan.surplus = Surplus::find(&plan.mesh, &plan.vault, &ledger, is_kept).await?;
         Ok(plan)
     }
 
@@ -427,7 +439,7 @@ impl<'a> Prune<'a> {
     ///
     /// # Errors
     /// When that cannot be written or said, or new snapshots come again and again meanwhile.
-    pub async fn apply(&mut self, key: &SecretKey) -> Result<Vec<Signed<ReleaseRequest>>> {
+    pub async fn apply(&mut self, key: &SecretKey) -> Result<Vec<Asked>> {
         self.write_again().await?;
         for _ in 0..ROUNDS {
             let mut needed = self.needed_stripes()?;
@@ -441,19 +453,24 @@ impl<'a> Prune<'a> {
                 ledger.refresh(&self.mesh, &self.vault).await;
             }
             if !self.follow().await? {
-                return Ok(self.requests(key));
+                let mut asked = self.requests(key);
+                let mut ledger = self.ledger.lock().await;
+                let surplus = self.surplus.say(&mut ledger, &self.mesh, &self.vault, key);
+                asked.extend(surplus.await?);
+                return Ok(asked);
             }
             self.judge().await?;
         }
         Err(ClientError::Content("new snapshots come again and again: try later".into()))
     }
 
-    fn requests(&self, key: &SecretKey) -> Vec<Signed<ReleaseRequest>> {
+    fn requests(&self, key: &SecretKey) -> Vec<Asked> {
         let (issued, expires) = (wall(), wall().after(RELEASE_VALIDITY_MAX).0 - 60_000);
         let request = |stripes: &[StripeId]| {
             let (vault, stripes) = (self.vault.id, stripes.to_vec());
             let expires = Wall(expires);
-            Signed::sign(&ReleaseRequest { vault, issued, expires, stripes }, key)
+            let request = ReleaseRequest { vault, issued, expires, stripes };
+            Asked::Everywhere(Signed::sign(&request, key))
         };
         let stripes: Vec<StripeId> = self.judged.unneeded.iter().copied().collect();
         stripes.chunks(RELEASE_STRIPES_MAX).map(request).collect()

@@ -3,13 +3,80 @@
 use super::mesh::{Caller, Mesh, Node};
 use super::vault;
 use super::{ClientError, Result};
-use crate::home::Home;
+use crate::home::{Home, HomeError, read_signed};
+use protocol::discharge::Discharge;
 use protocol::id::{NodeId, VaultId};
 use protocol::message::{Outcome, RefusalCode, Released, Request, Response, Standstill};
-use protocol::release::{Approval, ReleaseRequest};
+use protocol::release::{Approval, Release, ReleaseError, ReleaseRequest};
 use protocol::sign::Signed;
 use protocol::time::Period;
 use serde::Serialize;
+use std::path::Path;
+
+/// What a vault asks holders to give up, as it is sent, and handed to guardians in files.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// Stripes, wherever they lie.
+    Everywhere(Signed<ReleaseRequest>),
+    /// A node's shards of some.
+    At(Signed<Discharge>),
+}
+
+impl Asked {
+    /// Reads a file; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no signed statement. Whether it is what it should be is found out by [`Asked::verify`].
+    pub fn read(path: &Path) -> std::result::Result<Option<Self>, HomeError> {
+        let Some(signed) = read_signed::<ReleaseRequest>(path)? else { return Ok(None) };
+        if signed.verify().is_err()
+            && let Ok(Some(discharge)) = read_signed::<Discharge>(path)
+            && discharge.verify().is_ok()
+        {
+            return Ok(Some(Self::At(discharge)));
+        }
+        Ok(Some(Self::Everywhere(signed)))
+    }
+
+    /// Verifies it, and the approvals that come with it.
+    ///
+    /// # Errors
+    /// As [`Release::verify`].
+    pub fn verify(
+        &self,
+        approvals: &[Signed<Approval>],
+    ) -> std::result::Result<Release, ReleaseError> {
+        match self {
+            Self::Everywhere(request) => Release::verify(request, approvals, &[]),
+            Self::At(discharge) => Release::verify(discharge, approvals, &[]),
+        }
+    }
+
+    /// As it stands in a file.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Everywhere(request) => request.to_bytes(),
+            Self::At(discharge) => discharge.to_bytes(),
+        }
+    }
+
+    fn to_request(&self, approvals: &[Signed<Approval>], from: u32) -> Request {
+        let approvals = approvals.to_vec();
+        match self.clone() {
+            Self::Everywhere(request) => Request::Release { request, approvals, from },
+            Self::At(discharge) => Request::Discharge { discharge, approvals, from },
+        }
+    }
+
+    /// The node that alone it concerns.
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Everywhere(_) => None,
+            Self::At(discharge) => discharge.verify().ok().map(|discharge| discharge.node),
+        }
+    }
+}
 
 /// Who is spoken to, and of which vault.
 #[derive(Debug)]
@@ -90,15 +157,13 @@ pub struct Came {
     pub why: Option<String>,
 }
 
-/// Brings a release to every node, page by page.
-pub async fn send(
-    mesh: &Mesh,
-    request: &Signed<ReleaseRequest>,
-    approvals: &[Signed<Approval>],
-) -> Vec<Came> {
-    let to_each = mesh.nodes.values().map(|node| async {
+/// Brings a release to every node that it concerns, page by page.
+pub async fn send(mesh: &Mesh, asked: &Asked, approvals: &[Signed<Approval>]) -> Vec<Came> {
+    let alone = asked.node();
+    let nodes = mesh.nodes.values().filter(|node| alone.is_none_or(|alone| node.id == alone));
+    let to_each = nodes.map(|node| async {
         let mut came = Came { node: node.id.short(), ..Came::default() };
-        if let Err(error) = send_to(node, request, approvals, &mut came).await {
+        if let Err(error) = send_to(node, asked, approvals, &mut came).await {
             if is_unknown(&error) {
                 return None;
             }
@@ -111,14 +176,13 @@ pub async fn send(
 
 async fn send_to(
     node: &Node,
-    request: &Signed<ReleaseRequest>,
+    asked: &Asked,
     approvals: &[Signed<Approval>],
     came: &mut Came,
 ) -> Result<()> {
     let mut from = 0;
     loop {
-        let (request, approvals) = (request.clone(), approvals.to_vec());
-        let answer = node.request(&Request::Release { request, approvals, from }).await?;
+        let answer = node.request(&asked.to_request(approvals, from)).await?;
         let Response::Released(Released { outcomes, next }) = answer else {
             return Err(ClientError::node(node.id, "an unexpected answer to a release"));
         };

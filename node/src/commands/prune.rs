@@ -9,12 +9,12 @@ use crate::cli::progress::Progress;
 use crate::cli::release::PruneArgs;
 use crate::client::prune::{Judged, Prune};
 use crate::client::recipients::Identities;
-use crate::client::release::{Came, send};
+use crate::client::release::{Asked, Came, send};
+use crate::client::surplus::Surplus;
 use crate::client::vault;
 use crate::home::{Home, write_new};
 use crate::size::{ByteSize, counted};
-use protocol::release::ReleaseRequest;
-use protocol::sign::{SecretKey, Signed};
+use protocol::sign::SecretKey;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,8 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
     drop(progress);
     let mut plan = plan?;
     let again = Again::of(&plan.judged);
-    let is_nothing = plan.judged.unneeded.is_empty() && again.is_nothing();
+    let is_nothing =
+        plan.judged.unneeded.is_empty() && again.is_nothing() && plan.surplus.is_nothing();
     show_plan(&plan, &again, output);
     let key = key.filter(|_| !is_nothing || args.apply);
     let can_ask = !args.apply && (!is_guarded || args.out.is_some());
@@ -81,13 +82,14 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
             "snapshots": plan.snapshots, "stripes_kept": kept, "stripes_unneeded": unneeded.len(),
             "index_stripes_unneeded": of_index, "bytes_unneeded": bytes, "packs_again": again.packs,
             "bytes_again": again.needed, "bytes_of_packs_again": again.bytes,
-            "index_again": again.lists, "applied": is_applied, "requests": files, "nodes": came,
+            "index_again": again.lists, "copies_too_many": plan.surplus.copies,
+            "bytes_of_copies": plan.surplus.bytes, "applied": is_applied, "requests": files, "nodes": came,
         });
         output.json("summary", &body);
     } else if is_nothing {
         output.good("nothing is to be given up");
     } else if is_applied {
-        show_applied(&plan.judged, &came, &files, output);
+        show_applied(&plan, &came, &files, output);
     } else {
         output.line("nothing was changed; --apply asks for it");
     }
@@ -98,7 +100,7 @@ async fn apply(
     plan: &mut Prune<'_>,
     key: &SecretKey,
     output: &Output,
-) -> Result<Vec<Signed<ReleaseRequest>>, CliError> {
+) -> Result<Vec<Asked>, CliError> {
     let progress = Progress::start(output, "writing again");
     plan.follow_with(&progress.counters());
     let requests = plan.apply(key).await;
@@ -107,7 +109,7 @@ async fn apply(
 }
 
 /// Writes the requests to this file, and those that one does not hold to files beside it.
-fn write_all(requests: &[Signed<ReleaseRequest>], out: &Path) -> Result<Vec<PathBuf>, CliError> {
+fn write_all(requests: &[Asked], out: &Path) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for (number, request) in requests.iter().enumerate() {
         let mut name = out.to_path_buf().into_os_string();
@@ -142,10 +144,26 @@ fn show_plan(plan: &Prune<'_>, again: &Again, output: &Output) {
     if !judged.unneeded.is_empty() {
         output.line(format!("nobody needs {}", data(judged)));
     }
+    if !plan.surplus.is_nothing() {
+        output.line(format!("{}: others have them as well", copies(&plan.surplus)));
+    }
 }
 
-fn show_applied(judged: &Judged, came: &[Came], files: &[PathBuf], output: &Output) {
-    let what = data(judged);
+fn copies(surplus: &Surplus) -> String {
+    let shards = counted(surplus.copies as usize, "surplus shard");
+    format!("{shards} ({})", ByteSize(surplus.bytes))
+}
+
+/// What is asked for, in words.
+fn what(plan: &Prune<'_>) -> String {
+    let judged = (!plan.judged.unneeded.is_empty()).then(|| data(&plan.judged));
+    let surplus = (!plan.surplus.is_nothing()).then(|| copies(&plan.surplus));
+    let parts: Vec<String> = judged.into_iter().chain(surplus).collect();
+    parts.join(" and ")
+}
+
+fn show_applied(plan: &Prune<'_>, came: &[Came], files: &[PathBuf], output: &Output) {
+    let what = what(plan);
     if files.is_empty() {
         output.good(format!("asked for the release of {what}"));
         show(came, output);

@@ -6,7 +6,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::release::{GuardianArg, HoldCommand, ReleaseCommand};
 use crate::client::mesh::{Caller, Mesh};
-use crate::client::release::{Audience, Came, send};
+use crate::client::release::{Asked, Audience, Came, send};
 use crate::client::{ClientError, vault};
 use crate::home::{Home, read_key, read_signed, write_new};
 use crate::service::wall;
@@ -14,7 +14,7 @@ use crate::size::{counted, format_duration};
 use protocol::hold::HoldOrder;
 use protocol::id::{NodeId, OperatorId};
 use protocol::message::Request;
-use protocol::release::{Approval, Release, ReleaseRequest, Veto, release_id};
+use protocol::release::{Approval, Veto};
 use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::time::Period;
 use serde_json::json;
@@ -63,6 +63,13 @@ fn read_file<T: Statement>(path: &Path) -> Result<Signed<T>, CliError> {
     })
 }
 
+/// A request for a release that somebody was handed as a file.
+fn read_request(path: &Path) -> Result<Asked, CliError> {
+    Asked::read(path)?.ok_or_else(|| {
+        CliError::new(format!("there is no file {}", path.display())).exit(Exit::NotThere)
+    })
+}
+
 fn guardian_key(home: &Home, guardian: &GuardianArg) -> Result<SecretKey, CliError> {
     let path = guardian.key.clone().unwrap_or_else(|| home.path("operator.key"));
     read_key(&path)?.ok_or_else(|| {
@@ -85,13 +92,13 @@ pub async fn release(
     match command {
         ReleaseCommand::List { vault } => list(home, vault.vault.as_deref(), output).await,
         ReleaseCommand::Request { request, approval, vault } => {
-            let request: Signed<ReleaseRequest> = read_file(&request)?;
+            let request = read_request(&request)?;
             let approvals: Result<Vec<Signed<Approval>>, CliError> =
                 approval.iter().map(|path| read_file(path)).collect();
             let approvals = approvals?;
-            Release::verify(&request, &approvals, &[]).map_err(no_request)?;
+            let verified = request.verify(&approvals).map_err(no_request)?;
             let vault = vault::choose(home, vault.vault.as_deref())?;
-            let asked = request.verify().map_err(no_request)?;
+            let asked = verified.request();
             if asked.vault != vault.id {
                 let what =
                     format!("the request is of vault {}, not of {}", asked.vault, vault.name);
@@ -99,7 +106,7 @@ pub async fn release(
             }
             let mesh = Mesh::connect(home, Caller::device(&vault)).await?;
             let came = send(&mesh, &request, &approvals).await;
-            let release = release_id(&request);
+            let release = verified.id();
             let counts = came.iter().any(|came| came.cooling + came.locked > 0);
             warn_of_silent(&mesh, output);
             if output.style().json {
@@ -117,8 +124,7 @@ pub async fn release(
             Ok(if counts { Exit::Done } else { Exit::Failed })
         }
         ReleaseCommand::Approve { request, out, guardian } => {
-            let request: Signed<ReleaseRequest> = read_file(&request)?;
-            let verified = Release::verify(&request, &[], &[]).map_err(no_request)?;
+            let verified = read_request(&request)?.verify(&[]).map_err(no_request)?;
             let key = guardian_key(home, &guardian)?;
             let (release, asked) = (verified.id(), verified.request());
             let approval =
@@ -127,14 +133,17 @@ pub async fn release(
             if output.style().json {
                 let body = json!({
                     "release": release, "vault": asked.vault, "stripes": asked.stripes.len(),
-                    "issued": asked.issued, "expires": asked.expires,
+                    "issued": asked.issued, "expires": asked.expires, "node": verified.at(),
                 });
                 output.json("summary", &body);
             } else {
                 let stripes = counted(asked.stripes.len(), "stripe");
+                let at = verified.at().map_or_else(String::new, |node| {
+                    format!(", at node {} alone, where others have them too", node.short())
+                });
                 output.good(format!("approved: release {release}"));
                 output.line(format!(
-                    "  {stripes} of vault {}, asked {}",
+                    "  {stripes} of vault {}{at}, asked {}",
                     asked.vault,
                     time(asked.issued)
                 ));

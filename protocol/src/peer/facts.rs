@@ -12,6 +12,7 @@ use crate::certificate::{
     DeviceCertificate, DeviceRevocation, NodeRecord, Roster, VaultCertificate, VaultDescriptor,
 };
 use crate::codec::{self, CodecError, VALUE_LEN_MAX};
+use crate::discharge::Discharge;
 use crate::hold::{HoldOrder, Holds};
 use crate::id::{
     DeviceId, EntryId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, StripeId, VaultId,
@@ -20,9 +21,9 @@ use crate::leave::Word;
 use crate::life::Life;
 use crate::lock_clock::{BootId, LockClock, LockTime};
 use crate::log::Head;
-use crate::message::{HeldRecord, LoggedEntry};
+use crate::message::{HeldRecord, LoggedEntry, Request};
 use crate::record::{Receipt, Record};
-use crate::release::{Approval, ReleaseRequest, Veto};
+use crate::release::{Approval, Ask, ReleaseRequest, Veto};
 use crate::sign::{Signed, Statement};
 use crate::time::{Mono, Wall};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -50,7 +51,7 @@ use std::collections::BTreeMap;
 /// | `Life` | shard | [`Life`] |
 /// | `Veto` | vault, guardian, release | signed veto |
 /// | `Holds` | vault | [`HoldRow`] |
-/// | `Release` | vault, release | [`ReleaseRow`] |
+/// | `Release`, `Discharge` | vault, release | [`ReleaseRow`] |
 /// | `Listed` | node, vault | the first version of the vault's roster that listed the node, as far as known here, and as whose (of the version alone where an earlier program wrote it) |
 /// | `Promises` | `0` | [`super::PromiseRow`] |
 /// | `Countersigned` | node | that node's newest countersignature of the own chain of promises |
@@ -67,7 +68,7 @@ use std::collections::BTreeMap;
 /// | `Breach` | partner | since when it breaks its part ([`crate::notice::Breach`]) |
 /// | `Statement` | vault, month (u32 BE) | what the vault's operator countersigned last |
 ///
-/// Spans of `Life`, `Holds` and `Release` count by the lock clock, which is stored in the same write.
+/// Spans of `Life`, `Holds`, `Release` and `Discharge` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table above says what each is")]
@@ -106,6 +107,7 @@ pub enum Table {
     Statement = 36,
     Notice = 37,
     Breach = 38,
+    Discharge = 39,
 }
 
 impl Table {
@@ -196,11 +198,41 @@ pub struct HoldRow {
     pub orders: BTreeMap<OperatorId, Signed<HoldOrder>>,
 }
 
-/// A release by which something began to cool here.
+/// What a vault asks, and the table that keeps it while something cools by it.
+pub(crate) trait Asked: Ask {
+    const TABLE: Table;
+    /// How the other holders are told, if they are.
+    fn to_tell(
+        request: Signed<Self>,
+        approvals: Vec<Signed<Approval>>,
+        from: u32,
+    ) -> Option<Request>;
+}
+
+impl Asked for ReleaseRequest {
+    const TABLE: Table = Table::Release;
+    fn to_tell(
+        request: Signed<Self>,
+        approvals: Vec<Signed<Approval>>,
+        from: u32,
+    ) -> Option<Request> {
+        Some(Request::Release { request, approvals, from })
+    }
+}
+
+impl Asked for Discharge {
+    const TABLE: Table = Table::Discharge;
+    fn to_tell(_: Signed<Self>, _: Vec<Signed<Approval>>, _: u32) -> Option<Request> {
+        None
+    }
+}
+
+/// A release or a discharge by which something began to cool here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReleaseRow {
+#[serde(bound = "")]
+pub struct ReleaseRow<T = ReleaseRequest> {
     /// The request.
-    pub request: Signed<ReleaseRequest>,
+    pub request: Signed<T>,
     /// The approvals that came with it.
     pub approvals: Vec<Signed<Approval>>,
     /// When the last cooldown ends that it began.
@@ -360,12 +392,12 @@ impl View<'_> {
         Ok(self.get(Table::Holds, &vault.0)?.unwrap_or_default())
     }
 
-    pub(crate) fn release(
+    pub(crate) fn release<T: Asked>(
         &self,
         vault: VaultId,
         release: ReleaseId,
-    ) -> Result<Option<ReleaseRow>, FactsError> {
-        self.get(Table::Release, &key(&[&vault.0, &release.0]))
+    ) -> Result<Option<ReleaseRow<T>>, FactsError> {
+        self.get(T::TABLE, &key(&[&vault.0, &release.0]))
     }
 
     pub(crate) fn head(
@@ -534,8 +566,12 @@ impl Write {
     pub(crate) fn holds(vault: VaultId, row: &HoldRow) -> Self {
         put(Table::Holds, vault.0.to_vec(), row)
     }
-    pub(crate) fn release(vault: VaultId, release: ReleaseId, row: &ReleaseRow) -> Self {
-        put(Table::Release, key(&[&vault.0, &release.0]), row)
+    pub(crate) fn release<T: Asked>(
+        vault: VaultId,
+        release: ReleaseId,
+        row: &ReleaseRow<T>,
+    ) -> Self {
+        put(T::TABLE, key(&[&vault.0, &release.0]), row)
     }
     /// The row is gone afterwards.
     pub(crate) fn remove(table: Table, key: Vec<u8>) -> Self {

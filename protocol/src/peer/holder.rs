@@ -575,7 +575,7 @@ impl Peer {
                 break;
             }
             let record = match view.record(vault, stripe)? {
-                Some(record) => Some(self.held_record(&view, record)?),
+                Some(record) => Some(self.held_record(&view, role, record)?),
                 None => None,
             };
             len += record.as_ref().map_or(1, |record| codec::encode(record).len());
@@ -604,7 +604,7 @@ impl Peer {
             cursor = Some(last.clone());
             for (_, bytes) in rows {
                 len += bytes.len() + 256;
-                records.push(self.held_record(&view, decode(Table::Record, &bytes)?)?);
+                records.push(self.held_record(&view, role, decode(Table::Record, &bytes)?)?);
                 if len > PAGE_LEN {
                     break 'page true;
                 }
@@ -614,7 +614,12 @@ impl Peer {
         Ok(())
     }
 
-    fn held_record(&self, view: &View<'_>, signed: Signed<Record>) -> Result<HeldRecord, Refusal> {
+    fn held_record(
+        &self,
+        view: &View<'_>,
+        role: &Role,
+        signed: Signed<Record>,
+    ) -> Result<HeldRecord, Refusal> {
         let record = signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
         // A receipt that is not durable yet is no promise yet, whoever asks.
         let held = self.place_of(view, &record)?.filter(|(shard, _)| {
@@ -622,7 +627,13 @@ impl Peer {
                 && !self.lives.is_dropping(*shard)
                 && !self.scrub.is_damaged(*shard)
         });
-        Ok(HeldRecord { record: signed, receipt: held.map(|(_, held)| held.receipt) })
+        let Some((shard, held)) = held else {
+            return Ok(HeldRecord { record: signed, receipt: None });
+        };
+        // Nobody is to count on what is discharged. (To whom it belongs, it is still held.)
+        let is_hidden = matches!(role, Role::Node(_))
+            && view.life(shard)?.is_some_and(|life| self.is_discharged(held.vault, &life));
+        Ok(HeldRecord { record: signed, receipt: (!is_hidden).then_some(held.receipt) })
     }
 }
 

@@ -330,7 +330,9 @@ impl Peer {
         // Who leaves has what it has, and does not count.
         let mut staying = all.clone();
         let leavers = self.repair.leavers(vault);
-        staying.retain(|&node, _| self.repair.stays(vault, node));
+        let life = view.life(shard)?;
+        let is_free = life.is_some_and(|life| self.is_discharged(vault, &life));
+        staying.retain(|&node, _| self.repair.stays(vault, node) && !(is_free && node == own));
         let counted = counted_best(record, &staying, site);
         let holders: Vec<NodeId> = counted.iter().copied().flatten().collect();
         let surplus: Vec<NodeId> =

@@ -12,8 +12,9 @@
 use super::facts::{Facts, View};
 use super::vouching::Vouching;
 use super::{Note, Output, Peer, Then};
-use crate::id::{NodeId, ShardId};
+use crate::id::{NodeId, ShardId, VaultId};
 use crate::leave::{PAGE_STRIPES_MAX, Page};
+use crate::life::Life;
 use crate::message::LeaveStatus;
 use crate::record::Record;
 use crate::time::{Mono, Now};
@@ -163,7 +164,7 @@ impl Peer {
         let view = View { facts, overlay: &self.overlay };
         let index = match self.place_of(&view, record) {
             Ok(None) => return None,
-            Ok(Some((shard, _))) if self.is_going(&view, shard) => return None,
+            Ok(Some((shard, _))) if self.is_going(&view, vault, shard) => return None,
             Ok(Some((_, held))) => Some(held.index),
             Err(_) => None,
         };
@@ -176,11 +177,14 @@ impl Peer {
         Some(index.map_or(Missed::Perhaps, Missed::ByNobody))
     }
 
-    /// Whether a release is ending a shard here.
-    fn is_going(&self, view: &View<'_>, shard: ShardId) -> bool {
+    /// Whether a release is ending a shard here. What is discharged may be needed yet.
+    fn is_going(&self, view: &View<'_>, vault: VaultId, shard: ShardId) -> bool {
         let life = view.life(shard).ok().flatten();
-        self.lives.is_dropping(shard)
-            || life.is_some_and(|life| life.cooling().is_some() || life.decided().is_some())
+        let is_ending = |life: Life| {
+            life.decided().is_some()
+                || life.cooling().is_some() && !self.is_discharged(vault, &life)
+        };
+        self.lives.is_dropping(shard) || life.is_some_and(is_ending)
     }
 
     /// All was gone through.

@@ -430,6 +430,11 @@ fn check_body(entry: &Entry) -> Decision {
             let said = said.map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
             check_vaults_word(said.vault, entry, "which of its stripes are given up")
         }
+        Body::Discharged(signed) => {
+            let said = signed.verify();
+            let said = said.map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+            check_vaults_word(said.request.vault, entry, "what a node need not keep")
+        }
         _ => Ok(()),
     }
 }

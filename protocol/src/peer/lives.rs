@@ -61,6 +61,8 @@ enum Verdict {
     Decided(Life, DropDecision),
     /// It was decided before.
     Again(DropDecision),
+    /// It is discharged, and the others do not have all of its stripe yet.
+    Needed(Held),
 }
 
 impl Lives {
@@ -245,7 +247,7 @@ impl Peer {
         self.sweep(now, facts, reading);
         let stands = reading.is_frozen || self.forbids_drops();
         if !stands {
-            self.drop_due(facts, reading);
+            self.drop_due(now, facts, reading);
         }
         let due = self.lives.due.first().filter(|_| !stands);
         let wait = due.map(|(until, _)| until.since(reading.at).max(PAUSE));
@@ -317,7 +319,7 @@ impl Peer {
     }
 
     /// Decides about shards whose time has come.
-    fn drop_due(&mut self, facts: &dyn Facts, reading: Reading) {
+    fn drop_due(&mut self, now: Now, facts: &dyn Facts, reading: Reading) {
         let mut shards = Vec::new();
         while let Some(&(until, shard)) = self.lives.due.first()
             && until <= reading.at
@@ -346,6 +348,10 @@ impl Peer {
                     decided.push((shard, decision));
                 }
                 Ok(Verdict::Again(decision)) => self.put_out_drop(shard, decision),
+                Ok(Verdict::Needed(held)) => {
+                    self.lives.due.insert((reading.at.after(RETRY), shard));
+                    self.await_others(now, facts, &held);
+                }
             }
         }
         if !writes.is_empty() {
@@ -374,7 +380,11 @@ impl Peer {
             return Ok(Verdict::Stays);
         };
         let holds = view.holds(held.vault)?.holds;
+        let is_needed = self.is_discharged(held.vault, &life) && !self.is_spared(view, &held)?;
         if let Some(decision) = life.tick(reading, &holds) {
+            if is_needed && !is_planted(Bug::Discharge) {
+                return Ok(Verdict::Needed(held));
+            }
             return Ok(Verdict::Decided(life, decision));
         }
         Ok(match life.state(reading, &holds) {

@@ -489,7 +489,7 @@ impl Peer {
             self.tick_lock_clock(now);
             self.judge_partners(now);
             self.exchange_members(now, facts);
-            self.forget_releases();
+            self.forget_releases(facts);
             self.store_tallies();
         }
         self.handle_lives(now, facts);
@@ -605,6 +605,9 @@ impl Peer {
             }
             Request::Release { request, approvals, from } => {
                 self.handle_release(now, facts, lane, &role, request, approvals, from)
+            }
+            Request::Discharge { discharge, approvals, from } => {
+                self.handle_release(now, facts, lane, &role, discharge, approvals, from)
             }
             Request::Veto { vault, veto } => self.handle_veto(facts, lane, &role, vault, veto),
             Request::Hold(order) => self.handle_hold(now, facts, lane, &role, order),

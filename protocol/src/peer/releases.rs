@@ -1,13 +1,19 @@
 //! Releases as they arrive: judged for each stripe that is held here ([`crate::release::accepts`]), kept while something
 //! cools by them, and told to the other holders. Whoever is vouched for may bring one: it is signed by the vault.
+//!
+//! A *discharge* ([`crate::discharge`]) is a release at this node alone, and told to nobody. While a shard cools by one this node treats its
+//! stripe as if it left: the shard is served and does not count, other nodes are shown no promise of it, and what is missing without it is
+//! rebuilt. It is dropped when all shards were found elsewhere, by asking after the discharge was accepted. Two that are discharged of
+//! the same shard do not drop both: who asks last, of the two, sees the other one's no more, and waits until somebody else has one.
 
-use super::facts::{Facts, FactsError, ReleaseRow, Table, View, Write, decode, key};
+use super::facts::{Asked, Facts, FactsError, Held, ReleaseRow, Table, View, Write, decode, key};
 use super::lives::life_of;
 use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, Then, refusal};
+use crate::discharge::Discharge;
 use crate::hold::HOLDERS_MAX;
 use crate::id::{NodeId, OperatorId, ReleaseId, ShardId, StripeId, VaultId};
-use crate::life::LifeError;
+use crate::life::{Life, LifeError};
 use crate::lock_clock::{LockTime, Reading};
 use crate::message::{
     Outcome, RELEASE_PAGE, Refusal, RefusalCode, Released, Request, Response, Running, Standstill,
@@ -25,6 +31,8 @@ const SHOWN: Period = Period::days(1);
 /// What is remembered of a release by which something cools.
 #[derive(Debug)]
 pub(super) struct Known {
+    /// Where it is stored.
+    table: Table,
     issued: Wall,
     stripes: u32,
     until: LockTime,
@@ -34,8 +42,9 @@ pub(super) struct Known {
 pub(super) type Releases = BTreeMap<(VaultId, ReleaseId), Known>;
 
 impl Known {
-    fn new(row: &ReleaseRow, request: &ReleaseRequest) -> Self {
+    fn new<T: Asked>(row: &ReleaseRow<T>, request: &ReleaseRequest) -> Self {
         Self {
+            table: T::TABLE,
             issued: request.issued,
             stripes: request.stripes.len() as u32,
             until: row.until,
@@ -49,20 +58,26 @@ impl Known {
     }
 }
 
-/// The releases that are stored.
+/// The releases and discharges that are stored.
 pub(super) fn load(facts: &dyn Facts) -> Result<Releases, FactsError> {
     let mut releases = Releases::new();
+    load_from::<ReleaseRequest>(facts, &mut releases)?;
+    load_from::<Discharge>(facts, &mut releases)?;
+    Ok(releases)
+}
+
+fn load_from<T: Asked>(facts: &dyn Facts, releases: &mut Releases) -> Result<(), FactsError> {
     let mut after: Option<Vec<u8>> = None;
     // One after the other: each can be half a MiB long.
-    while let Some((row, bytes)) = facts.scan(Table::Release, &[], after.as_deref(), 1)?.pop() {
-        let release: ReleaseRow = decode(Table::Release, &bytes)?;
-        if let Ok(request) = release.request.verify() {
-            let id = release_id(&release.request);
+    while let Some((row, bytes)) = facts.scan(T::TABLE, &[], after.as_deref(), 1)?.pop() {
+        let release: ReleaseRow<T> = decode(T::TABLE, &bytes)?;
+        if let Ok(asked) = release.request.verify() {
+            let (id, (request, _)) = (release_id(&release.request), asked.into_parts());
             releases.insert((request.vault, id), Known::new(&release, &request));
         }
         after = Some(row);
     }
-    Ok(releases)
+    Ok(())
 }
 
 /// What a page of a release comes to.
@@ -72,8 +87,8 @@ struct Page {
     writes: Vec<Write>,
     /// What cools by the release, from now on or already.
     due: Vec<(LockTime, ShardId)>,
-    /// How much of it from now on.
-    begun: usize,
+    /// What of it from now on.
+    begun: Vec<StripeId>,
     /// Who can stop it.
     guardians: BTreeSet<OperatorId>,
     /// Who else holds what began to cool.
@@ -90,14 +105,16 @@ pub(super) fn check_speaker(view: &View<'_>, role: &Role, vault: VaultId) -> Dec
 }
 
 impl Peer {
+    /// Judges a page of a release, or of a discharge. What begins to cool by a release is told to the other holders: whoever brought it
+    /// may not reach them.
     #[allow(clippy::too_many_arguments, reason = "all of one request")]
-    pub(super) fn handle_release(
+    pub(super) fn handle_release<T: Asked>(
         &mut self,
         now: Now,
         facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
-        request: Signed<ReleaseRequest>,
+        request: Signed<T>,
         approvals: Vec<Signed<Approval>>,
         from: u32,
     ) -> Decision {
@@ -105,6 +122,9 @@ impl Peer {
         let mut release = Release::verify(&request, &approvals, &[])
             .map_err(|error| malformed(error.to_string()))?;
         let (vault, id) = (release.request().vault, release.id());
+        if let Some(other) = release.at().filter(|node| *node != self.node()) {
+            return Err(malformed(format!("the discharge is node {}'s", other.short())));
+        }
         let reading = self.read_lock_clock(now);
         let view = View { facts, overlay: &self.overlay };
         check_speaker(&view, role, vault)?;
@@ -133,7 +153,7 @@ impl Peer {
         let until = page.due.iter().map(|(until, _)| *until).max();
         let mut writes = std::mem::take(&mut page.writes);
         if let Some(until) = until.filter(|_| !writes.is_empty()) {
-            let row = view.release(vault, id)?;
+            let row = view.release::<T>(vault, id)?;
             page.guardians.extend(row.iter().flat_map(|row| &row.guardians));
             let row = ReleaseRow {
                 until: row.map_or(until, |row| row.until.max(until)),
@@ -153,18 +173,53 @@ impl Peer {
         let response = Box::new(response);
         self.persist(writes, None, Then::Reply { lane, response, close: false });
         if let Some(until) = until
-            && page.begun > 0
+            && !page.begun.is_empty()
         {
-            let (shards, remaining) = (page.begun, until.since(reading.at));
+            let (shards, remaining) = (page.begun.len(), until.since(reading.at));
             let note = Note::Cooling { vault, release: id, shards, remaining };
             self.outputs.push_back(Output::Note(note));
-            // Who brought it may not reach the others. What a node told is told no further.
-            if !matches!(role, Role::Node(_)) {
-                let request = Request::Release { request, approvals, from };
-                self.tell(&request, |node| page.holders.contains(&node));
+            if release.at().is_some() {
+                for &stripe in &page.begun {
+                    self.look_for_others(now, facts, vault, stripe);
+                }
+            } else if !matches!(role, Role::Node(_)) {
+                // What a node told is told no further.
+                if let Some(request) = T::to_tell(request, approvals, from) {
+                    self.tell(&request, |node| page.holders.contains(&node));
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether a shard that lives so cools by a discharge: it is served, and nobody is to count on it.
+    pub(super) fn is_discharged(&self, vault: VaultId, life: &Life) -> bool {
+        let known = life.cooling().and_then(|(release, _)| self.releases.get(&(vault, release)));
+        known.is_some_and(|known| known.table == Table::Discharge)
+    }
+
+    /// A shard that is held here does not count any more: whether the others have all of its stripe is found out anew.
+    fn look_for_others(&mut self, now: Now, facts: &dyn Facts, vault: VaultId, stripe: StripeId) {
+        self.repair.settled.remove(&stripe);
+        self.look_at_stripe(now, facts, (vault, stripe), true);
+    }
+
+    /// Whether a discharged shard can go: all shards of its stripe were found with others since it began to cool.
+    pub(super) fn is_spared(&self, view: &View<'_>, held: &Held) -> Result<bool, FactsError> {
+        let (vault, stripe) = (held.vault, held.stripe);
+        let record = view.record(vault, stripe)?.and_then(|signed| signed.verify().ok());
+        let others = self.repair.settled_holders(vault, stripe);
+        let is_whole = |others: &[NodeId], n: u16| {
+            others.len() == usize::from(n) && !others.contains(&self.node())
+        };
+        Ok(record.zip(others).is_some_and(|(record, others)| is_whole(others, record.stripe.n)))
+    }
+
+    /// A discharged shard whose time has come cannot go yet: it is asked about, unless that is going on.
+    pub(super) fn await_others(&mut self, now: Now, facts: &dyn Facts, held: &Held) {
+        if !self.repair.cases.contains_key(&held.stripe) {
+            self.look_for_others(now, facts, held.vault, held.stripe);
+        }
     }
 
     /// Judges a release for stripes, one by one.
@@ -220,7 +275,7 @@ impl Peer {
             };
             page.outcomes.push((stripe, outcome));
             let is_news = stored.as_ref() != Some(&life);
-            page.begun += usize::from(is_news && life.cooling().is_some());
+            page.begun.extend((is_news && life.cooling().is_some()).then_some(stripe));
             // An answer rests on nothing that could still fail to be stored.
             if is_news || view.is_pending(Table::Life, &shard.0) {
                 page.writes.push(Write::life(shard, &life));
@@ -300,27 +355,46 @@ impl Peer {
     }
 
     /// Forgets releases by which nothing can cool any more.
-    pub(super) fn forget_releases(&mut self) {
+    pub(super) fn forget_releases(&mut self, facts: &dyn Facts) {
         let reading = self.lock_clock.reading();
         if reading.is_frozen || self.forbids_drops() || !self.lives.is_done(reading.at) {
             return;
         }
         let over = |known: &Known| known.until.after(SHOWN) < reading.at;
-        let over: Vec<(VaultId, ReleaseId)> = self
+        let over: Vec<(VaultId, ReleaseId, Table)> = self
             .releases
             .iter()
             .filter(|(_, known)| over(known))
-            .map(|(&name, _)| name)
+            .map(|(&(vault, release), known)| (vault, release, known.table))
             .take(RELEASES_MAX)
             .collect();
-        if over.is_empty() {
-            return;
+        let mut writes = Vec::new();
+        for (vault, release, table) in over {
+            if table == Table::Discharge && self.is_waiting(facts, vault, release) {
+                if let Some(known) = self.releases.get_mut(&(vault, release)) {
+                    known.until = reading.at;
+                }
+                continue;
+            }
+            writes.push(Write::remove(table, key(&[&vault.0, &release.0])));
+            self.releases.remove(&(vault, release));
         }
-        let row = |(vault, release): &(VaultId, ReleaseId)| {
-            Write::remove(Table::Release, key(&[&vault.0, &release.0]))
-        };
-        let writes = over.iter().map(row).collect();
-        self.releases.retain(|name, _| !over.contains(name));
-        self.persist(writes, None, Then::Nothing);
+        if !writes.is_empty() {
+            self.persist(writes, None, Then::Nothing);
+        }
+    }
+
+    /// Whether something waits, by a discharge, for others to have it. What cannot be read now may wait: without its discharge it would go
+    /// as by any release.
+    fn is_waiting(&self, facts: &dyn Facts, vault: VaultId, release: ReleaseId) -> bool {
+        let view = View { facts, overlay: &self.overlay };
+        let Ok(row) = view.release::<Discharge>(vault, release) else { return true };
+        let Some(discharge) = row.and_then(|row| row.request.verify().ok()) else { return false };
+        discharge.request.stripes.iter().any(|&stripe| {
+            let Ok(held) = self.held_of(&view, vault, stripe) else { return true };
+            let life = held.map(|(_, shard, _)| view.life(shard)).transpose();
+            let Ok(life) = life else { return true };
+            life.flatten().and_then(|life| life.cooling()).is_some_and(|(id, _)| id == release)
+        })
     }
 }

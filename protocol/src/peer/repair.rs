@@ -480,7 +480,8 @@ impl Peer {
         self.repair.cases.insert(stripe, case);
     }
 
-    /// Whether a shard of a stripe is held here and stays: what is about to go by a release is nobody's loss.
+    /// Whether a shard of a stripe is held here that stays, or that goes by a discharge and may be needed: what is about to go by a release is
+    /// nobody's loss.
     pub(super) fn is_kept_here(&self, facts: &dyn Facts, record: &Record) -> bool {
         let view = View { facts, overlay: &self.overlay };
         let Ok(Some((shard, _))) = self.place_of(&view, record) else { return false };
@@ -488,7 +489,11 @@ impl Peer {
             return false;
         }
         let Ok(life) = view.life(shard) else { return false };
-        life.is_none_or(|life| life.cooling().is_none() && life.decided().is_none())
+        let vault = record.stripe.vault;
+        life.is_none_or(|life| match life.cooling() {
+            Some(_) => self.is_discharged(vault, &life),
+            None => life.decided().is_none(),
+        })
     }
 
     /// A job has ended.

@@ -19,6 +19,7 @@ use crate::id::{DeviceId, NodeId, ShardId, StripeId, VaultId};
 use crate::log::Body;
 use crate::message::{LoggedEntry, Refusal, RefusalCode};
 use crate::record::Record;
+use crate::release::ReleaseRequest;
 use crate::sign::Signed;
 use std::collections::BTreeMap;
 
@@ -99,7 +100,8 @@ impl Peer {
         }
         let view = View { facts, overlay: &self.overlay };
         for id in self.release_ids(vault) {
-            let request = view.release(vault, id)?.and_then(|row| row.request.verify().ok());
+            let row = view.release::<ReleaseRequest>(vault, id)?;
+            let request = row.and_then(|row| row.request.verify().ok());
             if request.is_some_and(|request| request.stripes.binary_search(&stripe).is_ok()) {
                 return Err(not_allowed("a release of this stripe is running here"));
             }

@@ -9,6 +9,7 @@ mod bounds;
 mod cast;
 mod clock;
 mod desk;
+mod discharge;
 mod exchange;
 mod greetings;
 mod leaving;

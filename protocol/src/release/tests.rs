@@ -99,7 +99,7 @@ fn what_is_not_exact_is_no_release() {
         Release::verify(&signed(&request), &[], &[]).map(|_| ())
     };
     assert_eq!(verify(|_| {}), Ok(()));
-    let stripes = Err(ReleaseError::Stripes);
+    let stripes = Err(ReleaseError::Stripes(RELEASE_STRIPES_MAX));
     assert_eq!(verify(|r| r.stripes.clear()), stripes);
     assert_eq!(verify(|r| r.stripes.reverse()), stripes);
     assert_eq!(verify(|r| r.stripes.push(STRIPE)), stripes);

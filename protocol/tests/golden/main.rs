@@ -11,6 +11,7 @@ mod proofs;
 use protocol::certificate::VaultCertificate;
 use protocol::chunk::{Chunker, Compressor, decode_chunk};
 use protocol::codec::Blob;
+use protocol::discharge::Discharge;
 use protocol::erasure::Codec;
 use protocol::given_up::GivenUp;
 use protocol::hold::{HoldOrder, Holds};
@@ -121,6 +122,7 @@ fn tags_open_and_log_entries_are_read() {
         keep: false,
         stripes: vec![StripeId([0x9b; 32]), StripeId([0x9c; 32])],
     };
+    let discharge = discharge(vault.public().into());
     let bodies = [
         Body::Session { session: SessionId([0x66; 32]), sealed_key: Blob(vec![1; 200]) },
         Body::Index { session: SessionId([0x66; 32]), stripes: vec![StripeId([0x88; 32])] },
@@ -132,6 +134,7 @@ fn tags_open_and_log_entries_are_read() {
         Body::Tags { snapshot: EntryId([0x99; 32]), tags: Blob(sealed) },
         Body::Forget(Signed::sign(&forget, &vault)),
         Body::GivenUp(Signed::sign(&given_up, &vault)),
+        Body::Discharged(Signed::sign(&discharge, &vault)),
     ];
     let mut previous = None;
     for (body, seq) in bodies.into_iter().zip(0..) {
@@ -202,6 +205,31 @@ where
     let read = stored(name, &written);
     assert_eq!(hex(&read), hex(&written), "{name}");
     assert_eq!(protocol::codec::decode_canonical::<T>(&read, 1 << 20).unwrap(), *said, "{name}");
+}
+
+fn discharge(vault: VaultId) -> Discharge {
+    let (expires, stripes) = (NOW.after(Period::days(30)), vec![StripeId([1; 32])]);
+    let request = ReleaseRequest { vault, issued: NOW, expires, stripes };
+    Discharge { node: NodeId([0x9d; 32]), request }
+}
+
+#[test]
+fn discharges_are_read_asked_and_kept_as_ever() {
+    let (vault, operator) = (SecretKey::from_seed(&[0x77; 32]), SecretKey::from_seed(&[0x78; 32]));
+    let discharge = discharge(vault.public().into());
+    statement("discharge-v1.bin", &discharge, &vault);
+    let discharge = Signed::sign(&discharge, &vault);
+    let (guardian, release) = (OperatorId::from(operator.public()), release_id(&discharge));
+    let approval = Approval { guardian, release, expires: NOW };
+    let approvals = vec![Signed::sign(&approval, &operator)];
+    let row = ReleaseRow {
+        request: discharge.clone(),
+        approvals: approvals.clone(),
+        until: LockTime(7 * 86_400_000),
+        guardians: vec![guardian],
+    };
+    value("discharge-row-v1.bin", &row);
+    value("request-discharge-v1.bin", &Request::Discharge { discharge, approvals, from: 2 });
 }
 
 #[test]

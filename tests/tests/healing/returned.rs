@@ -75,3 +75,52 @@ fn a_node_that_comes_back_after_its_shards_were_rebuilt_counts_again_and_costs_n
     assert!(nodes.iter().filter(|node| node["locked"].as_u64() >= Some(1)).count() >= 6, "{came}");
     assert_eq!(mesh.nodes[2].shard_files(), held);
 }
+
+#[test]
+fn copies_too_many_go_once_the_owner_asks_and_their_locks_are_over() {
+    let sites = [("h", "h1"), ("h", "h2"), ("a", "a1"), ("a", "a2"), ("g", "g1"), ("g", "g2")];
+    let mut mesh = Mesh::start_with_spare(&sites, &[("o", "o1"), ("o", "o2")]);
+    let lock = "[lock]\nperiod = \"60s\"\nrelease_cooldown = \"10s\"\n";
+    mesh.create_vault("v", &format!("[survive]\nany = [ {{ provider = 1 }} ]\n{lock}"));
+    let source = mesh.dir().join("source");
+    files(&source, "surplus", 6, 5_000_000);
+    let _ = mesh.backup(&source).ok();
+    mesh.set(&[ROOM, PATIENCE]);
+    let stripes = health(mesh.owner())["stripes"].as_u64().expect("stripes");
+    let total = |mesh: &Mesh| mesh.nodes.iter().map(|node| node.shard_files().len()).sum::<usize>();
+    let (before, held) = (total(&mesh), mesh.nodes[2].shard_files());
+    mesh.nodes[2].kill();
+    assert_heals(&mesh, mesh.owner(), stripes);
+    mesh.nodes[2].start();
+    mesh.settle();
+    let _ = assert_lost(&mesh, 0);
+    let copies = total(&mesh) - before;
+    assert!(copies >= 1, "others stand in for it");
+
+    let identity = mesh.identity("v");
+    let prune = |mesh: &Mesh, further: &[&str]| {
+        let asked = [&["prune", "--identity", identity.to_str().unwrap()], further].concat();
+        summary(mesh.owner(), &asked)
+    };
+    let found = prune(&mesh, &[]);
+    assert_eq!(found["copies_too_many"], copies, "{found}");
+    assert_eq!(total(&mesh), before + copies, "nothing was asked");
+    // Backups extend the locks of what is needed, and of these no more.
+    let mut came = prune(&mesh, &["--apply"]);
+    let _ = mesh.backup(&source).ok();
+    let goes = within(REPAIR, || {
+        came = prune(&mesh, &["--apply"]);
+        total(&mesh) == before
+    });
+    assert!(goes, "{came}\n{}", super::logs(&mesh));
+    assert_eq!(mesh.nodes[2].shard_files(), held, "whom the record names keeps it");
+    let left = prune(&mesh, &[]);
+    assert_eq!((&left["copies_too_many"], &left["applied"]), (&0.into(), &false.into()), "{left}");
+    let found = health(mesh.owner());
+    assert!(is_whole(&found, stripes), "{found}");
+    mesh.without("h", |mesh| {
+        let target = mesh.dir().join("restored");
+        let _ = mesh.restore("latest", &target, &[]).ok();
+        assert_eq!(tree_of(&target), tree_of(&source));
+    });
+}

@@ -1,0 +1,100 @@
+//! Copies too many, and how their holders are free of them: the vault *discharges* a node of its shards of some stripes.
+//!
+//! What was lost is rebuilt elsewhere, and who was lost may come back; who leaves has its shards copied. Either way a shard lies twice, and each
+//! copy is locked like any other. A [`Discharge`] is a release ([`crate::release`]) at one node: the same lock must have ended, the same
+//! guardians must agree, the same cooldown runs, and the same can stop it. It asks for less, and gets less:
+//! - Only the node that it names takes it, and while its copy cools it shows other nodes no promise of it, so that nobody counts on it.
+//! - That node drops its copy only once it has found, by what the others show, that every shard of the stripe lies with somebody else who
+//!   is not being discharged as well (`peer::releases`). So of two copies that are discharged at once one stays.
+//!
+//! It is said in the vault's log first, so that none of the vault's hosts extends the lock of that copy any more ([`Discharged`]). Like what is
+//! given up, that ends with the statement: hosts extend again what is still there when it has expired.
+
+use crate::id::{NodeId, PublicKey, StripeId};
+use crate::label::Site;
+use crate::placement::check_placement;
+use crate::record::Record;
+use crate::release::{Ask, ReleaseRequest};
+use crate::sign::Statement;
+use crate::time::Wall;
+use crate::told::counted_best;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most stripes that one statement names: with its signature it fits into a log entry (64 KiB).
+pub const DISCHARGE_STRIPES_MAX: usize = 1500;
+
+/// The vault asks that a node give up its shards of these stripes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discharge {
+    /// The node.
+    pub node: NodeId,
+    /// What is asked of it.
+    pub request: ReleaseRequest,
+}
+
+impl Statement for Discharge {
+    const CONTEXT: &'static str = "strewn discharge";
+    const LEN_MAX: usize = 192 + DISCHARGE_STRIPES_MAX * 32;
+    fn signer(&self) -> PublicKey {
+        self.request.vault.key()
+    }
+}
+
+impl Ask for Discharge {
+    const STRIPES_MAX: usize = DISCHARGE_STRIPES_MAX;
+    fn into_parts(self) -> (ReleaseRequest, Option<NodeId>) {
+        (self.request, Some(self.node))
+    }
+}
+
+/// What all discharges of a vault come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discharged(BTreeMap<NodeId, BTreeMap<StripeId, Wall>>);
+
+impl Discharged {
+    /// Takes in a statement of the vault.
+    pub fn hear(&mut self, said: &Discharge) {
+        let of_node = self.0.entry(said.node).or_default();
+        for &stripe in &said.request.stripes {
+            let until = of_node.entry(stripe).or_insert(said.request.expires);
+            *until = said.request.expires.max(*until);
+        }
+    }
+
+    /// Until when a node is discharged of a stripe; `None` when it is not.
+    #[must_use]
+    pub fn until(&self, node: NodeId, stripe: StripeId) -> Option<Wall> {
+        self.0.get(&node)?.get(&stripe).copied()
+    }
+
+    /// Whether a node is discharged of a stripe now.
+    #[must_use]
+    pub fn is_discharged(&self, node: NodeId, stripe: StripeId, now: Wall) -> bool {
+        self.until(node, stripe).is_some_and(|until| now < until)
+    }
+}
+
+/// Which of the nodes that promise shards of a stripe have copies too many: none while a shard is missing or the policy does not hold. `promised`
+/// are all who show a promise; `stays` says who of them is counted on, and who is to be free of its shard if that can be.
+#[must_use]
+pub fn surplus<'a>(
+    record: &Record,
+    promised: &BTreeMap<NodeId, u16>,
+    stays: impl Fn(NodeId) -> bool,
+    site: impl Fn(NodeId) -> Option<&'a Site>,
+) -> Vec<NodeId> {
+    let mut staying = promised.clone();
+    staying.retain(|&node, _| stays(node) && site(node).is_some());
+    let counted: Option<BTreeSet<NodeId>> =
+        counted_best(record, &staying, &site).into_iter().collect();
+    let Some(counted) = counted else { return Vec::new() };
+    let sites: Vec<&Site> = counted.iter().filter_map(|&node| site(node)).collect();
+    if check_placement(&record.policy, record.stripe.k.into(), &sites).is_err() {
+        return Vec::new();
+    }
+    promised.keys().copied().filter(|node| !counted.contains(node)).collect()
+}
+
+#[cfg(test)]
+mod tests;
