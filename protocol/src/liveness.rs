@@ -4,8 +4,8 @@
 //!   and *lost* after the patience. Whoever is heard again has returned, and what it holds counts as before. Whom nobody asked may
 //!   be silent for as long as it likes: in a large mesh it takes a while until a node's turn comes.
 //! - Time counts while this node hears anybody, and a little longer: who is cut off, or has just started, calls nobody lost.
-//! - What others heard counts as well: as long as most operators say that most of their nodes heard it lately, a node is not lost. One
-//!   that lies keeps nobody's data from being repaired, and makes nobody lost either. They are asked about those alone that have been
+//! - What others heard counts as well: as long as most operators say that most of their nodes heard it lately, a node is not lost, for
+//!   three times the patience. So several that lie together put repair off and do not prevent it; one alone does neither, and nobody is made lost by words. They are asked about those alone that have been
 //!   silent here for a while: who was not asked about a node has no say.
 //!
 //! Offline is not lost, and lost is no guilt: it only says that what was held there is to be had elsewhere, too.
@@ -21,7 +21,9 @@ const SUSPECT: Period = Period::seconds(300);
 const HEARSAY_PART: u64 = 4;
 /// Without anybody being heard time counts on for this part of the patience.
 const GRACE_PART: u64 = 4;
-/// Most nodes that are watched: whoever signs records can name as many as it likes, and those beyond are lost to nobody.
+/// What others say keeps a node from being lost for so many times the patience.
+const DEFERRED: u64 = 3;
+/// With so many nodes watched no more strangers are: whoever signs records can name as many as it likes. Members always are.
 const WATCHED_MAX: usize = 8192;
 
 /// What is known of a node.
@@ -88,10 +90,14 @@ impl Liveness {
     /// From now on it is noticed when this node is silent.
     pub fn watch(&mut self, node: NodeId, now: Mono) {
         self.advance(now);
-        if self.watched.len() >= WATCHED_MAX {
-            return;
-        }
         self.watched.entry(node).or_insert(Watch { heard: self.count, asked: None });
+    }
+
+    /// As [`Self::ask`], of one whom only others name: where there are too many it is watched by nobody.
+    pub fn ask_stranger(&mut self, node: NodeId, now: Mono) {
+        if self.watched.len() < WATCHED_MAX || self.watched.contains_key(&node) {
+            self.ask(node, now);
+        }
     }
 
     /// It asked or answered.
@@ -150,18 +156,30 @@ impl Liveness {
         let is_late = watch.asked.is_some_and(|asked| self.count - asked >= patience);
         let is_over = silence >= self.patience.0 || is_planted(Bug::Patience);
         match (is_late, is_over) {
-            (true, true) if !self.is_heard_elsewhere(node) => Presence::Lost,
+            (true, true)
+                if !self.is_heard_elsewhere(node) || silence >= DEFERRED * self.patience.0 =>
+            {
+                Presence::Lost
+            }
             (true, _) => Presence::Suspect,
             (false, _) => Presence::Heard,
         }
     }
 
-    /// Who has been silent for so long that it matters whether others heard them; so many at most.
-    pub fn silent(&mut self, max: usize, now: Mono) -> Vec<NodeId> {
+    /// Who has been silent for so long that it matters whether others heard them; so many at most, those first that are meant.
+    pub fn silent(
+        &mut self,
+        max: usize,
+        is_first: impl Fn(NodeId) -> bool,
+        now: Mono,
+    ) -> Vec<NodeId> {
         self.advance(now);
         let is_silent = |watch: &Watch| self.count - watch.heard >= self.patience.0 / HEARSAY_PART;
         let silent = self.watched.iter().filter(|(_, watch)| is_silent(watch));
-        silent.map(|(&node, _)| node).take(max).collect()
+        let mut silent: Vec<NodeId> = silent.map(|(&node, _)| node).collect();
+        silent.sort_by_key(|node| !is_first(*node));
+        silent.truncate(max);
+        silent
     }
 
     /// Whether a node is lost.
@@ -220,12 +238,12 @@ mod tests {
         liveness.hear(node(2), Mono(0));
         hear_hourly(&mut liveness, 3, 0, 1);
         assert_eq!(liveness.presence(node(2), Mono(HOUR)), Presence::Heard, "nobody asked");
-        assert!(liveness.silent(9, Mono(HOUR)).is_empty());
+        assert!(liveness.silent(9, |_| true, Mono(HOUR)).is_empty());
         liveness.ask(node(2), Mono(HOUR));
         liveness.ask(node(2), Mono(HOUR + 200_000));
         assert_eq!(liveness.presence(node(2), Mono(HOUR + 300_000)), Presence::Suspect);
         hear_hourly(&mut liveness, 3, 2, 6);
-        assert_eq!(liveness.silent(9, Mono(6 * HOUR)), [node(2)]);
+        assert_eq!(liveness.silent(9, |_| true, Mono(6 * HOUR)), [node(2)]);
         hear_hourly(&mut liveness, 3, 7, 24);
         assert_eq!(liveness.presence(node(2), Mono(24 * HOUR)), Presence::Lost);
         assert_eq!(liveness.presence(node(3), Mono(24 * HOUR)), Presence::Heard);
@@ -254,6 +272,42 @@ mod tests {
         hear_hourly(&mut liveness, 2, 5001, 5024);
         assert!(liveness.is_lost(node(3), Mono(5024 * HOUR)));
         assert!(!liveness.is_lost(node(4), Mono(5024 * HOUR)), "nobody asked it");
+    }
+
+    #[test]
+    fn several_that_lie_together_put_off_that_somebody_is_lost_and_do_not_prevent_it() {
+        let mut liveness = liveness();
+        liveness.hear(node(2), Mono(0));
+        liveness.ask(node(2), Mono(0));
+        let mut lost_at = None;
+        for hour in 0..100 {
+            let now = Mono(hour * HOUR);
+            liveness.hear(node(3), now);
+            for liar in [4, 5] {
+                liveness.tell(node(liar), operator(liar), [(node(2), Some(Period(0)))], now);
+            }
+            if lost_at.is_none() && liveness.is_lost(node(2), now) {
+                lost_at = Some(hour);
+            }
+        }
+        assert_eq!(lost_at, Some(3 * 24));
+    }
+
+    #[test]
+    fn names_that_somebody_made_up_take_no_members_place() {
+        let mut liveness = liveness();
+        let name = |n: usize| NodeId(std::array::from_fn(|i| (n >> (8 * i.min(7))) as u8));
+        for n in 0..2 * WATCHED_MAX {
+            liveness.ask_stranger(name(n), Mono(0));
+        }
+        assert_eq!(liveness.watched.len(), WATCHED_MAX);
+        let member = NodeId([255; 32]);
+        liveness.watch(member, Mono(0));
+        liveness.ask(member, Mono(0));
+        hear_hourly(&mut liveness, 3, 0, 24);
+        let asked = liveness.silent(99, |node| node == member, Mono(24 * HOUR));
+        assert_eq!((asked[0], asked.len()), (member, 99));
+        assert!(liveness.is_lost(member, Mono(24 * HOUR)));
     }
 
     #[test]

@@ -442,6 +442,14 @@ pub struct Refusal {
     pub text: String,
 }
 
+impl Refusal {
+    /// Whether who refuses knows nothing of what it was asked about, or is not to tell: asking again changes nothing.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        matches!(self.code, RefusalCode::UnknownVault | RefusalCode::NotAllowed)
+    }
+}
+
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {

@@ -9,12 +9,15 @@
 //!   of its nodes are lost. From then on nothing new is put there; after the notice what lies there is moved off. Whoever heals is free
 //!   again a day later: it is a rule for data, and no verdict about anybody.
 
+use crate::agreement::Agreement;
 use crate::certificate::CLOCK_SKEW_MAX;
 use crate::id::{OperatorId, PublicKey};
 use crate::lock_clock::LockTime;
+use crate::message::PartnerStanding;
 use crate::sign::{SignatureError, Signed, Statement};
 use crate::time::{Mono, Period, Wall};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many shards that a partner was shown not to have, of the stripes that are held here, are borne: repair makes them good.
 pub const FAULTS_BORNE: usize = 8;
@@ -68,6 +71,13 @@ impl Notice {
             return Err(NoticeError::Early);
         }
         Ok(notice)
+    }
+
+    /// Whether it ends this agreement: one of its version, and given when that had begun. Who removes a partner and adds it again
+    /// begins with version 1 again, and an old notice is not about that.
+    #[must_use]
+    pub fn concerns(&self, agreement: &Agreement) -> bool {
+        self.version == agreement.version && self.given.after(CLOCK_SKEW_MAX) >= agreement.start
     }
 
     /// The other side, seen from this one; `None` when it is none of its business.
@@ -171,9 +181,32 @@ impl Conduct {
     }
 }
 
+/// With which operators nothing new is put, by what the nodes of this one say of partners: most of them say that one breaks its part, or one
+/// shows a notice by which the agreement has ended. So no own node alone, in somebody else's hands, shuts out whom it likes.
+#[must_use]
+pub fn avoided(own: OperatorId, said: &[Vec<PartnerStanding>], now: Wall) -> BTreeSet<OperatorId> {
+    let mut frozen: BTreeMap<OperatorId, usize> = BTreeMap::new();
+    let mut avoided = BTreeSet::new();
+    for standing in said.iter().flatten() {
+        let operator = standing.operator;
+        *frozen.entry(operator).or_default() += usize::from(standing.frozen.is_some());
+        let is_shown = |signed: &Signed<Notice>| {
+            Notice::verify(signed, now).is_ok_and(|notice| notice.across(own) == Some(operator))
+        };
+        if standing.is_over && standing.notices.iter().any(is_shown) {
+            avoided.insert(operator);
+        }
+    }
+    let by_most = frozen.into_iter().filter(|(_, nodes)| 2 * nodes > said.len());
+    avoided.extend(by_most.map(|(operator, _)| operator));
+    avoided.remove(&own);
+    avoided
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Frozen;
     use crate::sign::SecretKey;
     use proptest::prelude::*;
 
@@ -189,6 +222,42 @@ mod tests {
 
     fn seen(unproved: usize, lost: usize) -> Seen {
         Seen { nodes: 2, lost, heard: 2 - lost, unproved }
+    }
+
+    #[test]
+    fn one_own_node_alone_shuts_nobody_out() {
+        let now = Wall(1_800_000_000_000);
+        let standing = |frozen: bool, notices: Vec<Signed<Notice>>| PartnerStanding {
+            operator: operator(2),
+            frozen: frozen.then_some(Frozen {
+                cause: Cause::Absent,
+                ago: Period(0),
+                moves_in: None,
+            }),
+            is_over: !notices.is_empty(),
+            notices,
+            ends: None,
+            vaults: Vec::new(),
+            waiting: 0,
+            stuck: 0,
+            is_counted: true,
+            per_second: None,
+        };
+        let says = |frozen: [bool; 3]| {
+            let said: Vec<_> = frozen.iter().map(|f| vec![standing(*f, Vec::new())]).collect();
+            avoided(operator(1), &said, now).contains(&operator(2))
+        };
+        assert!(!says([true, false, false]) && says([true, true, false]));
+        let shows = |leaver: u8, other: u8| {
+            let (leaver_key, version) = (key(leaver), 1);
+            let notice =
+                Notice { leaver: operator(leaver), other: operator(other), version, given: now };
+            let shown = vec![standing(false, vec![Signed::sign(&notice, &leaver_key)])];
+            let said = [shown, vec![standing(false, Vec::new())], Vec::new()];
+            avoided(operator(1), &said, now).contains(&operator(2))
+        };
+        assert!(shows(1, 2) && shows(2, 1));
+        assert!(!shows(3, 2), "somebody else's notice ends nothing here");
     }
 
     #[test]

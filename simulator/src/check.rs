@@ -119,6 +119,8 @@ pub(crate) struct Checker {
     given_up: BTreeSet<StripeId>,
     /// Releases that concern one node: what it drops by them somebody else has.
     discharges: BTreeSet<ReleaseId>,
+    /// Which nodes were asked so, of which stripes: their shards may count no more.
+    discharged: BTreeSet<(usize, StripeId)>,
     requests: BTreeMap<ReleaseId, Backing>,
     heard: BTreeMap<(usize, ReleaseId), Mono>,
     vetoes: BTreeSet<(usize, ReleaseId)>,
@@ -239,6 +241,9 @@ impl Checker {
             Request::Discharge { discharge, approvals, .. } => {
                 let release = release_id(discharge);
                 self.discharges.insert(release);
+                let said = discharge.verify();
+                let stripes = said.map_or_else(|_| Vec::new(), |said| said.request.stripes);
+                self.discharged.extend(stripes.into_iter().map(|stripe| (node, stripe)));
                 self.hear_release(now, node, release, approvals);
                 return;
             }

@@ -12,7 +12,7 @@ use protocol::agreement::{Acceptance, Agreement, AgreementError, Side, supersede
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::Labels;
 use protocol::message::{HeldFor, PartnerStanding, Request, Response};
-use protocol::notice::Notice;
+use protocol::notice::{self, Notice};
 use protocol::partner::{
     Contact, HOLDERS_MAX, Introduction, Known, Partner, PartnerError, PartnerList, Partners,
 };
@@ -174,16 +174,12 @@ pub async fn standings(mesh: &Mesh, own: OperatorId) -> Vec<(Arc<Node>, Vec<Part
 /// Operators with whose nodes nothing new is put, as this operator's nodes see them: they break their part, or what was agreed has ended
 /// by notice.
 pub async fn avoided(mesh: &Mesh, own: OperatorId) -> BTreeSet<OperatorId> {
-    let mut avoided = BTreeSet::new();
-    for (_, answer) in mesh.ask_of(own, &Request::Standings).await {
-        let Ok(Response::Standings(said)) = answer else { continue };
-        let is_shut = |standing: &&PartnerStanding| {
-            standing.frozen.is_some() || standing.is_over && !standing.notices.is_empty()
-        };
-        avoided.extend(said.iter().filter(is_shut).map(|standing| standing.operator));
-    }
-    avoided.remove(&own);
-    avoided
+    let answers = mesh.ask_of(own, &Request::Standings).await.into_iter();
+    let said = answers.filter_map(|(_, answer)| match answer {
+        Ok(Response::Standings(said)) => Some(said),
+        _ => None,
+    });
+    notice::avoided(own, &said.collect::<Vec<_>>(), wall())
 }
 
 /// Asks the operator's own nodes.

@@ -95,7 +95,8 @@ fn check(
     }
     let agreed = stated.countersigned.as_ref().map(Countersigned::verify).transpose();
     let agreed = agreed.map_err(wrong)?.filter(|agreed| {
-        (agreed.holder, agreed.vault, agreed.month) == (node.id, statement.vault, month)
+        agreed.operator == statement.operator
+            && (agreed.holder, agreed.vault, agreed.month) == (node.id, statement.vault, month)
     });
     let signed = stated.statement.clone();
     Ok(Entry { node: Arc::clone(node), partner, is_given, statement, signed, agreed })

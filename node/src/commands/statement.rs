@@ -286,8 +286,11 @@ fn print(rows: &[Row], csv: bool, output: &Output) {
     ];
     let cells = rows.iter().map(|row| {
         let sums = &row.figures;
-        let audits =
-            format!("{} of {}", sums.audits_passed, sums.audits_passed + sums.audits_failed);
+        let audits = format!(
+            "{} of {}",
+            sums.audits_passed,
+            sums.audits_passed.saturating_add(sums.audits_failed)
+        );
         vec![
             printable(&row.partner).into_owned(),
             row.direction.into(),

@@ -413,6 +413,12 @@ impl Peer {
                 let stripes = stripes.clone();
                 self.hear_promises(now, facts, node, stripes, found);
             }
+            // Who may not tell, or knows nothing of the vault, promises nothing: that is no silence.
+            (Some(Response::Refused(refusal)), Stage::Records(stripes)) if refusal.is_denial() => {
+                let stripes = stripes.clone();
+                let nothing = vec![None; stripes.len()];
+                self.hear_promises(now, facts, node, stripes, nothing);
+            }
             (Some(Response::AuditTurn(turn)), Stage::Opening(opening)) => {
                 let nonce = talk.nonce;
                 let question = AuditQuestion { opening: opening.clone(), turn, nonce };

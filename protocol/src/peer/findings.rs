@@ -204,10 +204,10 @@ impl Peer {
             auditors,
         };
         // What was shown stays so while it cannot be looked into.
-        let is_known = self.repair.unproved.contains(&place);
+        let is_known = self.repair.unproved.contains_key(&place);
         let is_cut_off = is_known && case.others < case.k && !case.is_proved;
         if case.is_shown() && !is_known {
-            self.repair.unproved.insert(place);
+            self.repair.unproved.insert(place, vault);
             self.outputs.push_back(Output::Note(Note::Unproved { node: holder, stripe }));
             self.look_at(now, facts, &record, false);
             self.repair.wake();
@@ -253,7 +253,7 @@ impl Peer {
             }
             self.weigh(now, facts, vault, place);
             let is_against = self.findings.outcome(place).is_some_and(Outcome::is_failure);
-            if is_against || self.repair.unproved.contains(&place) {
+            if is_against || self.repair.unproved.contains_key(&place) {
                 self.asking.want(holder, vault, stripe);
             }
         }
@@ -405,14 +405,14 @@ impl Peer {
     /// What audits came to.
     pub(super) fn audit_status(&self) -> AuditStatus {
         let mut failing: BTreeMap<NodeId, u64> = BTreeMap::new();
-        for (_, holder) in &self.repair.unproved {
+        for (_, holder) in self.repair.unproved.keys() {
             *failing.entry(*holder).or_default() += 1;
         }
         let own = self.findings.own.iter().filter(|(_, own)| own.finding.outcome.is_failure());
         let own: BTreeSet<Place> = own.map(|(place, _)| *place).collect();
         let doubted = own.iter().chain(self.findings.heard.keys());
         let doubted: BTreeSet<&Place> =
-            doubted.filter(|place| !self.repair.unproved.contains(place)).collect();
+            doubted.filter(|place| !self.repair.unproved.contains_key(place)).collect();
         AuditStatus {
             asked: self.asking.asked,
             proved: self.findings.proved,

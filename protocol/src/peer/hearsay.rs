@@ -11,7 +11,8 @@ use crate::time::{Now, Period};
 impl Peer {
     /// Asks another node how it is, and whether it heard those that are silent here.
     pub(super) fn ask_hearsay(&mut self, now: Now, node: NodeId, link: LinkId) {
-        let of = self.liveness.silent(IDS_MAX, now.mono);
+        let members = &self.members;
+        let of = self.liveness.silent(IDS_MAX, |node| members.contains_key(&node), now.mono);
         let call = self.call(Pending::Hearsay { node, of: of.clone() });
         let request = Box::new(Request::Hearsay { of });
         self.outputs.push_back(Output::Call { call, link, request });

@@ -538,7 +538,10 @@ impl Peer {
                 format!("{len} bytes from {offset} on of a shard of {}", held.len),
             ));
         }
-        let wait = match self.pace(now, self.partner_asking(role), len) {
+        // Whoever reads for a partner's vault draws on that partner's budget, whosever node it is.
+        let asking =
+            self.partner_asking(role).map(|asker| self.partner_of(held.vault).unwrap_or(asker));
+        let wait = match self.pace(now, asking, len) {
             Ok(wait) => wait,
             Err(retry_after) => {
                 self.reply(lane, Response::Busy { retry_after });

@@ -12,6 +12,7 @@ use super::{JobId, LinkId, Output, Peer, Source, Target};
 use crate::certificate::Roster;
 use crate::id::{DeviceId, NodeId, StripeId, VaultId};
 use crate::label::Site;
+use crate::liveness::Presence;
 use crate::message::{HeldRecord, Refusal, Request, Response};
 use crate::placement::{Candidate, margin};
 use crate::planted::{Bug, is_planted};
@@ -28,6 +29,8 @@ const BATCH: usize = 32;
 const SAVING: Period = Period::seconds(15);
 /// Who does not answer within this time is not waited for.
 const ANSWER_MAX: Period = Period::seconds(20);
+/// Who is heard and left so many inquiries in a row unanswered counts as one that has nothing.
+const MUTE: u32 = 8;
 
 /// What was heard of one stripe.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ struct Heard {
     promised: BTreeMap<NodeId, u16>,
     /// Who has the record and promises nothing that counts: its shard is on its way, in or out.
     unsure: BTreeSet<NodeId>,
+    /// Who answered that it tells nothing: it has nothing, and is put nothing.
+    closed: BTreeSet<NodeId>,
     newest: Option<(Record, Signed<Record>)>,
 }
 
@@ -198,9 +203,24 @@ impl Peer {
         if self.repair.inquiry.as_ref().is_none_or(|inquiry| inquiry.number != number) {
             return;
         }
-        let Some(Response::Records(found)) = response else {
-            self.stop_awaiting(node);
-            return;
+        let found = match response {
+            Some(Response::Records(found)) => found,
+            Some(Response::Refused(refusal)) if refusal.is_denial() => {
+                // It knows nothing of the vault, or must not take anything of it: that is an answer.
+                if let Some(inquiry) = self.repair.inquiry.as_mut() {
+                    for stripe in &stripes {
+                        if let Some(heard) = inquiry.heard.get_mut(stripe) {
+                            heard.answered.insert(node);
+                            heard.closed.insert(node);
+                        }
+                    }
+                }
+                Vec::new()
+            }
+            _ => {
+                self.stop_awaiting(node);
+                return;
+            }
         };
         self.hear(now, node);
         let Some(inquiry) = self.repair.inquiry.as_mut() else { return };
@@ -230,6 +250,7 @@ impl Peer {
         let ground = roster.map(|roster: Roster| Ground {
             listed: roster.sites(now.wall).into_iter().map(|site| (site.node, site)).collect(),
         });
+        self.notice_mute(now, &inquiry);
         let mut order: Vec<(i64, StripeId)> = Vec::new();
         for &stripe in inquiry.heard.keys() {
             order.extend(self.repair.cases.get(&stripe).map(|case| (case.margin, stripe)));
@@ -272,6 +293,20 @@ impl Peer {
                 }
             }
         }
+    }
+
+    /// Counts how often in a row who is heard left an inquiry without any answer.
+    fn notice_mute(&mut self, now: Now, inquiry: &Inquiry) {
+        for &node in &inquiry.asked {
+            if inquiry.heard.values().any(|heard| heard.answered.contains(&node)) {
+                self.repair.mute.remove(&node);
+            } else if self.liveness.presence(node, now.mono) == Presence::Heard {
+                let times = self.repair.mute.entry(node).or_default();
+                *times = times.saturating_add(1);
+            }
+        }
+        let members = &self.members;
+        self.repair.mute.retain(|node, _| members.contains_key(node));
     }
 
     fn judge_case(
@@ -324,8 +359,12 @@ impl Peer {
             }
         }
         let is_unheard = !heard.unsure.is_empty();
-        let is_unheard =
-            is_unheard || inquiry.asked.iter().any(|node| !heard.answered.contains(node));
+        // Who is there and never answers holds up nobody for ever.
+        let is_awaited = |node: &NodeId| {
+            !heard.answered.contains(node)
+                && self.repair.mute.get(node).is_none_or(|times| *times < MUTE)
+        };
+        let is_unheard = is_unheard || inquiry.asked.iter().any(is_awaited);
         let readable = counted(record, &all).into_iter().flatten().count();
         // Who leaves has what it has, and does not count.
         let mut staying = all.clone();
@@ -381,7 +420,7 @@ impl Peer {
             .listed
             .values()
             .filter(|site| heard.answered.contains(&site.node) && !all.contains_key(&site.node))
-            .filter(|site| !heard.unsure.contains(&site.node))
+            .filter(|site| !heard.unsure.contains(&site.node) && !heard.closed.contains(&site.node))
             .filter(|site| !leavers.contains(&site.node))
             .filter(|site| !self.is_frozen_for(vault, site.operator))
             // What is said not to be there is put nowhere near.

@@ -3,13 +3,14 @@
 use super::facts::Facts;
 use super::facts::{self, FactsError, Table, View, Write};
 use super::ledger::DEVICES_MAX;
+use super::parting::ToldNotice;
 use super::{CallId, Decision, LaneId, LinkId, Note, Output, Peer, Role, Then, refusal};
 use crate::certificate::{
     ADMITTED_VALIDITY_MAX, Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest,
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
 use crate::codec::Blob;
-use crate::id::{NodeId, OperatorId, PublicKey, StripeId, VaultId};
+use crate::id::{NodeId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response};
 use crate::sign::Signed;
@@ -91,10 +92,7 @@ pub(super) enum Pending {
         version: u64,
     },
     /// That a node takes a notice.
-    Notice {
-        node: NodeId,
-        sides: (OperatorId, OperatorId),
-    },
+    Notice(ToldNotice),
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -595,9 +593,7 @@ impl Peer {
             (Some(Pending::Partners { node, version }), Some(Response::Done)) => {
                 self.handle_told_partners(node, version);
             }
-            (Some(Pending::Notice { node, sides }), Some(Response::Done)) => {
-                self.handle_told_notice(node, sides);
-            }
+            (Some(Pending::Notice(told)), Some(Response::Done)) => self.handle_told_notice(told),
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);
             }

@@ -24,13 +24,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Who leaves, and with whom it was agreed.
 type Sides = (OperatorId, OperatorId);
+/// Which node was told which notice: between whom, its version and when it was given.
+pub(super) type ToldNotice = (NodeId, Sides, u64, Wall);
 
 /// What is remembered of partings.
 #[derive(Debug, Default)]
 pub(super) struct Parting {
     notices: BTreeMap<Sides, (Signed<Notice>, Notice)>,
     conduct: BTreeMap<OperatorId, Conduct>,
-    told: BTreeSet<(NodeId, Sides)>,
+    told: BTreeSet<ToldNotice>,
 }
 
 /// Which nodes leave as far as some vaults are concerned.
@@ -98,8 +100,7 @@ impl Parting {
     ) -> impl Iterator<Item = &(Signed<Notice>, Notice)> {
         let sides = [(one, other), (other, one)];
         let found = sides.into_iter().filter_map(|sides| self.notices.get(&sides));
-        let version = agreement.version;
-        found.filter(move |(_, notice)| notice.version == version)
+        found.filter(|(_, notice)| notice.concerns(agreement))
     }
 
     /// When an agreement ends by notice, if it does.
@@ -120,7 +121,7 @@ impl Parting {
 
     /// A node greets: it may have begun anew, on an empty disk.
     pub(super) fn forget_told(&mut self, node: NodeId) {
-        self.told.retain(|(told, _)| *told != node);
+        self.told.retain(|(told, ..)| *told != node);
     }
 }
 
@@ -143,13 +144,13 @@ impl Peer {
         }
         let known = notice.across(self.certificate.operator).and_then(|partner| {
             let known = self.partnership.known_partner(partner)?;
-            known.agreement.as_ref().filter(|agreement| agreement.version == notice.version)
+            known.agreement.as_ref().filter(|agreement| notice.concerns(agreement))
         });
-        if known.is_none() {
+        let Some(agreement) = known else {
             return Err(not_allowed(
                 "no such agreement is known here, to which the notice could be given",
             ));
-        }
+        };
         let view = View { facts, overlay: &self.overlay };
         if view.is_pending(Table::Notice, &row_of(sides)) {
             self.reply(lane, Response::Busy { retry_after: BUSY_RETRY });
@@ -157,7 +158,9 @@ impl Peer {
         }
         let before = self.partnership.parting.notices.get(&sides);
         // The first one counts: a later one would make it longer.
-        if before.is_some_and(|(_, before)| before.version >= notice.version) {
+        let is_first =
+            |before: &Notice| before.version < notice.version || !before.concerns(agreement);
+        if before.is_some_and(|(_, before)| !is_first(before)) {
             self.reply(lane, Response::Done);
             return Ok(());
         }
@@ -182,24 +185,25 @@ impl Peer {
         // Of what counts no more nobody has to hear.
         let counts = |notice: &Notice| {
             let partner = notice.across(own).and_then(|partner| self.partnership.agreed(partner));
-            partner.is_some_and(|agreement| agreement.version == notice.version)
+            partner.is_some_and(|agreement| notice.concerns(agreement))
         };
         let mut new = parting.notices.iter().filter(|(sides, (_, notice))| {
             (operator == sides.0 || operator == sides.1)
-                && !parting.told.contains(&(node, **sides))
+                && !parting.told.contains(&(node, **sides, notice.version, notice.given))
                 && counts(notice)
         });
-        let Some((&sides, (signed, _))) = new.next() else { return };
+        let Some((&sides, (signed, notice))) = new.next() else { return };
+        let told = (node, sides, notice.version, notice.given);
         let request = Box::new(Request::GiveNotice(Box::new(signed.clone())));
-        let call = self.call(Pending::Notice { node, sides });
+        let call = self.call(Pending::Notice(told));
         self.outputs.push_back(Output::Call { call, link, request });
     }
 
     /// A node took it.
-    pub(super) fn handle_told_notice(&mut self, node: NodeId, sides: Sides) {
-        self.partnership.parting.told.insert((node, sides));
+    pub(super) fn handle_told_notice(&mut self, told: ToldNotice) {
+        self.partnership.parting.told.insert(told);
         let members = &self.members;
-        self.partnership.parting.told.retain(|(node, _)| members.contains_key(node));
+        self.partnership.parting.told.retain(|(node, ..)| members.contains_key(node));
     }
 
     /// Looks at how partners keep their part.
@@ -216,8 +220,12 @@ impl Peer {
                     seen.heard += usize::from(member.heard.is_some());
                 }
             }
-            let is_its = |node: &NodeId| self.operator_of_node(*node) == Some(partner);
-            seen.unproved = self.repair.unproved.iter().filter(|(_, node)| is_its(node)).count();
+            // Of own vaults: who writes the records of another one can name whomever it likes.
+            let is_its = |(&(_, node), &vault): (&(_, NodeId), &VaultId)| {
+                self.operator_of_node(node) == Some(partner) && self.partner_of(vault).is_none()
+            };
+            seen.unproved =
+                self.repair.unproved.iter().filter(|(place, vault)| is_its((place, vault))).count();
             let conduct = self.partnership.parting.conduct.entry(partner).or_default();
             match conduct.see(&seen, at, now.mono) {
                 Step::None => {}
@@ -233,7 +241,13 @@ impl Peer {
                 }
             }
         }
-        self.partnership.parting.conduct.retain(|operator, _| partners.contains(operator));
+        let conduct = &mut self.partnership.parting.conduct;
+        for removed in conduct.extract_if(.., |operator, _| !partners.contains(operator)) {
+            // Who is added anew begins anew.
+            if removed.1.breach.is_some() {
+                writes.push(Write::remove(Table::Breach, removed.0.0.to_vec()));
+            }
+        }
         if !writes.is_empty() {
             writes.push(Write::lock_clock(&self.lock_clock));
             self.persist(writes, None, Then::Nothing);
@@ -257,13 +271,17 @@ impl Peer {
             }
         }
         let mut parted = Parted::default();
-        if !avoided.is_empty() {
+        // Nodes of those who are no partners, or no more: rosters of own vaults list them for ever, and nothing of theirs is to lie there.
+        let is_stranger = |operator| self.trust.check(operator).is_err();
+        let is_any = self.members.values().any(|member| is_stranger(member.site.operator));
+        if is_any || !avoided.is_empty() {
             let nodes = |is_meant: &dyn Fn(OperatorId) -> bool| -> BTreeSet<NodeId> {
                 let members = self.members.iter();
                 let meant = members.filter(|(_, member)| is_meant(member.site.operator));
                 meant.map(|(node, _)| *node).collect()
             };
-            parted.their_nodes = nodes(&|operator| avoided.contains(&operator));
+            parted.their_nodes =
+                nodes(&|operator| avoided.contains(&operator) || is_stranger(operator));
             parted.our_nodes = nodes(&|operator| operator == own);
             parted.our_nodes.insert(self.node());
             (parted.ours, parted.theirs) = self.partnership.divided(&left);

@@ -263,8 +263,10 @@ impl Peer {
             self.persist(rows.collect(), None, Then::Nothing);
         }
         self.outputs.push_back(Output::Note(Note::Partners { version, partners }));
-        // Those who are new are looked for at once, and the own nodes are told.
+        // Those who are new are looked for at once, and the own nodes are told. Who counts has changed.
         self.exchange_at = now.mono;
+        self.repair.rounds.change();
+        self.repair.wake();
     }
 
     /// Tells a node of the own operator the list, once.

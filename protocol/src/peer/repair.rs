@@ -106,7 +106,7 @@ pub(super) struct Repair {
     /// Shards that are missing or wrong though their holders promise them.
     pub(super) faults: Faults,
     /// Shards whose holders were shown by audits not to have them.
-    pub(super) unproved: BTreeSet<(StripeId, NodeId)>,
+    pub(super) unproved: BTreeMap<(StripeId, NodeId), VaultId>,
     pub(super) inquiry: Option<Inquiry>,
     pub(super) jobs: BTreeMap<JobId, (StripeId, usize)>,
     /// Bytes that other nodes may still take, by their own word.
@@ -125,6 +125,8 @@ pub(super) struct Repair {
     pub(super) leaving: BTreeSet<NodeId>,
     /// Nodes that leave as far as some vaults are concerned.
     pub(super) parted: Parted,
+    /// How many inquiries in a row nodes left unanswered that are heard.
+    pub(super) mute: BTreeMap<NodeId, u32>,
     /// Holders that records name and that are no members.
     strangers: BTreeSet<NodeId>,
     pub(super) rounds: Rounds,
@@ -151,7 +153,7 @@ impl Repair {
             cases: BTreeMap::new(),
             settled: BTreeMap::new(),
             faults: Faults::default(),
-            unproved: BTreeSet::new(),
+            unproved: BTreeMap::new(),
             inquiry: None,
             jobs: BTreeMap::new(),
             rooms: BTreeMap::new(),
@@ -163,6 +165,7 @@ impl Repair {
             is_relabelled: false,
             leaving: BTreeSet::new(),
             parted: Parted::default(),
+            mute: BTreeMap::new(),
             strangers: BTreeSet::new(),
             rounds: Rounds::new(now),
             is_cut: false,
@@ -193,7 +196,9 @@ impl Repair {
     /// Whether a node does not have what it promises of a stripe, or may as well not be there.
     pub(super) fn is_gone(&self, stripe: StripeId, node: NodeId) -> bool {
         let place = (stripe, node);
-        self.lost.contains(&node) || self.faults.contains(&place) || self.unproved.contains(&place)
+        self.lost.contains(&node)
+            || self.faults.contains(&place)
+            || self.unproved.contains_key(&place)
     }
 
     /// Whether a node that promises a shard of a stripe counts as its holder.
@@ -339,10 +344,14 @@ impl Peer {
         true
     }
 
-    /// Goes through everything, from the beginning.
+    /// Goes through everything, from the beginning. Who leaves begins anew at once, because it counts; others end what they began before.
     pub(super) fn begin_whole_round(&mut self) {
         self.repair.is_cut = false;
-        self.repair.rounds.begin_whole();
+        if self.leaving.is_own() {
+            self.repair.rounds.begin_whole();
+        } else {
+            self.repair.rounds.follow_with_whole();
+        }
     }
 
     /// Who counts has changed: what was known of cases may have, too.
@@ -410,9 +419,13 @@ impl Peer {
             return;
         }
         for &holder in &record.holders {
-            if holder != self.node() && !self.members.contains_key(&holder) {
-                // Nobody knows where it could be asked.
-                self.liveness.ask(holder, now.mono);
+            if holder == self.node() || self.members.contains_key(&holder) {
+                continue;
+            }
+            // Nobody knows where it could be asked. Whom no roster ever listed somebody made up.
+            let view = View { facts, overlay: &self.overlay };
+            if view.is_listed(holder, vault).unwrap_or(false) {
+                self.liveness.ask_stranger(holder, now.mono);
                 if self.repair.strangers.len() < STRANGERS_MAX {
                     self.repair.strangers.insert(holder);
                 }

@@ -39,11 +39,13 @@ pub(super) struct Rounds {
     number: u64,
     /// Whether something has changed since the last round that looked at all.
     has_changed: bool,
+    /// Whether the one that is on is to be followed by another one that looks at all.
+    is_followed: bool,
 }
 
 impl Rounds {
     pub(super) fn new(now: Mono) -> Self {
-        Self { scan: None, at: now, number: 0, has_changed: true }
+        Self { scan: None, at: now, number: 0, has_changed: true, is_followed: false }
     }
 
     /// Whether one goes on.
@@ -64,7 +66,17 @@ impl Rounds {
     /// Goes through all, from the beginning.
     pub(super) fn begin_whole(&mut self) {
         self.scan = Some(Scan::Whole(None));
-        self.has_changed = false;
+        (self.has_changed, self.is_followed) = (false, false);
+    }
+
+    /// Goes through all, from the beginning, once what goes on has come to its end: or else who comes and goes all the time keeps the last
+    /// ones from ever being looked at.
+    pub(super) fn follow_with_whole(&mut self) {
+        if self.is_whole_on() {
+            self.is_followed = true;
+        } else {
+            self.begin_whole();
+        }
     }
 
     fn begin_turn(&mut self) {
@@ -141,7 +153,12 @@ impl Peer {
             Some((last, _)) if rows.len() == PAGE => {
                 self.repair.rounds.scan = Some(Scan::Whole(Some(last.clone())));
             }
-            _ => self.end_counting(now, facts),
+            _ => {
+                if self.repair.rounds.is_followed {
+                    self.repair.rounds.begin_whole();
+                }
+                self.end_counting(now, facts);
+            }
         }
     }
 
@@ -155,12 +172,16 @@ impl Peer {
     ) {
         for _ in 0..VAULTS {
             let Some(byte) = first.clone().next() else { return };
+            let before = vault;
             if after.is_none() {
                 let last = vault.map(|vault| vault.0);
                 let next =
                     facts.scan(Table::Vault, &[], last.as_ref().map(<[u8; 32]>::as_slice), 1);
-                // What cannot be read now has its turn again.
-                let Ok(next) = next else { return };
+                // What cannot be read now is read at the next go.
+                let Ok(next) = next else {
+                    self.repair.rounds.scan = Some(Scan::Turn { first, vault, after });
+                    return;
+                };
                 let next = next.first().and_then(|(row, _)| row.as_slice().try_into().ok());
                 vault = next.map(VaultId);
             }
@@ -171,6 +192,7 @@ impl Peer {
             };
             let prefix = [&of.0[..], &[byte as u8]].concat();
             let Ok(rows) = facts.scan(Table::Record, &prefix, after.as_deref(), PAGE) else {
+                self.repair.rounds.scan = Some(Scan::Turn { first, vault: before, after });
                 return;
             };
             for (_, bytes) in &rows {
@@ -196,6 +218,21 @@ fn record_of(row: &[u8]) -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_changes_meanwhile_begins_another_round_and_does_not_cut_off_the_one_that_is_on() {
+        let mut rounds = Rounds::new(Mono(0));
+        rounds.follow_with_whole();
+        assert!(rounds.is_whole_on() && !rounds.is_followed);
+        rounds.scan = Some(Scan::Whole(Some(vec![7])));
+        for _ in 0..3 {
+            rounds.follow_with_whole();
+            assert!(matches!(&rounds.scan, Some(Scan::Whole(Some(after))) if *after == [7]));
+        }
+        assert!(rounds.is_followed);
+        rounds.begin_whole();
+        assert!(matches!(rounds.scan, Some(Scan::Whole(None))) && !rounds.is_followed);
+    }
 
     #[test]
     fn every_stripe_has_its_turn_once_in_a_patrol() {

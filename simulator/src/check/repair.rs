@@ -52,7 +52,8 @@ impl World {
             .filter_map(|source| Some((source.index, self.node_of(source.node)?)))
             .collect();
         // Who leaves has what it has, and does not count; who did may still not. Where nodes came to lie elsewhere not all know it yet.
-        before.retain(|_, holder| !self.hosts[*holder].has_left);
+        let is_free = |holder| self.checker_ref().discharged.contains(&(holder, stripe));
+        before.retain(|_, holder| !self.hosts[*holder].has_left && !is_free(*holder));
         let settles = |at: Mono| at.after(self.patience) > self.now();
         let mut is_clear = !self.relabelled.is_some_and(settles);
         let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
@@ -73,7 +74,8 @@ impl World {
                 && !self.hosts[holder].has_left
                 && self.hosts[holder].disk.has(shard)
                 && !checker.ever_rotten.contains(&(holder, shard))
-                && !checker.given_up.contains(&stripe);
+                && !checker.given_up.contains(&stripe)
+                && !checker.discharged.contains(&(holder, stripe));
             if is_target && !is_copied {
                 if is_sound && silent.0 < self.patience.0 / SILENT_PART {
                     let text = format!(

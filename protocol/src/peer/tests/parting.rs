@@ -6,6 +6,7 @@ use super::partners::{
     ITS_NODE, PARTNER, SHARD, give, holding, introduced, its_device, its_papers, list, operator,
     put, say,
 };
+use crate::certificate::{Roster, VaultPapers};
 use crate::id::NodeId;
 use crate::message::{PartnerStanding, RefusalCode, Request, Response};
 use crate::notice::{Cause, FAULTS_BORNE, Notice};
@@ -207,15 +208,19 @@ fn a_partner_that_is_gone_is_frozen_then_left_and_free_when_it_is_back() {
 fn a_few_lost_shards_are_borne_and_more_freeze_a_partner() {
     let (mut desk, _) = holding(1 << 20);
     let _ = desk.greet(ITS_NODE, node_greeting(PARTNER, ITS_NODE));
-    let lose = |desk: &mut Desk, shards: usize| {
-        let stripes = (0..shards).map(|n| record(VAULT, DEVICE, n as u8).stripe.id());
-        desk.peer.repair.unproved = stripes.map(|stripe| (stripe, id(ITS_NODE))).collect();
+    let lose = |desk: &mut Desk, vault: u8, shards: usize| {
+        let stripes = (0..shards).map(|n| record(vault, DEVICE, n as u8).stripe.id());
+        let places = stripes.map(|stripe| ((stripe, id(ITS_NODE)), public(vault).into()));
+        desk.peer.repair.unproved = places.collect();
         desk.pass(Period::seconds(31));
         desk.settle();
     };
-    lose(&mut desk, FAULTS_BORNE);
+    lose(&mut desk, OTHER_VAULT, FAULTS_BORNE);
     assert_eq!(standing(&mut desk).frozen, None);
-    lose(&mut desk, FAULTS_BORNE + 1);
+    // Whoever writes the records of a vault can name anybody in them: what is missing of others' vaults says nothing about this one.
+    lose(&mut desk, VAULT, 10 * FAULTS_BORNE);
+    assert_eq!(standing(&mut desk).frozen, None);
+    lose(&mut desk, OTHER_VAULT, FAULTS_BORNE + 1);
     let frozen = standing(&mut desk).frozen.expect("it is frozen");
     assert_eq!(frozen.cause, Cause::Unproved);
     // It is told itself, and others are not.
@@ -223,6 +228,59 @@ fn a_few_lost_shards_are_borne_and_more_freeze_a_partner() {
     assert!(standings(&mut desk, theirs)[0].frozen.is_some());
     let (node, _) = desk.greet(ITS_NODE, node_greeting(PARTNER, ITS_NODE));
     assert_eq!(code(&desk.ask(node, Request::Standings)), RefusalCode::NotAllowed);
+}
+
+#[test]
+fn who_is_removed_is_moved_off_and_begins_anew_when_it_is_added_again() {
+    let (mut desk, _) = holding(1 << 20);
+    let own_vault = desk.device(OTHER_VAULT, OTHER_DEVICE);
+    let nodes = vec![node_certificate(OPERATOR, NODE), node_certificate(PARTNER, ITS_NODE)];
+    let roster = Roster { vault: public(OTHER_VAULT).into(), version: 1, nodes };
+    let roster = Signed::sign(&roster, &secret(OTHER_VAULT));
+    let papers = VaultPapers { roster, ..papers(OTHER_VAULT, 1, &[NODE]) };
+    assert_eq!(desk.ask(own_vault, Request::Introduce(papers)), Response::Done);
+    let _ = desk.greet(ITS_NODE, node_greeting(PARTNER, ITS_NODE));
+    let ours = public(OTHER_VAULT).into();
+    let stripes = (0..=FAULTS_BORNE).map(|n| record(OTHER_VAULT, OTHER_DEVICE, n as u8));
+    let places = stripes.map(|record| ((record.stripe.id(), id(ITS_NODE)), ours));
+    desk.peer.repair.unproved = places.collect();
+    desk.pass(Period::seconds(31));
+    desk.settle();
+    assert_eq!(desk.rows(Table::Breach), 1);
+    assert!(!desk.peer.repair.leaves(ours, id(ITS_NODE)), "not before the notice is over");
+    say(&mut desk, &list(2, vec![]));
+    desk.pass(Period::seconds(31));
+    desk.settle();
+    assert!(desk.peer.repair.leaves(ours, id(ITS_NODE)), "what lies there does not count");
+    assert_eq!(desk.rows(Table::Breach), 0);
+    desk.peer.repair.unproved.clear();
+    say(&mut desk, &list(3, vec![introduced(give(1 << 20), &[NODE])]));
+    let mut desk = desk.restart();
+    assert_eq!(standing(&mut desk).frozen, None);
+    desk.pass(Period::seconds(31));
+    assert!(!desk.peer.repair.leaves(ours, id(ITS_NODE)));
+}
+
+#[test]
+fn an_old_notice_is_not_about_an_agreement_that_was_made_since() {
+    let (mut desk, device) = holding(1 << 20);
+    let theirs = their_console(&mut desk);
+    let old = notice(PARTNER, OPERATOR, 1, desk.now.wall);
+    assert_eq!(give_notice(&mut desk, theirs, old.clone()), Response::Done);
+    desk.pass(Period::days(20));
+    say(&mut desk, &list(2, vec![]));
+    // They begin again, with version 1.
+    let start = Period::days(20);
+    let fresh = super::partners::agreed_from(1, 1 << 20, EPOCH.after(start));
+    say(&mut desk, &list(3, vec![introduced(Some(fresh), &[NODE])]));
+    let said = standing(&mut desk);
+    assert_eq!((said.notices, said.is_over), (vec![], false));
+    assert!(matches!(put(&mut desk, device, 1), Response::Receipt(_)));
+    let theirs = their_console(&mut desk);
+    assert_eq!(code(&give_notice(&mut desk, theirs, old)), RefusalCode::NotAllowed);
+    let new = notice(PARTNER, OPERATOR, 1, desk.now.wall);
+    assert_eq!(give_notice(&mut desk, theirs, new.clone()), Response::Done);
+    assert_eq!(standing(&mut desk).notices, [new]);
 }
 
 fn bounded(config: PeerConfig) -> (Desk, LinkId) {

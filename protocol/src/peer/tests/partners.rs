@@ -28,27 +28,32 @@ pub(super) fn agreed(
     lock_max: Period,
     term: Period,
 ) -> Signed<Acceptance> {
-    between(PARTNER, version, gives, lock_max, term)
+    between(PARTNER, version, gives, (lock_max, term), EPOCH)
+}
+
+/// An agreement that begins then.
+pub(super) fn agreed_from(version: u64, gives: u64, start: Wall) -> Signed<Acceptance> {
+    between(PARTNER, version, gives, (Period::days(400), Period::days(300)), start)
 }
 
 /// What another partner and the desk's operator agreed.
 pub(super) fn agreed_with(partner: u8, gives: u64) -> Signed<Acceptance> {
-    between(partner, 1, gives, Period::days(400), Period::days(300))
+    between(partner, 1, gives, (Period::days(400), Period::days(300)), EPOCH)
 }
 
 fn between(
     partner: u8,
     version: u64,
     gives: u64,
-    lock_max: Period,
-    term: Period,
+    (lock_max, term): (Period, Period),
+    start: Wall,
 ) -> Signed<Acceptance> {
     let side = |name, gives| Side { operator: operator(name), gives, labels: Labels::default() };
     let agreement = Agreement {
         first: side(OPERATOR, gives),
         second: side(partner, 1 << 40),
         version,
-        start: EPOCH,
+        start,
         term,
         notice: Period::days(1),
         lock_max,

@@ -7,7 +7,9 @@ use crate::given_up::GivenUp;
 use crate::id::NodeId;
 use crate::leave::{Page, Word};
 use crate::log::{Body, Entry};
-use crate::message::{Hearsay, HeldRecord, NodeStatus, RepairStatus, Request, Response};
+use crate::message::{
+    Hearsay, HeldRecord, NodeStatus, Refusal, RefusalCode, RepairStatus, Request, Response,
+};
 use crate::peer::{
     Input, JobId, LaneId, LinkId, MemoryFacts, Note, PeerConfig, Rebuilt, Source, Table, Target,
 };
@@ -39,6 +41,9 @@ pub(super) struct Mesh {
     pub(super) rooms: BTreeMap<u8, u64>,
     /// Who does not sign that a node may leave.
     pub(super) unwilling: BTreeSet<u8>,
+    /// Who tells nothing of the vault, and who says nothing when it is asked for records.
+    pub(super) closed: BTreeSet<u8>,
+    pub(super) mute: BTreeSet<u8>,
     /// How often records were asked for.
     pub(super) asked: usize,
 }
@@ -86,8 +91,9 @@ impl Mesh {
         let has =
             has.iter().map(|&(name, index)| (name, of(index).into_iter().collect())).collect();
         let (silent, leaving, rooms) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        let unwilling = BTreeSet::new();
-        Self { desk, device, links, has, silent, leaving, rooms, unwilling, asked: 0 }
+        let (unwilling, closed, mute) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (desk, asked) = (desk, 0);
+        Self { desk, device, links, has, silent, leaving, rooms, unwilling, closed, mute, asked }
     }
 
     /// The node starts again, and all meet it.
@@ -149,6 +155,11 @@ impl Mesh {
                 let name = self.links.iter().find(|(_, on)| **on == link).map(|(name, _)| *name);
                 let name = name.filter(|name| !self.silent.contains(name));
                 let response = match (name, &request) {
+                    (Some(name), Request::Records { .. }) if self.mute.contains(&name) => None,
+                    (Some(name), Request::Records { .. }) if self.closed.contains(&name) => {
+                        let (code, text) = (RefusalCode::UnknownVault, "not known".into());
+                        Some(Box::new(Response::Refused(Refusal { code, text })))
+                    }
                     (Some(name), Request::Records { stripes, .. }) => {
                         self.asked += 1;
                         Some(Box::new(self.records(name, stripes)))
@@ -267,6 +278,21 @@ fn what_a_lost_node_held_is_rebuilt_elsewhere_and_then_there_is_peace() {
     mesh.pass(Period::days(2));
     assert_eq!(mesh.repair().lost, [target.node]);
     assert!(mesh.ordered().is_none());
+}
+
+/// One of three shards suffices, and each lies at a provider of its own. What is lost breaks no policy yet.
+#[test]
+fn who_tells_nothing_or_never_answers_holds_up_no_repair_for_ever() {
+    let record = Record { policy: Policy::survive_one("node"), ..stripe() };
+    for is_mute in [false, true] {
+        let has = [(NEIGHBOUR, Some(1)), (THIRD, Some(2)), (FOURTH, None), (FIFTH, None)];
+        let mut mesh = Mesh::new(&record, &has);
+        if is_mute { &mut mesh.mute } else { &mut mesh.closed }.insert(FIFTH);
+        mesh.silent.insert(NEIGHBOUR);
+        mesh.pass(Period(if is_mute { 8 * 24 } else { 40 } * HOUR.0));
+        let (.., targets) = mesh.ordered().expect("a repair");
+        assert_eq!(targets[0].node, id(FOURTH), "who tells nothing is put nothing");
+    }
 }
 
 /// One of three shards suffices, and an operator may be lost: the three that the record names are one operator's.
