@@ -11,6 +11,7 @@ mod clock;
 mod desk;
 mod exchange;
 mod greetings;
+mod labels;
 mod leaving;
 mod lives;
 mod lives_any_order;
