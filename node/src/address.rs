@@ -1,6 +1,7 @@
 //! Where a node is, as people write it: a multiaddr, or a host with or without a port.
 
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -46,6 +47,15 @@ fn split(text: &str) -> Option<(&str, u16)> {
     match text.split_once(':') {
         Some((host, port)) if !port.contains(':') => Some((host, port.parse().ok()?)),
         _ => Some((text, PORT)),
+    }
+}
+
+/// The IP address that one begins with.
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(address) => Some(address.into()),
+        Protocol::Ip6(address) => Some(address.into()),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@
 //! vaults/NAME/drill               when a recovery drill was last done here
 //! node/                           the shard store
 //! run/listen                      where the running node listens, one address a line
+//! roots/{aws,gcp,azure}/          keys by which documents of clouds are verified
 //! requests/DEVICE.{key,age}       keys of requests to become a device of a vault, until they are accepted
 //! ```
 

@@ -6,6 +6,7 @@ pub mod allocator;
 pub mod capped;
 pub mod cli;
 pub mod client;
+pub mod cloud;
 pub mod commands;
 pub mod config;
 mod direct;

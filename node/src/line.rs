@@ -10,13 +10,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Lines by prefix, and what each is for.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 8] = [
     ("strewn1", "a ticket, for `strewn join`"),
     ("strewnreq1", "a device's request, for `strewn device add`"),
     ("strewndev1", "the answer to a device's request, for `strewn device accept`"),
     ("strewnpart1", "an operator's introduction, for `strewn partner add`"),
     ("strewnprop1", "a proposed agreement, for `strewn partner accept`"),
     ("strewnagr1", "an agreement that the partner accepted, for `strewn partner accept`"),
+    ("strewnvouch1", "a partner's word about a node, for `strewn node carry`"),
+    ("strewncert1", "a node's certificate, for `strewn node carry`"),
 ];
 
 /// Text that is not the line asked for.

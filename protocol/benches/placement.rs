@@ -23,11 +23,7 @@ fn mesh(nodes: usize, providers: usize) -> Vec<Candidate> {
         id[..8].copy_from_slice(&(i as u64).to_le_bytes());
         let labels = Labels::new(labels.iter().map(|label| label.parse().expect("a label")));
         Candidate {
-            site: Site {
-                node: NodeId(id),
-                operator: OperatorId([1; 32]),
-                labels: labels.expect("labels"),
-            },
+            site: Site::new(NodeId(id), OperatorId([1; 32]), labels.expect("labels")),
             free: 1 << 40,
         }
     };

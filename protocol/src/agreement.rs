@@ -10,7 +10,7 @@
 
 use crate::certificate::{CLOCK_SKEW_MAX, is_next_version};
 use crate::id::{OperatorId, PublicKey};
-use crate::label::Labels;
+use crate::label::{Labels, Site};
 use crate::sign::{SignatureError, Signed, Statement};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
@@ -165,6 +165,21 @@ impl Agreement {
         [&self.first, &self.second].into_iter().find(|side| side.operator == operator)
     }
 
+    /// How a node differs from the labels that its operator promised, in words; `None` when it does not, or nothing was promised.
+    #[must_use]
+    pub fn contradicted_by(&self, site: &Site) -> Option<String> {
+        let promised = &self.side(site.operator)?.labels;
+        let differing: Vec<String> = promised
+            .iter()
+            .filter(|(level, name)| site.labels.get(level) != Some(name))
+            .map(|(level, name)| match site.labels.get(level) {
+                Some(stated) => format!("{level}={stated}, and {name} was agreed"),
+                None => format!("no {level}, and {name} was agreed"),
+            })
+            .collect();
+        (!differing.is_empty()).then(|| format!("it states {}", differing.join("; ")))
+    }
+
     /// When it ends.
     #[must_use]
     pub fn end(&self) -> Wall {
@@ -310,6 +325,25 @@ mod tests {
             let checked = of(version).check_next(known);
             assert!(matches!(checked, Err(AgreementError::Version { .. })), "{checked:?}");
         }
+    }
+
+    #[test]
+    fn a_node_that_lies_elsewhere_than_agreed_contradicts_it() {
+        let mut agreement = agreement();
+        agreement.second.labels =
+            Labels::new(["provider=hetzner".parse().unwrap(), "region=fsn1".parse().unwrap()])
+                .unwrap();
+        let of = |seed: u8, labels: &str| {
+            let site = Site { operator: side(seed, 0).operator, ..Site::stating(1, labels) };
+            agreement.contradicted_by(&site)
+        };
+        assert_eq!(of(2, "provider=hetzner region=fsn1 account=7"), None);
+        assert_eq!(of(1, "provider=aws"), None, "nothing was promised of these");
+        assert_eq!(of(9, "provider=aws"), None, "neither side");
+        assert_eq!(
+            of(2, "provider=aws").as_deref(),
+            Some("it states provider=aws, and hetzner was agreed; no region, and fsn1 was agreed")
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! Everything here is a statement to verify; whether its operator is trusted is [`Trust`]'s to say.
 
 use crate::codec::Blob;
+use crate::evidence::{Backing, Evidence, Evidences, VOUCHES_MAX, Vouch};
 use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, VaultId};
 use crate::label::{Labels, Site};
 use crate::planted::{Bug, is_planted};
@@ -222,6 +223,11 @@ pub enum Authority {
         /// What the bearer asked for.
         request: Signed<JoinRequest>,
     },
+    /// Signed by the operator itself, which shows what others say of the labels.
+    Shown {
+        /// What they say. What does not count is no evidence; the certificate counts without.
+        vouches: Vec<Signed<Vouch>>,
+    },
 }
 
 /// A node belongs to an operator and lies in these domains.
@@ -246,7 +252,7 @@ impl Statement for NodeCertificate {
     const LEN_MAX: usize = 28 << 10;
     fn signer(&self) -> PublicKey {
         match &self.authority {
-            Authority::Operator => self.operator.key(),
+            Authority::Operator | Authority::Shown { .. } => self.operator.key(),
             Authority::Admitter { node, .. } | Authority::Bearer { node, .. } => node.key(),
         }
     }
@@ -260,6 +266,7 @@ impl NodeCertificate {
         check_time(certificate.issued, certificate.expires, now)?;
         match &certificate.authority {
             Authority::Operator => {}
+            Authority::Shown { vouches } => check_count("vouches", vouches.len(), VOUCHES_MAX)?,
             Authority::Admitter { .. } => {
                 return Err(CertificateError::Chain(
                     "it does not show what the invitation's bearer asked for: join again",
@@ -306,14 +313,60 @@ impl NodeCertificate {
             Authority::Bearer { invitation, .. } => {
                 invitation.verify().ok().map(|invitation| invitation.bearer)
             }
-            Authority::Operator | Authority::Admitter { .. } => None,
+            Authority::Operator | Authority::Admitter { .. } | Authority::Shown { .. } => None,
         }
     }
 
-    /// The node as placement sees it.
+    /// The node as placement sees it. What others say of it counts as far as somebody believes them: [`Site::seen_by`].
     #[must_use]
     pub fn site(&self) -> Site {
-        Site { node: self.node, operator: self.operator, labels: self.labels.clone() }
+        let site = Site::new(self.node, self.operator, self.labels.clone());
+        Site { evidence: self.evidence(), ..site }
+    }
+
+    fn evidence(&self) -> Evidences {
+        match &self.authority {
+            Authority::Operator => Evidences::signed(Vec::new()),
+            Authority::Shown { vouches } => {
+                let mut backings = Vec::new();
+                for vouch in vouches.iter().filter_map(|signed| Vouch::verify(signed).ok()) {
+                    self.back(&vouch, &mut backings);
+                }
+                Evidences::signed(backings)
+            }
+            Authority::Admitter { invitation, .. } | Authority::Bearer { invitation, .. } => {
+                let fixed = invitation.verify().map(|invitation| invitation.labels);
+                let fixed = fixed.unwrap_or_default();
+                let fixed = fixed.iter().map(|(level, _)| (level.clone(), Evidence::Signed));
+                Evidences::counted(fixed.collect())
+            }
+        }
+    }
+
+    /// Which of the labels a vouch is for. Nobody vouches for himself.
+    fn back(&self, vouch: &Vouch, backings: &mut Vec<Backing>) {
+        if vouch.node != self.node || vouch.by == self.operator {
+            return;
+        }
+        let evidence =
+            if vouch.document.is_some() { Evidence::Attested } else { Evidence::Vouched };
+        let same = vouch.labels.iter().filter(|(level, name)| self.labels.get(level) == Some(name));
+        backings.extend(same.map(|(level, _)| Backing {
+            level: level.clone(),
+            by: vouch.by,
+            from: vouch.issued,
+            until: vouch.expires,
+            evidence,
+        }));
+    }
+
+    /// What others say of it, as far as it was signed by them.
+    pub fn vouches(&self) -> impl Iterator<Item = Vouch> + '_ {
+        let vouches: &[_] = match &self.authority {
+            Authority::Shown { vouches } => vouches,
+            _ => &[],
+        };
+        vouches.iter().filter_map(|signed| Vouch::verify(signed).ok())
     }
 }
 
@@ -487,20 +540,31 @@ impl Statement for Roster {
 }
 
 impl Roster {
-    /// The sites of the nodes listed whose certificates count at the given time. Of nodes that one bearer admitted
-    /// the first one listed counts.
+    /// The sites of the nodes listed whose certificates count at the given time, as whoever holds for this vault of `owner` sees
+    /// them. Of nodes that one bearer admitted the first one listed counts.
     #[must_use]
-    pub fn sites(&self, now: Wall) -> Vec<Site> {
+    pub fn sites(&self, now: Wall, owner: OperatorId) -> Vec<Site> {
         let mut bearers = BTreeMap::new();
-        self.nodes
+        let certificates: Vec<NodeCertificate> = self
+            .nodes
             .iter()
             .filter_map(|signed| NodeCertificate::verify(signed, now).ok())
             .filter(|certificate| {
                 let node = certificate.node;
                 certificate.bearer().is_none_or(|b| *bearers.entry(b).or_insert(node) == node)
             })
-            .map(|certificate| certificate.site())
-            .collect()
+            .collect();
+        let operators = certificates.iter().map(|certificate| certificate.operator);
+        let believed = operators.chain([owner]).collect();
+        certificates.iter().map(|certificate| certificate.site().seen_by(&believed, now)).collect()
+    }
+
+    /// Whose word about the labels of other operators' nodes counts for this vault of `owner`: those whose nodes it lists, and its own.
+    #[must_use]
+    pub fn believed(&self, now: Wall, owner: OperatorId) -> BTreeSet<OperatorId> {
+        let certificates =
+            self.nodes.iter().filter_map(|signed| NodeCertificate::verify(signed, now).ok());
+        certificates.map(|certificate| certificate.operator).chain([owner]).collect()
     }
 }
 
@@ -623,6 +687,7 @@ impl Invitation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::{Cloud, Document};
     use crate::sign::SecretKey;
 
     const NOW: Wall = Wall(1_800_000_000_000);
@@ -728,8 +793,66 @@ mod tests {
             |node: u8| Signed::sign(&invited(&operator, &admitter, &key(node)), &admitter);
         let (vault, version) = (VaultId([5; 32]), 1);
         let nodes = vec![admitted(4), admitted(3), admitted(4)];
-        let sites = Roster { vault, version, nodes }.sites(NOW);
+        let sites = Roster { vault, version, nodes }.sites(NOW, key(1).public().into());
         assert!(sites.iter().all(|site| site.node == key(4).public().into()), "{sites:?}");
+    }
+
+    fn vouch(by: &SecretKey, node: &SecretKey, labels: &str) -> Vouch {
+        Vouch {
+            by: by.public().into(),
+            node: node.public().into(),
+            labels: Labels::new([labels.parse().unwrap()]).unwrap(),
+            document: None,
+            issued: NOW,
+            expires: NOW.after(Period::days(30)),
+        }
+    }
+
+    #[test]
+    fn others_vouch_for_labels_as_they_are_and_nobody_for_himself() {
+        let [operator, other, stranger, node] = [1, 2, 3, 4].map(key);
+        let provider = crate::label::Level::new("provider").unwrap();
+        let shown = |vouch: &Vouch, by: &SecretKey, now: Wall| {
+            let vouches = vec![Signed::sign(vouch, by)];
+            let authority = Authority::Shown { vouches };
+            let certificate = NodeCertificate { authority, ..certificate(&operator, &node) };
+            let signed = Signed::sign(&certificate, &operator);
+            NodeCertificate::verify(&signed, NOW).unwrap();
+            let beside = Signed::sign(&self::certificate(&other, &key(5)), &other);
+            let (vault, version) = (VaultId([5; 32]), 1);
+            let roster = Roster { vault, version, nodes: vec![signed, beside] };
+            let owner = operator.public().into();
+            assert!(roster.believed(now, owner).contains(&other.public().into()));
+            roster.sites(now, owner)[0].evidence.of(&provider)
+        };
+        let good = vouch(&other, &node, "provider=aws");
+        assert_eq!(shown(&good, &other, NOW), Evidence::Vouched);
+        let document =
+            Document { cloud: Cloud::Aws, text: b"{}".to_vec().into(), signature: vec![1].into() };
+        let attested = Vouch { document: Some(document), ..good.clone() };
+        assert_eq!(shown(&attested, &other, NOW), Evidence::Attested);
+        assert_eq!(shown(&good, &other, good.expires), Evidence::Signed);
+        let stranger_says = vouch(&stranger, &node, "provider=aws");
+        assert_eq!(shown(&stranger_says, &stranger, NOW), Evidence::Signed, "of no node listed");
+        let own = vouch(&operator, &node, "provider=aws");
+        assert_eq!(shown(&own, &operator, NOW), Evidence::Signed, "of its own node");
+        for wrong in [vouch(&other, &node, "provider=gcp"), vouch(&other, &key(9), "provider=aws")]
+        {
+            assert_eq!(shown(&wrong, &other, NOW), Evidence::Signed);
+        }
+        let many = vec![Signed::sign(&good, &other); VOUCHES_MAX + 1];
+        let authority = Authority::Shown { vouches: many };
+        let many = NodeCertificate { authority, ..certificate(&operator, &node) };
+        let verified = NodeCertificate::verify(&Signed::sign(&many, &operator), NOW);
+        assert!(matches!(verified, Err(CertificateError::TooMany { .. })));
+    }
+
+    #[test]
+    fn what_a_bearer_adds_to_its_invitation_is_declared() {
+        let (operator, admitter, node) = (key(1), key(2), key(3));
+        let site = invited(&operator, &admitter, &node).site();
+        let of = |level: &str| site.evidence.of(&crate::label::Level::new(level).unwrap());
+        assert_eq!((of("provider"), of("account")), (Evidence::Signed, Evidence::Declared));
     }
 
     #[test]

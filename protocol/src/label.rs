@@ -1,6 +1,8 @@
 //! Levels, labels and domains: what can fail, or fall to one attacker, together.
 
+use crate::evidence::{Evidence, Evidences};
 use crate::id::{NodeId, OperatorId};
+use crate::time::Wall;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,12 +24,15 @@ pub enum LabelError {
     NotALabel(String),
     /// A level's name has other characters than allowed.
     #[error(
-        "{0:?} is not a level: lower-case letters, digits and '-', starting with a letter, at most 32"
+        "{0:?} is not a level: lower-case letters, digits and '-', starting with a letter, at most 32; in a policy _signed, _vouched or _attested may follow"
     )]
     Level(String),
     /// A domain's name is empty, too long or holds control characters.
     #[error("{0:?} is not a domain's name: 1 to 128 bytes of printable text")]
     Name(String),
+    /// A label that asks for evidence instead of stating something.
+    #[error("{0} asks for evidence, which a policy does: a label states {1}")]
+    Evidence(Level, String),
     /// `operator` and `node` are keys, not claims.
     #[error("{0} is not stated by a label: it is the key itself")]
     Reserved(Level),
@@ -39,10 +44,14 @@ pub enum LabelError {
     TooMany(usize),
 }
 
-/// A level: `provider`, `account`, `region`, `operator`, `node` or any other.
+/// A level: `provider`, `account`, `region`, `operator`, `node` or any other. One that asks for evidence, `provider_vouched`, has the
+/// same domains for those nodes whose label of `provider` is shown that well; other nodes lie in its domain `unknown`, too, whatever they state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Level(String);
+
+/// Between a level and the evidence that it asks for. No level's own name has it.
+const ASKS: char = '_';
 
 impl Level {
     /// The level whose domains are the operators' keys.
@@ -56,10 +65,46 @@ impl Level {
     /// [`LabelError::Level`] when the name has other characters than `a-z0-9-`.
     pub fn new(name: impl Into<String>) -> Result<Self, LabelError> {
         let name = name.into();
-        let fits = name.len() <= LEVEL_LEN_MAX
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
-        if fits { Ok(Self(name)) } else { Err(LabelError::Level(name)) }
+        let (stated, asked) = match name.split_once(ASKS) {
+            None => (name.as_str(), true),
+            // What everybody has is not asked for: there is one way to write a level. A key needs no evidence.
+            Some((stated, asked)) => (
+                stated,
+                asked.parse().is_ok_and(|asked: Evidence| asked > Evidence::Declared)
+                    && stated != Self::OPERATOR
+                    && stated != Self::NODE,
+            ),
+        };
+        let fits = stated.len() <= LEVEL_LEN_MAX
+            && stated.starts_with(|c: char| c.is_ascii_lowercase())
+            && stated.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        if fits && asked { Ok(Self(name)) } else { Err(LabelError::Level(name)) }
+    }
+
+    /// The level whose labels count, and how well they have to be shown to be true.
+    #[must_use]
+    pub fn asks(&self) -> (Self, Evidence) {
+        match self.0.split_once(ASKS) {
+            Some((stated, asked)) => (Self(stated.into()), asked.parse().unwrap_or_default()),
+            None => (self.clone(), Evidence::Declared),
+        }
+    }
+
+    /// Whether more is asked for than that a node states something.
+    #[must_use]
+    pub fn asks_evidence(&self) -> bool {
+        self.0.contains(ASKS)
+    }
+
+    /// The level that asks for this evidence; those of keys ask for none.
+    #[must_use]
+    pub fn asking(&self, evidence: Evidence) -> Self {
+        let (stated, _) = self.asks();
+        if evidence <= Evidence::Declared || stated.is_reserved() {
+            stated
+        } else {
+            Self(format!("{stated}{ASKS}{evidence}"))
+        }
     }
 
     /// The level of operators.
@@ -194,6 +239,9 @@ impl TryFrom<BTreeMap<Level, String>> for Labels {
             if level.is_reserved() {
                 return Err(LabelError::Reserved(level.clone()));
             }
+            if level.asks_evidence() {
+                return Err(LabelError::Evidence(level.clone(), level.asks().0.0));
+            }
             check_name(name)?;
         }
         Ok(Self(map))
@@ -251,7 +299,7 @@ impl Domain {
         sites: impl IntoIterator<Item = &'a Site>,
     ) -> Result<Self, NoDomain> {
         let known: BTreeSet<Self> =
-            sites.into_iter().map(|site| site.domain(&label.level)).collect();
+            sites.into_iter().flat_map(|site| site.domains(&label.level)).collect();
         let is_meant = |domain: &&Self| match &domain.name {
             Some(name) if label.level.is_reserved() => {
                 label.name.len() >= PREFIX_MIN && name.starts_with(&label.name)
@@ -300,18 +348,67 @@ pub struct Site {
     pub operator: OperatorId,
     /// What its certificate states.
     pub labels: Labels,
+    /// How well that is shown to be true.
+    pub evidence: Evidences,
 }
 
 impl Site {
-    /// The domain of a level in which this node lies.
+    /// A node that states these labels, and nothing else shows them.
+    #[must_use]
+    pub fn new(node: NodeId, operator: OperatorId, labels: Labels) -> Self {
+        Self { node, operator, labels, evidence: Evidences::default() }
+    }
+
+    /// What it states at a level, and whether that is shown as well as the level asks.
+    fn stated(&self, level: &Level) -> (Option<String>, bool) {
+        match level.as_str() {
+            Level::NODE => (Some(self.node.to_string()), true),
+            Level::OPERATOR => (Some(self.operator.to_string()), true),
+            _ if level.asks_evidence() => {
+                let (stated, asked) = level.asks();
+                let name = self.labels.get(&stated).map(str::to_owned);
+                (name, self.evidence.of(&stated) >= asked)
+            }
+            _ => {
+                let name = self.labels.get(level).map(str::to_owned);
+                (name, self.evidence.of(level) >= Evidence::Declared)
+            }
+        }
+    }
+
+    /// The domain of a level in which this node counts: that of its label, if this is shown as well as the level asks.
     #[must_use]
     pub fn domain(&self, level: &Level) -> Domain {
-        let name = match level.as_str() {
-            Level::NODE => Some(self.node.to_string()),
-            Level::OPERATOR => Some(self.operator.to_string()),
-            _ => self.labels.get(level).map(str::to_owned),
-        };
-        Domain { level: level.clone(), name }
+        let (name, is_shown) = self.stated(level);
+        Domain { level: level.clone(), name: name.filter(|_| is_shown) }
+    }
+
+    /// All domains of a level with which this node may fall: that of its label, and where this is not shown as well as the level asks also
+    /// `unknown`. A claim counts against whoever makes it even without evidence; otherwise a stricter policy would accept some
+    /// placements that a laxer one refuses.
+    pub fn domains(&self, level: &Level) -> impl Iterator<Item = Domain> + use<> {
+        let (name, is_shown) = self.stated(level);
+        let unknown = name.is_some() && !is_shown;
+        let unknown = unknown.then(|| Domain { level: level.clone(), name: None });
+        std::iter::once(Domain { level: level.clone(), name }).chain(unknown)
+    }
+
+    /// Whether it falls with a domain.
+    #[must_use]
+    pub fn lies_in(&self, domain: &Domain) -> bool {
+        let (name, is_shown) = self.stated(&domain.level);
+        domain.name == name || domain.name.is_none() && !is_shown
+    }
+
+    /// The levels of its labels, and the evidence that counts for each.
+    pub fn shown(&self) -> impl Iterator<Item = (&Level, &str, Evidence)> {
+        self.labels.iter().map(|(level, name)| (level, name, self.evidence.of(level)))
+    }
+
+    /// The node as somebody sees it who believes these operators: what others say of it counts as far as they are among them.
+    #[must_use]
+    pub fn seen_by(&self, believed: &BTreeSet<OperatorId>, now: Wall) -> Self {
+        Self { evidence: self.evidence.by(believed, now), ..self.clone() }
     }
 }
 
@@ -321,7 +418,7 @@ impl Site {
     pub(crate) fn stating(node: u8, labels: &str) -> Self {
         let labels = labels.split_whitespace().map(|label| label.parse().unwrap());
         let (node, operator) = (NodeId([node; 32]), OperatorId([0; 32]));
-        Self { node, operator, labels: Labels::new(labels).unwrap() }
+        Self::new(node, operator, Labels::new(labels).unwrap())
     }
 }
 
@@ -345,12 +442,62 @@ mod tests {
     }
 
     #[test]
+    fn a_level_that_asks_for_evidence_has_one_name_and_is_stated_by_nobody() {
+        let level = |text: &str| Level::new(text);
+        let vouched = level("provider_vouched").unwrap();
+        assert_eq!(vouched.asks(), (level("provider").unwrap(), Evidence::Vouched));
+        assert_eq!(level("provider").unwrap().asking(Evidence::Vouched), vouched);
+        assert_eq!(vouched.asking(Evidence::Declared), level("provider").unwrap());
+        assert_eq!(Level::operator().asking(Evidence::Attested), Level::operator());
+        for wrong in [
+            "provider_declared",
+            "provider_",
+            "_vouched",
+            "operator_signed",
+            "p_x",
+            "a_signed_signed",
+        ] {
+            assert!(level(wrong).is_err(), "{wrong}");
+        }
+        let stated = Labels::new(["provider_vouched=aws".parse().unwrap()]);
+        assert!(matches!(stated, Err(LabelError::Evidence(..))), "{stated:?}");
+    }
+
+    #[test]
+    fn a_claim_without_the_evidence_asked_for_counts_against_its_node_alone() {
+        let level = Level::new("provider_vouched").unwrap();
+        let claims = Site::stating(1, "provider=aws");
+        let known =
+            |name: Option<&str>| Domain { level: level.clone(), name: name.map(Into::into) };
+        assert_eq!(claims.domain(&level), known(None));
+        assert_eq!(claims.domains(&level).collect::<Vec<_>>(), [known(Some("aws")), known(None)]);
+        let provider = Level::new("provider").unwrap();
+        let shown = BTreeMap::from([(provider.clone(), Evidence::Attested)]);
+        let shown = Site { evidence: Evidences::counted(shown), ..claims.clone() };
+        assert_eq!(shown.domains(&level).collect::<Vec<_>>(), [known(Some("aws"))]);
+        assert_eq!(shown.domain(&level), known(Some("aws")));
+        assert_eq!(Site::stating(2, "").domains(&level).collect::<Vec<_>>(), [known(None)]);
+        // What is contradicted counts as unknown also where nothing is asked for.
+        let denied = Site { evidence: Evidences::contradicted(), ..claims };
+        assert_eq!(denied.domains(&provider).count(), 2);
+        assert_eq!(denied.domain(&provider).name, None);
+        for site in [&shown, &denied] {
+            for level in [&level, &provider] {
+                let all = [Some("aws"), Some("gcp"), None]
+                    .map(known)
+                    .map(|d| Domain { level: level.clone(), ..d });
+                let lies: Vec<&Domain> = all.iter().filter(|domain| site.lies_in(domain)).collect();
+                assert_eq!(
+                    lies,
+                    site.domains(level).collect::<Vec<_>>().iter().collect::<Vec<_>>()
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_stated_is_one_domain() {
-        let site = |node| Site {
-            node: NodeId([node; 32]),
-            operator: OperatorId([9; 32]),
-            labels: Labels::default(),
-        };
+        let site = |node| Site::new(NodeId([node; 32]), OperatorId([9; 32]), Labels::default());
         let region = Level::new("region").unwrap();
         assert_eq!(site(1).domain(&region), site(2).domain(&region));
         assert_ne!(site(1).domain(&Level::node()), site(2).domain(&Level::node()));

@@ -2,7 +2,7 @@
 //!
 //! No sockets, files, clock, threads or global randomness: time and random seeds are arguments.
 //! From top to bottom: names ([`id`], [`label`], [`time`]), how values become bytes ([`codec`]) and
-//! statements ([`sign`]), who vouches for whom ([`certificate`]), who swaps with whom ([`partner`], [`agreement`]), what must hold ([`policy`],
+//! statements ([`sign`]), who vouches for whom ([`certificate`]) and what shows that it is true ([`evidence`]), who swaps with whom ([`partner`], [`agreement`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
 //! [`release`], [`discharge`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
@@ -19,6 +19,7 @@ pub mod chunk;
 pub mod codec;
 pub mod discharge;
 pub mod erasure;
+pub mod evidence;
 pub mod given_up;
 pub mod hold;
 pub mod id;
@@ -32,6 +33,7 @@ pub mod lock_clock;
 pub mod log;
 pub mod message;
 pub mod notice;
+pub mod observed;
 pub mod pack;
 pub mod partner;
 pub mod peer;

@@ -302,7 +302,7 @@ mod tests {
 
     fn site(node: u8, provider: &str) -> Site {
         let labels = Labels::new([format!("provider={provider}").parse().unwrap()]).unwrap();
-        Site { node: NodeId([node; 32]), operator: OperatorId([9; 32]), labels }
+        Site::new(NodeId([node; 32]), OperatorId([9; 32]), labels)
     }
 
     #[test]

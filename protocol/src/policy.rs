@@ -2,6 +2,7 @@
 //! write (TOML) and the form that records carry. Whether a placement satisfies it is decided in
 //! [`crate::placement`] alone.
 
+use crate::evidence::{Evidence, NoEvidence};
 use crate::id::OperatorId;
 use crate::label::Level;
 use crate::time::{Period, Wall};
@@ -36,6 +37,9 @@ pub enum PolicyError {
     /// A clause asks for no domain, or too many.
     #[error("clause {0}: the number of domains must lie between 1 and {CLAUSE_COUNT_MAX}")]
     Count(String),
+    /// Evidence asked for a level that is named nowhere, or is a key.
+    #[error("evidence is asked for {0}, which no clause names, or which is a key and no claim")]
+    Evidence(Level),
     /// More approvals asked for than guardians named, or none.
     #[error("guardians: {need} of {of} cannot be had")]
     Guardians {
@@ -137,8 +141,23 @@ pub struct PolicyText {
     survive: Clauses,
     #[serde(default)]
     conceal: Clauses,
+    /// The least evidence for labels of a level, in all clauses that name it without a word about it.
+    #[serde(default)]
+    evidence: BTreeMap<Level, Asked>,
     #[serde(default)]
     lock: LockText,
+}
+
+/// Evidence that can be asked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+struct Asked(Evidence);
+
+impl TryFrom<String> for Asked {
+    type Error = NoEvidence;
+    fn try_from(text: String) -> Result<Self, NoEvidence> {
+        text.parse().map(Self)
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -151,7 +170,24 @@ struct LockText {
 
 impl TryFrom<PolicyText> for Policy {
     type Error = PolicyError;
-    fn try_from(text: PolicyText) -> Result<Self, PolicyError> {
+    fn try_from(mut text: PolicyText) -> Result<Self, PolicyError> {
+        for (level, Asked(least)) in std::mem::take(&mut text.evidence) {
+            let asking = level.asking(least);
+            let clauses = text.survive.any.iter_mut().chain(&mut text.conceal.any);
+            let mut is_named = false;
+            for clause in clauses {
+                let counts = std::mem::take(&mut clause.0);
+                is_named |= counts.contains_key(&level);
+                for (named, count) in counts {
+                    let named = if named == level { asking.clone() } else { named };
+                    let sum = clause.0.entry(named).or_default();
+                    *sum = sum.saturating_add(count);
+                }
+            }
+            if !is_named || level.is_reserved() || level.asks_evidence() {
+                return Err(PolicyError::Evidence(level));
+            }
+        }
         let default = Lock::default();
         let policy = Self {
             survive: text.survive,
@@ -180,6 +216,12 @@ impl Policy {
             conceal: Clauses::default(),
             lock: Lock::default(),
         }
+    }
+
+    /// The levels of clauses that ask for evidence.
+    pub fn evidence_levels(&self) -> impl Iterator<Item = Level> + '_ {
+        let clauses = self.survive.any.iter().chain(&self.conceal.any);
+        clauses.flat_map(|clause| clause.0.keys()).filter(|level| level.asks_evidence()).cloned()
     }
 
     /// Checks that the numbers can be meant. Decoded policies are hostile until this passed.
@@ -249,6 +291,45 @@ mod tests {
         assert_eq!(policy.lock.period, Period::days(90));
         let bytes = crate::codec::encode(&policy);
         assert_eq!(crate::codec::decode_canonical::<Policy>(&bytes, 1000).unwrap(), policy);
+    }
+
+    #[test]
+    fn a_policy_asks_for_evidence_per_clause_and_per_level() {
+        let policy = read(
+            r#"
+            [survive]
+            any = [ { provider = 1, node = 1 }, { account = 2 }, { provider_attested = 1 } ]
+            [evidence]
+            provider = "vouched"
+            "#,
+        )
+        .unwrap();
+        let clauses: Vec<String> = policy.survive.any.iter().map(ToString::to_string).collect();
+        assert_eq!(clauses, ["node=1 with provider_vouched=1", "account=2", "provider_attested=1"]);
+        assert_eq!(policy.evidence_levels().count(), 2);
+        let bytes = crate::codec::encode(&policy);
+        assert_eq!(crate::codec::decode_canonical::<Policy>(&bytes, 1000).unwrap(), policy);
+
+        let wrong = |evidence: &str| {
+            read(&format!(
+                "[survive]
+any=[{{provider=1, operator=1}}]
+[evidence]
+{evidence}"
+            ))
+            .unwrap_err()
+        };
+        assert!(wrong("region = 'vouched'").contains("no clause names"));
+        assert!(wrong("operator = 'vouched'").contains("a key and no claim"));
+        assert!(wrong("provider = 'contradicted'").contains("contradicted"));
+        assert!(wrong("provider = 'sworn'").contains("sworn"));
+        assert!(
+            read(
+                "[survive]
+any = [{ operator_vouched = 1 }]"
+            )
+            .is_err()
+        );
     }
 
     #[test]

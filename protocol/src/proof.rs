@@ -335,12 +335,13 @@ impl Verifier {
         let counts = |site: &Site| {
             self.trust.as_ref().is_none_or(|trust| trust.check(site.operator).is_ok())
         };
-        let listed = terms.roster.sites(made).into_iter().filter(counts);
+        let listed = terms.roster.sites(made, operator).into_iter().filter(counts);
         let sites: BTreeMap<NodeId, Site> = listed.map(|site| (site.node, site)).collect();
         let stated =
             sites.values().flat_map(|site| site.labels.iter().map(|(level, _)| level.clone()));
         let mut levels: BTreeSet<Level> = stated.collect();
         levels.extend([Level::operator(), Level::node()]);
+        levels.extend(terms.descriptor.policy.evidence_levels());
         Ok(Premises {
             snapshot: opening.snapshot,
             made,

@@ -4,8 +4,9 @@
 //!
 //! Its size is bounded, whatever the mesh's: what is left out is counted.
 
+use crate::evidence::{Evidence, Evidences};
 use crate::id::{NodeId, OperatorId};
-use crate::label::{Labels, Site};
+use crate::label::{Labels, Level, Site};
 use crate::placement::{Fate, Loss};
 use crate::policy::{Policy, PolicyError};
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,9 @@ pub struct SurveyedNode {
     pub operator: OperatorId,
     /// What its certificate states.
     pub labels: Labels,
+    /// How well that is shown to be true, where it is more or less than declared.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evidence: BTreeMap<Level, Evidence>,
     /// How it is.
     pub state: NodeState,
     /// Bytes of shards that it may hold; `None` when it does not answer.
@@ -109,7 +113,8 @@ impl SurveyedNode {
     /// The node as placement sees it.
     #[must_use]
     pub fn site(&self) -> Site {
-        Site { node: self.node, operator: self.operator, labels: self.labels.clone() }
+        let evidence = Evidences::counted(self.evidence.clone());
+        Site { evidence, ..Site::new(self.node, self.operator, self.labels.clone()) }
     }
 }
 
@@ -390,6 +395,7 @@ mod tests {
         let site = Site::stating(index, &format!("provider=p{provider}"));
         let known = state.answers().then_some(1 << 30);
         SurveyedNode {
+            evidence: BTreeMap::new(),
             node: site.node,
             operator: site.operator,
             labels: site.labels,

@@ -319,3 +319,66 @@ fn what_lies_with_a_partner_moves_to_others_once_notice_is_given() {
     let _ = restore(&a, a.owner(), &target).ok();
     assert_eq!(tree_of(&target), tree_of(&source));
 }
+
+/// The node of an operator with one, as it shows itself.
+fn own_node(mesh: &Mesh) -> Value {
+    strewn(mesh.owner(), ["--json", "node", "show"]).summary()
+}
+
+#[test]
+fn labels_count_as_far_as_another_operator_vouches_for_them_and_as_they_were_agreed() {
+    let (mut a, mut b) = (operator("a", 1), operator("b", 1));
+    introduce((&a, "a"), (&b, "b"));
+    reaches(&a, 2);
+    let _ = agree((&a, "a"), (&b, "b"), "1GiB", "1GiB");
+    shares(&b, "a", 1024 * MIB);
+    let policy = "[survive]\nany = [ { provider = 1 } ]\n[evidence]\nprovider = \"vouched\"\n";
+    a.create_vault("v", &format!("{policy}[lock]\nperiod = \"30d\"\n"));
+    let source = a.dir().join("source");
+    write(source.join("first"), bytes("labels 1", 100_000));
+    let refused = a.backup(&source).ended(1).messages("exit_error").pop().expect("an error");
+    assert!(text(&refused["message"]).contains("that are vouched"), "{refused}");
+
+    for (by, of, name) in [(&a, &b, "b"), (&b, &a, "a")] {
+        let (node, label) = (text(&own_node(of)["node"]), format!("provider={name}"));
+        // Nobody vouches for himself, nor for what is not stated.
+        let _ = partner(of, &["vouch", &node, "--label", &label]).ended(1);
+        let _ = partner(by, &["vouch", &node, "--label", "provider=other"]).ended(1);
+        let line = text(&partner(by, &["vouch", &node, "--label", &label]).summary()["vouch"]);
+        let _ = strewn(by.owner(), ["--json", "node", "carry", &line]).ended(1);
+        let carried = strewn(of.owner(), ["--json", "node", "carry", &line]).summary();
+        assert_eq!(carried["written"], true);
+        assert_eq!(own_node(of)["vouches"][0]["labels"]["provider"], name);
+    }
+    for mesh in [&mut a, &mut b] {
+        mesh.nodes[0].kill();
+        mesh.start_again();
+    }
+    let mut last = Vec::new();
+    let is_vouched = within(HEARD, || {
+        last = strewn(a.owner(), ["--json", "peers"]).messages("node");
+        last.len() == 2 && last.iter().all(|node| node["evidence"]["provider"] == "vouched")
+    });
+    assert!(is_vouched, "{last:?}");
+    let summary = a.backup(&source).summary();
+    assert_eq!(summary["degraded"], false, "{summary}");
+    let status = strewn(a.owner(), ["--json", "status"]).summary();
+    let exposure = status["vault"]["exposure"].as_array().expect("a list").clone();
+    let vouched = exposure.iter().find(|line| line["level"] == "provider_vouched");
+    assert_eq!(vouched.expect("the level that is asked for")["destroy"], 2);
+
+    // It was agreed that the partner lies elsewhere: then it is nowhere that is known.
+    let arguments =
+        ["propose", "b", "--give", "1GiB", "--take", "1GiB", "--asks", "provider=elsewhere"];
+    let line = text(&partner(&a, &arguments).summary()["proposal"]);
+    let answer = text(&partner(&b, &["accept", &line]).summary()["agreement"]);
+    let _ = partner(&a, &["accept", &answer]).summary();
+    let place = partner(&a, &["show", "b"]).summary()["places"][0].clone();
+    assert!(text(&place["contradicted"]).contains("elsewhere was agreed"), "{place}");
+    assert_eq!(place["evidence"]["provider"], "contradicted");
+    let peers = strewn(a.owner(), ["--json", "peers"]).messages("node");
+    let trouble = |node: &Value| node["trouble"].as_str().map(str::to_owned);
+    let said: Vec<String> = peers.iter().filter_map(trouble).collect();
+    assert!(said.len() == 1 && said[0].contains("counts as unknown"), "{said:?}");
+    assert!(within(HEARD, || a.nodes[0].log().contains("is not what was agreed")));
+}

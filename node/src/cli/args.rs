@@ -157,6 +157,18 @@ Exit code 0 when it may leave, 1 when that cannot be reached now or the node doe
         #[arg(long)]
         cancel: bool,
     },
+    /// Show it: its labels, what shows that they are true, and for what a cloud's document has to be made
+    Show,
+    /// Put what a partner vouches for into a node's certificate; needs the operator's key
+    #[command(
+        after_help = "The line is the one that `strewn partner vouch` printed there. For this host's node the certificate is written here; for another node of the\n\
+operator, which has to answer, a line is printed with which the same command takes it in on that node's host, without the operator's key.\n\
+The node takes it up when it is started again."
+    )]
+    Carry {
+        /// The line
+        line: String,
+    },
     /// Let a node go on that lets nothing expire; it must be stopped
     #[command(
         after_help = "A node's lock clock freezes when other operators do not agree on the time, or when it counted more time than they say has\n\

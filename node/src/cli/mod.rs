@@ -72,7 +72,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
         ),
         _ => None,
     };
-    let is_node = matches!(&cli.command, Command::Node(command) if !matches!(command, NodeCommand::Drain { .. }));
+    let is_node = matches!(&cli.command, Command::Node(command) if !matches!(command, NodeCommand::Drain { .. } | NodeCommand::Show | NodeCommand::Carry { .. }));
     let level = if is_node { "info" } else { "error" };
     logging::start(output, level)?;
     // A mount is unmounted first, and a node lets go of what it has open.
@@ -89,6 +89,10 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             }
             Command::Node(NodeCommand::Drain { cancel }) => {
                 commands::drain::drain(&home, cancel, output).await
+            }
+            Command::Node(NodeCommand::Show) => commands::vouch::show(&home, output),
+            Command::Node(NodeCommand::Carry { line }) => {
+                commands::vouch::carry(&home, &line, output).await
             }
             Command::Node(NodeCommand::Thaw) => commands::node::thaw(&home, output),
             Command::Invite(args) => commands::node::invite(&home, args, output),

@@ -3,9 +3,12 @@
 use super::ops::validity;
 use crate::size::ByteSize;
 use clap::{Args, Subcommand};
+use protocol::evidence::Cloud;
 use protocol::label::Label;
 use protocol::tally::Month;
 use protocol::time::Period;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 /// About partners: other operators with whom capacity is swapped.
 #[derive(Debug, Subcommand)]
@@ -63,6 +66,18 @@ Example: strewn partner propose them --give 500GiB --take 500GiB --term 1y --not
         /// The line that the partner has sent
         line: String,
     },
+    /// Say that labels of a partner's node are true, until a day; needs the operator's key
+    #[command(
+        after_help = "It prints a line, which the node's operator puts into its certificate: strewn node carry LINE. A policy that asks for evidence\n\
+(provider_vouched = 1, or under [evidence] provider = \"vouched\") counts labels only of nodes for which another operator vouches whose\n\
+nodes hold for the vault as well, or that whose vault it is.\n\n\
+With --document the labels are those that a cloud has signed, and count as attested. It is verified offline by the keys in the state folder:\n\
+roots/aws/*.pem (Amazon's certificate of each region), roots/gcp/*.json (Google's keys, a JWK set), roots/azure/*.pem (who issues the certificates of\n\
+metadata.azure.com). `strewn node show` on the node says for what the cloud has to make it. Amazon's document names no node: with it you\n\
+sign yourself that this node runs on that machine.\n\n\
+Example: strewn partner vouch 3f9ac0 --label provider=hetzner --for 365d"
+    )]
+    Vouch(VouchArgs),
     /// Divide what a partner may store among the nodes that this operator has now; needs the operator's key
     #[command(
         after_help = "Each of the operator's nodes holds an equal part of what the agreement gives, so that all together never hold more. The nodes are those that are\n\
@@ -96,6 +111,43 @@ Example: strewn partner statement --month 2026-10 --verify --csv"
         #[arg(long)]
         month: Option<Month>,
     },
+}
+
+/// A cloud.
+#[derive(Debug, Clone, Copy)]
+pub struct CloudArg(pub Cloud);
+
+impl FromStr for CloudArg {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Cloud::Aws, Cloud::Gcp, Cloud::Azure]
+            .into_iter()
+            .find(|cloud| crate::cloud::name(*cloud) == text)
+            .map(Self)
+            .ok_or_else(|| "aws, gcp or azure".into())
+    }
+}
+
+/// Arguments of `partner vouch`.
+#[derive(Debug, Args)]
+pub struct VouchArgs {
+    /// The node, by the first digits of its name
+    pub node: String,
+    /// What is true of it (repeatable) [default with --document: all that it shows]
+    #[arg(long, value_name = "LEVEL=NAME", value_delimiter = ',')]
+    pub label: Vec<Label>,
+    /// What a cloud has signed about its machine
+    #[arg(long, value_name = "FILE", requires = "cloud")]
+    pub document: Option<PathBuf>,
+    /// The document's signature, where that is apart from it
+    #[arg(long, value_name = "FILE", requires = "document")]
+    pub signature: Option<PathBuf>,
+    /// Which cloud: aws, gcp or azure
+    #[arg(long, requires = "document")]
+    pub cloud: Option<CloudArg>,
+    /// For how long it counts, 400 days at most
+    #[arg(long = "for", default_value = "365d", value_name = "TIME", value_parser = validity)]
+    pub period: Period,
 }
 
 /// Arguments of `partner statement`.

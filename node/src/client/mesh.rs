@@ -6,15 +6,18 @@ use node::Begun;
 pub use node::{Node, ask_stranger, join};
 
 use super::{ClientError, Result, met, partners};
+use crate::address::ip_of;
 use crate::config::Config;
 use crate::home::{Home, read_file, read_key, read_signed};
 use crate::net::{Net, NetConfig, NetEvent, NetLimits};
 use crate::service::{split_address, wall};
 use libp2p::Multiaddr;
+use protocol::agreement::Agreement;
 use protocol::certificate::{
     CertificateError, ConsolePass, DeviceCertificate, NodeCertificate, NodeRecord, Roster, Trust,
     VaultCertificate,
 };
+use protocol::evidence::Evidences;
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::Site;
 use protocol::message::{Greeting, Request, Response};
@@ -22,7 +25,8 @@ use protocol::partner::{PartnerList, Partners};
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::Period;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -51,6 +55,10 @@ pub struct Mesh {
     pub silent: BTreeMap<NodeId, Silent>,
     /// What all of them say of themselves, those that answer first.
     records: Vec<Signed<NodeRecord>>,
+    /// Partners' nodes that are not what was agreed, and how: what they state counts as unknown.
+    pub mislabelled: BTreeMap<NodeId, String>,
+    /// Where nodes were reached, with their keys.
+    reached: Arc<Mutex<BTreeMap<NodeId, BTreeSet<IpAddr>>>>,
 }
 
 /// As whom a command comes.
@@ -66,6 +74,8 @@ pub struct Caller {
     trust: RwLock<Trust>,
     /// With whom it stores: its operator and that one's partners.
     relies: RwLock<Trust>,
+    /// What was agreed with its operator's partners.
+    agreed: RwLock<Vec<Agreement>>,
     /// Nodes that it believes because somebody named them, whosever they are.
     named: BTreeSet<NodeId>,
     /// The version of the list of partners that it knows, where it asks nodes for a newer one.
@@ -101,7 +111,8 @@ impl Caller {
 
     fn new(key: SecretKey, greeting: Greeting, operator: OperatorId) -> Self {
         let [trust, relies] = [(); 2].map(|()| RwLock::new(Trust::new([operator])));
-        Self { key, greeting, operator, trust, relies, named: BTreeSet::new(), asks: None }
+        let (agreed, named) = (RwLock::default(), BTreeSet::new());
+        Self { key, greeting, operator, trust, relies, agreed, named, asks: None }
     }
 
     /// Believes also these operators.
@@ -114,8 +125,16 @@ impl Caller {
     fn rely(&self, partners: &Partners) {
         let operators = partners.by_operator.keys().copied();
         self.believe(operators.clone());
+        let agreed = partners.by_operator.values().filter_map(|known| known.agreement.clone());
+        *self.agreed.write().unwrap_or_else(PoisonError::into_inner) = agreed.collect();
         let mut relies = self.relies.write().unwrap_or_else(PoisonError::into_inner);
         *relies = Trust::new([self.operator]).and_operators(operators);
+    }
+
+    /// How a partner's node differs from what was agreed.
+    fn contradicts(&self, site: &Site) -> Option<String> {
+        let agreed = self.agreed.read().unwrap_or_else(PoisonError::into_inner);
+        agreed.iter().find_map(|agreement| agreement.contradicted_by(site))
     }
 
     /// Whether it stores with an operator.
@@ -233,10 +252,17 @@ impl Mesh {
         is_reading: bool,
     ) -> Result<Self> {
         let (net, mut events) = Net::start(NetConfig { listen: Vec::new(), limits }, &caller.key)?;
-        // Nobody opens lanes to a command; what comes is let go of.
+        let mut mesh = Self::default();
+        let reached = Arc::clone(&mesh.reached);
+        // Nobody opens lanes to a command; what else comes is let go of.
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
-                drop::<NetEvent>(event);
+                if let NetEvent::Connected { key, outbound: true, address, .. } = event
+                    && let Some(address) = ip_of(&address)
+                {
+                    let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+                    reached.entry(key.into()).or_default().insert(address);
+                }
             }
         });
         let mut first: BTreeMap<NodeId, Vec<Multiaddr>> = BTreeMap::new();
@@ -244,7 +270,6 @@ impl Mesh {
             first.entry(node).or_default().push(address);
         }
         let caller = Arc::new(caller.with_partners(home)?);
-        let mut mesh = Self::default();
         let mut asked: BTreeSet<NodeId> = BTreeSet::new();
         let mut members: BTreeMap<NodeId, (Site, Signed<NodeRecord>)> = BTreeMap::new();
         let mut reasons: BTreeMap<NodeId, String> = BTreeMap::new();
@@ -330,7 +355,49 @@ impl Mesh {
             mesh.late.insert(id, Arc::new(node));
             mesh.silent.insert(id, Silent { site, reason: "no answer yet".into() });
         }
+        mesh.judge_labels(&caller);
         Ok(mesh)
+    }
+
+    /// How well labels are shown to be true, for who stores with these nodes: as its vaults' holders will see it, whose rosters list them.
+    fn judge_labels(&mut self, caller: &Caller) {
+        let met = self.nodes.values().map(|node| &node.site);
+        let sites: Vec<Site> =
+            met.chain(self.silent.values().map(|silent| &silent.site)).cloned().collect();
+        let operators = sites.iter().map(|site| site.operator).chain([caller.operator]);
+        let believed: BTreeSet<OperatorId> =
+            operators.filter(|operator| caller.relies_on(*operator)).collect();
+        let now = wall();
+        let mut judged: BTreeMap<NodeId, Site> = BTreeMap::new();
+        for site in sites {
+            let seen = match caller.contradicts(&site) {
+                Some(what) => {
+                    self.mislabelled.insert(site.node, what);
+                    Site { evidence: Evidences::contradicted(), ..site }
+                }
+                None => site.seen_by(&believed, now),
+            };
+            judged.insert(seen.node, seen);
+        }
+        let nodes = self.nodes.values_mut().chain(self.late.values_mut());
+        // Nobody else has them yet.
+        for node in nodes.filter_map(Arc::get_mut) {
+            if let Some(site) = judged.get(&node.id) {
+                node.site = site.clone();
+            }
+        }
+        for (node, silent) in &mut self.silent {
+            if let Some(site) = judged.remove(node) {
+                silent.site = site;
+            }
+        }
+    }
+
+    /// Where a node was reached.
+    #[must_use]
+    pub fn reached(&self, node: NodeId) -> BTreeSet<IpAddr> {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached.get(&node).cloned().unwrap_or_default()
     }
 
     /// The certificates of the nodes that answer.

@@ -120,6 +120,7 @@ mod tests {
     fn line(name: u8, repair: RepairStatus, failing: &[(u8, u64)]) -> NodeLine {
         let failing = failing.iter().map(|&(node, count)| (NodeId([node; 32]), count)).collect();
         NodeLine {
+            evidence: BTreeMap::new(),
             node: NodeId([name; 32]),
             operator: OperatorId([0; 32]),
             labels: BTreeMap::new(),

@@ -12,6 +12,7 @@ use super::survey::Surveyor;
 use super::vault::Vault;
 use crate::home::Home;
 use crate::size::counted;
+use protocol::evidence::Evidence;
 use protocol::id::{DeviceId, NodeId, OperatorId};
 use protocol::label::{Level, Site};
 use protocol::lock_clock::Standing;
@@ -19,6 +20,7 @@ use protocol::log::Holding;
 use protocol::message::{
     AuditStatus, LeaveStatus, NodeStatus, RepairStatus, Request, Response, ScrubStatus,
 };
+use protocol::observed::{Observed, contradictions};
 use protocol::placement::{Exposure, check_placement};
 use protocol::survey::Survey;
 use serde::Serialize;
@@ -34,6 +36,8 @@ pub struct NodeLine {
     pub operator: OperatorId,
     /// Where.
     pub labels: BTreeMap<String, String>,
+    /// What shows that, by level: declared, signed, vouched, attested, or contradicted.
+    pub evidence: BTreeMap<String, Evidence>,
     /// Whether it answers.
     pub up: bool,
     /// Bytes held.
@@ -134,6 +138,10 @@ fn labels_of(site: &Site) -> BTreeMap<String, String> {
     site.labels.iter().map(|(level, name)| (level.to_string(), name.to_owned())).collect()
 }
 
+fn evidence_of(site: &Site) -> BTreeMap<String, Evidence> {
+    site.shown().map(|(level, _, evidence)| (level.to_string(), evidence)).collect()
+}
+
 /// What of a node somebody should look into.
 fn trouble(status: NodeStatus) -> Option<String> {
     let frozen = matches!(status.lock_clock, Standing::Frozen(_));
@@ -190,15 +198,19 @@ pub fn signed_by(status: &LeaveStatus) -> String {
 /// The nodes of the mesh, those that do not answer as well.
 pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
     let mut lines = Vec::new();
+    let mut observed = Vec::new();
     for (node, answer) in mesh.ask_all(&Request::Status).await {
         let status: Option<Box<NodeStatus>> = match answer {
             Ok(Response::Status(status)) => Some(status),
             _ => None,
         };
+        let version = status.as_ref().map(|status| status.version.clone());
+        observed.push((Arc::clone(&node), Observed { addresses: mesh.reached(node.id), version }));
         lines.push(NodeLine {
             node: node.id,
             operator: node.site.operator,
             labels: labels_of(&node.site),
+            evidence: evidence_of(&node.site),
             up: status.is_some(),
             used: status.as_ref().map_or(0, |s| s.used),
             room: status.as_ref().map_or(0, |s| s.room),
@@ -217,6 +229,7 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             node,
             operator: silent.site.operator,
             labels: labels_of(&silent.site),
+            evidence: evidence_of(&silent.site),
             up: false,
             used: 0,
             room: 0,
@@ -235,6 +248,18 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             let stripes = counted(usize::try_from(stripes).unwrap_or(usize::MAX), "stripe");
             let text = format!("other holders found that it has not what it promised of {stripes}");
             add_trouble(line, text);
+        }
+    }
+    let observed: Vec<(&Site, Observed)> =
+        observed.iter().map(|(node, observed)| (&node.site, observed.clone())).collect();
+    for (node, found) in contradictions(&observed) {
+        if let Some(line) = lines.iter_mut().find(|line| line.node == node) {
+            add_trouble(line, found.join("; "));
+        }
+    }
+    for (node, what) in &mesh.mislabelled {
+        if let Some(line) = lines.iter_mut().find(|line| line.node == *node) {
+            add_trouble(line, format!("{what}: what it states counts as unknown"));
         }
     }
     for found in promises::set_back(mesh).await {
@@ -319,7 +344,9 @@ async fn health(
 ) -> Result<(Health, Vec<ExposureLine>)> {
     let mut missing = named(vault, &Packs::new(Arc::clone(mesh), vault), ledger).await?;
     let mut inventory = Inventory::new(mesh, vault.id, devices(mesh, vault).await);
-    let levels = levels_of(mesh.nodes.values().map(|node| &node.site));
+    let mut levels = levels_of(mesh.nodes.values().map(|node| &node.site));
+    let asked: BTreeSet<Level> = vault.policy.evidence_levels().collect();
+    levels.extend(asked);
     let given_up = ledger.given_up();
     while let Some(held) = inventory.next().await {
         if given_up.contains(held.stripe) {
@@ -412,7 +439,12 @@ fn stripes_verdict(vault: &VaultStatus, down: usize) -> String {
     let falls: Vec<String> = exposure
         .iter()
         .filter(|line| line.level != Level::NODE)
-        .map(|line| counted(line.destroy, &line.level))
+        .map(|line| match line.level.split_once('_') {
+            None => counted(line.destroy, &line.level),
+            Some((level, evidence)) => {
+                format!("{} as far as {evidence}", counted(line.destroy, level))
+            }
+        })
         .collect();
     let falls = falls.join(" or ");
     let silent = match down {

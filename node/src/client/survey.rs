@@ -6,6 +6,7 @@ use super::mesh::Mesh;
 use super::status::NodeLine;
 use super::vault::Vault;
 use protocol::certificate::{CertificateError, VaultCertificate};
+use protocol::evidence::Evidence;
 use protocol::id::NodeId;
 use protocol::survey::{Lie, NodeState, Patterns, Survey, SurveyedNode, SurveyedVault};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,11 @@ impl Surveyor {
             Some(SurveyedNode {
                 node: site.node,
                 operator: site.operator,
+                evidence: site
+                    .shown()
+                    .filter(|(_, _, evidence)| *evidence != Evidence::Declared)
+                    .map(|(level, _, evidence)| (level.clone(), evidence))
+                    .collect(),
                 labels: site.labels,
                 state,
                 quota: said(line.quota),

@@ -11,7 +11,7 @@ use crate::home::{
 use crate::service::wall;
 use futures::StreamExt;
 use protocol::certificate::{
-    CertificateError, DeviceCertificate, NodeCertificate, Roster, VaultCertificate,
+    CertificateError, DeviceCertificate, NodeCertificate, ROSTER_MAX, Roster, VaultCertificate,
     VaultDescriptor, VaultPapers,
 };
 use protocol::codec::Blob;
@@ -20,7 +20,7 @@ use protocol::log::Entry;
 use protocol::message::{Request, Response, VaultState};
 use protocol::policy::Policy;
 use protocol::seal::VaultSecret;
-use protocol::sign::{SecretKey, Signed};
+use protocol::sign::{SecretKey, Signed, Statement};
 use protocol::time::Period;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -272,15 +272,7 @@ impl Vault {
     /// hold is still theirs to serve. Needs the vault's key; without it the roster stays as it is.
     pub fn extend_roster(&mut self, nodes: &[Signed<NodeCertificate>]) -> Result<bool> {
         let roster = self.papers.roster.verify().map_err(CertificateError::from)?;
-        let node_of = |signed: &Signed<NodeCertificate>| signed.verify().ok().map(|c| c.node);
-        let mut listed = roster.nodes.clone();
-        for signed in nodes {
-            let node = node_of(signed);
-            match listed.iter_mut().find(|known| node_of(known) == node) {
-                Some(known) => known.clone_from(signed),
-                None => listed.push(signed.clone()),
-            }
-        }
+        let listed = with_nodes(&roster.nodes, nodes);
         if listed == roster.nodes {
             return Ok(false);
         }
@@ -291,5 +283,86 @@ impl Vault {
         self.papers.roster = Signed::sign(&roster, key);
         write_signed(&self.dir.join("roster"), &self.papers.roster)?;
         Ok(true)
+    }
+}
+
+/// A roster's nodes with these besides, each by its newest certificate, as far as a roster can carry them: a partner's certificates may be long, and
+/// a roster that is too long would be read by nobody.
+fn with_nodes(
+    listed: &[Signed<NodeCertificate>],
+    nodes: &[Signed<NodeCertificate>],
+) -> Vec<Signed<NodeCertificate>> {
+    /// What a roster has besides its nodes.
+    const REST: usize = 1 << 10;
+    let node_of = |signed: &Signed<NodeCertificate>| signed.verify().ok().map(|c| c.node);
+    let len_of = |signed: &Signed<NodeCertificate>| signed.to_bytes().len();
+    let mut all = listed.to_vec();
+    let mut len = REST + all.iter().map(len_of).sum::<usize>();
+    for signed in nodes {
+        let node = node_of(signed);
+        let known = all.iter().position(|known| node_of(known) == node);
+        let freed = known.map_or(0, |at| len_of(&all[at]));
+        if len - freed + len_of(signed) > Roster::LEN_MAX
+            || known.is_none() && all.len() >= ROSTER_MAX
+        {
+            continue;
+        }
+        len = len - freed + len_of(signed);
+        match known {
+            Some(at) => all[at] = signed.clone(),
+            None => all.push(signed.clone()),
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::certificate::Authority;
+    use protocol::evidence::{Cloud, DOCUMENT_LEN_MAX, Document, Vouch};
+    use protocol::label::Labels;
+    use protocol::time::Wall;
+
+    /// A node's certificate that is as long as its operator can make it.
+    fn long(node: u8) -> Signed<NodeCertificate> {
+        let key = |seed: u8| SecretKey::from_seed(&[seed; 32]);
+        let labels = Labels::new(["provider=p".parse().unwrap()]).unwrap();
+        let (issued, expires) = (Wall(1), Wall(2));
+        let text: Blob = vec![0; DOCUMENT_LEN_MAX].into();
+        let vouch = |by: u8| Vouch {
+            by: key(by).public().into(),
+            node: key(node).public().into(),
+            labels: labels.clone(),
+            document: Some(Document {
+                cloud: Cloud::Aws,
+                text: text.clone(),
+                signature: Vec::new().into(),
+            }),
+            issued,
+            expires,
+        };
+        let vouches = [1, 2, 3].map(|by| Signed::sign(&vouch(by), &key(by))).to_vec();
+        let certificate = NodeCertificate {
+            node: key(node).public().into(),
+            operator: key(0).public().into(),
+            labels: labels.clone(),
+            issued,
+            expires,
+            authority: Authority::Shown { vouches },
+        };
+        Signed::sign(&certificate, &key(0))
+    }
+
+    #[test]
+    fn a_roster_lists_no_more_than_it_can_carry() {
+        let nodes: Vec<Signed<NodeCertificate>> = (10..60).map(long).collect();
+        let listed = with_nodes(&nodes[..2], &nodes);
+        assert!(listed.len() > 30 && listed.len() < 50, "{}", listed.len());
+        assert_eq!(listed[..2], nodes[..2]);
+        let key = SecretKey::from_seed(&[9; 32]);
+        let roster = Roster { vault: key.public().into(), version: 1, nodes: listed };
+        assert!(Signed::sign(&roster, &key).verify().is_ok());
+        assert_eq!(with_nodes(&roster.nodes, &nodes), roster.nodes);
     }
 }

@@ -129,7 +129,7 @@ pub async fn what_if(
     let catalog = Catalog::read(&vault, &ledger);
     let listed =
         vault.papers.roster.verify().map_err(protocol::certificate::CertificateError::from)?;
-    let listed = listed.sites(wall());
+    let listed = listed.sites(wall(), vault.operator);
     let met = mesh.nodes.values().map(|node| &node.site);
     let sites: Vec<&Site> =
         met.chain(mesh.silent.values().map(|silent| &silent.site)).chain(&listed).collect();

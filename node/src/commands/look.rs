@@ -11,6 +11,7 @@ use crate::client::vault;
 use crate::home::Home;
 use crate::service::wall;
 use crate::size::{ByteSize, counted};
+use protocol::evidence::Evidence;
 use protocol::message::AuditStatus;
 
 /// As whom this host looks at nodes: as its own node, or else as the device of a vault.
@@ -36,8 +37,12 @@ pub async fn peers(home: &Home, output: &Output) -> Result<Exit, CliError> {
 
 fn show_nodes(nodes: &[NodeLine], output: &Output) {
     let rows = nodes.iter().map(|node| {
-        let labels: Vec<String> =
-            node.labels.iter().map(|(level, name)| format!("{level}={name}")).collect();
+        let label = |(level, name): (&String, &String)| match node.evidence.get(level) {
+            // What its operator signed is what one expects.
+            None | Some(Evidence::Signed) => format!("{level}={name}"),
+            Some(evidence) => format!("{level}={name} ({evidence})"),
+        };
+        let labels: Vec<String> = node.labels.iter().map(label).collect();
         vec![
             node.node.short(),
             if node.up { "up".into() } else { "SILENT".into() },

@@ -28,4 +28,5 @@ pub mod share;
 mod statement;
 pub mod tag;
 pub mod vault;
+pub mod vouch;
 pub mod what_if;

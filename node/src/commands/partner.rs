@@ -2,7 +2,7 @@
 
 use super::data::time;
 use super::node::{label_error, own_addresses};
-use super::{leaving, statement};
+use super::{leaving, statement, vouch};
 use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output, printable};
@@ -16,11 +16,13 @@ use crate::home::{Home, read_key, read_signed};
 use crate::size::ByteSize;
 use protocol::agreement::Agreement;
 use protocol::certificate::NodeCertificate;
+use protocol::evidence::Evidence;
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::Labels;
 use protocol::partner::{CONTACT_ADDRESSES_MAX, CONTACTS_MAX, Contact, Introduction, Known};
 use protocol::time::{Period, Wall};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Does what is asked.
 pub async fn run(home: &Home, command: PartnerCommand, output: &Output) -> Result<Exit, CliError> {
@@ -33,6 +35,7 @@ pub async fn run(home: &Home, command: PartnerCommand, output: &Output) -> Resul
         PartnerCommand::Propose(args) => propose(home, args, output).await,
         PartnerCommand::Accept { line } => accept(home, &line, output).await,
         PartnerCommand::Share { partner } => share(home, &partner, output).await,
+        PartnerCommand::Vouch(args) => vouch::vouch(home, args, output).await,
         PartnerCommand::Leave { partner } => leaving::leave(home, &partner, output).await,
         PartnerCommand::Statement(args) => statement::show(home, &args, output).await,
         PartnerCommand::Balance { month } => statement::balance(home, month, output).await,
@@ -173,6 +176,38 @@ struct Shown {
     share: u64,
     /// How it stands at the nodes that answer.
     standing: Vec<leaving::Standing>,
+    /// Its nodes that answer, and what shows where they lie.
+    places: Vec<Place>,
+}
+
+/// Where a partner's node lies.
+#[derive(Debug, Serialize)]
+struct Place {
+    node: NodeId,
+    labels: Labels,
+    evidence: BTreeMap<String, Evidence>,
+    vouches: Vec<vouch::ShownVouch>,
+    /// How that differs from what was agreed; then it counts as unknown.
+    contradicted: Option<String>,
+    #[serde(skip)]
+    text: String,
+}
+
+fn places(home: &Home, mesh: &Mesh, partner: OperatorId) -> Result<Vec<Place>, CliError> {
+    let theirs = mesh.nodes.values().filter(|node| node.site.operator == partner);
+    let place = |node: &std::sync::Arc<crate::client::mesh::Node>| {
+        let certificate = node.certificate.verify().map_err(|e| CliError::new(e.to_string()))?;
+        let shown = node.site.shown();
+        Ok(Place {
+            node: node.id,
+            labels: node.site.labels.clone(),
+            evidence: shown.map(|(level, _, evidence)| (level.to_string(), evidence)).collect(),
+            vouches: vouch::vouches(home, &certificate)?,
+            contradicted: mesh.mislabelled.get(&node.id).cloned(),
+            text: vouch::label_texts(&node.site),
+        })
+    };
+    theirs.map(place).collect()
 }
 
 /// What is agreed, seen from one side.
@@ -246,6 +281,7 @@ impl Shown {
             held: held.map_or(0, |held| held.bytes),
             share: held.map_or(0, |held| held.share),
             standing: Vec::new(),
+            places: Vec::new(),
         }
     }
 }
@@ -318,6 +354,7 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
     let mut shown = Shown::of(own, known, &reached.told);
     if let Some(mesh) = &reached.mesh {
         shown.standing = leaving::gather(mesh, own, shown.operator).await;
+        shown.places = places(home, mesh, shown.operator)?;
     }
     if output.style().json {
         output.json("summary", &shown);
@@ -339,6 +376,13 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
         None => output.line("  nothing is agreed: nothing new is held for it"),
     }
     leaving::print(&shown.standing, output);
+    for place in &shown.places {
+        output.line(format!("  node      {} {}", place.node.short(), printable(&place.text)));
+        vouch::print_vouches(&place.vouches, output);
+        if let Some(what) = &place.contradicted {
+            output.bad(format!("{}: what it states counts as unknown", printable(what)));
+        }
+    }
     Ok(Exit::Done)
 }
 

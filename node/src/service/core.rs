@@ -3,16 +3,20 @@
 use super::Clock;
 use super::hooks::Hooks;
 use super::lane::{self, Order};
+use super::reached::Reached;
 use super::rebuild::{mend, rebuild};
+use crate::address::ip_of;
 use crate::home::read_signed;
 use crate::net::{Counters, Gate, Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
+use protocol::id::NodeId;
 use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Request, Response, frame_len_max};
 use protocol::partner::PartnerList;
 use protocol::peer::{Input, LaneId, LinkId, Output, Peer, Pieces};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -29,6 +33,8 @@ pub(super) enum Event {
     Input(Input),
     LaneOpened(LaneId, UnboundedSender<Order>),
     LaneClosed(LaneId),
+    /// A node was reached at an address.
+    Reached(NodeId, IpAddr),
 }
 
 /// What the other side of a link may do.
@@ -146,6 +152,7 @@ pub(super) fn start(
         clock,
         runtime: runtime.clone(),
         watched,
+        reached: Reached::default(),
     };
     std::thread::Builder::new().name("strewn-peer".into()).spawn(move || machine.run(&inbox))?;
     Ok(Core { shared, runtime })
@@ -155,9 +162,12 @@ impl Core {
     pub(super) fn handle_event(&self, event: NetEvent) {
         match event {
             NetEvent::Listening(_) => {}
-            NetEvent::Connected { link, key, outbound, .. } => {
+            NetEvent::Connected { link, key, outbound, address } => {
                 if outbound {
                     self.shared.vouch(link);
+                    if let Some(address) = ip_of(&address) {
+                        self.shared.tell(Event::Reached(key.into(), address));
+                    }
                 }
                 self.shared.tell(Event::Input(Input::Connected { link, key, outbound }));
             }
@@ -186,6 +196,7 @@ struct Machine {
     clock: Clock,
     runtime: Handle,
     watched: Watched,
+    reached: Reached,
 }
 
 impl Machine {
@@ -210,6 +221,9 @@ impl Machine {
                     Err(error) => tracing::debug!(%error, "the list of partners cannot be read"),
                 }
                 self.empty_trash();
+                for (node, what) in self.reached.news(self.peer.sites()) {
+                    self.tell(&super::events::Event::contradicted(&node, &what));
+                }
             }
             let wake = self.peer.poll_timeout().min(space_at);
             let wait = Duration::from_millis(wake.0.saturating_sub(now.mono.0));
@@ -231,6 +245,7 @@ impl Machine {
                 Ok(Event::LaneOpened(lane, orders)) => {
                     self.lanes.insert(lane, orders);
                 }
+                Ok(Event::Reached(node, address)) => self.reached.add(node, address),
                 Ok(Event::LaneClosed(lane)) => {
                     self.lanes.remove(&lane);
                     drop(self.shared.take_arrived(lane));
@@ -372,12 +387,14 @@ impl Machine {
             Output::Greet { call, link, greeting } => self.call(call, link, greeting.encode()),
             Output::Call { call, link, request } => self.call(call, link, request.encode()),
             Output::Close { link } => self.shared.net.close(link),
-            Output::Note(note) => {
-                let event = super::events::Event::from(&note);
-                event.log();
-                self.hooks.tell(&event);
-            }
+            Output::Note(note) => self.tell(&super::events::Event::from(&note)),
         }
+    }
+
+    /// Tells log and hooks.
+    fn tell(&mut self, event: &super::events::Event) {
+        event.log();
+        self.hooks.tell(event);
     }
 
     /// Removes what was dropped, where it holds up nobody.

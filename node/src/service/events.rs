@@ -2,6 +2,7 @@
 //!
 //! Who is told of it, and how, is not here.
 
+use protocol::id::NodeId;
 use protocol::notice::Cause;
 use protocol::peer::Note;
 use serde::Serialize;
@@ -30,6 +31,8 @@ kinds! {
     SHARD_DAMAGED "shard-damaged" ERROR "a shard is damaged: it is served to nobody until it is brought again";
     SHARD_DROPPED "shard-dropped" INFO "a shard was dropped";
     NODE_JOINED "node-joined" INFO "a node joined";
+    NODE_MISLABELLED "node-mislabelled" WARN "a partner's node is not what was agreed: what it states counts as unknown";
+    NODE_CONTRADICTED "node-contradicted" WARN "a node's labels are contradicted by where it was reached";
     PARTNERS_CHANGED "partners-changed" INFO "the operator's partners are others now";
     PARTNER_FROZEN "partner-frozen" ERROR "a partner breaks its part: nothing new is put with it, and what lies there is moved off after the notice";
     PARTNER_FREE "partner-free" INFO "a partner that broke its part is well again";
@@ -132,6 +135,15 @@ impl fmt::Display for Event {
     }
 }
 
+impl Event {
+    /// What was observed of a node contradicts its labels.
+    pub(super) fn contradicted(node: &NodeId, what: &str) -> Self {
+        let mut details = ids![node];
+        details.push(text("what", what));
+        Self { kind: NODE_CONTRADICTED, details }
+    }
+}
+
 impl From<&Note> for Event {
     fn from(note: &Note) -> Self {
         let (kind, details) = match note {
@@ -169,6 +181,11 @@ impl From<&Note> for Event {
                 let mut details = vec![named("node", &site.node, site.node.short())];
                 details.push(text("labels", &site.labels.to_string()));
                 (NODE_JOINED, details)
+            }
+            Note::Mislabelled { node, what } => {
+                let mut details = ids![node];
+                details.push(text("what", what));
+                (NODE_MISLABELLED, details)
             }
             Note::Suspected(node) => (NODE_SUSPECTED, ids![node]),
             Note::AtRisk { stripes: 0 } => (STRIPES_SAFE, Vec::new()),
@@ -238,7 +255,6 @@ impl From<&Note> for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::id::NodeId;
     use std::collections::BTreeSet;
 
     #[test]

@@ -7,6 +7,7 @@ mod core;
 mod events;
 mod hooks;
 mod lane;
+mod reached;
 mod rebuild;
 
 pub(crate) use hooks::EXAMPLE as HOOKS_EXAMPLE;

@@ -363,6 +363,13 @@ pub enum Note {
     },
     /// A node is now a member.
     Joined(Site),
+    /// A partner's node is not what was agreed: it counts as unknown for the own vaults.
+    Mislabelled {
+        /// Which.
+        node: NodeId,
+        /// How it differs.
+        what: String,
+    },
     /// A partner breaks its part: nothing new is put with it.
     PartnerFrozen {
         /// Which.

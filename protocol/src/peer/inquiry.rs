@@ -8,8 +8,8 @@ use super::facts::{Facts, Table, View};
 use super::ledger::DEVICES_MAX;
 use super::membership::Pending;
 use super::repair::{JOBS_MAX, Stage};
+use super::standpoint::Seen;
 use super::{JobId, LinkId, Output, Peer, Source, Target};
-use crate::certificate::Roster;
 use crate::id::{DeviceId, NodeId, StripeId, VaultId};
 use crate::label::Site;
 use crate::liveness::Presence;
@@ -69,6 +69,7 @@ impl Inquiry {
 /// Who may take shards of a vault.
 struct Ground {
     listed: BTreeMap<NodeId, Site>,
+    seen: Seen,
 }
 
 /// What is to become of a case.
@@ -245,10 +246,8 @@ impl Peer {
     /// Decides about each stripe that was asked about, the most urgent first.
     pub(super) fn conclude(&mut self, now: Now, facts: &dyn Facts) {
         let Some(inquiry) = self.repair.inquiry.take() else { return };
-        let view = View { facts, overlay: &self.overlay };
-        let roster = self.roster_of(&view, inquiry.vault);
-        let ground = roster.map(|roster: Roster| Ground {
-            listed: roster.sites(now.wall).into_iter().map(|site| (site.node, site)).collect(),
+        let ground = self.sites_for(now, facts, inquiry.vault).and_then(|listed| {
+            Ok(Ground { listed, seen: self.seen_for(now, facts, inquiry.vault)? })
         });
         self.notice_mute(now, &inquiry);
         let mut order: Vec<(i64, StripeId)> = Vec::new();
@@ -336,7 +335,10 @@ impl Peer {
             Some((record, signed)) if record.version > mine.version => (record, signed),
             _ => (&mine, &signed),
         };
-        let site = |node: NodeId| self.site_of(node).or_else(|| ground.listed.get(&node));
+        let site = |node: NodeId| {
+            let seen = ground.seen.get(&node).or_else(|| self.site_of(node));
+            seen.or_else(|| ground.listed.get(&node))
+        };
         let mut promised = heard.promised.clone();
         promised.insert(own, held.index);
         promised.retain(|&node, _| !self.repair.is_gone(stripe, node) && site(node).is_some());

@@ -365,6 +365,7 @@ impl Peer {
                 self.members.insert(node, member);
             }
         }
+        self.notice_contradictions(&[node]);
         self.persist(vec![Write::member(node, signed)], None, Then::Nothing);
         Ok(node)
     }

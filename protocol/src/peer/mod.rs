@@ -48,6 +48,7 @@ mod rounds;
 mod scrub;
 mod showing;
 mod standing_in;
+mod standpoint;
 mod taking;
 mod tallies;
 #[cfg(test)]
@@ -397,6 +398,7 @@ impl Peer {
             rounds: 0,
         };
         peer.members.remove(&node);
+        peer.notice_all_contradictions();
         let write = Write::member(node, &peer.record);
         peer.persist(vec![write], None, Then::Nothing);
         peer.begin_renewal();

@@ -47,6 +47,8 @@ pub(super) struct Partnership {
     owners: BTreeMap<VaultId, OperatorId>,
     /// Of writes that are not durable yet: by whose certificate the vaults were here before.
     undecided: BTreeMap<u64, Vec<(VaultId, Option<OperatorId>)>>,
+    /// Nodes of partners that are not what was agreed, and how.
+    pub(super) flagged: BTreeMap<NodeId, String>,
     /// Which version of the list the own operator's nodes have taken.
     told: BTreeMap<NodeId, u64>,
     /// Who leaves, or breaks its part.
@@ -76,7 +78,8 @@ impl Partnership {
         }
         let (undecided, told) = (BTreeMap::new(), BTreeMap::new());
         let parting = super::parting::Parting::load(facts)?;
-        Ok(Self { own, base, signed, known, owners, undecided, told, parting })
+        let flagged = BTreeMap::new();
+        Ok(Self { own, base, signed, known, owners, undecided, flagged, told, parting })
     }
 
     /// Whom this node believes.
@@ -101,6 +104,11 @@ impl Partnership {
     /// What was agreed with a partner, in force or not.
     pub(super) fn agreed(&self, operator: OperatorId) -> Option<&Agreement> {
         self.known_partner(operator)?.agreement.as_ref()
+    }
+
+    /// By whose certificate a vault is here.
+    pub(super) fn owner(&self, vault: VaultId) -> Option<OperatorId> {
+        self.owners.get(&vault).copied()
     }
 
     /// The vaults that are here by an operator's certificate.
@@ -234,6 +242,7 @@ impl Peer {
         let before = std::mem::replace(&mut self.partnership.known, known);
         self.partnership.signed = Some(signed);
         self.trust = self.partnership.trust();
+        self.notice_all_contradictions();
         // Their nodes may stay as guests, which have no say: what they said has none either.
         for &operator in before.by_operator.keys() {
             if self.trust.check(operator).is_err() {

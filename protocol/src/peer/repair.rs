@@ -13,6 +13,7 @@ use super::faults::Faults;
 use super::inquiry::{Inquiry, Verdict};
 use super::parting::Parted;
 use super::rounds::{PATROL_ROUNDS, Rounds};
+use super::standpoint::Seen;
 use super::{JobId, LaneId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
 use crate::budget::{Budget, Rate};
 use crate::codec;
@@ -121,6 +122,8 @@ pub(super) struct Repair {
     hurried: Mono,
     /// Whether a node's labels have changed since everything was looked at.
     pub(super) is_relabelled: bool,
+    /// In this turn: who is seen otherwise than by its certificate alone, by vault.
+    seen: BTreeMap<VaultId, Seen>,
     /// Nodes that are there and leave, this one as well if it does.
     pub(super) leaving: BTreeSet<NodeId>,
     /// Nodes that leave as far as some vaults are concerned.
@@ -167,6 +170,7 @@ impl Repair {
             parted: Parted::default(),
             mute: BTreeMap::new(),
             strangers: BTreeSet::new(),
+            seen: BTreeMap::new(),
             rounds: Rounds::new(now),
             is_cut: false,
             budget: Budget::full(rate(BURST_SECONDS), now),
@@ -251,6 +255,7 @@ impl Peer {
         if self.repair.at > now.mono {
             return;
         }
+        self.repair.seen.clear();
         let has_changed =
             self.notice_losses(now) | self.notice_leaving(now) | self.notice_labels(now);
         let has_changed = has_changed | self.notice_parting();
@@ -432,10 +437,17 @@ impl Peer {
             }
         }
         let is_hurt = self.is_hurt(facts, record);
+        if !self.repair.seen.contains_key(&vault) {
+            // A vault whose roster is not here has no holders to agree with.
+            let seen = self.seen_for(now, facts, vault).unwrap_or_default();
+            self.repair.seen.insert(vault, seen);
+        }
         let named = record.holders.iter().copied();
         let there: Vec<NodeId> =
             named.clone().filter(|&holder| self.repair.counts(vault, stripe, holder)).collect();
-        let sites: Vec<&Site> = there.iter().filter_map(|&node| self.site_of(node)).collect();
+        let seen = &self.repair.seen[&vault];
+        let site = |&node: &NodeId| seen.get(&node).or_else(|| self.site_of(node));
+        let sites: Vec<&Site> = there.iter().filter_map(site).collect();
         let margin = margin(&record.policy, usize::from(record.stripe.k), &sites);
         // Who leaves may stand in, and is named by no record then. What is all there may lie too close together.
         // Of whom nothing is known yet nobody can say where they are.

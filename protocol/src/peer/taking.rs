@@ -216,7 +216,7 @@ impl Peer {
             let from = begin.map_or(0, |head| head.seq + 1);
             next.truncate(SHOWN_MAX);
             let ids = next.iter().map(|(_, _, id)| *id).collect();
-            let vouched = self.vouched(facts, node, (vault, device), from, ids)?;
+            let vouched = self.vouched(now, facts, node, (vault, device), from, ids)?;
             next.truncate(vouched);
         }
         let mut writes = Vec::new();
@@ -237,6 +237,7 @@ impl Peer {
     /// How many of these entries, from the first on, are shown by nodes enough.
     fn vouched(
         &mut self,
+        now: Now,
         facts: &dyn Facts,
         node: NodeId,
         (vault, device): (VaultId, DeviceId),
@@ -249,12 +250,14 @@ impl Peer {
         let internal =
             |e: crate::sign::SignatureError| refusal(RefusalCode::Internal, e.to_string());
         let policy = descriptor.verify().map_err(internal)?.policy;
+        let seen = self.seen_for(now, facts, vault)?;
         let mut sites: BTreeMap<NodeId, Site> = BTreeMap::new();
         for witness in shown.first().into_iter().flatten() {
             let member = self.members.get(witness);
             let certificate = member.and_then(|m| m.record.certificate.verify().ok());
             if let (Some(certificate), true) = (certificate, view.is_listed(*witness, vault)?) {
-                sites.insert(*witness, certificate.site());
+                let seen = seen.get(witness).cloned();
+                sites.insert(*witness, seen.unwrap_or_else(|| certificate.site()));
             }
         }
         let is_enough = |witnesses: &BTreeSet<NodeId>| {

@@ -12,6 +12,7 @@ mod desk;
 mod discharge;
 mod exchange;
 mod greetings;
+mod labels;
 mod leaving;
 mod lives;
 mod lives_any_order;

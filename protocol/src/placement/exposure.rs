@@ -16,7 +16,7 @@ pub struct LevelExposure {
 }
 
 /// What must fall together, by level. Exact: the domains of one level are disjoint, so the largest ones
-/// are the worst ones.
+/// are the worst ones; but for `unknown`, which has what is not shown as well as the level asks whatever it states, and is tried both ways.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exposure {
     /// By level.
@@ -29,16 +29,25 @@ impl Exposure {
     #[must_use]
     pub fn of(k: usize, holders: &[&Site], levels: &[Level]) -> Self {
         let one = |level: &Level| {
-            let mut counts: BTreeMap<Domain, usize> = BTreeMap::new();
-            for site in holders {
-                *counts.entry(site.domain(level)).or_default() += 1;
-            }
-            let mut domains: Vec<(Domain, usize)> = counts.into_iter().collect();
-            domains.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-            let fewest = |needed: usize| {
-                let mut taken = Vec::new();
-                let mut sum = 0;
-                for (domain, count) in &domains {
+            let unknown = Domain { level: level.clone(), name: None };
+            // The domains that are stated, by size, of the holders that are not taken yet.
+            let by_size = |is_open: &dyn Fn(&Site) -> bool| {
+                let mut counts: BTreeMap<Domain, usize> = BTreeMap::new();
+                for domain in holders.iter().filter(|s| is_open(s)).flat_map(|s| s.domains(level)) {
+                    *counts.entry(domain).or_default() += 1;
+                }
+                let mut domains: Vec<(Domain, usize)> =
+                    counts.into_iter().filter(|(domain, _)| *domain != unknown).collect();
+                domains.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+                domains
+            };
+            let stated = by_size(&|_| true);
+            let besides = by_size(&|site| !site.lies_in(&unknown));
+            let not_shown = holders.iter().filter(|site| site.lies_in(&unknown)).count();
+            let take = |first: Option<&Domain>, domains: &[(Domain, usize)], needed: usize| {
+                let mut taken: Vec<Domain> = first.into_iter().cloned().collect();
+                let mut sum = if first.is_some() { not_shown } else { 0 };
+                for (domain, count) in domains {
                     if sum >= needed {
                         break;
                     }
@@ -46,6 +55,13 @@ impl Exposure {
                     taken.push(domain.clone());
                 }
                 (sum >= needed).then_some(taken)
+            };
+            let fewest = |needed: usize| {
+                let without = take(None, &stated, needed);
+                let with = (not_shown > 0 && needed > 0)
+                    .then(|| take(Some(&unknown), &besides, needed))
+                    .flatten();
+                without.into_iter().chain(with).min_by_key(Vec::len)
             };
             // Losing all of them always destroys.
             let to_lose = (holders.len() + 1).saturating_sub(k);
@@ -80,7 +96,7 @@ impl Exposure {
 /// Whether the loss of these domains leaves fewer than `k` shards.
 #[must_use]
 pub fn is_destroyed(k: usize, holders: &[&Site], lost: &[Domain]) -> bool {
-    let gone = |site: &&&Site| lost.iter().any(|domain| site.domain(&domain.level) == *domain);
+    let gone = |site: &&&Site| lost.iter().any(|domain| site.lies_in(domain));
     holders.len() - holders.iter().filter(gone).count() < k
 }
 
@@ -102,8 +118,10 @@ pub fn smallest_kill_sets(
     levels: &[Level],
     size_max: usize,
 ) -> KillSets {
-    let domains: BTreeSet<Domain> =
-        levels.iter().flat_map(|level| holders.iter().map(|site| site.domain(level))).collect();
+    let domains: BTreeSet<Domain> = levels
+        .iter()
+        .flat_map(|level| holders.iter().flat_map(|site| site.domains(level)))
+        .collect();
     let domains: Vec<Domain> = domains.into_iter().collect();
     let mut sets: Vec<BTreeSet<Domain>> = Vec::new();
     let mut work = 0;
@@ -135,10 +153,18 @@ pub fn smallest_kill_sets(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::{Evidence, Evidences};
     use proptest::prelude::*;
 
     fn site(node: u8, provider: u8, account: u8) -> Site {
         Site::stating(node, &format!("provider=p{provider} account=a{account}"))
+    }
+
+    /// As [`site`], and whether its provider is vouched for.
+    fn shown(node: u8, provider: u8, is_vouched: bool) -> Site {
+        let evidence = if is_vouched { Evidence::Vouched } else { Evidence::Signed };
+        let counted = BTreeMap::from([(Level::new("provider").unwrap(), evidence)]);
+        Site { evidence: Evidences::counted(counted), ..site(node, provider, 0) }
     }
 
     fn levels() -> Vec<Level> {
@@ -180,6 +206,29 @@ mod tests {
                     None => prop_assert!(holders.len() < k),
                 }
             }
+        }
+
+        #[test]
+        fn exposure_is_that_of_brute_force_also_where_evidence_is_asked_for(
+            nodes in proptest::collection::vec((0u8..4, any::<bool>()), 1..8), k in 1usize..6,
+        ) {
+            let site = |(i, &(p, v)): (usize, &(u8, bool))| shown(i as u8, p, v);
+            let sites: Vec<Site> = nodes.iter().enumerate().map(site).collect();
+            let holders: Vec<&Site> = sites.iter().collect();
+            let level = Level::new("provider_vouched").unwrap();
+            let exposure = Exposure::of(k, &holders, std::slice::from_ref(&level));
+            let exposure = &exposure.levels[&level];
+            let sets = smallest_kill_sets(k, &holders, std::slice::from_ref(&level), 8);
+            prop_assert!(sets.complete);
+            let fewest = sets.sets.iter().map(BTreeSet::len).min().unwrap();
+            prop_assert_eq!(exposure.destroy.len(), fewest);
+            prop_assert!(is_destroyed(k, &holders, &exposure.destroy));
+            // What assembles k shards leaves too few of a code that needs all others but k - 1.
+            let assemble = (sites.len() + 1).checked_sub(k).filter(|left| *left > 0).map(|left| {
+                smallest_kill_sets(left, &holders, std::slice::from_ref(&level), 8).sets
+            });
+            let fewest = assemble.and_then(|sets| sets.iter().map(BTreeSet::len).min());
+            prop_assert_eq!(exposure.assemble.as_ref().map(Vec::len), fewest);
         }
 
         #[test]

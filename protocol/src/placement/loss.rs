@@ -46,7 +46,7 @@ impl Loss {
     /// Whether a node at this site is gone.
     #[must_use]
     pub fn takes(&self, site: &Site) -> bool {
-        self.0.iter().any(|domain| site.domain(&domain.level) == *domain)
+        self.0.iter().any(|domain| site.lies_in(domain))
     }
 
     /// What becomes of a stripe that needs `k` shards and whose live shards lie at these sites.
@@ -86,10 +86,11 @@ fn cover(left: &mut BTreeMap<&Level, u32>, sites: &[&Site], work: &mut u32) -> b
             Some(count) if *count > 0 => *count -= 1,
             _ => return false,
         }
-        let domain = first.domain(level);
-        let rest: Vec<&Site> =
-            sites.iter().filter(|site| site.domain(level) != domain).copied().collect();
-        let covered = cover(left, &rest, work);
+        let covered = first.domains(level).any(|domain| {
+            let rest: Vec<&Site> =
+                sites.iter().filter(|site| !site.lies_in(&domain)).copied().collect();
+            cover(left, &rest, work)
+        });
         if let Some(count) = left.get_mut(level) {
             *count += 1;
         }

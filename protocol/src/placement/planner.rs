@@ -103,11 +103,11 @@ mod tests {
             .map(|i| {
                 let label = format!("provider=p{}", i / each);
                 Candidate {
-                    site: Site {
-                        node: NodeId([i; 32]),
-                        operator: OperatorId([0; 32]),
-                        labels: Labels::new([label.parse().unwrap()]).unwrap(),
-                    },
+                    site: Site::new(
+                        NodeId([i; 32]),
+                        OperatorId([0; 32]),
+                        Labels::new([label.parse().unwrap()]).unwrap(),
+                    ),
                     free: 1 << 30,
                 }
             })

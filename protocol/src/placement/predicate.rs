@@ -151,7 +151,9 @@ pub fn lie(policy: &Policy, k: usize, holders: &[&Site]) -> (i64, Reverse<usize>
     let crowd = |level: &&Level| -> usize {
         let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         for holder in holders {
-            *counts.entry(holder.domain(level)).or_default() += 1;
+            for domain in holder.domains(level) {
+                *counts.entry(domain).or_default() += 1;
+            }
         }
         counts.values().map(|count| count * count).sum()
     };
@@ -222,7 +224,7 @@ struct Search<'a> {
 
 /// The domains that a clause may name which together cover the most holders. Exact: one level is a
 /// sort; several are a branch and bound over the choices of all levels but `node`, whose domains
-/// are single holders and are added last.
+/// are single holders and are added last. Where evidence is asked for, who shows none lies in `unknown` besides the domain that it states.
 fn worst_union(clause: &Clause, holders: &[&Site]) -> Result<Worst, Worst> {
     let node_level = Level::node();
     let mut nodes = 0;
@@ -234,7 +236,9 @@ fn worst_union(clause: &Clause, holders: &[&Site]) -> Result<Worst, Worst> {
         }
         let mut covers: BTreeMap<Domain, Cover> = BTreeMap::new();
         for (index, site) in holders.iter().enumerate().take(256) {
-            covers.entry(site.domain(level)).or_insert(Cover::EMPTY).insert(index);
+            for domain in site.domains(level) {
+                covers.entry(domain).or_insert(Cover::EMPTY).insert(index);
+            }
         }
         let mut choices: Vec<Choice> =
             covers.into_iter().map(|(domain, cover)| Choice { domain, cover }).collect();
@@ -306,7 +310,7 @@ impl Search<'_> {
     /// At most so many holders can be covered beyond `cover`.
     fn gain_max(&self, level: usize, from: usize, count: usize, cover: Cover) -> usize {
         let gain = |choices: &[Choice], count: usize| -> usize {
-            // The `count` largest new covers; domains of one level are disjoint.
+            // The `count` largest new covers: the most that they can have together, also where some overlap.
             let mut gains: Vec<usize> =
                 choices.iter().map(|choice| choice.cover.without(cover).len()).collect();
             gains.sort_unstable_by(|a, b| b.cmp(a));
@@ -322,6 +326,7 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::{Evidence, Evidences};
     use crate::policy::{Clauses, Lock};
     use proptest::prelude::*;
 
@@ -396,15 +401,29 @@ mod tests {
         assert_eq!(violation.kind, ViolationKind::TwoShards);
     }
 
+    const ALL: [Evidence; 5] = [
+        Evidence::Contradicted,
+        Evidence::Declared,
+        Evidence::Signed,
+        Evidence::Vouched,
+        Evidence::Attested,
+    ];
+
+    /// A node with provider and account, and the evidence for each.
+    fn shown((i, of): (usize, &(u8, u8, usize, usize))) -> Site {
+        let &(provider, account, shows_provider, shows_account) = of;
+        let evidence = [("provider", shows_provider), ("account", shows_account)];
+        let counted = evidence.map(|(level, shows)| (Level::new(level).unwrap(), ALL[shows]));
+        let site = Site::stating(i as u8, &format!("provider=p{provider} account=a{account}"));
+        Site { evidence: Evidences::counted(counted.into()), ..site }
+    }
+
     fn brute_force(clause: &Clause, holders: &[Site]) -> usize {
         fn choose(levels: &[(Level, u32)], lost: &BTreeSet<Domain>, holders: &[Site]) -> usize {
             let Some(((level, count), rest)) = levels.split_first() else {
-                return holders
-                    .iter()
-                    .filter(|s| lost.iter().any(|d| s.domain(&d.level) == *d))
-                    .count();
+                return holders.iter().filter(|s| lost.iter().any(|d| s.lies_in(d))).count();
             };
-            let domains: BTreeSet<Domain> = holders.iter().map(|s| s.domain(level)).collect();
+            let domains: BTreeSet<Domain> = holders.iter().flat_map(|s| s.domains(level)).collect();
             let domains: Vec<Domain> = domains.into_iter().collect();
             (0u32..1 << domains.len())
                 .filter(|mask| mask.count_ones() <= *count)
@@ -430,16 +449,20 @@ mod tests {
         fn the_worst_union_is_that_of_brute_force(
             labels in proptest::collection::vec((0u8..3, 0u8..4, 0u8..3), 0..8),
             counts in (0u32..3, 0u32..3, 0u32..2, 0u32..3),
+            asks: bool,
         ) {
             let sites: Vec<Site> = labels
                 .iter()
                 .enumerate()
                 .map(|(i, (p, a, r))| {
                     let region = if *r == 0 { String::new() } else { format!("region=r{r}") };
-                    Site::stating(i as u8, &format!("provider=p{p} account=a{a} {region}"))
+                    let site = Site::stating(i as u8, &format!("provider=p{p} account=a{a} {region}"));
+                    let vouched = [(Level::new("account").unwrap(), ALL[1 + usize::from(*r)])];
+                    Site { evidence: Evidences::counted(vouched.into()), ..site }
                 })
                 .collect();
-            let named = [("provider", counts.0), ("account", counts.1), ("region", counts.2), ("node", counts.3)];
+            let account = if asks { "account_vouched" } else { "account" };
+            let named = [("provider", counts.0), (account, counts.1), ("region", counts.2), ("node", counts.3)];
             let clause: BTreeMap<Level, u32> = named
                 .into_iter()
                 .filter(|&(_, n)| n > 0)
@@ -450,8 +473,69 @@ mod tests {
             let refs: Vec<&Site> = sites.iter().collect();
             let Ok(worst) = worst_union(&clause, &refs) else { panic!("small cases are exact") };
             prop_assert_eq!(worst.held, brute_force(&clause, &sites));
-            let shown = sites.iter().filter(|s| worst.domains.iter().any(|d| s.domain(&d.level) == *d)).count();
+            let shown = sites.iter().filter(|s| worst.domains.iter().any(|d| s.lies_in(d))).count();
             prop_assert_eq!(shown, worst.held, "the counterexample shows what is claimed");
+        }
+
+        #[test]
+        fn more_evidence_asked_for_makes_no_placement_acceptable_that_was_not(
+            labels in proptest::collection::vec((0u8..3, 0u8..3, 0usize..5, 0usize..5), 1..8),
+            counts in (0u32..3, 0u32..3, 0u32..2),
+            (provider, account) in (0usize..4, 0usize..4),
+            k in 1usize..5,
+        ) {
+            let sites: Vec<Site> = labels.iter().enumerate().map(shown).collect();
+            let holders: Vec<&Site> = sites.iter().collect();
+            let asking = |provider: usize, account: usize| {
+                let level = |name: &str, least: usize| Level::new(name).unwrap().asking(ALL[least + 1]);
+                let counts = [
+                    (level("provider", provider), counts.0),
+                    (level("account", account), counts.1),
+                    (Level::node(), counts.2),
+                ];
+                let clause: BTreeMap<Level, u32> = counts.into_iter().filter(|(_, n)| *n > 0).collect();
+                let clauses = Clauses { any: vec![Clause(clause)] };
+                [
+                    Policy { survive: clauses.clone(), conceal: Clauses::default(), lock: Lock::default() },
+                    Policy { survive: Clauses::default(), conceal: clauses, lock: Lock::default() },
+                ]
+            };
+            for (least, more) in asking(0, 0).into_iter().zip(asking(provider, account)) {
+                let accepts = |policy: &Policy| check_placement(policy, k, &holders).is_ok();
+                prop_assert!(!accepts(&more) || accepts(&least));
+            }
+            let between = asking(provider.min(1), account);
+            for (less, more) in between.into_iter().zip(asking(provider, account)) {
+                let accepts = |policy: &Policy| check_placement(policy, k, &holders).is_ok();
+                prop_assert!(!accepts(&more) || accepts(&less));
+                let margins = |policy: &Policy| (margin(policy, k, &holders), conceal_margin(policy, k, &holders));
+                let (m, l) = (margins(&more), margins(&less));
+                prop_assert!(m.0 <= l.0 && m.1 <= l.1);
+            }
+        }
+
+        #[test]
+        fn less_evidence_shown_makes_no_placement_acceptable_that_was_not(
+            labels in proptest::collection::vec((0u8..3, 0u8..3, 0usize..5, 0usize..5), 1..8),
+            weaker in proptest::collection::vec((0usize..5, 0usize..5), 8),
+            (provider, account) in (1u32..3, 0u32..2),
+            (asks_provider, asks_account) in (0usize..4, 0usize..4),
+            k in 1usize..5,
+        ) {
+            let before: Vec<Site> = labels.iter().enumerate().map(shown).collect();
+            let weaken = |((i, of), least): ((usize, &(u8, u8, usize, usize)), &(usize, usize))| {
+                shown((i, &(of.0, of.1, of.2.min(least.0), of.3.min(least.1))))
+            };
+            let after: Vec<Site> = labels.iter().enumerate().zip(&weaker).map(weaken).collect();
+            let asking = |name: &str, least: usize| Level::new(name).unwrap().asking(ALL[least + 1]);
+            let counts = [(asking("provider", asks_provider), provider), (asking("account", asks_account), account)];
+            let clause = Clause(counts.into_iter().filter(|(_, n)| *n > 0).collect());
+            let policy = Policy {
+                survive: Clauses { any: vec![clause.clone()] },
+                conceal: Clauses { any: vec![clause] },
+                lock: Lock::default(),
+            };
+            prop_assert!(check(&policy, k, &after).is_err() || check(&policy, k, &before).is_ok());
         }
     }
 }

@@ -5,6 +5,7 @@
 //! (the same domains on every level that the policy names) decides exactly.
 
 use super::predicate::{Violation, ViolationKind, check_placement, worst_held};
+use crate::evidence::Evidence;
 use crate::label::{Domain, Level, Site};
 use crate::planted::{Bug, is_planted};
 use crate::policy::{Clause, Clauses, Policy};
@@ -37,7 +38,7 @@ pub enum Unplaceable {
         len: u64,
     },
     /// Too few domains of a level, whatever is chosen.
-    #[error("clause {clause}: {found} {level}s reachable, {needed} needed")]
+    #[error("clause {clause}: {found} {}s{} reachable, {needed} needed", .level.asks().0, asked(.level))]
     Domains {
         /// The clause.
         clause: String,
@@ -54,6 +55,14 @@ pub enum Unplaceable {
     /// The search was given up.
     #[error("no placement was found within the search limit; last: {0}")]
     SearchLimit(Violation),
+}
+
+/// What a level asks for besides a statement, in words.
+fn asked(level: &Level) -> String {
+    match level.asks() {
+        (_, Evidence::Declared) => String::new(),
+        (_, evidence) => format!(" that are {evidence}, or better,"),
+    }
 }
 
 /// The levels that any clause of the policy names.
@@ -108,7 +117,7 @@ pub fn solve(
     // Candidates with the same domains are interchangeable: how many of each class is all that counts.
     let mut classes: BTreeMap<Vec<Domain>, Vec<usize>> = BTreeMap::new();
     for &i in &usable {
-        let domains = levels.iter().map(|level| candidates[i].site.domain(level)).collect();
+        let domains = levels.iter().flat_map(|level| candidates[i].site.domains(level)).collect();
         classes.entry(domains).or_default().push(i);
     }
     for members in classes.values_mut() {
@@ -216,8 +225,9 @@ fn choose_greedily(
     usable: &[usize],
     tie: u64,
 ) -> Vec<usize> {
-    let domains_of =
-        |site: &Site| -> Vec<Domain> { levels.iter().map(|level| site.domain(level)).collect() };
+    let domains_of = |site: &Site| -> Vec<Domain> {
+        levels.iter().flat_map(|level| site.domains(level)).collect()
+    };
     let domains: BTreeMap<usize, Vec<Domain>> =
         usable.iter().map(|&i| (i, domains_of(&candidates[i].site))).collect();
     let mut held: BTreeMap<Domain, usize> = BTreeMap::new();
@@ -339,16 +349,24 @@ fn explain(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::Evidences;
     use crate::id::{NodeId, OperatorId};
     use crate::label::Labels;
     use proptest::prelude::*;
 
     fn candidate(node: u8, labels: &str, free: u64) -> Candidate {
         let labels = Labels::new(labels.split_whitespace().map(|l| l.parse().unwrap())).unwrap();
-        Candidate {
-            site: Site { node: NodeId([node; 32]), operator: OperatorId([0; 32]), labels },
-            free,
+        Candidate { site: Site::new(NodeId([node; 32]), OperatorId([0; 32]), labels), free }
+    }
+
+    /// Of one of the first eight nodes whose bit is set the provider is vouched for.
+    fn vouched_for(mut candidate: Candidate, bits: u8) -> Candidate {
+        let number = candidate.site.node.0[0];
+        if number < 8 && bits >> number & 1 == 1 {
+            let shown = [(Level::new("provider").unwrap(), Evidence::Vouched)];
+            candidate.site.evidence = Evidences::counted(shown.into());
         }
+        candidate
     }
 
     #[test]
@@ -371,6 +389,14 @@ mod tests {
         let error =
             solve(&Policy::survive_one("provider"), 4, 7, 10, &candidates, &[], 0).unwrap_err();
         assert_eq!(error.to_string(), "6 nodes with room for 10 bytes, 7 needed");
+        let vouched: Vec<Candidate> =
+            candidates.into_iter().map(|candidate| vouched_for(candidate, 1)).collect();
+        let policy = Policy::survive_one("provider_vouched");
+        let error = solve(&policy, 4, 6, 10, &vouched, &[], 0).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "clause provider_vouched=1: 2 providers that are vouched, or better, reachable, 3 needed"
+        );
     }
 
     proptest! {
@@ -378,14 +404,15 @@ mod tests {
         fn no_choice_holds_less_than_the_least(
             labels in proptest::collection::vec((0u8..4, 0u8..4), 1..10),
             (providers, accounts, nodes) in (0u32..3, 0u32..3, 0u32..2),
-            chosen: u16,
+            (chosen, vouched) in any::<(u16, u8)>(),
         ) {
             let all: Vec<Candidate> = labels
                 .iter()
                 .zip(0..)
                 .map(|((p, a), i)| candidate(i, &format!("provider=p{p} account=a{a}"), 1))
+                .map(|candidate| vouched_for(candidate, vouched))
                 .collect();
-            let levels = [("provider", providers), ("account", accounts), ("node", nodes)];
+            let levels = [("provider_vouched", providers), ("account", accounts), ("node", nodes)];
             let named = levels.iter().filter(|(_, count)| *count > 0);
             let clause = Clause(named.map(|(l, n)| (l.parse().unwrap(), *n)).collect());
             let all: Vec<&Site> = all.iter().map(|candidate| &candidate.site).collect();
@@ -401,14 +428,16 @@ mod tests {
         #[test]
         fn a_placement_is_found_exactly_when_there_is_one(
             labels in proptest::collection::vec((0u8..3, 0u8..3), 1..8),
-            k in 1usize..5, n in 1usize..7, fixed in 0usize..3, level in 0usize..2,
+            vouched: u8,
+            k in 1usize..5, n in 1usize..7, fixed in 0usize..3, level in 0usize..3,
         ) {
             prop_assume!(k <= n);
-            let policy = Policy::survive_one(["provider", "account"][level]);
+            let policy = Policy::survive_one(["provider", "account", "provider_vouched"][level]);
             let all: Vec<Candidate> = labels
                 .iter()
                 .enumerate()
                 .map(|(i, (p, a))| candidate(i as u8, &format!("provider=p{p} account=a{a}"), 100))
+                .map(|candidate| vouched_for(candidate, vouched))
                 .collect();
             let fixed = fixed.min(all.len()).min(n);
             let sites: Vec<Site> = all[..fixed].iter().map(|c| c.site.clone()).collect();

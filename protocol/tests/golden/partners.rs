@@ -2,6 +2,8 @@
 
 use super::{NOW, hex, statement, stored, value};
 use protocol::agreement::{Acceptance, Agreement, Side};
+use protocol::certificate::{Authority, NodeCertificate};
+use protocol::evidence::{Cloud, Document, Vouch};
 use protocol::id::{NodeId, OperatorId, VaultId};
 use protocol::label::Labels;
 use protocol::lock_clock::LockTime;
@@ -13,6 +15,44 @@ use protocol::partner::{Contact, Introduction, Partner, PartnerList};
 use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
 use protocol::time::Period;
+
+#[test]
+fn vouches_are_read_as_ever() {
+    let (operator, other, node) = ([0x90; 32], [0x91; 32], NodeId([0x92; 32]));
+    let [operator, other] = [operator, other].map(|seed| SecretKey::from_seed(&seed));
+    let labels = ["provider=aws".parse().unwrap(), "region=eu-west-1".parse().unwrap()];
+    let labels = Labels::new(labels).unwrap();
+    let document = Document {
+        cloud: Cloud::Azure,
+        text: b"{ }".to_vec().into(),
+        signature: b"signed".to_vec().into(),
+    };
+    let vouch = Vouch {
+        by: other.public().into(),
+        node,
+        labels: labels.clone(),
+        document: None,
+        issued: NOW,
+        expires: NOW.after(Period::days(365)),
+    };
+    statement("vouch-v1.bin", &vouch, &other);
+    let attested = Vouch { document: Some(document), ..vouch.clone() };
+    statement("vouch-document-v1.bin", &attested, &other);
+    let vouches = vec![Signed::sign(&vouch, &other), Signed::sign(&attested, &other)];
+    let certificate = NodeCertificate {
+        node,
+        operator: operator.public().into(),
+        labels,
+        issued: NOW,
+        expires: NOW.after(Period::days(365)),
+        authority: Authority::Shown { vouches },
+    };
+    statement("node-certificate-shown-v1.bin", &certificate, &operator);
+    let signed = Signed::sign(&certificate, &operator);
+    let read = NodeCertificate::verify(&signed, NOW).unwrap();
+    assert_eq!(read.vouches().collect::<Vec<_>>(), [vouch, attested]);
+    assert_eq!(read.site().evidence.backings().len(), 4);
+}
 
 #[test]
 fn partners_are_read_as_ever() {

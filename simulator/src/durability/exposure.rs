@@ -444,11 +444,8 @@ mod tests {
 
     fn site(node: u8, provider: u8, region: u8) -> Site {
         let labels = [format!("provider=p{provider}"), format!("region=r{region}")];
-        Site {
-            node: NodeId([node; 32]),
-            operator: OperatorId([node % 2; 32]),
-            labels: Labels::new(labels.map(|l| l.parse().unwrap())).unwrap(),
-        }
+        let labels = Labels::new(labels.map(|l| l.parse().unwrap())).unwrap();
+        Site::new(NodeId([node; 32]), OperatorId([node % 2; 32]), labels)
     }
 
     fn levels() -> Vec<Level> {

@@ -394,7 +394,7 @@ impl Input {
                 node[..8].copy_from_slice(&(sites.len() as u64 + 1).to_be_bytes());
                 let labels = group.labels.clone();
                 offers.push((group.price, group.mbit));
-                sites.push(Site { node: NodeId(node), operator: key, labels });
+                sites.push(Site::new(NodeId(node), key, labels));
             }
         }
         if let Some(mesh) = mesh {

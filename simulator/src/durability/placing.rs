@@ -138,10 +138,9 @@ mod tests {
 
     fn sites() -> Vec<Site> {
         (0..24u8)
-            .map(|i| Site {
-                node: NodeId([i; 32]),
-                operator: OperatorId([0; 32]),
-                labels: Labels::new([format!("provider=p{}", i % 4).parse().unwrap()]).unwrap(),
+            .map(|i| {
+                let label = format!("provider=p{}", i % 4).parse().unwrap();
+                Site::new(NodeId([i; 32]), OperatorId([0; 32]), Labels::new([label]).unwrap())
             })
             .collect()
     }

@@ -10,6 +10,7 @@ use crate::client::index::Index;
 use crate::client::mesh::Mesh;
 use crate::client::packs::Packs;
 use crate::client::vault::Vault;
+use crate::service::wall;
 use protocol::certificate::CertificateError;
 use protocol::id::{ChunkId, NodeId, StripeId};
 use protocol::label::Site;
@@ -59,10 +60,12 @@ impl std::fmt::Debug for Standings {
 pub(in crate::client) fn sites(vault: &Vault, mesh: &Mesh) -> Result<BTreeMap<NodeId, Site>> {
     let roster = vault.papers.roster.verify().map_err(CertificateError::from)?;
     let listed = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
+    let (now, believed) = (wall(), roster.believed(wall(), vault.operator));
     let sites = listed.map(|certificate| {
         // Who answers shows its newest certificate.
         let answers = mesh.nodes.get(&certificate.node).map(|node| node.site.clone());
-        (certificate.node, answers.unwrap_or_else(|| certificate.site()))
+        let listed = || certificate.site().seen_by(&believed, now);
+        (certificate.node, answers.unwrap_or_else(listed))
     });
     Ok(sites.collect())
 }

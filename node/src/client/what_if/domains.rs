@@ -20,7 +20,7 @@ mod tests {
 
     fn site(node: u8, labels: &str) -> Site {
         let labels = Labels::new(labels.split_whitespace().map(|l| l.parse().unwrap())).unwrap();
-        Site { node: NodeId([node; 32]), operator: OperatorId([0xab; 32]), labels }
+        Site::new(NodeId([node; 32]), OperatorId([0xab; 32]), labels)
     }
 
     #[test]
