@@ -124,6 +124,8 @@ struct Scale {
     low: f64,
     high: f64,
     log: bool,
+    /// Between two marks, where it is even.
+    step: f64,
     from: f64,
     to: f64,
 }
@@ -136,6 +138,7 @@ impl Scale {
         if low > high {
             (low, high) = if log { (1.0, 10.0) } else { (0.0, 1.0) };
         }
+        let mut step = 0.0;
         if log {
             low = 10f64.powf(low.log10().floor());
             high = 10f64.powf(high.log10().ceil());
@@ -146,11 +149,11 @@ impl Scale {
             if high <= low {
                 high = low + low.abs().max(1.0);
             }
-            let step = step_of(high - low);
+            step = step_of(high - low);
             low = (low / step).floor() * step;
             high = (high / step).ceil() * step;
         }
-        Self { low, high, log, from, to }
+        Self { low, high, log, step, from, to }
     }
 
     fn at(&self, value: f64) -> Option<f64> {
@@ -168,9 +171,14 @@ impl Scale {
             let every = usize::try_from((high - low) / 8 + 1).unwrap_or(1);
             (low..=high).step_by(every).map(|e| 10f64.powi(e)).collect()
         } else {
-            let step = step_of(self.high - self.low);
-            let count = ((self.high - self.low) / step).round();
-            (0..=20).map(f64::from).filter(|i| *i <= count).map(|i| self.low + step * i).collect()
+            // The ends are multiples of the step that they were rounded to.
+            let first = (self.low / self.step).round();
+            let count = ((self.high - self.low) / self.step).round();
+            (0..=20)
+                .map(f64::from)
+                .filter(|i| *i <= count)
+                .map(|i| self.step * (first + i))
+                .collect()
         }
     }
 }
@@ -195,9 +203,8 @@ fn step_of(width: f64) -> f64 {
 fn open(title: &str, height: f64) -> String {
     let title = escape(title);
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">\
-         <text class=\"title\" x=\"{:.1}\" y=\"18\" text-anchor=\"middle\">{title}</text>\n",
-        WIDTH / 2.0
+        "<div class=\"wide\"><svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">\
+         <text class=\"title\" x=\"4\" y=\"18\">{title}</text>\n"
     )
 }
 
@@ -289,7 +296,7 @@ pub fn lines(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> String {
         rule(&mut out, &format!("line {class}"), (at, below), (at + 22.0, below));
         text(&mut out, at + 28.0, below + 4.0, "start", &one.label);
     }
-    out.push_str("</svg>\n");
+    out.push_str("</svg></div>\n");
     out
 }
 
@@ -320,7 +327,7 @@ pub fn bars(title: &str, axis: &Axis, values: &[(String, f64)]) -> String {
         );
         text(&mut out, base.max(end) + 4.0, y + 14.0, "start", &number(*value));
     }
-    out.push_str("</svg>\n");
+    out.push_str("</svg></div>\n");
     out
 }
 
@@ -356,7 +363,7 @@ pub fn tornado(title: &str, axis: &Axis, base: f64, swings: &[Swing]) -> String 
         }
     }
     rule(&mut out, "axis", (middle, TOP - 6.0), (middle, height - BOTTOM + 4.0));
-    out.push_str("</svg>\n");
+    out.push_str("</svg></div>\n");
     out
 }
 
@@ -421,7 +428,7 @@ pub fn nested(title: &str, items: &[Nested]) -> String {
     for (item, (x, y)) in items.iter().zip(places) {
         draw(&mut out, item, (4.0 + x, TOP + y), width);
     }
-    out.push_str("</svg>\n");
+    out.push_str("</svg></div>\n");
     out
 }
 
@@ -453,7 +460,7 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e6e8eb;--dim:#98a1ab;--grid:#2a2f36;\
 --c0:#6ea8f0;--c1:#f0915a;--c2:#63c583;--c3:#c48ae6;--c4:#d9b93b;--c5:#4cc4ce;--c6:#ec7fab;--c7:#a3a9b0}}\
 body{background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}svg{width:100%;height:auto;max-width:48rem;display:block;margin:1rem 0}\
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}svg{width:100%;height:auto;min-width:36rem;max-width:48rem;display:block;margin:1rem 0}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.25rem .7rem;border-bottom:1px solid var(--grid);text-align:left;vertical-align:top}\
 .wide{overflow-x:auto}pre{overflow-x:auto;border:1px solid var(--grid);padding:.7rem}\
 svg text{fill:var(--ink);font:11px system-ui,sans-serif}svg .title{font-size:13px;font-weight:600}\
@@ -498,6 +505,21 @@ mod tests {
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
         let empty = lines("t", &Axis::linear("x"), &Axis::log("y"), &[]);
         assert!(!empty.contains("NaN") && !empty.contains("inf"));
+    }
+
+    #[test]
+    fn marks_are_round_numbers_at_equal_distances_and_the_last_is_the_end() {
+        for (low, high, marks) in [
+            (15.14, 30.04, (7..=16).map(|i| f64::from(2 * i)).collect()),
+            (0.0, 1.0, vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+            (-3.0, 7.2, vec![-4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0]),
+        ] {
+            let scale = Scale::over([low, high].into_iter(), false, 0.0, 100.0);
+            let ticks = scale.ticks();
+            assert_eq!(ticks.len(), marks.len(), "{ticks:?}");
+            assert!(ticks.iter().zip(&marks).all(|(a, b)| (a - b).abs() < 1e-9), "{ticks:?}");
+            assert_eq!((scale.low, scale.high), (marks[0], marks[marks.len() - 1]));
+        }
     }
 
     #[test]

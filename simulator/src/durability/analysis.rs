@@ -397,9 +397,13 @@ pub fn rows(figures: &Figures) -> Vec<Vec<String>> {
         (
             "loss of one stripe",
             format!(
-                "{:.3e} in {} years (95 %: {:.3e} to {:.3e})",
+                "{:.3e} in {} (95 %: {:.3e} to {:.3e})",
                 f.loss,
-                number(f.years),
+                if (f.years - 1.0).abs() < 1e-9 {
+                    "a year".into()
+                } else {
+                    format!("{} years", number(f.years))
+                },
                 f.loss_low,
                 f.loss_high
             ),
@@ -412,7 +416,14 @@ pub fn rows(figures: &Figures) -> Vec<Vec<String>> {
         ("fewest domains that destroy", set(f.destroy_size, &f.destroy_sets, &f.destroy_example)),
         ("fewest domains that read", set(f.read_size, &f.read_sets, "")),
         ("stripes expected to be lost", number(f.stripes_lost)),
-        ("any stripe lost, at most", format!("{:.3e}", f.any_at_most)),
+        (
+            "any stripe lost, at most",
+            if f.any_at_most < 1.0 {
+                format!("{:.3e}", f.any_at_most)
+            } else {
+                "1: the bound says nothing here, --mesh does".into()
+            },
+        ),
         ("bytes expected to be lost", number(f.bytes_lost)),
         (
             "a stripe out of reach",

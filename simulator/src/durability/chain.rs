@@ -4,6 +4,7 @@
 //! here; where they are not, see [`super::stripe`].
 
 use super::stripe::{Model, Repairers};
+use std::collections::BTreeMap;
 
 /// Most states of a chain that is solved as a matrix.
 pub const STATES_MAX: usize = 600;
@@ -15,7 +16,7 @@ const SQUARINGS_MAX: i32 = 36;
 #[non_exhaustive]
 pub enum ChainError {
     /// Too many states.
-    #[error("the chain has {0} states, at most {STATES_MAX} are solved exactly")]
+    #[error("the chain has {0} states or more, at most {STATES_MAX} are solved exactly")]
     States(usize),
     /// Rate times mission time is too large.
     #[error(
@@ -113,34 +114,38 @@ impl Chain {
         }
     }
 
-    /// Every subset of the model's shards as a state.
+    /// A state for every set of lost shards that leaves k of them, with those of it whose repair runs.
     ///
     /// # Errors
     /// [`ChainError`] when the model is too large or not exponential.
     pub fn of_model(model: &Model) -> Result<Self, ChainError> {
         let repair = model.exponential_repair().map_err(ChainError::NotExponential)?;
-        let all = 1usize << model.n().min(60);
-        if all >= STATES_MAX {
-            return Err(ChainError::States(all));
+        // From here on states are found as they are reached; the loss is the last of all.
+        let mut states = vec![Mended::default()];
+        let mut known = BTreeMap::from([(states[0], 0)]);
+        let mut steps: Vec<(usize, Option<usize>, f64)> = Vec::new();
+        let mut from = 0;
+        while let Some(&state) = states.get(from) {
+            let strikes = model.causes.iter().map(|c| (state.struck(model, c.shards), c.rate));
+            let repairs = (0..model.n()).filter(|shard| state.running >> shard & 1 == 1);
+            let repairs = repairs.map(|shard| (state.repaired(model, shard), repair));
+            for (to, rate) in strikes.chain(repairs).collect::<Vec<_>>() {
+                let to = (to.lost.count_ones() <= model.spare()).then(|| {
+                    *known.entry(to).or_insert_with(|| {
+                        states.push(to);
+                        states.len() - 1
+                    })
+                });
+                steps.push((from, to, rate));
+            }
+            if states.len() > STATES_MAX {
+                return Err(ChainError::States(states.len()));
+            }
+            from += 1;
         }
-        let mut chain = Self::new(all + 1);
-        for lost in 0..all {
-            let is_loss = |mask: usize| model.n() - (mask.count_ones() as usize) < model.k;
-            if is_loss(lost) {
-                continue;
-            }
-            let mut to = |target: usize, rate: f64| {
-                chain.add(lost, if is_loss(target) { all } else { target }, rate);
-            };
-            for cause in &model.causes {
-                to(lost | cause.shards as usize, cause.rate);
-            }
-            // Who is repaired first does not depend on which shard it is.
-            let count = lost.count_ones() as usize;
-            let each = repair * model.repairers.busy(count) as f64 / count.max(1) as f64;
-            for shard in (0..model.n()).filter(|shard| lost >> shard & 1 == 1) {
-                to(lost & !(1 << shard), each);
-            }
+        let mut chain = Self::new(states.len() + 1);
+        for (from, to, rate) in steps {
+            chain.add(from, to.unwrap_or(states.len()), rate);
         }
         Ok(chain)
     }
@@ -196,6 +201,33 @@ impl Chain {
             normalize(&mut total, size);
         }
         Ok(total[size - 1])
+    }
+}
+
+/// Which shards are lost, and whose repair runs, as bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Mended {
+    lost: u64,
+    running: u64,
+}
+
+impl Mended {
+    fn struck(self, model: &Model, shards: u64) -> Self {
+        Self { lost: self.lost | shards, ..self }.begun(model)
+    }
+
+    fn repaired(self, model: &Model, shard: usize) -> Self {
+        Self { lost: self.lost & !(1 << shard), running: self.running & !(1 << shard) }.begun(model)
+    }
+
+    /// As many repairs run as may, in the order of the shards' numbers: [`super::stripe`] does the same.
+    fn begun(mut self, model: &Model) -> Self {
+        let most = model.repairers.busy(self.lost.count_ones() as usize) as u32;
+        while self.running.count_ones() < most {
+            let waiting = self.lost & !self.running;
+            self.running |= waiting & waiting.wrapping_neg();
+        }
+        self
     }
 }
 

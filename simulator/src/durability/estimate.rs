@@ -6,7 +6,7 @@ use super::dice::Dice;
 use super::number::nines;
 use super::plain;
 use super::splitting;
-use super::stripe::{Harm, Model, ModelError};
+use super::stripe::{Model, ModelError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How a probability is estimated.
@@ -114,7 +114,7 @@ pub fn estimate(
         Method::Splitting => splitting::loss(model, years, effort),
     };
     if method == Method::Biasing && !can_bias(model) {
-        found.doubts.push("wear and outages are not biased: splitting suits this model".into());
+        found.doubts.push("wear is not biased: splitting suits this model".into());
     }
     if found.loss > 0.0 && found.relative_error() > 1.5 * effort.relative_error {
         found.doubts.push(format!(
@@ -126,7 +126,7 @@ pub fn estimate(
 }
 
 fn can_bias(model: &Model) -> bool {
-    model.wear.is_none() && model.causes.iter().all(|c| matches!(c.harm, Harm::Lost { .. }))
+    model.wear.is_none()
 }
 
 /// Runs batch after batch, each with a stream of dice of its own, on so many threads: results in order.

@@ -73,6 +73,8 @@ trait Weight: Clone {
     fn one() -> Self;
     fn add(&mut self, other: &Self);
     fn times(&self, other: &Self) -> Self;
+    /// Without sets of more than so many domains; `None` where nothing is left to carry.
+    fn trimmed(self, most: usize) -> Option<Self>;
 }
 
 impl Weight for f64 {
@@ -87,6 +89,9 @@ impl Weight for f64 {
     }
     fn times(&self, other: &Self) -> Self {
         self * other
+    }
+    fn trimmed(self, _most: usize) -> Option<Self> {
+        Some(self)
     }
 }
 
@@ -122,6 +127,10 @@ impl Weight for Counts {
             }
         }
         out
+    }
+    fn trimmed(mut self, most: usize) -> Option<Self> {
+        self.0.iter_mut().skip(most + 1).for_each(|count| *count = 0);
+        self.0.iter().any(|&count| count > 0).then_some(self)
     }
 }
 
@@ -224,7 +233,7 @@ impl Mesh {
         };
         let total: usize = self.stripes.iter().map(|(_, times)| times).sum();
         let mut distribution = vec![0.0; total + 1];
-        for (ended, p) in self.decide(end, &self.stripes, &weights)? {
+        for (ended, p) in self.decide(end, &self.stripes, &weights, SET_MAX)? {
             distribution[ended] += p;
         }
         let expected = distribution.iter().enumerate().map(|(i, p)| i as f64 * p).sum();
@@ -244,7 +253,7 @@ impl Mesh {
     ) -> Result<f64, ExposureError> {
         let weights = |domain: &Domain| (1.0 - probability(domain), probability(domain));
         self.stripes.iter().try_fold(0.0, |sum, stripe| {
-            let ends = self.decide(end, std::slice::from_ref(stripe), &weights)?;
+            let ends = self.decide(end, std::slice::from_ref(stripe), &weights, SET_MAX)?;
             Ok(sum + ends.iter().map(|(ended, p)| *ended as f64 * p).sum::<f64>())
         })
     }
@@ -254,7 +263,7 @@ impl Mesh {
     /// # Errors
     /// [`ExposureError::TooEntangled`].
     pub fn smallest(&self, end: End) -> Result<Smallest, ExposureError> {
-        let count = |chosen: &BTreeSet<Domain>| -> Result<Counts, ExposureError> {
+        let count = |chosen: &BTreeSet<Domain>, most: usize| -> Result<Counts, ExposureError> {
             let weights = |domain: &Domain| {
                 // A chosen domain is lost for nothing.
                 if chosen.contains(domain) {
@@ -264,7 +273,7 @@ impl Mesh {
                 }
             };
             let mut sum = Counts::zero();
-            for (ended, counts) in self.decide(end, &self.stripes, &weights)? {
+            for (ended, counts) in self.decide(end, &self.stripes, &weights, most)? {
                 if ended > 0 {
                     sum.add(&counts);
                 }
@@ -272,8 +281,16 @@ impl Mesh {
             Ok(sum)
         };
         let least = |counts: &Counts| counts.0.iter().position(|&c| c > 0);
-        let counts = count(&BTreeSet::new())?;
-        let Some(size) = least(&counts) else {
+        // Small sets first: states that only larger ones lead to are not carried, and they are nearly all.
+        let mut found = None;
+        for most in 0..=SET_MAX {
+            let counts = count(&BTreeSet::new(), most)?;
+            found = least(&counts).map(|size| (size, counts));
+            if found.is_some() {
+                break;
+            }
+        }
+        let Some((size, counts)) = found else {
             return Ok(Smallest { size: None, count: 0, example: BTreeSet::new() });
         };
         // One domain after another is taken if that brings the end one nearer.
@@ -285,19 +302,20 @@ impl Mesh {
             }
             let mut with = example.clone();
             with.insert(domain.clone());
-            if least(&count(&with)?) == Some(size - with.len()) {
+            if least(&count(&with, size - with.len())?) == Some(size - with.len()) {
                 example = with;
             }
         }
         Ok(Smallest { size: Some(size), count: counts.0[size], example })
     }
 
-    /// Decides all domains: the weight of each number of stripes ended.
+    /// Decides all domains: the weight of each number of stripes ended. Sets of more than `most` domains are left out.
     fn decide<W: Weight>(
         &self,
         end: End,
         stripes: &[(Stripe, usize)],
         weights: &dyn Fn(&Domain) -> (W, W),
+        most: usize,
     ) -> Result<BTreeMap<usize, W>, ExposureError> {
         let thresholds: Vec<usize> = stripes.iter().map(|(s, _)| end.threshold(s)).collect();
         let held: BTreeSet<usize> =
@@ -330,6 +348,11 @@ impl Mesh {
         let start =
             State { gone: vec![0; groups.len().div_ceil(64)], held: vec![0; stripes.len()] };
         states.insert(start, W::one());
+        let put = |states: &mut States<W>, state: State, weight: W| {
+            if let Some(weight) = weight.trimmed(most) {
+                states.entry(state).or_insert_with(W::zero).add(&weight);
+            }
+        };
         let finish = |states: States<W>, group: usize, decided: usize| {
             let mut states = states;
             for &node in &groups[group].1 {
@@ -352,8 +375,8 @@ impl Mesh {
                 for (state, weight) in states {
                     let mut down = state.clone();
                     for &s in &touched {
-                        let most = thresholds[s].min(usize::from(u16::MAX)) as u16;
-                        down.held[s] = (down.held[s] + 1).min(most);
+                        let end = thresholds[s].min(usize::from(u16::MAX)) as u16;
+                        down.held[s] = (down.held[s] + 1).min(end);
                     }
                     if state.is_gone(group) {
                         put(&mut next, down, weight.times(&all));
@@ -428,10 +451,6 @@ impl State {
     fn is_gone(&self, group: usize) -> bool {
         self.gone[group / 64] >> (group % 64) & 1 == 1
     }
-}
-
-fn put<W: Weight>(states: &mut States<W>, state: State, weight: W) {
-    states.entry(state).or_insert_with(W::zero).add(&weight);
 }
 
 #[cfg(test)]
@@ -517,6 +536,20 @@ mod tests {
         let chances = mesh.chances(End::Destroyed, &p).unwrap();
         assert!((chances.distribution.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert!(chances.any > 1e-12 && chances.any < 1e-8, "{:e}", chances.any);
+    }
+
+    #[test]
+    fn many_stripes_on_few_nodes_are_counted_together() {
+        // Three providers of eight nodes; thirty stripes 6 of 9, three shards at each.
+        let sites: Vec<Site> = (0..24).map(|i| site(i, i / 8, 0)).collect();
+        let holders = |s: usize| (0..9).map(move |j| 8 * (j / 3) + (s * (1 + j / 3) + j * 3) % 8);
+        let stripes: Vec<Stripe> =
+            (0..30).map(|s| Stripe { k: 6, holders: holders(s).collect() }).collect();
+        let levels = ["provider", "node"].map(|l| Level::new(l).unwrap());
+        let mesh = Mesh::new(&sites, &stripes, &levels).unwrap();
+        // A provider and any node of another, or two providers.
+        let smallest = mesh.smallest(End::Destroyed).unwrap();
+        assert_eq!((smallest.size, smallest.count), (Some(2), 3 * 16 + 3));
     }
 
     #[test]

@@ -86,6 +86,8 @@ struct Source {
     /// Times a year; for `Shards`, of each shard.
     rate: f64,
     whom: Whom,
+    /// Of each node, whether it befalls what lies there.
+    befalls: Vec<bool>,
     /// Which of the input's troubles it is.
     trouble: usize,
 }
@@ -141,17 +143,30 @@ impl<'a> Played<'a> {
             if let Harm::Lost { repair, .. } = &of.harm {
                 repairs.push(repair.mean());
             }
-            if of.single {
-                rate += of.per_year * count as f64;
-                sources.push(Source { until: rate, rate: of.per_year, whom: Whom::Shard, trouble });
-                continue;
-            }
             let mut domains: BTreeMap<Domain, Vec<usize>> = BTreeMap::new();
             for (node, site) in input.sites.iter().enumerate() {
                 let domain = site.domain(&of.level);
                 if input.is_meant(of, &domain) {
                     domains.entry(domain).or_default().push(node);
                 }
+            }
+            let befalls = |nodes: &[usize]| {
+                let mut all = vec![false; input.sites.len()];
+                nodes.iter().for_each(|&node| all[node] = true);
+                all
+            };
+            let source = |until, whom, nodes: &[usize]| Source {
+                until,
+                rate: of.per_year,
+                whom,
+                befalls: befalls(nodes),
+                trouble,
+            };
+            if of.single {
+                rate += of.per_year * count as f64;
+                let nodes: Vec<usize> = domains.into_values().flatten().collect();
+                sources.push(source(rate, Whom::Shard, &nodes));
+                continue;
             }
             for nodes in domains.into_values() {
                 rate += of.per_year;
@@ -160,8 +175,7 @@ impl<'a> Played<'a> {
                         takers[node].push(sources.len());
                     }
                 }
-                let whom = Whom::Nodes(nodes);
-                sources.push(Source { until: rate, rate: of.per_year, whom, trouble });
+                sources.push(source(rate, Whom::Nodes(nodes.clone()), &nodes));
             }
         }
         let moved = input.stripe_bytes as f64 / input.k as f64 * (input.k + 1) as f64;

@@ -116,7 +116,8 @@ pub fn time_broken(
         }
         spans.iter().filter(|(lost, _)| breaks(**lost)).map(|(_, span)| span).sum::<f64>()
     });
-    sums.iter().sum::<f64>() / (BATCH / LOOKS * LOOKS) as f64 / years
+    // A sum of nothing is minus zero.
+    (sums.iter().sum::<f64>() + 0.0) / (BATCH / LOOKS * LOOKS) as f64 / years
 }
 
 /// Whether a first look sees enough losses for counting.

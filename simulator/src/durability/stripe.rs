@@ -57,6 +57,14 @@ pub enum Harm {
     },
 }
 
+impl Harm {
+    /// Whether shards are lost by it.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
+}
+
 /// A Poisson process of harm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cause {
@@ -232,12 +240,14 @@ pub(super) struct State {
     pub(super) lost: u64,
     /// Of those, shards whose repair waits for its turn.
     waiting: u64,
+    /// Of those, shards whose repair is due, and waits for shards to read.
+    held: u64,
     /// Shards out of reach.
-    dark: u64,
+    pub(super) dark: u64,
     /// When the next repair is done, and whose.
     repair: (f64, usize),
     /// When the next dark shard is back.
-    light: f64,
+    pub(super) light: f64,
     /// When the next lifetime ends, and whose.
     end: (f64, usize),
     done: [f64; SHARDS_MAX],
@@ -252,11 +262,15 @@ pub(super) struct State {
     pub(super) spans: Option<BTreeMap<u64, f64>>,
 }
 
-impl State {
-    /// When the next repair is done; never, when none runs.
-    pub(super) fn next_repair(&self) -> f64 {
-        self.repair.0
-    }
+/// The repairs that run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    /// Shards whose repair is memoryless, as bits: when it is done may be drawn anew at any time.
+    pub(super) memoryless: u64,
+    /// How often one of these is done, times a year.
+    pub(super) rate: f64,
+    /// When the first of the others is done, and whose; never, where there is none.
+    pub(super) known: (f64, usize),
 }
 
 /// Why the loop stopped.
@@ -266,7 +280,7 @@ pub(super) enum Stop {
     Time,
     /// As many shards are lost as asked.
     Lost,
-    /// A cause struck while all shards were whole and within reach: which. Nothing has been done about it.
+    /// A cause that loses shards struck while all were whole: which. Nothing has been done about it.
     Struck(usize),
 }
 
@@ -274,18 +288,26 @@ pub(super) enum Stop {
 #[derive(Debug)]
 pub(super) struct Player<'a> {
     pub(super) model: &'a Model,
-    /// All causes together, times a year.
+    /// All causes that are played, together, times a year.
     pub(super) rate: f64,
+    /// Of each cause, the rate of its repairs where they are memoryless, else zero.
+    memoryless: Vec<f64>,
     /// Walker's alias table: the share of each slot, and who has the rest.
     alias: Vec<(f64, u16)>,
 }
 
 impl<'a> Player<'a> {
     pub(super) fn new(model: &'a Model) -> Self {
-        let rate: f64 = model.causes.iter().map(|cause| cause.rate).sum();
+        Self::of(model, |_| true)
+    }
+
+    /// Plays some of the causes only.
+    pub(super) fn of(model: &'a Model, is_played: impl Fn(&Cause) -> bool) -> Self {
+        let rate_of = |cause: &Cause| if is_played(cause) { cause.rate } else { 0.0 };
+        let rate: f64 = model.causes.iter().map(rate_of).sum();
         let count = model.causes.len();
         let mut shares: Vec<f64> =
-            model.causes.iter().map(|cause| cause.rate * count as f64 / rate).collect();
+            model.causes.iter().map(|cause| rate_of(cause) * count as f64 / rate).collect();
         let mut alias = vec![(1.0, 0); count];
         let (mut small, mut large): (Vec<usize>, Vec<usize>) =
             (0..count).partition(|&i| shares[i] < 1.0);
@@ -302,7 +324,11 @@ impl<'a> Player<'a> {
                 slot.1 = index as u16;
             }
         }
-        Self { model, rate, alias }
+        let memoryless = |cause: &Cause| match &cause.harm {
+            Harm::Lost { repair, notice } if *notice == 0.0 => repair.rate().unwrap_or(0.0),
+            _ => 0.0,
+        };
+        Self { model, rate, memoryless: model.causes.iter().map(memoryless).collect(), alias }
     }
 
     /// All shards whole, disks new.
@@ -311,6 +337,7 @@ impl<'a> Player<'a> {
             time: 0.0,
             lost: 0,
             waiting: 0,
+            held: 0,
             dark: 0,
             repair: (f64::INFINITY, 0),
             light: f64::INFINITY,
@@ -346,21 +373,30 @@ impl<'a> Player<'a> {
         self.find_end(state);
     }
 
-    /// Memoryless repairs that go on are drawn again: the law stays the same, and what was drawn long ago does not weigh on
-    /// everything after it.
-    pub(super) fn forget_repairs(&self, state: &mut State, dice: &mut Dice) {
-        let mut running = state.lost & !state.waiting;
-        while running != 0 {
-            let shard = running.trailing_zeros() as usize;
-            let (law, notice) = self.repair_of(usize::from(state.by[shard]));
-            if notice == 0.0
-                && let Some(rate) = law.rate()
-            {
-                state.done[shard] = state.time + dice.exponential() / rate;
+    /// The repairs that run.
+    pub(super) fn running(&self, state: &State) -> Running {
+        let mut running = Running { memoryless: 0, rate: 0.0, known: (f64::INFINITY, 0) };
+        let mut left = state.lost & !state.waiting;
+        while left != 0 {
+            let shard = left.trailing_zeros() as usize;
+            let rate = self.memoryless_rate(state, shard);
+            if rate > 0.0 {
+                running.memoryless |= 1 << shard;
+                running.rate += rate;
+            } else if state.done[shard] < running.known.0 {
+                running.known = (state.done[shard], shard);
             }
-            running &= running - 1;
+            left &= left - 1;
         }
-        self.find_repair(state);
+        running
+    }
+
+    /// How often a shard's repair is done, where that is memoryless; else zero.
+    pub(super) fn memoryless_rate(&self, state: &State, shard: usize) -> f64 {
+        if state.held >> shard & 1 == 1 {
+            return 0.0;
+        }
+        self.memoryless.get(usize::from(state.by[shard])).copied().unwrap_or(0.0)
     }
 
     #[expect(clippy::cast_sign_loss, reason = "a share of a length is not negative")]
@@ -373,8 +409,8 @@ impl<'a> Player<'a> {
     }
 
     #[expect(clippy::float_cmp, reason = "the first of some times is one of them")]
-    /// Plays until `until`, or until `most` shards are lost. With `announce`, stops also whenever a cause strikes a
-    /// stripe that is whole.
+    /// Plays until `until`, or until `most` shards are lost. With `announce`, stops also whenever a cause that loses shards strikes
+    /// a stripe that is whole.
     pub(super) fn play(
         &self,
         state: &mut State,
@@ -403,10 +439,10 @@ impl<'a> Player<'a> {
                 // Before a repair that waits for it.
                 self.relight(state);
             } else if first == state.repair.0 {
-                self.repaired(state, dice);
+                self.repaired(state, state.repair.1, dice);
             } else if first == strike {
                 let cause = self.pick(dice);
-                if announce && state.lost == 0 && state.dark == 0 {
+                if announce && state.lost == 0 && self.model.causes[cause].harm.is_loss() {
                     return Stop::Struck(cause);
                 }
                 strike = next(first, dice);
@@ -501,15 +537,16 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// The repair that is due is done, unless too few shards can be reached: then it waits for the next that is back.
-    fn repaired(&self, state: &mut State, dice: &mut Dice) {
-        let shard = state.repair.1;
+    /// A repair that is due is done, unless too few shards can be reached: then it waits for the next that is back.
+    pub(super) fn repaired(&self, state: &mut State, shard: usize, dice: &mut Dice) {
         if state.dark != 0 && self.reachable(state) < self.model.k {
             state.done[shard] = state.light;
+            state.held |= 1 << shard;
             self.find_repair(state);
             return;
         }
         state.lost &= !(1 << shard);
+        state.held &= !(1 << shard);
         state.done[shard] = f64::INFINITY;
         state.seen.rebuilt += 1;
         if let Some(wear) = &self.model.wear {
@@ -526,13 +563,8 @@ impl<'a> Player<'a> {
         self.find_repair(state);
     }
 
-    /// The next repair is done: its time comes without anything before it.
-    pub(super) fn finish_repair(&self, state: &mut State, dice: &mut Dice) {
-        state.time = state.repair.0;
-        self.repaired(state, dice);
-    }
-
-    fn relight(&self, state: &mut State) {
+    /// Who is back by now is within reach.
+    pub(super) fn relight(&self, state: &mut State) {
         let mut dark = state.dark;
         while dark != 0 {
             let shard = dark.trailing_zeros() as usize;

@@ -43,6 +43,65 @@ fn rare_losses_are_those_of_the_chain_down_to_1e_15_and_beyond() {
 }
 
 #[test]
+fn neither_many_shards_nor_failures_nearly_as_fast_as_repairs_make_weights_uneven() {
+    // 1e-34; and a hundred failures a year against one repair in five days, where a bias that is too strong misses by a tenth.
+    for (n, k, rate, repair) in [(20, 10, 0.05, 1.0), (40, 20, 2.0, 5.0)] {
+        let repairers = Repairers::Unlimited;
+        let chain = BirthDeath { n, k, failure: rate, repair: 365.0 / repair, repairers };
+        let exact = chain.loss_within(1.0).unwrap();
+        let model = Model::independent(n, k, rate, &days(repair), repairers);
+        let found = estimate(&model, 1.0, Some(Method::Biasing), &effort(3, 0.05)).unwrap();
+        assert!(agrees(&found, exact), "{n} {k}: {found:?} {exact:e}");
+        assert!(found.doubts.is_empty() && found.samples < 30_000, "{found:?}");
+    }
+}
+
+#[test]
+fn repairs_that_wait_for_outages_are_biased_to_what_other_methods_say() {
+    // Two pairs that go dark together: with one shard lost, an outage of two stops its repair.
+    let model = |rate: f64, law: Law| {
+        let mut model = Model::independent(4, 2, rate, &law, Repairers::Unlimited);
+        for shards in [3, 12] {
+            let harm = Harm::Dark { lasts: days(8.0) };
+            model.causes.push(Cause { name: "outage".into(), shards, rate: 10.0, harm });
+        }
+        model
+    };
+    let estimates = |model: &Model, other: Method, relative_error: f64| {
+        let found = |method, error| estimate(model, 1.0, Some(method), &effort(6, error)).unwrap();
+        let (biased, other) = (found(Method::Biasing, 0.04), found(other, relative_error));
+        let half = |found: &Estimate| (found.high - found.low) / 2.0;
+        let slack = 2.05 * half(&biased).hypot(half(&other));
+        assert!((biased.loss - other.loss).abs() <= slack, "{biased:?} {other:?}");
+        assert!(biased.doubts.is_empty(), "{biased:?}");
+        biased
+    };
+    let often = estimates(&model(1.5, days(4.0)), Method::Plain, 0.05);
+    estimates(&model(1.5, Law::Fixed(4.0 / 365.0)), Method::Plain, 0.05);
+    let rare = estimates(&model(0.1, days(4.0)), Method::Splitting, 0.3);
+    assert!(rare.loss < 1e-2 * often.loss);
+    // They matter: without them a loss is far less probable.
+    let mut alone = model(0.1, days(4.0));
+    alone.causes.truncate(4);
+    assert!(2.0 * Chain::of_model(&alone).unwrap().loss_within(1.0).unwrap() < rare.low);
+    assert_eq!(estimate(&alone, 1.0, None, &effort(1, 0.3)).unwrap().method, Method::Biasing);
+}
+
+#[test]
+fn with_few_repairers_whose_turn_it_is_counts_and_the_chain_knows() {
+    // One repairer, and a domain whose shards fail together: which of the lost ones is mended first decides what the next strike does.
+    let mut model = Model::independent(4, 2, 0.2, &days(20.0), Repairers::One);
+    let harm = Harm::Lost { repair: days(20.0), notice: 0.0 };
+    model.causes.push(Cause { name: "domain".into(), shards: 0b1100, rate: 4.0, harm });
+    let exact = Chain::of_model(&model).unwrap().loss_within(1.0).unwrap();
+    let effort = Effort { events_max: 40_000_000, ..effort(4, 0.006) };
+    for method in [Method::Plain, Method::Biasing] {
+        let found = estimate(&model, 1.0, Some(method), &effort).unwrap();
+        assert!(agrees(&found, exact), "{found:?} {exact:e}");
+    }
+}
+
+#[test]
 fn splitting_and_biasing_agree_with_each_other_and_the_chain() {
     let model = Model::independent(6, 4, 0.5, &days(3.0), Repairers::Unlimited);
     let chain = BirthDeath {
@@ -113,7 +172,9 @@ fn misses(method: Method, systems: u64, keep: impl Fn(f64) -> bool, effort: Effo
             continue;
         }
         tried += 1;
-        missed += u64::from(exact < found.low || exact > found.high);
+        // Where the first strike is the loss, all samples are one number: what it differs by is rounding.
+        let rounding = 1e-9 * exact;
+        missed += u64::from(exact < found.low - rounding || exact > found.high + rounding);
     }
     (missed, tried)
 }
@@ -131,10 +192,9 @@ fn on_thousands_of_random_systems_intervals_miss_as_often_as_they_say() {
     let of_plain = misses(Method::Plain, 800, |p| p > 0.02, effort);
     let of_splitting = misses(Method::Splitting, 250, |p| p > 1e-6, effort);
     let all = [of_biasing, of_plain, of_splitting];
-    assert!(all[1..].iter().all(|(missed, tried)| is_as_said(*missed, *tried)), "{all:?}");
-    // Biasing misses more than it says: cycles with many repairs have weights that come too seldom. No more than known.
+    assert!(all.iter().all(|(missed, tried)| is_as_said(*missed, *tried)), "{all:?}");
     let share = of_biasing.0 as f64 / of_biasing.1 as f64;
-    assert!(share < 0.1, "{all:?}");
+    assert!(share < 0.07, "{all:?}");
     assert!(all.iter().map(|(_, tried)| tried).sum::<u64>() >= 1400, "{all:?}");
 }
 

@@ -293,12 +293,7 @@ impl Played<'_> {
                 else {
                     return;
                 };
-                let node = run.holder[shard] as usize;
-                let level = &self.input.troubles[source.trouble].level;
-                let domain = self.input.sites[node].domain(level);
-                if !self.is_alive(run, shard)
-                    || !self.input.is_meant(&self.input.troubles[source.trouble], &domain)
-                {
+                if !self.is_alive(run, shard) || !source.befalls[run.holder[shard] as usize] {
                     return;
                 }
                 let takes = law.draw(hand.dice) - notice;
@@ -536,6 +531,12 @@ impl Played<'_> {
 impl Run {
     fn push(&mut self, at: f64, event: Event) {
         self.events.push(Reverse((at.to_bits(), event)));
+    }
+
+    /// From here on nobody looks at policies: they decide nothing here, and asking takes most of the time.
+    pub(super) fn unwatched(mut self) -> Self {
+        self.below = Vec::new();
+        self
     }
 
     /// Lets time pass, and counts it.
