@@ -4,7 +4,7 @@ use harness::Mesh;
 use node::client::ClientError;
 use node::client::inventory::{Held, Inventory, devices};
 use node::client::mesh::{Caller, Mesh as Connections};
-use node::client::release::{Came, send};
+use node::client::release::{Asked, Came, send};
 use node::client::vault::{self, Vault};
 use node::home::{Home, read_key};
 use node::service::wall;
@@ -74,7 +74,8 @@ impl Thief {
         let stripes: Vec<StripeId> = self.stripes().await.iter().map(|held| held.stripe).collect();
         let expires = issued.after(RELEASE_VALIDITY_MAX);
         let request = ReleaseRequest { vault: self.vault.id, issued, expires, stripes };
-        let came = send(&self.mesh, &Signed::sign(&request, &self.key), &[]).await;
+        let asked = Asked::Everywhere(Signed::sign(&request, &self.key));
+        let came = send(&self.mesh, &asked, &[]).await;
         assert!(!came.is_empty());
         came
     }
