@@ -51,11 +51,11 @@ struct Claims {
 
 #[derive(Deserialize)]
 struct Google {
-    compute_engine: Instance,
+    compute_engine: ComputeEngine,
 }
 
 #[derive(Deserialize)]
-struct Instance {
+struct ComputeEngine {
     project_id: String,
     zone: String,
     instance_id: String,
@@ -127,7 +127,7 @@ pub(super) fn check(
     if claims.aud != wanted {
         return Err(CloudError::Other { found: claims.aud, wanted });
     }
-    let Instance { project_id, zone, instance_id } = claims.google.compute_engine;
+    let ComputeEngine { project_id, zone, instance_id } = claims.google.compute_engine;
     let (region, _) = zone.rsplit_once('-').ok_or_else(|| malformed("its zone has no region"))?;
     let stated = [("account", project_id.as_str()), ("region", region), ("datacenter", &zone)];
     Ok(Machine { labels: labels(Cloud::Gcp, &stated)?, instance: instance_id, is_bound: true })

@@ -409,8 +409,13 @@ mod tests {
         Evidence::Attested,
     ];
 
-    /// A node with provider and account, and the evidence for each.
-    fn shown((i, of): (usize, &(u8, u8, usize, usize))) -> Site {
+    /// Provider, account, and the evidence for each.
+    type Drawn = (u8, u8, usize, usize);
+    /// At most so much evidence for each.
+    type Less = (usize, usize);
+
+    /// A node with that.
+    fn shown((i, of): (usize, &Drawn)) -> Site {
         let &(provider, account, shows_provider, shows_account) = of;
         let evidence = [("provider", shows_provider), ("account", shows_account)];
         let counted = evidence.map(|(level, shows)| (Level::new(level).unwrap(), ALL[shows]));
@@ -523,7 +528,7 @@ mod tests {
             k in 1usize..5,
         ) {
             let before: Vec<Site> = labels.iter().enumerate().map(shown).collect();
-            let weaken = |((i, of), least): ((usize, &(u8, u8, usize, usize)), &(usize, usize))| {
+            let weaken = |((i, of), least): ((usize, &Drawn), &Less)| {
                 shown((i, &(of.0, of.1, of.2.min(least.0), of.3.min(least.1))))
             };
             let after: Vec<Site> = labels.iter().enumerate().zip(&weaker).map(weaken).collect();
