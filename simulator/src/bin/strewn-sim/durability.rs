@@ -12,7 +12,6 @@ use simulator::durability::planner;
 use simulator::durability::published;
 use simulator::durability::sweep::{Vary, combinations};
 use simulator::table;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The commands about how many nines there are.
@@ -183,7 +182,7 @@ fn unwritable(error: serde_json::Error) -> Failure {
 
 /// A line on standard output; who stops reading misses nothing.
 fn say(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    say!("{text}");
 }
 
 fn show(title: &[&str], rows: &[Vec<String>]) {

@@ -5,6 +5,19 @@ use simulator::plan::Verdict;
 use simulator::scenario::{Arrangement, Kind, Scenario};
 use simulator::study::{Row, word};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{ErrorKind, Write, stdout};
+
+/// Prints a line. Whoever closes the pipe, as `head` does, wants no more: that is no failure, and nothing is left to do.
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(stdout(), "{line}") {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("strewn-sim: the output cannot be written: {error}");
+        std::process::exit(1);
+    }
+}
 
 /// A span of time as one says it: the two largest units.
 pub(crate) fn span(period: Period) -> String {

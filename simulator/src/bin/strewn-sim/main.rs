@@ -1,6 +1,13 @@
 //! `strewn-sim`: plays losses against arrangements of backups. The command line and its dispatch; what commands do lives
 //! in the modules beside, one a subject.
 
+/// Prints a line, as `println!` does, for [`human::say`].
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::human::say(format_args!($($text)*))
+    };
+}
+
 mod durability;
 mod failure;
 mod human;

@@ -77,7 +77,7 @@ pub(crate) fn text_of(path: &Path, most: u64, what: &str) -> Result<String, Fail
 /// Says what is to be known of a mesh.
 pub(crate) fn say(notes: &[String]) {
     for note in notes {
-        println!("note: {note}");
+        say!("note: {note}");
     }
 }
 
@@ -117,10 +117,10 @@ pub(crate) fn what_if(args: &WhatIfArgs) -> Result<End, Failure> {
         let found = serde_json::json!({
             "lost": args.lose, "title": arrangement.title, "toll": toll, "run": row, "notes": mesh.notes(),
         });
-        println!("{found}");
+        say!("{found}");
     } else {
-        println!("{}", told(&toll, args));
-        println!("Played ({}):\n  {}", arrangement.title, human::verdict(&row, &scenario));
+        say!("{}", told(&toll, args));
+        say!("Played ({}):\n  {}", arrangement.title, human::verdict(&row, &scenario));
         say(&mesh.notes());
     }
     let is_kept = matches!(row.verdict, Verdict::Survived | Verdict::Degraded);

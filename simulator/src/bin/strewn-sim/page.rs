@@ -18,7 +18,7 @@ pub(crate) fn report(name: &str, with: &MeshArgs, seed: u64, html: &Path) -> Res
     let played: Vec<Played> =
         scenario.arrangements.iter().map(|a| study::play(&scenario, a, seed)).collect();
     write(html, page(&scenario, seed, &played, &notes).as_bytes())?;
-    println!("{} has the report of {name} with seed {seed}", html.display());
+    say!("{} has the report of {name} with seed {seed}", html.display());
     let expected = played.iter().all(|played| played.row.unexpected.is_empty());
     let violated = played.iter().any(|played| played.row.violation.is_some());
     Ok(match (violated, expected) {

@@ -38,7 +38,7 @@ pub(crate) fn write_plan(
     let json = serde_json::to_string_pretty(&replay).map_err(|error| {
         Failure::failed(format!("the plan cannot be written: {error}"), "report this")
     })?;
-    println!("{json}");
+    say!("{json}");
     Ok(End::Expected)
 }
 
@@ -55,13 +55,13 @@ pub(crate) fn replay(file: &Path, json: bool) -> Result<End, Failure> {
     let Replay { seed, plan, .. } = serde_json::from_slice(&bytes).map_err(|e| wrong(&e))?;
     let outcome = simulator::run(&plan, seed);
     if json {
-        println!("{}", serde_json::json!(outcome));
+        say!("{}", serde_json::json!(outcome));
     } else {
-        println!("{}: {}, seed {seed}, trace {}", plan.name, word(outcome.verdict), outcome.digest);
+        say!("{}: {}, seed {seed}, trace {}", plan.name, word(outcome.verdict), outcome.digest);
         if let Some(violation) = &outcome.violation {
             let at = human::span(violation.at);
-            println!("promise {} was broken after {at}: {}", violation.promise, violation.text);
-            violation.events.iter().for_each(|event| println!("  {event}"));
+            say!("promise {} was broken after {at}: {}", violation.promise, violation.text);
+            violation.events.iter().for_each(|event| say!("  {event}"));
         }
     }
     let violated = outcome.violation.is_some() || outcome.verdict == Verdict::Violated;
@@ -83,21 +83,23 @@ pub(crate) fn fuzz(minutes: f64, first: Option<u64>, out: &Path) -> Result<End, 
     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let (ran, found) = simulator::fuzz(Some(until), first..=u64::MAX);
     let Some(found) = found else {
-        println!("{ran} drawn plans, seeds from {first} on: no promise was broken");
+        say!("{ran} drawn plans, seeds from {first} on: no promise was broken");
         return Ok(End::Expected);
     };
-    println!(
+    say!(
         "seed {}: promise {} was broken: {}",
-        found.seed, found.violation.promise, found.violation.text
+        found.seed,
+        found.violation.promise,
+        found.violation.text
     );
     let (plan, tries) = simulator::shrink(&found.plan, found.seed, SHRINK_TRIES_MAX);
-    println!("{} of {} steps suffice ({tries} runs)", plan.steps.len(), found.plan.steps.len());
+    say!("{} of {} steps suffice ({tries} runs)", plan.steps.len(), found.plan.steps.len());
     let about = format!("{}: {}", found.violation.promise, found.violation.text);
     let replay = Replay { about, seed: found.seed, plan };
     let json = serde_json::to_vec_pretty(&replay).map_err(|error| {
         Failure::failed(format!("the plan cannot be written: {error}"), "report this")
     })?;
     write(out, &json)?;
-    println!("run it again: strewn-sim replay {}", out.display());
+    say!("run it again: strewn-sim replay {}", out.display());
     Ok(End::Violated)
 }

@@ -57,9 +57,9 @@ pub(crate) fn compare(
     let runs = with_progress(&study, None);
     written(output, &runs)?;
     if !output.json {
-        println!("{}\n", scenario.title);
+        say!("{}\n", scenario.title);
         mesh::say(&notes);
-        println!("{}", human::table(&runs.rows));
+        say!("{}", human::table(&runs.rows));
     }
     Ok(answer(&scenario, &study.arrangements, &runs.rows, output.json))
 }
@@ -85,8 +85,8 @@ pub(crate) fn merge(parts: &[PathBuf], output: &OutputArgs) -> Result<End, Failu
     if output.json {
         print_rows(&runs.rows);
     } else {
-        println!("{} runs of {}\n", runs.rows.len(), runs.scenario);
-        println!("{}", human::table(&runs.rows));
+        say!("{} runs of {}\n", runs.rows.len(), runs.scenario);
+        say!("{}", human::table(&runs.rows));
     }
     Ok(end(&runs.rows))
 }
@@ -121,24 +121,26 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
     } else if rows.len() <= arrangements.len() {
         for row in rows {
             let title = scenario.arrangement(&row.arrangement).map_or("", |a| a.title.as_str());
-            println!("{}: {title}\n  {}", row.arrangement, human::verdict(row, scenario));
+            say!("{}: {title}\n  {}", row.arrangement, human::verdict(row, scenario));
             if !row.unexpected.is_empty() {
-                println!("  NOT AS EXPECTED: {}", row.unexpected);
+                say!("  NOT AS EXPECTED: {}", row.unexpected);
             }
         }
     } else {
-        println!("{}", human::table(rows));
+        say!("{}", human::table(rows));
     }
     if !json {
         let wrong = rows.iter().filter(|row| !row.unexpected.is_empty());
         for row in wrong.take(10).filter(|_| rows.len() > arrangements.len()) {
-            println!("not as expected: {}, seed {}: {}", row.arrangement, row.seed, row.unexpected);
+            say!("not as expected: {}, seed {}: {}", row.arrangement, row.seed, row.unexpected);
         }
         if let Some(row) = rows.iter().find(|row| row.violation.is_some()) {
             let mesh = if row.arrangement == NAME { " --from-mesh FILE" } else { "" };
-            println!(
+            say!(
                 "\nrun it again: strewn-sim show {} --plan {} --seed {}{mesh} > plan.json && strewn-sim replay plan.json",
-                row.scenario, row.arrangement, row.seed
+                row.scenario,
+                row.arrangement,
+                row.seed
             );
         }
     }
@@ -147,7 +149,7 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
 
 fn print_rows(rows: &[Row]) {
     for row in rows {
-        println!("{}", serde_json::json!(row));
+        say!("{}", serde_json::json!(row));
     }
 }
 

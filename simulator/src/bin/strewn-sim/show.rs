@@ -57,42 +57,42 @@ pub(crate) fn list(json: bool) -> Result<End, Failure> {
                 "name": scenario.name, "title": scenario.title,
                 "when": scenario.facts.as_ref().map(|facts| &facts.when), "arrangements": names,
             });
-            println!("{line}");
+            say!("{line}");
         } else {
-            println!("{:24} {}", scenario.name, scenario.title);
+            say!("{:24} {}", scenario.name, scenario.title);
         }
     }
     if !json {
-        println!("\nshow one: strewn-sim show NAME    play one: strewn-sim run NAME");
+        say!("\nshow one: strewn-sim show NAME    play one: strewn-sim run NAME");
     }
     Ok(End::Expected)
 }
 
 /// Prints a scenario's file.
 pub(crate) fn text(name: &str) -> Result<End, Failure> {
-    print!("{}", find(name, &MeshArgs::default())?.text);
+    say!("{}", find(name, &MeshArgs::default())?.text.trim_end());
     Ok(End::Expected)
 }
 
 /// Shows a scenario.
 pub(crate) fn show(name: &str, with: &MeshArgs) -> Result<End, Failure> {
     let Found { scenario, notes, .. } = find(name, with)?;
-    println!("{}\n", scenario.title);
+    say!("{}\n", scenario.title);
     if let Some(facts) = &scenario.facts {
-        println!("{}. {}\n", facts.when, facts.text);
+        say!("{}. {}\n", facts.when, facts.text);
         let how = if facts.checked { "compared in several reports" } else { "widely reported" };
-        println!("Sources ({how}):");
-        facts.sources.iter().for_each(|source| println!("  {source}"));
+        say!("Sources ({how}):");
+        facts.sources.iter().for_each(|source| say!("  {source}"));
         if let Some(model) = &facts.model {
-            println!("\nHow it is played: {model}");
+            say!("\nHow it is played: {model}");
         }
     }
-    println!("\nPlayed for {}, against:", human::span(scenario.duration));
+    say!("\nPlayed for {}, against:", human::span(scenario.duration));
     for arrangement in &scenario.arrangements {
-        println!("  {:24} {}", arrangement.name, arrangement.title);
-        println!("  {:24}   {}", "", human::made_of(arrangement));
+        say!("  {:24} {}", arrangement.name, arrangement.title);
+        say!("  {:24}   {}", "", human::made_of(arrangement));
     }
     mesh::say(&notes);
-    println!("\nplay it: strewn-sim run {name}    its file: strewn-sim show {name} --toml");
+    say!("\nplay it: strewn-sim run {name}    its file: strewn-sim show {name} --toml");
     Ok(End::Expected)
 }
