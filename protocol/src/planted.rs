@@ -60,11 +60,23 @@ pub enum Bug {
     Takeover,
     /// Who leaves counts as if it stayed.
     Leaver,
+    /// What an agreement gives is not looked at.
+    Share,
+    /// Each node gives a partner all that was agreed, not its part.
+    Division,
+    /// The longest lock of an agreement is not looked at.
+    AgreedLock,
+    /// Shards are taken after the end of a notice.
+    Notice,
+    /// A shard that goes is not counted in its month.
+    Months,
+    /// What one operator says against a holder counts.
+    Word,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 33] = [
         Self::Lock,
         Self::Extension,
         Self::Placement,
@@ -92,6 +104,12 @@ impl Bug {
         Self::Hash,
         Self::Takeover,
         Self::Leaver,
+        Self::Share,
+        Self::Division,
+        Self::AgreedLock,
+        Self::Notice,
+        Self::Months,
+        Self::Word,
     ];
 }
 
