@@ -11,6 +11,7 @@
 use crate::agreement::{Acceptance, Agreement, AgreementError, share};
 use crate::certificate::{ADDRESS_LEN_MAX, CertificateError, check_count};
 use crate::id::{NodeId, OperatorId, PublicKey};
+use crate::planted::{Bug, is_planted};
 use crate::sign::{SignatureError, Signed, Statement};
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
@@ -164,6 +165,7 @@ impl Known {
         let gives = self.agreement.as_ref().and_then(|agreement| agreement.side(own));
         let place = self.holders.iter().position(|holder| *holder == node);
         match (gives, place) {
+            (Some(side), Some(_)) if is_planted(Bug::Division) => side.gives,
             (Some(side), Some(place)) => share(side.gives, place, self.holders.len()),
             _ => 0,
         }

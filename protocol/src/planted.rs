@@ -62,11 +62,23 @@ pub enum Bug {
     Leaver,
     /// A discharged shard goes, whether others have it or not.
     Discharge,
+    /// What an agreement gives is not looked at.
+    Share,
+    /// Each node gives a partner all that was agreed, not its part.
+    Division,
+    /// The longest lock of an agreement is not looked at.
+    AgreedLock,
+    /// Shards are taken after the end of a notice.
+    Notice,
+    /// A shard that goes is not counted in its month.
+    Months,
+    /// What one operator says against a holder counts.
+    Word,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 34] = [
         Self::Lock,
         Self::Extension,
         Self::Placement,
@@ -95,6 +107,12 @@ impl Bug {
         Self::Takeover,
         Self::Leaver,
         Self::Discharge,
+        Self::Share,
+        Self::Division,
+        Self::AgreedLock,
+        Self::Notice,
+        Self::Months,
+        Self::Word,
     ];
 }
 

@@ -1,6 +1,8 @@
 //! Attackers: what is done with stolen keys and domains. Each speaks real messages, as a client of its own; nothing here
 //! knows more than the keys that it holds.
 
+mod partners;
+
 use crate::client::Client;
 use crate::owner::policy_of;
 use crate::plan::{Attack, What};
@@ -39,6 +41,10 @@ impl World {
             Attack::Neighbour { by, vault } => self.attack_neighbour(by, vault),
             Attack::Cheapest { level, most } => self.attack_cheapest(&level, most as usize),
             Attack::Repairer => self.attack_repairer(),
+            Attack::Greed { vault, vaults, stripes, lock } => {
+                self.attack_greedily(vault, vaults, stripes, lock);
+            }
+            Attack::Slander { by, of } => self.attack_slander(&by, &of),
             Attack::Random { rounds } => self.attack_randomly(rounds),
         }
     }

@@ -11,22 +11,29 @@
 //! - Durability: what is promised is durable when the promise leaves. Conservation: what is counted as used is what is held, and no
 //!   more than quota and growth allow. Receipts that a client believes say what was asked.
 //!
-//! P5 (audits) waits for that part of the protocol. What a seized or vanished node promised counts for nothing.
+//! - Partners (`swap`): who swaps holds no more for the other than was agreed, and months are what receipts say. P5: by the word of one operator
+//!   nobody is shown to lack what it has.
+//!
+//! What a seized or vanished node promised counts for nothing.
 
+mod books;
 mod leave;
 mod repair;
+mod swap;
 
 pub(crate) use repair::converges_within;
+pub(crate) use swap::Swapping;
 
 use crate::host::Host;
 use crate::network::End;
+use books::Books;
 use protocol::codec::{VALUE_LEN_MAX, decode};
 use protocol::id::{DeviceId, EntryId, NodeId, OperatorId, ReleaseId, ShardId, StripeId, VaultId};
 use protocol::label::{Domain, Site};
 use protocol::life::DropDecision;
 use protocol::log::{Entry, check_held, entry_id};
 use protocol::message::{HeldRecord, LoggedEntry, Refusal, RefusalCode, Request, Response};
-use protocol::peer::{Facts, Held, LaneId, Table, Usage, Write};
+use protocol::peer::{Facts, LaneId, Table, Write};
 use protocol::policy::{Clause, Lock, Policy};
 use protocol::record::{Receipt, Record};
 use protocol::release::{Approval, Veto, release_id};
@@ -48,6 +55,8 @@ enum Asked {
         sender: Option<DeviceId>,
         signer: DeviceId,
         shard: Option<ShardId>,
+        /// Why it is not to be taken anew, if it is not.
+        forbidden: Option<Broken>,
     },
     Append {
         vault: VaultId,
@@ -89,17 +98,6 @@ struct Backing {
     approvals: BTreeSet<OperatorId>,
 }
 
-/// What is counted of a node.
-#[derive(Debug, Default)]
-struct Books {
-    held: BTreeMap<VaultId, Usage>,
-    rows: BTreeMap<VaultId, Usage>,
-    shards: BTreeMap<ShardId, (VaultId, u64)>,
-    /// Bytes that a vault added since the node started.
-    grown: BTreeMap<VaultId, u64>,
-    started: Mono,
-}
-
 /// What was promised.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
@@ -115,6 +113,8 @@ pub(crate) struct Checker {
     rotten: BTreeSet<(usize, ShardId)>,
     /// Also those that came anew since: whoever found one missing remembers it.
     ever_rotten: BTreeSet<(usize, ShardId)>,
+    /// Shards that an honest node asked for itself, and was not shown.
+    pub(crate) found_lacking: BTreeSet<(usize, StripeId)>,
     /// Stripes that somebody asked to be released.
     given_up: BTreeSet<StripeId>,
     /// Releases that concern one node: what it drops by them somebody else has.
@@ -144,6 +144,8 @@ pub(crate) struct Checker {
     pub(crate) error: Period,
     /// Whether so many clocks lie that all others of a node may.
     pub(crate) is_outvoted: bool,
+    /// What operators agreed, where they swap.
+    pub(crate) swapping: Option<Swapping>,
 }
 
 impl Checker {
@@ -203,7 +205,7 @@ impl Checker {
     pub(crate) fn asked(
         &mut self,
         now: Mono,
-        node: usize,
+        (node, host): (usize, &Host),
         lane: LaneId,
         (asker, device): (End, Option<DeviceId>),
         request: &Request,
@@ -222,7 +224,9 @@ impl Checker {
             Request::Put { record, index, .. } => {
                 let Ok(record) = record.verify() else { return };
                 let shard = record.stripe.shards.get(usize::from(*index)).copied();
-                Asked::Put { sender: device, signer: record.device, shard }
+                let wall = host.clock.read(now).wall;
+                let forbidden = self.forbids((node, host), wall, &record, shard);
+                Asked::Put { sender: device, signer: record.device, shard, forbidden }
             }
             Request::Append(signed) => {
                 let Ok(entry) = signed.verify() else { return };
@@ -292,7 +296,10 @@ impl Checker {
                 let text = format!("node {node} tells a stranger: {}", brief(response));
                 self.report("P8", text);
             }
-            (Asked::Put { sender, signer, shard }, Response::Receipt(signed)) => {
+            (Asked::Put { sender, signer, shard, forbidden }, Response::Receipt(signed)) => {
+                if let Some((promise, why)) = forbidden {
+                    self.report(promise, format!("node {node} takes a shard {why}"));
+                }
                 let Ok(receipt) = signed.verify() else {
                     self.report("receipt", format!("node {node} gives a receipt that is none"));
                     return;
@@ -539,6 +546,8 @@ impl Checker {
                     }
                 }
                 Table::Held => self.count_held(now, node, host, write),
+                Table::Partners | Table::Notice => self.agreed(now, node, write),
+                Table::Tally => self.books.entry(node).or_default().accounts.tally(write),
                 Table::Usage => {
                     if let Some(vault) = id(&write.key, 0) {
                         let usage = write.value.as_ref();
@@ -617,62 +626,6 @@ impl Checker {
         let is_held = self.policies.get(&vault).is_some_and(|p| check_held(p, &sites).is_ok());
         if is_brought || !is_held {
             self.report("P3", format!("node {node} takes what a revoked device writes"));
-        }
-    }
-
-    fn count_held(&mut self, now: Mono, node: usize, host: &Host, write: &Write) {
-        let Some(shard) = id(&write.key, 0).map(ShardId) else { return };
-        let books = self.books.entry(node).or_default();
-        if let Some((vault, len)) = books.shards.remove(&shard) {
-            let held = books.held.entry(vault).or_default();
-            held.bytes -= len;
-            held.shards -= 1;
-            if write.value.is_some() {
-                // Healed: it is counted again below, and did not grow.
-                let grown = books.grown.entry(vault).or_default();
-                *grown = grown.saturating_sub(len);
-            }
-        }
-        let held = write.value.as_ref().and_then(|bytes| decode::<Held>(bytes, VALUE_LEN_MAX).ok());
-        let Some(Held { vault, len, .. }) = held else { return };
-        let len = u64::from(len);
-        books.shards.insert(shard, (vault, len));
-        let held = books.held.entry(vault).or_default();
-        held.bytes += len;
-        held.shards += 1;
-        let all: u64 = books.held.values().map(|held| held.bytes).sum();
-        let config = host.config();
-        let grown = books.grown.entry(vault).or_default();
-        *grown += len;
-        let (grown, ran) = (*grown, now.0 - books.started.0);
-        if all > config.quota {
-            let text = format!("node {node} holds {all} bytes, and its quota is {}", config.quota);
-            self.report("conservation", text);
-        }
-        // Its own clock may run twice as fast.
-        if let Some(per_day) = config.growth_per_day
-            && u128::from(grown)
-                > u128::from(per_day) + u128::from(per_day) * 2 * u128::from(ran) / 86_400_000
-        {
-            let text =
-                format!("a vault added {grown} bytes at node {node}, {per_day} may come in a day");
-            self.report("conservation", text);
-        }
-    }
-
-    /// Nothing is being written at a node.
-    pub(crate) fn idle(&mut self, node: usize) {
-        let Some(books) = self.books.get(&node) else { return };
-        for (vault, held) in &books.held {
-            let row = books.rows.get(vault).copied().unwrap_or_default();
-            if row != *held {
-                let text = format!(
-                    "node {node} counts {} bytes of vault {vault} and holds {}",
-                    row.bytes, held.bytes
-                );
-                self.broken.get_or_insert(("conservation", text));
-                return;
-            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a plan has happen to nodes, links, clocks and disks, and to whom it hands the rest: owners and attackers.
 
 use crate::clock::Clock;
+use crate::host::Host;
 use crate::network::{End, Group, is_fair};
 use crate::plan::{Moment, What, Who};
 use crate::setup::Setup;
@@ -62,6 +63,8 @@ impl World {
             What::Forget { vault, keep } => self.forget(vault, keep),
             What::Recover { vault, by } => self.recover(vault, by),
             What::Attack(attack) => self.attack(attack),
+            What::Agree(swap) => self.agree(&swap),
+            What::Notice { by, to } => self.give_notice(&by, &to),
             What::Lurk { until, then } => self.lurking.push((until, *then)),
             fault => {
                 let until = match &fault {
@@ -171,12 +174,19 @@ impl World {
         let now = self.now();
         let host = &mut self.hosts[node];
         host.lies |= host.clock.error(now) > HONEST_ERROR || host.clock.ppm().abs() >= BROKEN_PPM;
-        let of = |lying: bool| -> usize {
-            let hosts = self.hosts.iter().filter(|host| !lying || host.lies);
+        // A node hears those whom its operator knows.
+        let is_heard = |by: &Host, host: &Host| {
+            self.swaps.as_ref().is_none_or(|s| s.are_partners(&by.operator, &host.operator))
+        };
+        let of = |by: &Host, lying: bool| -> usize {
+            let hosts =
+                self.hosts.iter().filter(|host| (!lying || host.lies) && is_heard(by, host));
             hosts.map(|host| host.operator.as_str()).collect::<BTreeSet<_>>().len()
         };
         // Half of them, but for the node's own one, can be a majority.
-        let outvoted = of(true) > 0 && 2 * of(true) + 1 >= of(false);
+        let is_outvoted = |by: &Host| of(by, true) > 0 && 2 * of(by, true) + 1 >= of(by, false);
+        let by = if self.swaps.is_some() { self.hosts.len() } else { 1 };
+        let outvoted = self.hosts.iter().take(by).any(is_outvoted);
         self.checker().is_outvoted |= outvoted;
     }
 

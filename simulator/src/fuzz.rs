@@ -3,6 +3,7 @@
 
 mod moves;
 mod repair;
+mod swaps;
 
 use crate::disk::DiskConfig;
 use crate::network::NetworkConfig;
@@ -117,6 +118,8 @@ struct Drawing {
     repairs: bool,
     /// Whether nodes leave, or come to lie elsewhere.
     moves: bool,
+    /// Whether operators say of another one what is not so.
+    slanders: bool,
 }
 
 impl Drawing {
@@ -134,6 +137,10 @@ impl Drawing {
             1 => Who::Label(format!("region=r{}", self.below(2))),
             _ => Who::Node(self.below(self.nodes as u64) as usize),
         }
+    }
+
+    fn one_of<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize].clone()
     }
 
     fn vault(&mut self) -> usize {
@@ -165,10 +172,28 @@ pub fn plan(seed: u64) -> Plan {
     let mut apart_too = Random::new(seed ^ 0x006d_6f76_6573);
     let moves = repairs && apart_too.happens(500);
     let patience = Period::seconds(if repairs { 3600 } else { 4 * 3600 });
-    let mut drawing =
-        Drawing { random, kinds, nodes, providers, vaults, busy, lock, patience, repairs, moves };
-    let setup = setup(&mut drawing);
-    let vaults = (0..vaults).map(|_| vault(&mut drawing)).collect();
+    let mut apart_again = Random::new(seed ^ 0x7377_6170);
+    let swaps = apart_again.happens(250);
+    let mut drawing = Drawing {
+        random,
+        kinds,
+        nodes,
+        providers,
+        vaults,
+        busy,
+        lock,
+        patience,
+        repairs,
+        moves,
+        slanders: false,
+    };
+    let mut setup = setup(&mut drawing);
+    let mut vaults: Vec<VaultSetup> = (0..vaults).map(|_| vault(&mut drawing)).collect();
+    if swaps {
+        let before = std::mem::replace(&mut drawing.random, apart_again);
+        swaps::begin(&mut drawing, &mut setup, &mut vaults);
+        apart_again = std::mem::replace(&mut drawing.random, before);
+    }
     let mut steps = Vec::new();
     work(&mut drawing, &mut steps);
     faults(&mut drawing, &mut steps);
@@ -177,6 +202,10 @@ pub fn plan(seed: u64) -> Plan {
     repair::losses(&mut drawing, &mut steps);
     drawing.random = apart_too;
     moves::moves(&mut drawing, &mut steps);
+    if swaps {
+        drawing.random = apart_again;
+        swaps::deeds(&mut drawing, &setup, &mut steps);
+    }
     calm(&drawing, &mut steps);
     steps.sort_by_key(|step| step.at);
     let duration = Period(busy.0 + SETTLES_WITHIN.0 + 3_600_000);
@@ -211,12 +240,14 @@ fn setup(drawing: &mut Drawing) -> Setup {
         lock_max: Period::days(30),
         growth_per_day: growth.then_some(12 << 10),
         exchange_period: Period::seconds(120 << drawing.below(4)),
+        ..PeerSetup::default()
     };
     let loss_per_mille = if drawing.has(Kind::BadLinks) { drawing.below(60) as u32 } else { 0 };
     let quality = LinkQuality { loss_per_mille, ..LinkQuality::default() };
     let network = NetworkConfig { quality, ..NetworkConfig::default() };
     let write_max = Period(1 << drawing.below(9));
-    Setup { nodes, peer, network, disk: DiskConfig { write_min: Period(1), write_max } }
+    let disk = DiskConfig { write_min: Period(1), write_max };
+    Setup { nodes, peer, network, disk, swaps: Vec::new() }
 }
 
 fn vault(drawing: &mut Drawing) -> VaultSetup {

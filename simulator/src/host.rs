@@ -56,6 +56,8 @@ pub(crate) struct Host {
     pub(crate) has_left: bool,
     /// Its clock was far from the truth at some time.
     pub(crate) lies: bool,
+    /// It says of the nodes of this operator that they lack what they have, and are silent.
+    pub(crate) slanders: Option<String>,
     boots: u64,
 }
 
@@ -64,14 +66,15 @@ impl Host {
         let certificate = setup.certificate(index);
         let site = certificate.verify().expect("signed by its operator just now").site();
         let mut config = setup.config(index);
-        if index != 0 {
-            config.bootstrap = vec![(Setup::node_key(0).public().into(), vec![address(0)])];
+        let first = setup.first_of(index);
+        if index != first {
+            config.bootstrap = vec![(Setup::node_key(first).public().into(), vec![address(first)])];
         }
         Self {
             index,
             key: Setup::node_key(index),
             certificate,
-            trust: setup.trust(),
+            trust: setup.trust(index),
             config,
             site,
             disk: Disk::default(),
@@ -91,6 +94,7 @@ impl Host {
             leaves: false,
             has_left: false,
             lies: false,
+            slanders: None,
             joins_later: setup.nodes[index].joins_later,
             boots: 0,
         }
@@ -98,7 +102,7 @@ impl Host {
 
     /// Whether what it promised counts.
     pub(crate) fn is_honest(&self) -> bool {
-        !self.vanished && !self.seized
+        !self.vanished && !self.seized && self.slanders.is_none()
     }
 
     pub(crate) fn key(&self) -> &SecretKey {
@@ -168,7 +172,7 @@ impl Host {
 }
 
 /// Where a node is reached.
-fn address(index: usize) -> String {
+pub(crate) fn address(index: usize) -> String {
     format!("sim/{index}")
 }
 

@@ -43,6 +43,7 @@ pub mod scenario;
 mod setup;
 mod shrink;
 pub mod study;
+mod swap;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -59,5 +60,6 @@ pub use random::Random;
 pub use run::{SETTLES_WITHIN, run};
 pub use setup::{NodeSetup, PeerSetup, Setup};
 pub use shrink::shrink;
+pub use swap::Swap;
 pub use trace::Trace;
 pub use world::World;

@@ -41,7 +41,7 @@ pub(crate) struct Owned {
     pub(crate) is_committed: bool,
     pub(crate) is_released: bool,
     /// It was written although there were too few nodes for its policy.
-    is_degraded: bool,
+    pub(crate) is_degraded: bool,
 }
 
 #[derive(Debug)]
@@ -200,6 +200,7 @@ impl World {
         let client = self.new_device(&index.to_string(), &index.to_string(), vault);
         let id = self.client(client).vault();
         self.checker().outside.insert(id, vault.outside.clone());
+        self.vouched(id, &vault.operator);
         let owner = Owner::new(index, vault, &sites, client);
         let policy = owner.policy.clone();
         self.checker().policies.insert(id, policy);
@@ -217,6 +218,14 @@ impl World {
         let policy = policy_of(setup);
         let names = (vault, device);
         let client = Client::new(names, &setup.operator, roster, &setup.outside, policy);
+        self.join_known(client, &setup.operator)
+    }
+
+    /// A client is there that speaks with those alone that know who vouches for it.
+    fn join_known(&mut self, mut client: Client, operator: &str) -> usize {
+        for node in (0..self.nodes()).filter(|&node| !self.is_known_to(operator, node)) {
+            client.leave(node);
+        }
         self.join(client)
     }
 
@@ -338,6 +347,7 @@ impl World {
     }
 
     fn begin_backup(&mut self, owner: usize, stripes: usize, changed_per_mille: u32) {
+        self.tell_of_each_other(owner);
         let (begun, of) = (self.now(), &self.owners[owner]);
         let (client, purpose) = (of.client, of.purposes);
         let last = of.backups.back().cloned().unwrap_or_default();
@@ -362,9 +372,12 @@ impl World {
             }
         }
         let mut new = Vec::new();
-        let candidates = self.candidates(owner);
+        let mut candidates = self.candidates(owner);
         while all.len() < stripes {
             let Some(stripe) = self.put_stripe(owner, &candidates) else { break };
+            if self.swaps.is_some() {
+                self.take_room(owner, stripe, &mut candidates);
+            }
             new.push(stripe);
             all.push(stripe);
         }
@@ -397,9 +410,21 @@ impl World {
             .map(|node| {
                 let host = &self.hosts[node];
                 let free = host.config().quota.saturating_sub(host.disk.bytes());
+                let free = free.min(self.agreed_room(&self.owners[owner].setup, node));
                 (node, Candidate { site: host.site.clone(), free })
             })
             .collect()
+    }
+
+    /// Whoever holds a shard of a stripe has less room for the next one.
+    fn take_room(&self, owner: usize, stripe: usize, candidates: &mut [(usize, Candidate)]) {
+        let stored = &self.owners[owner].stripes[stripe].stored;
+        let len = u64::from(stored.stripe.shard_len);
+        for (_, candidate) in
+            candidates.iter_mut().filter(|(node, _)| stored.holders.contains(node))
+        {
+            candidate.free = candidate.free.saturating_sub(len);
+        }
     }
 
     fn put_stripe(&mut self, owner: usize, candidates: &[(usize, Candidate)]) -> Option<usize> {
@@ -480,7 +505,7 @@ impl World {
 
     /// A backup is done: all that is kept is locked from when it began, unchanged stripes too.
     fn check_locked(&mut self, owner: usize, begun: Mono, not_held: &BTreeSet<(usize, StripeId)>) {
-        let of = &self.owners[owner];
+        let (now, of) = (self.now(), &self.owners[owner]);
         let period = of.policy.lock.period;
         let slack = Period((period.0 / 64).min(protocol::life::EXTENSION_MIN.0));
         let until = Mono(begun.after(period).0.saturating_sub(slack.0));
@@ -496,6 +521,15 @@ impl World {
                 let is_asked =
                     !not_held.contains(&(node, id)) && !of.discharged.contains(&(node, id));
                 let is_held = host.is_honest() && host.disk.has(shard) && is_asked;
+                // With whom nothing is agreed any more, or not so long a lock, nothing is extended.
+                let wall = host.clock.read(now).wall;
+                let lock = &of.policy.lock;
+                let is_over =
+                    self.checker_ref().has_ended((node, now), wall, stored.stripe.vault, lock);
+                // By a clock that shows another year it has, or has not begun.
+                if is_over || host.lies && self.swaps.is_some() {
+                    continue;
+                }
                 if is_held && !self.checker_ref().is_locked(node, shard, until) {
                     lapsing = Some((stripe, node, self.checker_ref().locked_until(node, shard)));
                 }

@@ -7,6 +7,7 @@
 
 use crate::random::Random;
 use crate::setup::Setup;
+use crate::swap::Swap;
 use protocol::label::{Label, Labels, Level};
 use protocol::policy::Policy;
 use protocol::time::Period;
@@ -319,6 +320,15 @@ pub enum What {
         /// How many times.
         times: u32,
     },
+    /// Two operators who swap agree on something else than before. Nothing where nobody swaps.
+    Agree(Swap),
+    /// One side of an agreement gives notice.
+    Notice {
+        /// Which operator leaves,
+        by: String,
+        /// and whom.
+        to: String,
+    },
     /// An attacker acts.
     Attack(Attack),
     /// An attacker waits for a moment, and then does something. What never comes never happens.
@@ -364,6 +374,8 @@ impl What {
             | Self::Restore { .. }
             | Self::Recover { .. }
             | Self::Heal
+            | Self::Agree(_)
+            | Self::Notice { .. }
             | Self::Attack(_) => {}
         }
     }
@@ -468,6 +480,25 @@ pub enum Attack {
         /// So many domains at most.
         most: u32,
     },
+    /// With the key of a vault's operator: has vaults of its own, whose devices put more with every partner than they were given.
+    Greed {
+        /// Which vault's operator.
+        vault: usize,
+        /// How many vaults it has besides.
+        vaults: u32,
+        /// Stripes of each of them.
+        stripes: u32,
+        /// How long the locks are that it asks for.
+        lock: Period,
+    },
+    /// With the panels of these operators: their nodes say of another one's that they lack what they have and are silent, from then on. They
+    /// keep what they hold.
+    Slander {
+        /// Who.
+        by: Vec<String>,
+        /// Of whom.
+        of: String,
+    },
     /// With the panel of a node that rebuilds something right now: has that node from then on, as [`What::Seize`].
     Repairer,
     /// With every key that the plan's vaults have: one attack after the other, drawn.
@@ -570,7 +601,7 @@ pub enum Verdict {
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Which promise: `P1` to `P8`, `durability`, `conservation`, `receipt` or `liveness`.
+    /// Which promise: `P1` to `P8`, `swap`, `durability`, `conservation`, `receipt` or `liveness`.
     pub promise: String,
     /// What happened.
     pub text: String,

@@ -138,6 +138,7 @@ impl World {
         let changes = plan.steps.iter().filter(|step| !reads(step));
         let changed = changes.map(|step| step.at).max().unwrap_or_default();
         self.check_converged(&plan.setup.peer, Mono(changed.0));
+        self.check_colluders();
         let last = Mono(last.0).max(self.disturbed).max(self.departed.0).after(SETTLES_WITHIN);
         let is_due = self.now() >= last && self.is_whole() && !self.hosts.iter().any(|h| h.lies);
         if !is_due {

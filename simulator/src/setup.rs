@@ -3,6 +3,7 @@
 
 use crate::disk::DiskConfig;
 use crate::network::NetworkConfig;
+use crate::swap::Swap;
 use protocol::certificate::{Authority, NodeCertificate, Trust};
 use protocol::id::OperatorId;
 use protocol::label::{Label, Labels};
@@ -55,31 +56,60 @@ pub struct PeerSetup {
     /// How long a node may be silent before what it holds is rebuilt elsewhere.
     #[serde(default = "patience")]
     pub patience: Period,
+    /// In how long every shard that others hold of what a node holds is asked about once.
+    #[serde(default = "audit_period")]
+    pub audit_period: Period,
+    /// Bytes of shards that one vault has at a node at most; `None` is as much as its quota has room for.
+    #[serde(default)]
+    pub vault_quota: Option<u64>,
 }
 
 fn patience() -> Period {
     PeerConfig::default().patience
 }
 
+fn audit_period() -> Period {
+    PeerConfig::default().audit_period
+}
+
 impl Default for PeerSetup {
     fn default() -> Self {
-        let PeerConfig { quota, lock_max, growth_per_day, exchange_period, patience, .. } =
-            PeerConfig::default();
-        Self { quota, lock_max, growth_per_day, exchange_period, patience }
+        let PeerConfig {
+            quota,
+            lock_max,
+            growth_per_day,
+            exchange_period,
+            patience,
+            audit_period,
+            vault_quota,
+            ..
+        } = PeerConfig::default();
+        Self {
+            quota,
+            lock_max,
+            growth_per_day,
+            exchange_period,
+            patience,
+            audit_period,
+            vault_quota,
+        }
     }
 }
 
 /// Everything that a world begins with, but the seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
-    /// The nodes. They trust each other's operators.
+    /// The nodes. They trust each other's operators, unless these swap.
     pub nodes: Vec<NodeSetup>,
-    /// What every peer is set to. Each node looks for members at node 0 first.
+    /// What every peer is set to. Each node looks for members at node 0 first, or at the first one of its operator where these swap.
     pub peer: PeerSetup,
     /// The network.
     pub network: NetworkConfig,
     /// The disks.
     pub disk: DiskConfig,
+    /// What operators agreed. Where anything is, each trusts itself and its partners alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub swaps: Vec<Swap>,
 }
 
 impl Setup {
@@ -106,25 +136,45 @@ impl Setup {
             peer: PeerSetup::default(),
             network: NetworkConfig::default(),
             disk: DiskConfig::default(),
+            swaps: Vec::new(),
         }
     }
 
     /// What the peer of a node is set to.
     pub(crate) fn config(&self, index: usize) -> PeerConfig {
-        let PeerSetup { quota, lock_max, growth_per_day, exchange_period, patience } = self.peer;
-        PeerConfig {
-            quota: self.nodes[index].quota.unwrap_or(quota),
+        let PeerSetup {
+            quota,
             lock_max,
             growth_per_day,
+            exchange_period,
+            patience,
+            audit_period,
+            vault_quota,
+        } = self.peer;
+        PeerConfig {
+            quota: self.nodes[index].quota.unwrap_or(quota),
+            vault_quota,
+            lock_max,
+            growth_per_day,
+            audit_period,
             exchange_period,
             patience,
             ..PeerConfig::default()
         }
     }
 
-    /// Trusts the operators of all nodes.
-    pub(crate) fn trust(&self) -> Trust {
-        Trust::new(self.nodes.iter().map(|node| operator_id(&node.operator)))
+    /// Whom a node trusts from the beginning: the operators of all nodes, or its own where they swap.
+    pub(crate) fn trust(&self, index: usize) -> Trust {
+        let own = &self.nodes[index].operator;
+        let is_trusted = |node: &&NodeSetup| self.swaps.is_empty() || node.operator == *own;
+        Trust::new(self.nodes.iter().filter(is_trusted).map(|node| operator_id(&node.operator)))
+    }
+
+    /// Where a node looks for members first: at the first one that its operator runs, or at node 0 where they do not swap.
+    pub(crate) fn first_of(&self, index: usize) -> usize {
+        let own = &self.nodes[index].operator;
+        let first = self.nodes.iter().position(|node| node.operator == *own);
+        first.filter(|_| !self.swaps.is_empty()).unwrap_or(0)
     }
 
     pub(crate) fn node_key(index: usize) -> SecretKey {
@@ -161,6 +211,6 @@ pub(crate) fn operator_key(name: &str) -> SecretKey {
     key("operator", name)
 }
 
-fn operator_id(name: &str) -> OperatorId {
+pub(crate) fn operator_id(name: &str) -> OperatorId {
     operator_key(name).public().into()
 }

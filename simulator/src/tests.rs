@@ -1,6 +1,7 @@
 //! Whole meshes, told as stories.
 
 mod moves;
+mod swaps;
 
 use super::*;
 use crate::plan::{Attack, VaultSetup};

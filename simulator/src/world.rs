@@ -15,6 +15,7 @@ use crate::plan::{Moment, What};
 use crate::presence::Presence;
 use crate::random::Random;
 use crate::setup::Setup;
+use crate::swap::Swaps;
 use crate::trace::Trace;
 use protocol::certificate::NodeCertificate;
 use protocol::id::{NodeId, ShardId};
@@ -84,6 +85,8 @@ pub struct World {
     pub(crate) relabelled: Option<Mono>,
     /// When nodes were gone for good.
     pub(crate) vanished: BTreeMap<usize, Mono>,
+    /// What operators agreed, where they swap.
+    pub(crate) swaps: Option<Swaps>,
     /// Attackers that wait.
     pub(crate) lurking: Vec<(Moment, What)>,
     /// Whether something cooled at some time.
@@ -123,6 +126,7 @@ impl World {
             departed: (Mono(0), 0),
             relabelled: None,
             vanished: BTreeMap::new(),
+            swaps: None,
             lurking: Vec::new(),
             is_cooling: false,
             skips_extensions: is_planted(Bug::Extension),
@@ -134,6 +138,7 @@ impl World {
         let sites = world.hosts.iter().map(|host| host.site.clone());
         world.checker.sites = sites.enumerate().collect();
         world.links_of_setup(setup);
+        world.begin_swaps(setup);
         for node in 0..world.hosts.len() {
             world.watch_clock(node);
             if !world.hosts[node].joins_later {
@@ -450,6 +455,7 @@ impl World {
                     if self.random.happens(fails) {
                         self.trace.add(now, format_args!("node {node} cannot write {token}"));
                         self.hosts[node].disk.fail(write.shard);
+                        self.checker.failed(node);
                         let text = "the disk failed".into();
                         let refusal = Refusal { code: RefusalCode::Internal, text };
                         self.tell(node, Input::PersistFailed { token, refusal });

@@ -23,6 +23,7 @@ use crate::id::{NodeId, OperatorId, VaultId};
 use crate::life::check_bounds;
 use crate::message::{HeldFor, PartnerStatus, Refusal, RefusalCode, Request, Response};
 use crate::partner::{Known, PartnerList, Partners};
+use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::sign::Signed;
 use crate::time::{Now, Period};
@@ -194,7 +195,8 @@ impl Partnership {
         agreement
             .check_time(now.wall)
             .map_err(|error| not_allowed(format!("operator {name}: {error}")))?;
-        super::parting::check_notice(self.parting.end_of(self.own, operator, agreement), now.wall)?;
+        let end = self.parting.end_of(self.own, operator, agreement);
+        super::parting::check_notice(end.filter(|_| !is_planted(Bug::Notice)), now.wall)?;
         Ok((known, agreement))
     }
 }
@@ -613,11 +615,14 @@ impl Peer {
     pub(super) fn check_share(&self, now: Now, vault: VaultId, lock: &Lock, len: u32) -> Decision {
         let Some(operator) = self.partner_of(vault) else { return Ok(()) };
         let (_, agreement) = self.partnership.in_force(now, operator)?;
-        check_bounds(lock, agreement.lock_max)
-            .map_err(|error| not_allowed(format!("the agreement does not allow it: {error}")))?;
+        if !is_planted(Bug::AgreedLock) {
+            check_bounds(lock, agreement.lock_max).map_err(|error| {
+                not_allowed(format!("the agreement does not allow it: {error}"))
+            })?;
+        }
         let share = self.share_of(now, operator)?;
         let left = share.saturating_sub(self.held_for(operator));
-        if u64::from(len) > left {
+        if u64::from(len) > left && !is_planted(Bug::Share) {
             let text = format!(
                 "{left} bytes are left of the {share} that the agreement gives on this node, {len} needed"
             );

@@ -52,8 +52,10 @@ impl World {
             .filter_map(|source| Some((source.index, self.node_of(source.node)?)))
             .collect();
         // Who leaves has what it has, and does not count; who did may still not. Where nodes came to lie elsewhere not all know it yet.
+        let vault = record.stripe.vault;
+        let has_left = |node: usize| self.hosts[node].has_left || self.has_parted(vault, node);
         let is_free = |holder| self.checker_ref().discharged.contains(&(holder, stripe));
-        before.retain(|_, holder| !self.hosts[*holder].has_left && !is_free(*holder));
+        before.retain(|_, holder| !has_left(*holder) && !is_free(*holder));
         let settles = |at: Mono| at.after(self.patience) > self.now();
         let mut is_clear = !self.relabelled.is_some_and(settles);
         let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
@@ -72,6 +74,7 @@ impl World {
             let is_sound = !lies
                 && self.hosts[holder].is_honest()
                 && !self.hosts[holder].has_left
+                && !self.has_parted(vault, holder)
                 && self.hosts[holder].disk.has(shard)
                 && !checker.ever_rotten.contains(&(holder, shard))
                 && !checker.given_up.contains(&stripe)
@@ -87,7 +90,7 @@ impl World {
                 // Counted if it is only silent; who has lost it and who is lost is not.
                 if is_sound && silent.0 > 0 && silent.0 < self.patience.0 / SILENT_PART {
                     place.insert(holder);
-                } else if !self.hosts[holder].leaves {
+                } else if !self.hosts[holder].leaves && !self.has_parted(vault, holder) {
                     is_clear = false;
                 }
             }
@@ -124,7 +127,9 @@ impl World {
     /// Whether what all owners need satisfies its policy, if all faults have been over for long enough and it can.
     pub(crate) fn check_converged(&mut self, setup: &PeerSetup, faults_end: Mono) {
         let since = faults_end.max(self.disturbed).after(converges_within(setup));
-        let is_due = self.now() >= since
+        // Where operators swap it is up to what they gave whether there is a place.
+        let is_due = self.swaps.is_none()
+            && self.now() >= since
             && self.is_calm()
             && setup.growth_per_day.is_none()
             && !self.hosts.iter().any(|host| host.lies && host.is_honest());

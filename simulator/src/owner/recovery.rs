@@ -42,7 +42,8 @@ impl World {
     pub(crate) fn recover(&mut self, owner: usize, by: usize) {
         let Some(of) = self.owners.get(owner) else { return };
         let host = self.hosts.get(by);
-        if host.is_none_or(|host| host.peer.is_none() || !host.is_honest()) {
+        let is_stranger = !self.is_known_to(&of.setup.operator, by.min(self.nodes() - 1));
+        if is_stranger || host.is_none_or(|host| host.peer.is_none() || !host.is_honest()) {
             return;
         }
         let needed = of.needed().into_iter().collect();
@@ -159,7 +160,7 @@ impl World {
         let names = (vault_name.as_str(), name.as_str());
         let client = Client::new(names, &setup.operator, roster, &[], policy_of(&setup))
             .greeting(Some(greeting), Some(device));
-        let client = self.join(client);
+        let client = self.join_known(client, &setup.operator);
         let id = self.clients[client].vault();
         let recovery = &mut self.owners[owner].recoveries[at];
         (recovery.client, recovery.stage) = (client, Stage::Papers);

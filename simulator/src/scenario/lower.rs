@@ -77,6 +77,7 @@ impl Scenario {
                 peer,
                 network: crate::NetworkConfig::default(),
                 disk: crate::DiskConfig::default(),
+                swaps: Vec::new(),
             },
             vaults: vec![vault],
             steps,

@@ -35,6 +35,7 @@ impl World {
                 if self.hosts[node].seized {
                     self.falsify(node, &mut response);
                 }
+                self.slander(node, &mut response);
                 self.answer(end, lane, &response, Vec::new(), close);
             }
             Output::Look { lane, shard, len } => {
@@ -131,6 +132,23 @@ impl World {
             Output::Note(Note::Cooling { .. }) => {
                 self.is_cooling = true;
                 self.strike();
+            }
+            Output::Note(Note::PartnerFrozen { operator, .. }) => {
+                let own = self.site(node).operator;
+                if let Some(swaps) = &mut self.swaps {
+                    swaps.parts_from(own, operator);
+                }
+            }
+            Output::Note(Note::AuditFailed { node: holder, stripe, outcome }) => {
+                let Some(holder) = self.node_of(holder) else { return };
+                let (what, short) = (outcome.as_str(), stripe.short());
+                self.note(format_args!("node {node}: node {holder} {what}, of {short}"));
+                if self.hosts[node].is_honest() {
+                    self.checker.found_lacking.insert((holder, stripe));
+                }
+            }
+            Output::Note(Note::Unproved { node: holder, stripe }) => {
+                self.check_blame(node, holder, stripe);
             }
             Output::Note(_) => {}
         }

@@ -187,7 +187,8 @@ impl World {
                         End::Client(client) => Some(self.clients[client].device()),
                         End::Node(_) => None,
                     };
-                    self.checker.asked(self.now, node, lane, (asker, device), &request);
+                    let at = (node, &self.hosts[node]);
+                    self.checker.asked(self.now, at, lane, (asker, device), &request);
                 }
                 let request = Box::new(request);
                 self.tell(node, Input::Request { link, lane, request });

@@ -1,0 +1,113 @@
+//! Operators who share no administrator: what they hold for each other, and what they do not.
+
+use super::*;
+use crate::setup::operator_id;
+use protocol::label::Labels;
+use protocol::policy::{Clause, Clauses, Lock};
+use std::collections::BTreeMap;
+
+const HOUR: u64 = 3600;
+
+fn name(operator: usize) -> String {
+    format!("operator {operator}")
+}
+
+fn swap(with: usize, gives: u64) -> Swap {
+    Swap {
+        between: [name(0), name(with)],
+        gives: [1 << 30, gives],
+        lock_max: Period::days(2),
+        notice: Period::seconds(2 * HOUR),
+        ends: Period::days(1000),
+    }
+}
+
+/// Operator 0 has a vault and two nodes, and swaps with so many others, who have one node each and hold so much for it.
+fn mesh(gives: &[u64]) -> Setup {
+    let nodes = [0, 0].into_iter().chain(1..=gives.len()).enumerate().map(|(index, operator)| {
+        let labels = [format!("provider=p{operator}"), format!("region=r{}", index % 3)];
+        let labels = Labels::new(labels.map(|label| label.parse().unwrap())).unwrap();
+        NodeSetup { operator: name(operator), labels, ..NodeSetup::default() }
+    });
+    let swaps = (1..).zip(gives).map(|(with, &gives)| swap(with, gives)).collect();
+    let peer = PeerSetup { exchange_period: Period::seconds(600), ..PeerSetup::default() };
+    Setup { nodes: nodes.collect(), swaps, peer, ..Setup::over_providers(0, 1) }
+}
+
+/// Of which any one operator may be lost.
+fn vault(operator: usize) -> VaultSetup {
+    let clause = Clause(BTreeMap::from([("operator".parse().unwrap(), 1)]));
+    let lock =
+        Lock { period: Period::days(1), release_cooldown: Period::seconds(HOUR), guardians: None };
+    let policy = Policy { survive: Clauses { any: vec![clause] }, lock, ..policy() };
+    VaultSetup {
+        operator: name(operator),
+        policy,
+        outside: Vec::new(),
+        guardians: None,
+        code: Some((4, 8)),
+        stripe_len: 2048,
+        allow_degraded: false,
+        placed: Vec::new(),
+    }
+}
+
+fn plan(setup: Setup, hours: u64, steps: Vec<(u64, What)>) -> Plan {
+    let steps = steps.into_iter();
+    let steps = steps.map(|(at, what)| Step { at: Period::seconds(at), what }).collect();
+    Plan {
+        name: "swaps".into(),
+        setup,
+        vaults: vec![vault(0)],
+        steps,
+        duration: Period::seconds(hours * HOUR),
+        sample: Period(0),
+    }
+}
+
+fn back_up(stripes: u32) -> What {
+    What::BackUp { vault: 0, stripes, changed_per_mille: 0 }
+}
+
+/// Runs a plan, and gives the world as it is then.
+fn played(plan: &Plan, seed: u64) -> World {
+    let mut world = World::new(seed, &plan.setup);
+    for (index, vault) in plan.vaults.iter().enumerate() {
+        world.add_owner(index, vault);
+    }
+    for step in &plan.steps {
+        let what = crate::world::Event::Do(Box::new(step.what.clone()));
+        world.cause_at(Mono(step.at.0), what);
+    }
+    world.run_for(plan.duration);
+    world
+}
+
+/// Bytes that each of the others' nodes holds for operator 0.
+fn held(world: &World) -> Vec<u64> {
+    let held = |node| world.checker_ref().held_for(node, operator_id(&name(0)));
+    (2..world.nodes()).map(held).collect()
+}
+
+#[test]
+fn what_lies_with_partners_is_spread_by_what_they_gave() {
+    // Sixteen partners give one to four units each.
+    let unit = 16 << 10;
+    let gives: Vec<u64> = (0..16).map(|with| unit * (1 + with % 4)).collect();
+    let plan =
+        plan(mesh(&gives), 30, (1..=20).map(|b| (b * HOUR, back_up(b as u32 * 10))).collect());
+    let world = played(&plan, 1);
+    let held = held(&world);
+    let (all, given) = (held.iter().sum::<u64>() as f64, gives.iter().sum::<u64>() as f64);
+    let mut worst = (0.0f64, 0.0f64);
+    for (held, gives) in held.iter().zip(&gives) {
+        assert!(held <= gives, "{held} of {gives}");
+        let (held, gives) = (*held as f64, *gives as f64);
+        worst = (worst.0.max((held / all - gives / given).abs()), worst.1.max(held / gives));
+    }
+    println!(
+        "{all} of {given} bytes used; the share of what is held differs from the share of what was given by {} at most; fullest {}",
+        worst.0, worst.1
+    );
+    assert!(all > given * 0.5 && worst.0 < 0.03, "{all} of {given}: {worst:?}, {held:?}");
+}
