@@ -7,6 +7,7 @@ mod link;
 mod mesh;
 mod program;
 mod sample;
+pub mod swap;
 
 pub use link::{End, Link, LinkKind};
 pub use mesh::{Mesh, Node, ROOM, SPARE, cpu_time, free_port, signal};

@@ -1,53 +1,13 @@
 //! Three operators who share no administrator swap capacity: they introduce themselves, agree, back up across all three, and give each other
 //! no more than was agreed. Both can tell what a month came to, and one leaves in good order. Who is nobody's partner gets nothing.
 
+use harness::swap::{
+    HEARD, agree, held, introduce, operator, partner, reached, reaches, shares, text, ticket,
+};
 use harness::{Mesh, ROOM, Ran, bytes, strewn, tree_of, within, write};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::Duration;
-
-/// For a machine that does other work.
-const HEARD: Duration = Duration::from_secs(120);
-
-/// An operator: its nodes, state folders and keys are its own.
-fn operator(name: &str, nodes: usize) -> Mesh {
-    Mesh::start(&vec![(name, name); nodes])
-}
-
-fn partner(mesh: &Mesh, arguments: &[&str]) -> Ran {
-    mesh.strewn(["--json", "partner"].iter().chain(arguments))
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
-}
-
-fn ticket(mesh: &Mesh, name: &str) -> Value {
-    partner(mesh, &["ticket", "--name", name]).summary()
-}
-
-/// Each adds the other. What one sees of the other's key is what the other sees of its own.
-fn introduce(one: (&Mesh, &str), other: (&Mesh, &str)) {
-    for ((mesh, _), (from, name)) in [(one, other), (other, one)] {
-        let line = ticket(from, name);
-        let added = partner(mesh, &["add", &text(&line["ticket"])]).summary();
-        assert_eq!((&added["name"], &added["fingerprint"]), (&name.into(), &line["fingerprint"]));
-    }
-}
-
-/// Both agree: `one` proposes to hold so much for the other, and wants as much. Gives the terms as the other sees them.
-fn agree(one: (&Mesh, &str), other: (&Mesh, &str), give: &str, take: &str) -> Value {
-    let proposal = partner(
-        one.0,
-        &["propose", other.1, "--give", give, "--take", take, "--term", "1y", "--max-lock", "90d"],
-    );
-    let line = text(&proposal.summary()["proposal"]);
-    let accepted = partner(other.0, &["accept", &line]).summary();
-    let answer = text(&accepted["agreement"]);
-    let _ = partner(one.0, &["accept", &answer]).summary();
-    accepted["terms"].clone()
-}
 
 /// Changes a setting of an operator's nodes, which start again.
 fn set(mesh: &mut Mesh, (setting, value): (&str, &str)) {
@@ -56,37 +16,6 @@ fn set(mesh: &mut Mesh, (setting, value): (&str, &str)) {
         node.set(setting, value);
     }
     mesh.start_again();
-}
-
-/// How many nodes an operator's command reaches.
-fn reached(mesh: &Mesh) -> usize {
-    let peers = strewn(mesh.owner(), ["--json", "peers"]);
-    peers.messages("node").iter().filter(|node| node["up"] == true).count()
-}
-
-fn reaches(mesh: &Mesh, nodes: usize) {
-    let mut last = 0;
-    let mut is_all = || {
-        last = reached(mesh);
-        last == nodes
-    };
-    assert!(within(HEARD, &mut is_all), "{last} of {nodes}");
-}
-
-/// What is held for a partner, and what it may store at most.
-fn held(mesh: &Mesh, name: &str) -> (u64, u64) {
-    let shown = partner(mesh, &["show", name]).summary();
-    (shown["held"].as_u64().expect("bytes"), shown["share"].as_u64().expect("bytes"))
-}
-
-/// Waits until as much may be stored for a partner.
-fn shares(mesh: &Mesh, name: &str, share: u64) {
-    let mut last = (0, 0);
-    let mut is_so = || {
-        last = held(mesh, name);
-        last.1 == share
-    };
-    assert!(within(HEARD, &mut is_so), "{last:?}, not {share}");
 }
 
 fn restore(mesh: &Mesh, home: &Path, target: &Path) -> Ran {
