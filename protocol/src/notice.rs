@@ -187,9 +187,15 @@ impl Conduct {
 pub fn avoided(own: OperatorId, said: &[Vec<PartnerStanding>], now: Wall) -> BTreeSet<OperatorId> {
     let mut frozen: BTreeMap<OperatorId, usize> = BTreeMap::new();
     let mut avoided = BTreeSet::new();
+    for of_node in said {
+        let by_node: BTreeSet<OperatorId> =
+            of_node.iter().filter(|said| said.frozen.is_some()).map(|said| said.operator).collect();
+        for operator in by_node {
+            *frozen.entry(operator).or_default() += 1;
+        }
+    }
     for standing in said.iter().flatten() {
         let operator = standing.operator;
-        *frozen.entry(operator).or_default() += usize::from(standing.frozen.is_some());
         let is_shown = |signed: &Signed<Notice>| {
             Notice::verify(signed, now).is_ok_and(|notice| notice.across(own) == Some(operator))
         };
@@ -248,6 +254,8 @@ mod tests {
             avoided(operator(1), &said, now).contains(&operator(2))
         };
         assert!(!says([true, false, false]) && says([true, true, false]));
+        let thrice = vec![vec![standing(true, Vec::new()); 3], Vec::new(), Vec::new()];
+        assert!(avoided(operator(1), &thrice, now).is_empty(), "however often it says so");
         let shows = |leaver: u8, other: u8| {
             let (leaver_key, version) = (key(leaver), 1);
             let notice =
