@@ -39,7 +39,7 @@ struct Heard {
     promised: BTreeMap<NodeId, u16>,
     /// Who has the record and promises nothing that counts: its shard is on its way, in or out.
     unsure: BTreeSet<NodeId>,
-    /// Who answered that it tells nothing: it has nothing, and is put nothing.
+    /// Who answered that it tells nothing: it is not waited for, and put nothing. What a record says that it has it may have.
     closed: BTreeSet<NodeId>,
     newest: Option<(Record, Signed<Record>)>,
 }
@@ -207,11 +207,10 @@ impl Peer {
         let found = match response {
             Some(Response::Records(found)) => found,
             Some(Response::Refused(refusal)) if refusal.is_denial() => {
-                // It knows nothing of the vault, or must not take anything of it: that is an answer.
+                // It knows nothing of the vault, or is not to tell: that is an answer.
                 if let Some(inquiry) = self.repair.inquiry.as_mut() {
                     for stripe in &stripes {
                         if let Some(heard) = inquiry.heard.get_mut(stripe) {
-                            heard.answered.insert(node);
                             heard.closed.insert(node);
                         }
                     }
@@ -297,7 +296,9 @@ impl Peer {
     /// Counts how often in a row who is heard left an inquiry without any answer.
     fn notice_mute(&mut self, now: Now, inquiry: &Inquiry) {
         for &node in &inquiry.asked {
-            if inquiry.heard.values().any(|heard| heard.answered.contains(&node)) {
+            let has_answered =
+                |heard: &Heard| heard.answered.contains(&node) || heard.closed.contains(&node);
+            if inquiry.heard.values().any(has_answered) {
                 self.repair.mute.remove(&node);
             } else if self.liveness.presence(node, now.mono) == Presence::Heard {
                 let times = self.repair.mute.entry(node).or_default();
@@ -364,6 +365,7 @@ impl Peer {
         // Who is there and never answers holds up nobody for ever.
         let is_awaited = |node: &NodeId| {
             !heard.answered.contains(node)
+                && !heard.closed.contains(node)
                 && self.repair.mute.get(node).is_none_or(|times| *times < MUTE)
         };
         let is_unheard = is_unheard || inquiry.asked.iter().any(is_awaited);
@@ -422,7 +424,7 @@ impl Peer {
             .listed
             .values()
             .filter(|site| heard.answered.contains(&site.node) && !all.contains_key(&site.node))
-            .filter(|site| !heard.unsure.contains(&site.node) && !heard.closed.contains(&site.node))
+            .filter(|site| !heard.unsure.contains(&site.node))
             .filter(|site| !leavers.contains(&site.node))
             .filter(|site| !self.is_frozen_for(vault, site.operator))
             // What is said not to be there is put nowhere near.

@@ -273,7 +273,7 @@ impl Peer {
         let mut parted = Parted::default();
         // Nodes of those who are no partners, or no more: rosters of own vaults list them for ever, and nothing of theirs is to lie there.
         // (Before any list is known nobody can tell who is one.)
-        let is_known = self.partnership.signed.is_some();
+        let is_known = self.partnership.is_told();
         let is_stranger = |operator| is_known && self.trust.check(operator).is_err();
         let is_any = self.members.values().any(|member| is_stranger(member.site.operator));
         if is_any || !avoided.is_empty() {

@@ -88,6 +88,11 @@ impl Partnership {
         self.base.clone().and_operators(self.known.by_operator.keys().copied())
     }
 
+    /// Whether the operator's list is known.
+    pub(super) fn is_told(&self) -> bool {
+        self.signed.is_some()
+    }
+
     /// Whether an operator needs an agreement.
     pub(super) fn is_other(&self, operator: OperatorId) -> bool {
         self.base.check(operator).is_err()
