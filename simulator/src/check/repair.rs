@@ -59,6 +59,9 @@ impl World {
         let settles = |at: Mono| at.after(self.patience) > self.now();
         let mut is_clear = !self.relabelled.is_some_and(settles);
         let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
+        // Without who is discharged the others may lie too close together.
+        let named: Vec<usize> = named.collect();
+        let named = named.into_iter().filter(|holder| !is_free(*holder));
         let named: Vec<&Site> = named.map(|holder| self.site(holder)).collect();
         let is_misplaced = margin(&record.policy, usize::from(record.stripe.k), &named) < 0;
         for (index, holder) in (0..).zip(&record.holders) {
