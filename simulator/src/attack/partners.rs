@@ -92,7 +92,7 @@ impl World {
                     let holders = record.holders.iter().zip(&record.stripe.shards);
                     for (&holder, &shard) in holders {
                         let is_meant = self.node_of(holder);
-                        if !is_meant.is_some_and(|holder| self.hosts[holder].operator == *of) {
+                        if is_meant.is_none_or(|holder| self.hosts[holder].operator != *of) {
                             continue;
                         }
                         let finding = Finding {

@@ -152,7 +152,9 @@ impl<'a> Played<'a> {
             }
             let befalls = |nodes: &[usize]| {
                 let mut all = vec![false; input.sites.len()];
-                nodes.iter().for_each(|&node| all[node] = true);
+                for &node in nodes {
+                    all[node] = true;
+                }
                 all
             };
             let source = |until, whom, nodes: &[usize]| Source {

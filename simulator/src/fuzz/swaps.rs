@@ -117,7 +117,7 @@ pub(super) fn deeds(drawing: &mut Drawing, setup: &Setup, steps: &mut Vec<Step>)
         }
         add(steps, at, What::Attack(Attack::Slander { by, of }));
     }
-    for _ in 0..1 + drawing.below(3) {
+    for _ in 0..=drawing.below(3) {
         let at = drawing.random.between(Period::seconds(900), drawing.busy);
         let mut swap = drawing.one_of(&setup.swaps);
         let vault = drawing.vault();
