@@ -47,7 +47,7 @@ fn nines() {
         let model = input.model(&holders)?;
         Ok(estimate(&model, input.years, None, &Effort { jobs: 2, ..Effort::default() })?)
     });
-    let seconds = (START.elapsed() - start).as_secs_f64();
+    let seconds = START.elapsed().saturating_sub(start).as_secs_f64();
     match result {
         Ok(found) => println!(
             "wide mesh: {:.3e} ({:.2} nines) ±{:.1} %, {} with {} samples and {} events, in {seconds:.2} s; doubts: {:?}",

@@ -102,7 +102,7 @@ fn what_a_stranger_costs() {
         let before = (node.cpu_time(), files_in(&state), bytes_in(&state), node.peak_memory());
         let begun = Instant::now();
         during();
-        let (took, cpu) = (begun.elapsed(), node.cpu_time() - before.0);
+        let (took, cpu) = (begun.elapsed(), node.cpu_time().saturating_sub(before.0));
         println!(
             "{what}: {took:.1?}, {cpu:.2?} of CPU, files {} -> {}, bytes {} -> {}, peak memory {} -> {} MiB",
             before.1,
