@@ -635,6 +635,7 @@ impl Peer {
         };
         // Nobody is to count on what is discharged. (To whom it belongs, it is still held.)
         let is_hidden = matches!(role, Role::Node(_))
+            && self.has_discharges(held.vault)
             && view.life(shard)?.is_some_and(|life| self.is_discharged(held.vault, &life));
         Ok(HeldRecord { record: signed, receipt: (!is_hidden).then_some(held.receipt) })
     }

@@ -198,6 +198,11 @@ impl Peer {
         known.is_some_and(|known| known.table == Table::Discharge)
     }
 
+    /// Whether anything of a vault may cool by a discharge: without one no life has to be read.
+    pub(super) fn has_discharges(&self, vault: VaultId) -> bool {
+        self.releases_of(vault).any(|(_, known)| known.table == Table::Discharge)
+    }
+
     /// A shard that is held here does not count any more: whether the others have all of its stripe is found out anew.
     fn look_for_others(&mut self, now: Now, facts: &dyn Facts, vault: VaultId, stripe: StripeId) {
         self.repair.settled.remove(&stripe);
