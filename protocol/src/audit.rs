@@ -31,7 +31,7 @@ mod tests;
 pub use auditors::{AUDITORS, auditors};
 pub use finding::{Case, Finding, Outcome};
 pub use pace::{
-    ANSWER_MAX, AUDIT_PERIOD, AUDIT_RATE_MAX, Point, Span, Sweep, TRIES, pause, position,
+    ANSWER_MAX, AUDIT_PERIOD, AUDIT_RATE_MAX, CUTS_MAX, Point, Span, Sweep, TRIES, pause, position,
 };
 pub use transcript::{
     Found, Judged, TRANSCRIPT_LEN_MAX, TRANSCRIPT_MAGIC, Transcript, TranscriptError, Verdict,

@@ -76,22 +76,32 @@ impl Discharged {
 }
 
 /// Which of the nodes that promise shards of a stripe have copies too many: none while a shard is missing or the policy does not hold. `promised`
-/// are all who show a promise; `stays` says who of them is counted on, and who is to be free of its shard if that can be.
+/// are all who show a promise; `stays` says who of them is counted on, and who is to be free of its shard if that can be. Of two who have the
+/// same shard it is the one of `full` that is free of it, if it can be, whose node is nearly full ([`crate::repair::gives`]).
 #[must_use]
 pub fn surplus<'a>(
     record: &Record,
     promised: &BTreeMap<NodeId, u16>,
+    full: &BTreeSet<NodeId>,
     stays: impl Fn(NodeId) -> bool,
     site: impl Fn(NodeId) -> Option<&'a Site>,
 ) -> Vec<NodeId> {
     let mut staying = promised.clone();
     staying.retain(|&node, _| stays(node) && site(node).is_some());
-    let counted: Option<BTreeSet<NodeId>> =
-        counted_best(record, &staying, &site).into_iter().collect();
-    let Some(counted) = counted else { return Vec::new() };
-    let sites: Vec<&Site> = counted.iter().filter_map(|&node| site(node)).collect();
-    if check_placement(&record.policy, record.stripe.k.into(), &sites).is_err() {
-        return Vec::new();
+    let suffice = |staying: &BTreeMap<NodeId, u16>| {
+        let counted = counted_best(record, staying, &site).into_iter();
+        let counted = counted.collect::<Option<BTreeSet<NodeId>>>()?;
+        let sites: Vec<&Site> = counted.iter().filter_map(|&node| site(node)).collect();
+        let is_good = check_placement(&record.policy, record.stripe.k.into(), &sites).is_ok();
+        is_good.then_some(counted)
+    };
+    let Some(mut counted) = suffice(&staying) else { return Vec::new() };
+    for node in full {
+        let Some(index) = staying.remove(node) else { continue };
+        match suffice(&staying) {
+            Some(without) => counted = without,
+            None => _ = staying.insert(*node, index),
+        }
     }
     promised.keys().copied().filter(|node| !counted.contains(node)).collect()
 }

@@ -7,6 +7,7 @@
 //!   where they do not, the same work is done twice and nothing is harmed.
 //! - Shards that are all there and lie too close together are copied to where the policy holds ([`Spread::spread_out`]).
 //! - Where no placement satisfies the policy, what raises the margin is done and nothing else: what is placed never makes anything worse.
+//! - A node that is nearly full *gives*: some of its shards are copied to emptier nodes, and go once the vault says so ([`crate::discharge`]).
 
 use crate::id::{NodeId, StripeId};
 use crate::label::{Level, Site};
@@ -169,6 +170,22 @@ impl Spread<'_> {
         if moved.is_empty() { Err(NoPlace::Complete) } else { Ok(moved) }
     }
 
+    /// To which candidate a copy of one holder's shard goes, so that the policy holds without that holder; `None` where there is none.
+    #[must_use]
+    pub fn give(&self, giver: NodeId, candidates: &[Candidate], tie: u64) -> Option<usize> {
+        let mut without = self.clone();
+        let at = without.counted.iter().position(|site| site.node == giver)?;
+        let giver = without.counted.remove(at);
+        without.surplus.push(giver);
+        let fixed: Vec<Site> = without.counted.iter().copied().cloned().collect();
+        let (policy, len) = (self.policy, self.shard_len);
+        let chosen = solve(policy, self.k, self.n, len, candidates, &fixed, tie).ok()?;
+        match chosen[..] {
+            [to] if without.keeps_secret(&chosen, candidates) => Some(to),
+            _ => None,
+        }
+    }
+
     /// Whether what is concealed stays so with these, or as little concealed as it is.
     fn keeps_secret(&self, chosen: &[usize], candidates: &[Candidate]) -> bool {
         let mut all: Vec<&Site> = self.counted.iter().chain(&self.surplus).copied().collect();
@@ -238,6 +255,35 @@ pub fn each_its_own(
     placed.iter().filter_map(give).collect()
 }
 
+/// A node gives when more of its quota is used than so many of a hundred parts,
+pub const FULL_PERCENT: u64 = 90;
+/// until no more than this would be.
+pub const GIVEN_TO_PERCENT: u64 = 80;
+
+/// Whether a node that uses so many bytes of its quota is nearly full.
+#[must_use]
+pub fn is_full(used: u64, quota: u64) -> bool {
+    u128::from(used) * 100 > u128::from(quota) * u128::from(FULL_PERCENT)
+}
+
+/// Whether a node that uses so many bytes of its quota gives its shard of a stripe. Which stripes it gives is drawn by their names, so that
+/// nothing has to be remembered: a copy changes nothing of that, and neither does a restart.
+#[must_use]
+pub fn gives(stripe: StripeId, node: NodeId, used: u64, quota: u64) -> bool {
+    let kept = u128::from(quota) * u128::from(GIVEN_TO_PERCENT) / 100;
+    let over = u128::from(used).saturating_sub(kept);
+    let hash = blake3::keyed_hash(&node.0, &stripe.0);
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    let drawn = u128::from(u32::from_be_bytes([a, b, c, d]));
+    is_full(used, quota) && drawn * u128::from(used) < over << 32
+}
+
+/// Whether a node with so much room may be given a shard by one that has this much: much more, or it would soon give it on.
+#[must_use]
+pub fn is_emptier(room: u64, left: u64, shard_len: u64) -> bool {
+    room >= left.saturating_mul(2).saturating_add(shard_len)
+}
+
 /// How many of those that hold a stripe come before this node in repairing it: the one before which nobody comes is its custodian.
 /// Who leaves comes before the others: it has what is to be moved.
 pub fn rank(
@@ -258,6 +304,29 @@ mod tests {
     use super::*;
     use crate::policy::{Clause, Clauses};
     use proptest::prelude::*;
+
+    #[test]
+    fn a_node_gives_what_is_too_much_and_no_more() {
+        let stripes = || (0..4000u32).map(|i| StripeId(*blake3::hash(&i.to_be_bytes()).as_bytes()));
+        let given =
+            |used: u64| stripes().filter(|&id| gives(id, NodeId([7; 32]), used, 1000)).count();
+        assert_eq!((given(0), given(900)), (0, 0));
+        // 11.1 % of 901 bytes and 20 % of 1000 are too much.
+        assert!((360..560).contains(&given(901)), "{}", given(901));
+        assert!((700..900).contains(&given(1000)), "{}", given(1000));
+        // What is given stays given while more comes.
+        assert!(stripes().all(|id| {
+            let at = |used| gives(id, NodeId([7; 32]), used, 1000);
+            !at(910) || at(990)
+        }));
+        // Of two nodes each draws for itself.
+        let both = stripes().filter(|&id| {
+            gives(id, NodeId([7; 32]), 1000, 1000) && gives(id, NodeId([8; 32]), 1000, 1000)
+        });
+        assert!(both.count() < 300);
+        assert!(!gives(StripeId([0; 32]), NodeId([7; 32]), 0, 0));
+        assert!(is_emptier(264, 100, 64) && !is_emptier(263, 100, 64));
+    }
 
     fn policy(survive: &[(&str, u32)], conceal: &[(&str, u32)]) -> Policy {
         let clauses = |named: &[(&str, u32)]| Clauses {
@@ -311,6 +380,26 @@ mod tests {
         let mut placed = spread.place(&[0, 1], &others, 1).unwrap();
         placed.sort_unstable_by_key(|(_, at)| *at);
         assert_eq!(placed.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_given_goes_where_the_policy_holds_without_the_giver() {
+        let survive = policy(&[("provider", 1)], &[]);
+        let all = [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3)].map(|(n, p)| site(n, p, n));
+        let spread_of = |policy| spread(policy, 4, 6, &all);
+        let giver = all[0].node;
+        let others = |providers: &[u8]| -> Vec<Candidate> {
+            let sites = (7..).zip(providers).map(|(n, &p)| site(n, p, n));
+            sites.map(|site| candidate(&site)).collect()
+        };
+        assert_eq!(spread_of(&survive).give(giver, &others(&[2, 3, 1]), 0), Some(2));
+        assert_eq!(spread_of(&survive).give(giver, &others(&[2, 3]), 0), None);
+        assert_eq!(spread_of(&survive).give(NodeId([9; 32]), &others(&[1]), 0), None);
+        // The giver keeps its copy for a while: three at one provider are four with it.
+        let conceal = policy(&[("provider", 1)], &[("provider", 1)]);
+        let wide = [(1, 1), (2, 1), (3, 1), (4, 2), (5, 3), (6, 4)].map(|(n, p)| site(n, p, n));
+        let wide = spread(&conceal, 4, 6, &wide);
+        assert_eq!(wide.give(giver, &others(&[1]), 0), None);
     }
 
     #[test]

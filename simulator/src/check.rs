@@ -113,8 +113,6 @@ pub(crate) struct Checker {
     rotten: BTreeSet<(usize, ShardId)>,
     /// Also those that came anew since: whoever found one missing remembers it.
     ever_rotten: BTreeSet<(usize, ShardId)>,
-    /// Shards that an honest node asked for itself, and was not shown.
-    pub(crate) found_lacking: BTreeSet<(usize, StripeId)>,
     /// Stripes that somebody asked to be released.
     given_up: BTreeSet<StripeId>,
     /// Releases that concern one node: what it drops by them somebody else has.

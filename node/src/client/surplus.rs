@@ -17,6 +17,7 @@ use protocol::id::{NodeId, StripeId};
 use protocol::log::Body;
 use protocol::message::{Request, Response};
 use protocol::release::{RELEASE_VALIDITY_MAX, ReleaseRequest};
+use protocol::repair::is_full;
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::{Period, Wall};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +50,7 @@ impl Surplus {
         is_kept: impl Fn(StripeId) -> bool,
     ) -> Result<Self> {
         let now = wall();
-        let moving = moving(mesh, vault).await;
+        let ways = Ways::ask(mesh, vault).await;
         let mut found = Self::default();
         let mut asked_before: BTreeMap<NodeId, BTreeSet<StripeId>> = BTreeMap::new();
         let mut inventory = Inventory::new(mesh, vault.id, devices(mesh, vault).await);
@@ -57,7 +58,7 @@ impl Surplus {
             if !is_kept(held.stripe) {
                 continue;
             }
-            for node in found.take(&held, mesh, &moving, (ledger.discharged(), now)) {
+            for node in found.take(&held, mesh, &ways, (ledger.discharged(), now)) {
                 asked_before.entry(node).or_default().insert(held.stripe);
             }
         }
@@ -76,13 +77,13 @@ impl Surplus {
         &mut self,
         held: &Held,
         mesh: &Mesh,
-        moving: &BTreeSet<NodeId>,
+        ways: &Ways,
         (discharged, now): (&Discharged, Wall),
     ) -> Vec<NodeId> {
         let site = |node: NodeId| mesh.nodes.get(&node).map(|node| &node.site);
         let is_free = |node: NodeId| discharged.is_discharged(node, held.stripe, now);
-        let stays = |node: NodeId| !moving.contains(&node) && !is_free(node);
-        let surplus = surplus(&held.record, &held.promised, stays, site);
+        let stays = |node: NodeId| !ways.moving.contains(&node) && !is_free(node);
+        let surplus = surplus(&held.record, &held.promised, &ways.full, stays, site);
         self.copies += surplus.len() as u64;
         self.bytes += surplus.len() as u64 * u64::from(held.record.stripe.shard_len);
         for &node in &surplus {
@@ -126,15 +127,28 @@ impl Surplus {
     }
 }
 
-/// Nodes on which nothing is to be counted for long: they leave, or their operator does or breaks its part.
-async fn moving(mesh: &Mesh, vault: &Vault) -> BTreeSet<NodeId> {
-    let avoided = partners::avoided(mesh, vault.operator).await;
-    let theirs = mesh.nodes.values().filter(|node| avoided.contains(&node.site.operator));
-    let mut moving: BTreeSet<NodeId> = theirs.map(|node| node.id).collect();
-    for (node, answer) in mesh.ask_all(&Request::Status).await {
-        if matches!(answer, Ok(Response::Status(status)) if status.leaving.is_some()) {
-            moving.insert(node.id);
+/// Nodes that are to be free of what they hold, if that can be.
+struct Ways {
+    /// On which nothing is to be counted for long: they leave, or their operator does or breaks its part.
+    moving: BTreeSet<NodeId>,
+    /// Which are nearly full.
+    full: BTreeSet<NodeId>,
+}
+
+impl Ways {
+    async fn ask(mesh: &Mesh, vault: &Vault) -> Self {
+        let avoided = partners::avoided(mesh, vault.operator).await;
+        let theirs = mesh.nodes.values().filter(|node| avoided.contains(&node.site.operator));
+        let mut ways = Self { moving: theirs.map(|node| node.id).collect(), full: BTreeSet::new() };
+        for (node, answer) in mesh.ask_all(&Request::Status).await {
+            let Ok(Response::Status(status)) = answer else { continue };
+            if status.leaving.is_some() {
+                ways.moving.insert(node.id);
+            }
+            if is_full(status.used, status.quota) {
+                ways.full.insert(node.id);
+            }
         }
+        ways
     }
-    moving
 }

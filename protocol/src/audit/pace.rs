@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub const AUDIT_PERIOD: Period = Period::days(7);
 /// How often the same question is put.
 pub const TRIES: u32 = 3;
+/// So many connections in a row to one holder may end under a question: networks do that. After that each counts as an answer that did not
+/// come, or who does not want to answer would only have to hang up.
+pub const CUTS_MAX: u32 = 6;
 /// How long an answer may take: sixteen shards are read from a busy disk.
 pub const ANSWER_MAX: Period = Period::seconds(60);
 /// Most bytes of shards that are asked about in a second, over any while: their holders read all of them.

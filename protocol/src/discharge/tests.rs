@@ -115,7 +115,8 @@ fn a_copy_is_too_many_only_where_all_else_is_there_and_lies_well() {
     let sites = [site(1, 1), site(2, 2), site(3, 3), site(4, 4), site(5, 2)];
     let of = |promised: &[(u8, u16)], stays: &dyn Fn(NodeId) -> bool| {
         let promised = promised.iter().map(|(name, index)| (node(*name), *index)).collect();
-        surplus(&record, &promised, stays, |id| sites.iter().find(|site| site.node == id))
+        let site = |id| sites.iter().find(|site| site.node == id);
+        surplus(&record, &promised, &BTreeSet::new(), stays, site)
     };
     let all = |_| true;
     let named = [(1, 0), (2, 1), (3, 2)];
@@ -133,10 +134,32 @@ fn a_copy_is_too_many_only_where_all_else_is_there_and_lies_well() {
     assert_eq!(of(&[(1, 0), (2, 1), (9, 2), (3, 2)], &all), [node(9)]);
 }
 
+#[test]
+fn of_two_copies_the_one_at_a_full_node_is_too_many_if_the_other_will_do() {
+    let record = record(&[1, 2, 3]);
+    let sites = [site(1, 1), site(2, 2), site(3, 3), site(4, 4), site(5, 2)];
+    let of = |promised: &[(u8, u16)], full: &[u8]| {
+        let promised = promised.iter().map(|(name, index)| (node(*name), *index)).collect();
+        let full = full.iter().map(|name| node(*name)).collect();
+        surplus(&record, &promised, &full, |_| true, |id| sites.iter().find(|site| site.node == id))
+    };
+    let named = [(1, 0), (2, 1), (3, 2)];
+    let with = |more: &[(u8, u16)]| [&named[..], more].concat();
+    // The record names node 3, which is full and gave its shard to node 4.
+    assert_eq!(of(&with(&[(4, 2)]), &[3]), [node(3)]);
+    assert_eq!(of(&with(&[(4, 2)]), &[4]), [node(4)]);
+    // Others that are full have given nothing.
+    assert_eq!(of(&with(&[(4, 2)]), &[1, 2, 3]), [node(3)]);
+    assert_eq!(of(&named, &[1, 2, 3]), []);
+    // With the copy in place of node 1's all would lie with two providers.
+    assert_eq!(of(&with(&[(5, 0)]), &[1]), [node(5)]);
+}
+
 proptest! {
     #[test]
     fn without_what_is_too_many_all_is_there_and_the_policy_holds(
         promises in proptest::collection::vec((1u8..12, 0u16..4, 0u8..5, any::<bool>()), 0..12),
+        full in proptest::collection::btree_set((1u8..12).prop_map(node), 0..4),
     ) {
         let record = record(&[1, 2, 3, 4]);
         let sites: BTreeMap<NodeId, Site> =
@@ -145,7 +168,7 @@ proptest! {
             promises.iter().map(|(name, index, ..)| (node(*name), *index)).collect();
         let leaving: BTreeSet<NodeId> =
             promises.iter().filter(|(.., leaves)| *leaves).map(|(name, ..)| node(*name)).collect();
-        let free = surplus(&record, &promised, |id| !leaving.contains(&id), |id| sites.get(&id));
+        let free = surplus(&record, &promised, &full, |id| !leaving.contains(&id), |id| sites.get(&id));
         if !free.is_empty() {
             let left: BTreeMap<NodeId, u16> = promised
                 .iter()

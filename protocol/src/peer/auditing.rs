@@ -4,7 +4,7 @@
 //! - All stripes held here come in turn, each at a time of its own. What is to be asked waits by node, and sixteen shards of one node are
 //!   asked about at once: which of them it promises, then the audit. Whoever is not connected is asked when it is again, or in the next round.
 //! - A question that is not answered is put again, the same one, also after the holder was away. Only what was put on a connection that
-//!   stood counts.
+//!   stood counts, and where that has ended since, only if many did in a row.
 //! - How far it is is stored now and then; after a restart it goes on from there.
 
 use super::facts::{Facts, Table, View, Write, decode};
@@ -12,8 +12,8 @@ use super::ledger::DEVICES_MAX;
 use super::membership::Pending;
 use super::{LinkId, Output, Peer};
 use crate::audit::{
-    ANSWER_MAX, AUDIT_SHARDS_MAX, AuditOpening, AuditQuestion, Outcome, Sweep, TRIES, TURN_LIFE,
-    Transcript, Verdict, auditors, commitment, pause, position,
+    ANSWER_MAX, AUDIT_SHARDS_MAX, AuditOpening, AuditQuestion, CUTS_MAX, Outcome, Sweep, TRIES,
+    TURN_LIFE, Transcript, Verdict, auditors, commitment, pause, position,
 };
 use crate::id::{DeviceId, NodeId, OperatorId, ShardId, StripeId, VaultId};
 use crate::message::{HeldRecord, Request, Response};
@@ -74,8 +74,10 @@ struct Talk {
     /// How often this was put.
     tries: u32,
     busy: u32,
-    /// Whether an answer to the last try is awaited.
+    /// Whether an answer to the last try is awaited,
     is_awaited: bool,
+    /// and on which connection.
+    link: Option<LinkId>,
     /// Until when; or when it is put again.
     until: Mono,
     /// Then it is no use any more.
@@ -95,6 +97,8 @@ pub(super) struct Asking {
     free_at: Mono,
     waiting: BTreeMap<NodeId, BTreeSet<(VaultId, StripeId)>>,
     talks: BTreeMap<NodeId, Talk>,
+    /// How many connections in a row ended under a question.
+    cuts: BTreeMap<NodeId, u32>,
     /// Who was asked last.
     last: Option<NodeId>,
     pub(super) asked: u64,
@@ -118,6 +122,7 @@ impl Asking {
             free_at: now.mono,
             waiting: BTreeMap::new(),
             talks: BTreeMap::new(),
+            cuts: BTreeMap::new(),
             last: None,
             asked: 0,
         })
@@ -144,6 +149,14 @@ impl Asking {
         if self.count_waiting() < 2 * WAITING_MAX {
             self.waiting.entry(node).or_default().insert((vault, stripe));
             self.wake();
+        }
+    }
+
+    /// A node has answered a question. One answer makes up for one connection that ended, or who has some shards could hang up whenever it
+    /// is asked about others.
+    fn mend(&mut self, node: NodeId) {
+        if let Some(cuts) = self.cuts.remove(&node).filter(|cuts| *cuts > 1) {
+            self.cuts.insert(node, cuts - 1);
         }
     }
 
@@ -296,6 +309,7 @@ impl Peer {
                 tries: 0,
                 busy: 0,
                 is_awaited: false,
+                link: None,
                 until: now.mono,
                 expires: now.mono.after(TURN_LIFE),
             };
@@ -313,6 +327,7 @@ impl Peer {
         talk.until = now.mono.after(RETRY);
         let Some(link): Option<LinkId> = link else { return };
         talk.is_awaited = true;
+        talk.link = Some(link);
         talk.until = now.mono.after(ANSWER_MAX);
         talk.tries += 1;
         let (number, tries) = (talk.number, talk.tries);
@@ -350,6 +365,13 @@ impl Peer {
         let Some(talk) = self.asking.talks.get_mut(&node) else { return };
         talk.is_awaited = false;
         talk.until = now.mono.after(RETRY);
+        if talk.link.is_some_and(|link| self.links.get(link).is_none()) {
+            let cuts = self.asking.cuts.entry(node).or_default();
+            if *cuts < CUTS_MAX {
+                *cuts += 1;
+                talk.tries = talk.tries.saturating_sub(1);
+            }
+        }
         if talk.tries >= TRIES {
             self.end_in_silence(now, facts, node);
         }
@@ -442,6 +464,7 @@ impl Peer {
                 };
                 match transcript.judge() {
                     Ok(judged) => {
+                        self.asking.mend(node);
                         let verdicts = judged.found.into_iter().map(|found| found.verdict);
                         let verdicts: Vec<Verdict> = verdicts.collect();
                         self.end_with(now, facts, node, &transcript, verdicts);
@@ -449,6 +472,10 @@ impl Peer {
                     Err(_) if talk.tries == tries => self.miss_answer(now, facts, node),
                     Err(_) => {}
                 }
+            }
+            // The connection may have ended, which is heard of later than this.
+            (None, _) if talk.is_awaited && talk.tries == tries => {
+                talk.until = talk.until.min(now.mono.after(RETRY));
             }
             // What is no answer is none.
             _ if talk.is_awaited && talk.tries == tries => self.miss_answer(now, facts, node),

@@ -62,6 +62,11 @@ impl Peer {
         self.hear_leaving(node, said.leaves);
     }
 
+    /// Bytes held.
+    pub(super) fn used(&self) -> u64 {
+        self.usage.values().map(|usage| usage.bytes).sum()
+    }
+
     /// Bytes that this node may still take from whoever asks.
     pub(super) fn room_for(
         &self,
@@ -72,9 +77,8 @@ impl Peer {
         if self.leaving.is_own() {
             return Ok(0);
         }
-        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
         let left = self.left_for(now, facts, role)?.unwrap_or(u64::MAX);
-        Ok(self.config.quota.saturating_sub(used).min(self.space).min(left))
+        Ok(self.config.quota.saturating_sub(self.used()).min(self.space).min(left))
     }
 
     pub(super) fn member_status(&self, now: Now, role: &Role) -> Vec<MemberStatus> {

@@ -175,9 +175,7 @@ impl Peer {
         // What heals is counted in the usage already.
         let healing: u64 =
             self.receiving.values().filter_map(|r| r.held.as_ref()).map(|h| u64::from(h.len)).sum();
-        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum::<u64>() + inflight
-            - healing
-            + self.lives.uncounted();
+        let used = self.used() + inflight - healing + self.lives.uncounted();
         let room = self.config.quota.saturating_sub(used);
         if u64::from(len) > room && !is_planted(Bug::Quota) {
             return Err(refusal(

@@ -17,7 +17,7 @@ use crate::message::{HeldRecord, Refusal, Request, Response};
 use crate::placement::{Candidate, margin};
 use crate::planted::{Bug, is_planted};
 use crate::record::Record;
-use crate::repair::{Finding, Spread, each_its_own, rank};
+use crate::repair::{Finding, Spread, each_its_own, gives, is_emptier, rank};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
 use crate::told::{Told, counted, counted_best};
@@ -336,10 +336,7 @@ impl Peer {
             Some((record, signed)) if record.version > mine.version => (record, signed),
             _ => (&mine, &signed),
         };
-        let site = |node: NodeId| {
-            let seen = ground.seen.get(&node).or_else(|| self.site_of(node));
-            seen.or_else(|| ground.listed.get(&node))
-        };
+        let site = |node: NodeId| self.site_on(ground, node);
         let mut promised = heard.promised.clone();
         promised.insert(own, held.index);
         promised.retain(|&node, _| !self.repair.is_gone(stripe, node) && site(node).is_some());
@@ -392,9 +389,23 @@ impl Peer {
             surplus: sites(&surplus),
             readable,
         };
-        let finding = spread.assess();
-        let found = match finding {
-            Finding::Well => return Ok(Verdict::Well(holders)),
+        let allowed = self.check_terms(&view, record).map(|_| ());
+        let is_listed = ground.listed.contains_key(&own);
+        let candidates = || self.candidates(now, ground, (vault, stripe), heard, &all);
+        let found = match spread.assess() {
+            Finding::Well => {
+                let is_able = !is_unheard && allowed.is_ok() && is_listed;
+                if !is_able || !self.may_give(stripe, held.index, &promised) {
+                    return Ok(Verdict::Well(holders));
+                }
+                let candidates = candidates();
+                let Some(to) = self.given_to(&spread, tie(stripe), &candidates) else {
+                    return Ok(Verdict::Well(holders));
+                };
+                let (sources, targets) =
+                    self.ends(record, &promised, &[(held.index, to)], &candidates);
+                return Ok(self.order(now, (record, signed), sources, targets, false));
+            }
             Finding::Beyond { found } => {
                 let k = record.stripe.k;
                 let margin = margin(&record.policy, k.into(), &spread.counted);
@@ -418,25 +429,8 @@ impl Peer {
         let is_left = rank > 0 && is_planted(Bug::Takeover);
         let terms = if is_left { u64::MAX } else { term.0.saturating_mul(rank as u64) };
         let turn = since.after(Period(terms));
-        let refused: BTreeSet<NodeId> =
-            case.refused.iter().filter(|(_, until)| **until > now.mono).map(|(n, _)| *n).collect();
-        let candidates: Vec<Candidate> = ground
-            .listed
-            .values()
-            .filter(|site| heard.answered.contains(&site.node) && !all.contains_key(&site.node))
-            .filter(|site| !heard.unsure.contains(&site.node))
-            .filter(|site| !leavers.contains(&site.node))
-            .filter(|site| !self.is_frozen_for(vault, site.operator))
-            // What is said not to be there is put nowhere near.
-            .filter(|site| !self.repair.is_gone(stripe, site.node) && !refused.contains(&site.node))
-            .filter(|site| self.link_to(site.node).is_some())
-            .map(|listed| Candidate {
-                site: site(listed.node).unwrap_or(listed).clone(),
-                free: self.repair.rooms.get(&listed.node).copied().unwrap_or(0),
-            })
-            .collect();
-        let tie = u64::from_be_bytes(std::array::from_fn(|i| stripe.0[i]));
-        let placed = spread.place(&missing, &candidates, tie).map(|placed| {
+        let candidates = candidates();
+        let placed = spread.place(&missing, &candidates, tie(stripe)).map(|placed| {
             each_its_own(&placed, &missing, |i| record.index_of(candidates[i].site.node))
         });
         let lying: Vec<u16> =
@@ -446,17 +440,10 @@ impl Peer {
             Ok(moved) if found < 0 => Ok(moved.iter().map(|&(at, to)| (lying[at], to)).collect()),
             _ => Err(why),
         });
-        let allowed = self.check_terms(&view, record).map(|_| ());
-        let is_listed = ground.listed.contains_key(&own);
         let needed = usize::from(record.stripe.k);
         let (sources, targets) =
             self.ends(record, &promised, &placed.clone().unwrap_or_default(), &candidates);
-        // Who leaves has what is missing: it is copied.
-        let is_there = |target: &Target| sources.iter().any(|source| source.index == target.index);
-        let read = if targets.iter().all(is_there) { targets.len() } else { needed - 1 };
-        let moved = u64::from(record.stripe.shard_len) * (read + targets.len()) as u64;
-        let signed = signed.clone();
-        let (len, is_early) = (record.stripe.shard_len, now.mono < turn);
+        let is_early = now.mono < turn;
 
         if let Some(case) = self.repair.cases.get_mut(&stripe) {
             case.margin = found;
@@ -487,22 +474,99 @@ impl Peer {
         if is_early {
             return Ok(Verdict::Later(turn));
         }
+        Ok(self.order(now, (record, signed), sources, targets, found < 0))
+    }
+
+    /// By what a node is judged: as the vault sees it, by its certificate, or by the roster alone.
+    fn site_on<'a>(&'a self, ground: &'a Ground, node: NodeId) -> Option<&'a Site> {
+        let seen = ground.seen.get(&node).or_else(|| self.site_of(node));
+        seen.or_else(|| ground.listed.get(&node))
+    }
+
+    /// Nodes that have nothing of a stripe and could take a shard of it.
+    fn candidates(
+        &self,
+        now: Now,
+        ground: &Ground,
+        (vault, stripe): (VaultId, StripeId),
+        heard: &Heard,
+        all: &BTreeMap<NodeId, u16>,
+    ) -> Vec<Candidate> {
+        let leavers = self.repair.leavers(vault);
+        let case = self.repair.cases.get(&stripe);
+        let has_refused = |node: &NodeId| {
+            let until = case.and_then(|case| case.refused.get(node));
+            until.is_some_and(|until| *until > now.mono)
+        };
+        ground
+            .listed
+            .values()
+            .filter(|site| heard.answered.contains(&site.node) && !all.contains_key(&site.node))
+            .filter(|site| !heard.unsure.contains(&site.node))
+            .filter(|site| !leavers.contains(&site.node))
+            .filter(|site| !self.is_frozen_for(vault, site.operator))
+            // What is said not to be there is put nowhere near.
+            .filter(|site| !self.repair.is_gone(stripe, site.node) && !has_refused(&site.node))
+            .filter(|site| self.link_to(site.node).is_some())
+            .map(|listed| Candidate {
+                site: self.site_on(ground, listed.node).unwrap_or(listed).clone(),
+                free: self.repair.rooms.get(&listed.node).copied().unwrap_or(0),
+            })
+            .collect()
+    }
+
+    /// Whether this node gives its shard of a stripe, being nearly full, and nobody else has it yet. Its own copy goes once the vault says so
+    /// ([`crate::discharge`]).
+    fn may_give(&self, stripe: StripeId, index: u16, promised: &BTreeMap<NodeId, u16>) -> bool {
+        let own = self.node();
+        let has_it = |(&node, &other): (&NodeId, &u16)| node != own && other == index;
+        gives(stripe, own, self.used(), self.config.quota) && !promised.iter().any(has_it)
+    }
+
+    /// To which candidate it goes.
+    fn given_to(&self, spread: &Spread<'_>, tie: u64, candidates: &[Candidate]) -> Option<usize> {
+        let left = self.config.quota.saturating_sub(self.used());
+        let is_emptier = |at: &usize| is_emptier(candidates[*at].free, left, spread.shard_len);
+        let emptier: Vec<usize> = (0..candidates.len()).filter(is_emptier).collect();
+        let offered: Vec<Candidate> = emptier.iter().map(|&at| candidates[at].clone()).collect();
+        spread.give(self.node(), &offered, tie).map(|to| emptier[to])
+    }
+
+    /// Has shards brought to where they are to be, if that may begin now.
+    fn order(
+        &mut self,
+        now: Now,
+        (record, signed): (&Record, &Signed<Record>),
+        sources: Vec<Source>,
+        targets: Vec<Target>,
+        is_urgent: bool,
+    ) -> Verdict {
         if self.repair.jobs.len() >= JOBS_MAX {
-            return Ok(Verdict::Ready);
+            return Verdict::Ready;
         }
-        if !self.repair.spend(moved, found < 0, now.mono) {
-            return Ok(Verdict::Later(now.mono.after(SAVING)));
+        // What somebody has is copied, and read once.
+        let is_there = |target: &Target| sources.iter().any(|source| source.index == target.index);
+        let needed = usize::from(record.stripe.k);
+        let read = if targets.iter().all(is_there) { targets.len() } else { needed - 1 };
+        let len = u64::from(record.stripe.shard_len);
+        if !self.repair.spend(len * (read + targets.len()) as u64, is_urgent, now.mono) {
+            return Verdict::Later(now.mono.after(SAVING));
         }
         for target in &targets {
             if let Some(room) = self.repair.rooms.get_mut(&target.node) {
-                *room = room.saturating_sub(len.into());
+                *room = room.saturating_sub(len);
             }
         }
         let job = JobId(self.next_token);
         self.next_token += 1;
-        self.repair.jobs.insert(job, (stripe, targets.len()));
-        self.outputs.push_back(Output::Rebuild { job, record: Box::new(signed), sources, targets });
-        Ok(Verdict::Begun)
+        self.repair.jobs.insert(job, (record.stripe.id(), targets.len()));
+        self.outputs.push_back(Output::Rebuild {
+            job,
+            record: Box::new(signed.clone()),
+            sources,
+            targets,
+        });
+        Verdict::Begun
     }
 
     /// Where shards are to be had, this node's own first, and where missing ones go.
@@ -528,6 +592,11 @@ impl Peer {
         };
         (sources, placed.iter().filter_map(target).collect())
     }
+}
+
+/// What decides between nodes that are as good for a stripe.
+fn tie(stripe: StripeId) -> u64 {
+    u64::from_be_bytes(std::array::from_fn(|i| stripe.0[i]))
 }
 
 impl Heard {

@@ -647,13 +647,12 @@ impl Peer {
         if let Some(leaving) = &mut leaving {
             leaving.signers.retain(|signer| self.is_shown(facts, role, signer.node));
         }
-        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
         let refused = self.refused.iter().map(|(code, &count)| (code.as_str(), count));
         let turned_away = self.turned_away.iter().copied();
         let status = NodeStatus {
             record: self.record.clone(),
             version: self.config.version.clone(),
-            used,
+            used: self.used(),
             shards: self.usage.values().map(|usage| usage.shards).sum(),
             room: self.room_for(now, facts, role)?,
             quota: self.config.quota,

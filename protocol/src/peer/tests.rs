@@ -11,6 +11,7 @@ mod clock;
 mod desk;
 mod discharge;
 mod exchange;
+mod giving;
 mod greetings;
 mod labels;
 mod leaving;

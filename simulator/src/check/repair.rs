@@ -2,6 +2,7 @@
 //!
 //! - An order makes nothing worse: it ends in a placement that satisfies the policy, or in one that bears more losses than before
 //!   (the one predicate, over all domains), and nothing that is concealed lies closer together.
+//! - What is whole and lies well is not touched, but by a node that is nearly full, and then the policy holds without it.
 //! - Nothing is moved for an outage: no order rebuilds what a node holds that was silent for a small part of the patience.
 //! - Once all faults are over the mesh comes back to its policy within [`converges_within`], wherever there are nodes for that: also what
 //!   was written degraded, or lies too close together since nodes came to lie elsewhere.
@@ -13,6 +14,7 @@ use protocol::label::Site;
 use protocol::peer::{Facts, Source, Table, Target};
 use protocol::placement::{Candidate, conceal_margin, margin, solve};
 use protocol::record::Record;
+use protocol::repair::is_full;
 use protocol::time::{Mono, Period};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -117,14 +119,23 @@ impl World {
         let n = usize::from(record.stripe.n);
         // What is whole and lies well is not touched.
         let is_needed = holders.len() < n || bears.0 < 0;
-        let is_whole = after.len() == n && bears.1 >= 0 && is_needed;
-        if is_clear && !is_whole && bears.1 <= bears.0 || hides.1 < hides.0.min(0) {
+        let is_good = after.len() == n && bears.1 >= 0;
+        let is_whole = is_good && is_needed;
+        let own = matches!(targets, [target] if before.get(&target.index) == Some(&node));
+        let is_given = is_good && own && self.is_nearly_full(node);
+        if is_clear && !is_whole && !is_given && bears.1 <= bears.0 || hides.1 < hides.0.min(0) {
             let text = format!(
                 "node {node} repairs a stripe: it bears {} losses more and then {}, hides {} and then {}",
                 bears.0, bears.1, hides.0, hides.1
             );
             self.checker().report("P6", text);
         }
+    }
+
+    /// Whether a node gives what it has to others that have more room.
+    fn is_nearly_full(&self, node: usize) -> bool {
+        let host = &self.hosts[node];
+        is_full(host.disk.bytes(), host.config().quota)
     }
 
     /// Whether what all owners need satisfies its policy, if all faults have been over for long enough and it can.

@@ -5,7 +5,7 @@
 //! - Swap: and of a partner's nothing once the agreement has ended by its term or by notice, no lock longer than agreed, and no more bytes than
 //!   its part of what is given. Parts are counted out here. What is held stays held, whatever becomes of the agreement.
 //! - P1: operators who lie, or delete, destroy nothing while a clause names as many.
-//! - P5: nobody is shown to lack what it has by the word of one operator, or of nobody, where no honest node has asked and seen it.
+//! - P5: nobody is shown to lack what it has by the word of one operator, or of nobody.
 
 use super::Checker;
 use super::books::Books;
@@ -232,7 +232,6 @@ impl World {
             && !host.has_left
             && !checker.ever_rotten.contains(&(holder, shard))
             && !checker.given_up.contains(&stripe)
-            && !checker.found_lacking.contains(&(holder, stripe))
             && !self.hosts.iter().any(|host| host.lies);
         if !is_quiet || !is_sound || !self.hosts[node].is_honest() {
             return;

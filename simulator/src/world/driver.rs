@@ -143,9 +143,6 @@ impl World {
                 let Some(holder) = self.node_of(holder) else { return };
                 let (what, short) = (outcome.as_str(), stripe.short());
                 self.note(format_args!("node {node}: node {holder} {what}, of {short}"));
-                if self.hosts[node].is_honest() {
-                    self.checker.found_lacking.insert((holder, stripe));
-                }
             }
             Output::Note(Note::Unproved { node: holder, stripe }) => {
                 self.check_blame(node, holder, stripe);

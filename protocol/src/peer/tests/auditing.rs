@@ -34,6 +34,8 @@ enum Way {
     Silent,
     /// It is busy each time but the last of so many.
     Busy(u32),
+    /// So many times the connection ends under the question.
+    HangsUp(u32),
     /// It shows no promise.
     Denies,
 }
@@ -44,6 +46,7 @@ struct Holders {
     device: LinkId,
     records: Vec<Record>,
     links: BTreeMap<u8, LinkId>,
+    operators: BTreeMap<u8, u8>,
     /// Which shard of all stripes each has.
     has: BTreeMap<u8, u16>,
     ways: BTreeMap<u8, Way>,
@@ -85,7 +88,8 @@ impl Holders {
         }
         has.remove(&NODE);
         let (ways, words) = (BTreeMap::new(), BTreeMap::new());
-        Self { desk, device, records, links, has, ways, words, questions: Vec::new() }
+        let operators = others.iter().map(|&(name, operator, _)| (name, operator)).collect();
+        Self { desk, device, records, links, operators, has, ways, words, questions: Vec::new() }
     }
 
     /// Three holders of one operator, of whose shards one suffices, and two nodes that have none.
@@ -194,6 +198,17 @@ impl Holders {
         }
     }
 
+    /// Whether a node hangs up now.
+    fn hangs_up(&mut self, name: u8, request: &Request) -> bool {
+        let Way::HangsUp(left) = self.way(name) else { return false };
+        let is_question = matches!(request, Request::Audit(_));
+        if is_question {
+            let next = if left > 1 { Way::HangsUp(left - 1) } else { Way::Has };
+            self.ways.insert(name, next);
+        }
+        is_question
+    }
+
     /// Answers what the node asks, until it asks no more.
     fn answer(&mut self) {
         loop {
@@ -204,9 +219,16 @@ impl Holders {
             }
             for (call, link, request) in calls {
                 let name = self.links.iter().find(|(_, on)| **on == link).map(|(name, _)| *name);
-                let response = name.and_then(|name| self.respond(name, &request));
+                let hangs_up = name.filter(|&name| self.hangs_up(name, &request));
+                let response = name.filter(|_| hangs_up.is_none());
+                let response = response.and_then(|name| self.respond(name, &request));
                 let response = response.map(Box::new);
                 self.desk.handle(Input::Answer { call, response });
+                if let Some(name) = hangs_up {
+                    self.desk.handle(Input::Disconnected(link));
+                    let link = self.desk.greet(name, node_greeting(self.operators[&name], name)).0;
+                    self.links.insert(name, link);
+                }
             }
         }
     }
@@ -400,6 +422,19 @@ fn who_is_busy_is_asked_later_and_is_not_guilty() {
     mesh.pass(DAY);
     let said = mesh.audit();
     assert_eq!((said.asked, said.proved, said.failed), (2, 2, 0), "{said:?}");
+}
+
+#[test]
+fn a_connection_that_ends_under_a_question_is_no_silence_and_many_in_a_row_are() {
+    let mut mesh = Holders::three_and_two_spare();
+    mesh.ways.insert(THIRD, Way::HangsUp(5));
+    mesh.pass(DAY);
+    let said = mesh.audit();
+    assert_eq!((said.failed, said.doubted), (0, 0), "{said:?}");
+    assert_eq!(mesh.way(THIRD), Way::Has);
+    mesh.ways.insert(THIRD, Way::HangsUp(u32::MAX));
+    mesh.pass(DAY);
+    assert_eq!(mesh.audit().doubted, 1);
 }
 
 #[test]

@@ -68,9 +68,18 @@ impl Mesh {
         has: &[(u8, Option<u16>)],
         operator: impl Fn(u8) -> u8,
     ) -> Self {
+        Self::configured(stripe, has, operator, PeerConfig::default())
+    }
+
+    /// The node holds nothing and is set up so.
+    pub(super) fn configured(
+        stripe: &Record,
+        has: &[(u8, Option<u16>)],
+        operator: impl Fn(u8) -> u8,
+        config: PeerConfig,
+    ) -> Self {
         // Audits ask about stripes as well: here they have all the time in the world.
-        let audit_period = Period::days(100_000);
-        let config = PeerConfig { audit_period, ..PeerConfig::default() };
+        let config = PeerConfig { audit_period: Period::days(100_000), ..config };
         let mut trusted: Vec<u8> = has.iter().map(|&(name, _)| operator(name)).collect();
         trusted.push(OPERATOR);
         let facts = MemoryFacts::default();
@@ -94,6 +103,17 @@ impl Mesh {
         let (unwilling, closed, mute) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let (desk, asked) = (desk, 0);
         Self { desk, device, links, has, silent, leaving, rooms, unwilling, closed, mute, asked }
+    }
+
+    /// A stripe more: the node holds its first shard, and the others those that it gives to them.
+    pub(super) fn add(&mut self, stripe: &Record, bytes: &[u8]) {
+        let put = self.desk.put(self.device, stripe, 0, bytes);
+        assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+        for (&name, has) in &mut self.has {
+            if let Some(index) = stripe.index_of(id(name)) {
+                has.push((stripe.clone(), Some(index)));
+            }
+        }
     }
 
     /// The node starts again, and all meet it.
