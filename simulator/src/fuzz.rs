@@ -203,8 +203,6 @@ pub fn plan(seed: u64) -> Plan {
     drawing.random = apart_too;
     moves::moves(&mut drawing, &mut steps);
     if swaps {
-        // Where agreements end and links are bad as well, what a discharge has repaired is not told apart from what need not be.
-        steps.retain(|step| !matches!(step.what, What::Discharge { .. }));
         drawing.random = apart_again;
         swaps::deeds(&mut drawing, &setup, &mut steps);
     }

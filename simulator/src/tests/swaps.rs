@@ -80,6 +80,7 @@ fn played(plan: &Plan, seed: u64) -> World {
         world.cause_at(Mono(step.at.0), what);
     }
     world.run_for(plan.duration);
+    assert_eq!(world.checker_ref().broken, None);
     world
 }
 
@@ -110,4 +111,49 @@ fn what_lies_with_partners_is_spread_by_what_they_gave() {
         worst.0, worst.1
     );
     assert!(all > given * 0.5 && worst.0 < 0.03, "{all} of {given}: {worst:?}, {held:?}");
+}
+
+#[test]
+fn twenty_operators_give_each_other_what_they_agreed_and_no_more() {
+    let gives = vec![24 << 10; 19];
+    let mut setup = mesh(&gives);
+    // The second one has the nodes of five more, wherever these say they are.
+    for node in 4..9 {
+        setup.nodes[node].operator = name(2);
+    }
+    setup.swaps.retain(|swap| !(3..=7).any(|with| swap.between.contains(&name(with))));
+    // It swaps with all others, too.
+    for with in (8..20).chain([1]) {
+        let between = [name(2), name(with)];
+        setup.swaps.push(Swap { between, gives: [48 << 10, 24 << 10], ..swap(with, 0) });
+    }
+    let greed = |vault: usize| {
+        What::Attack(Attack::Greed { vault, vaults: 3, stripes: 40, lock: Period::days(1) })
+    };
+    let notice = What::Notice { by: name(9), to: name(0) };
+    let mut steps = vec![
+        (HOUR, back_up(20)),
+        (2 * HOUR, greed(1)),
+        (2 * HOUR, What::Attack(Attack::Fill { vault: 0, stripes: 60 })),
+        (2 * HOUR, notice),
+        (3 * HOUR, What::Attack(Attack::Stranger)),
+        (3 * HOUR, What::Vanish(Who::Label(format!("operator={}", name(10))))),
+        // Two that help each other say that a third has nothing.
+        (3 * HOUR, What::Attack(Attack::Slander { by: vec![name(11), name(12)], of: name(13) })),
+        (5 * HOUR, greed(0)),
+        (6 * HOUR, What::Restore { vault: 0 }),
+    ];
+    steps.push((4 * HOUR, back_up(25)));
+    let mut plan = plan(setup, 9, steps);
+    plan.setup.peer.patience = Period::seconds(HOUR);
+    plan.vaults.push(vault(2));
+    let world = played(&plan, 3);
+    assert_eq!(world.restores, (1, 0));
+    let held = held(&world);
+    let full = held.iter().filter(|held| **held > (23 << 10)).count();
+    assert!(full > 5, "who is greedy fills what was given: {held:?}");
+    // With all its nodes the second one has no more than one operator.
+    let its = |node| world.checker_ref().held_for(node, operator_id(&name(2)));
+    let most = (0..world.nodes()).filter(|node| !(3..9).contains(node)).map(its).max();
+    assert!(most.is_some_and(|most| most > 0 && most <= 24 << 10), "{most:?}");
 }
