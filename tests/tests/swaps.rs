@@ -76,26 +76,6 @@ fn a_partner_without_what_it_promised_is_shown_to_the_third_by_what_it_signed() 
     assert_eq!(tree_of(&target), tree_of(&source));
 }
 
-/// Files in a folder and all that are in it.
-fn files_in(folder: &std::path::Path) -> usize {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|e| if e.path().is_dir() { files_in(&e.path()) } else { 1 }).sum()
-}
-
-fn bytes_in(folder: &std::path::Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|e| {
-            if e.path().is_dir() {
-                bytes_in(&e.path())
-            } else {
-                e.metadata().map_or(0, |m| m.len())
-            }
-        })
-        .sum()
-}
-
-/// What a node uses that a stranger knocks at for half a minute, and what it uses when nobody does.
 #[test]
 fn a_partner_that_vanishes_gets_nothing_new_and_what_lay_there_lies_elsewhere() {
     let mut a = Mesh::start_with_spare(&[("a1", "a"), ("a2", "a")], &[("a3", "a"), ("a4", "a")]);
@@ -110,13 +90,18 @@ fn a_partner_that_vanishes_gets_nothing_new_and_what_lay_there_lies_elsewhere() 
     let made = a.backup(&source).summary();
     assert_eq!(made["degraded"], false, "{made}");
     assert!(!b.nodes[0].shard_files().is_empty());
-    a.set(&[ROOM, ("patience", "\"20s\"")]);
+    for node in &mut a.nodes {
+        node.kill();
+        node.set(ROOM.0, ROOM.1);
+        node.set("patience", "\"20s\"");
+    }
+    a.start_again();
     reaches(&a, 5);
     b.nodes[0].destroy();
 
     // It is said, at every node, and what it held is rebuilt where there is room.
     let mut last = Vec::new();
-    let is_frozen = |at: &Value| !at["frozen"].is_null() && at["moves_in"] == 0;
+    let is_frozen = |at: &Value| !at["frozen"].is_null() && at["moves_in"] == "0s";
     let is_said = within(HEARD, || {
         last = standing(&a, "b");
         last.len() == 4 && last.iter().all(is_frozen)
@@ -150,17 +135,21 @@ fn an_operator_with_many_nodes_counts_once_whatever_it_says_of_them() {
     shares(&a, "s", 8 * MIB);
     shares(&s, "a", 1024 * MIB);
     reaches(&a, 5);
-    // All of them together are one operator, without which nothing would be left.
-    a.create_vault("v", POLICY);
+    // All of them together are one operator: with the own one there are two.
+    let two = POLICY.replace("operator = 1", "operator = 2");
+    a.create_vault("two", &two);
     let source = a.dir().join("source");
     write(source.join("file"), bytes("sybil", 2_000_000));
-    let refused = a.backup(&source).ended(1).messages("exit_error").pop().expect("an error");
-    assert!(text(&refused["message"]).contains("operator=1"), "{refused}");
+    let folder = source.to_str().expect("a path");
+    let refused = a.strewn(["--json", "backup", folder, "--vault", "two"]).ended(1);
+    let refused = refused.messages("exit_error").pop().expect("an error");
+    assert!(text(&refused["message"]).contains("operator=2"), "{refused}");
+    a.create_vault("v", POLICY);
     introduce((&a, "a"), (&c, "c"));
     let _ = agree((&c, "c"), (&a, "a"), "1GiB", "0");
     shares(&c, "a", 1024 * MIB);
     reaches(&a, 6);
-    let made = a.backup(&source).summary();
+    let made = a.strewn(["--json", "backup", folder, "--vault", "v"]).summary();
     assert_eq!(made["degraded"], false, "{made}");
 
     // What is held for it is what one operator was given, however many nodes and vaults it has.
@@ -180,7 +169,7 @@ fn an_operator_with_many_nodes_counts_once_whatever_it_says_of_them() {
     // And when all of its nodes fall together everything is read.
     s.nodes.iter_mut().for_each(harness::Node::destroy);
     let target = a.dir().join("restored");
-    let _ = a.restore("latest", &target, &[]).ok();
+    let _ = a.restore("latest", &target, &["--vault", "v"]).ok();
     assert_eq!(tree_of(&target), tree_of(&source));
 }
 
