@@ -322,6 +322,20 @@ impl Peer {
         self.receiving.values().any(|receiving| receiving.shard() == shard)
     }
 
+    /// Checks again, now that its bytes are here, whether a shard may come. What nodes bring may, whoever wrote it once.
+    fn check_sender(&self, facts: &dyn Facts, receiving: &Receiving) -> Decision {
+        if receiving.held.is_none() {
+            self.check_stays()?;
+        }
+        if receiving.extends {
+            let view = View { facts, overlay: &self.overlay };
+            let (vault, signer) = (receiving.record.stripe.vault, receiving.record.device);
+            Self::check_not_revoked(&view, vault, receiving.sender.into())?;
+            Self::check_not_revoked(&view, vault, signer)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn handle_received(
         &mut self,
         now: Now,
@@ -342,6 +356,12 @@ impl Peer {
             self.outputs.push_back(Output::Discard { lane, len: 0, response });
             return;
         }
+        // Its sender may have been revoked, or this node have begun to leave, while the bytes came.
+        if let Err(refusal) = self.check_sender(facts, &receiving) {
+            let response = Box::new(Response::Refused(refusal));
+            self.outputs.push_back(Output::Discard { lane, len: 0, response });
+            return;
+        }
         if let Some(held) = &receiving.held {
             match self.extend_again(now, facts, shard, held, &receiving) {
                 Ok(Some(writes)) => {
@@ -353,12 +373,6 @@ impl Peer {
                     self.outputs.push_back(Output::Discard { lane, len: 0, response });
                 }
             }
-            return;
-        }
-        // It may have begun to leave while the bytes came.
-        if let Err(refusal) = self.check_stays() {
-            let response = Box::new(Response::Refused(refusal));
-            self.outputs.push_back(Output::Discard { lane, len: 0, response });
             return;
         }
         let Receiving { signed, record, stripe, index, .. } = receiving;

@@ -16,8 +16,8 @@ use protocol::placement::{Candidate, conceal_margin, margin, solve};
 use protocol::record::Record;
 use protocol::repair::is_full;
 use protocol::time::{Mono, Period};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// After all faults are over, every stripe satisfies its policy within this time if that can be: the patience until what is gone is
 /// lost, once more for those who take over from others that fail, and an hour for what is refused, asked again and moved.
@@ -34,6 +34,13 @@ const SILENT_PART: u64 = 4;
 const COPIED_MAX: u32 = 2;
 /// if the stripe has no more than so many.
 const PLACES_MAX: usize = 10;
+/// Of so many holders each may be known to be gone, or to leave, or not.
+const UNSURE_MAX: usize = 6;
+
+/// All choices among so many, none of them first and all of them last.
+fn subsets(of: usize) -> impl Iterator<Item = impl Iterator<Item = bool>> {
+    (0..1u32 << of).map(move |chosen| (0..of).map(move |bit| chosen >> bit & 1 == 1))
+}
 
 impl World {
     /// A node orders a repair.
@@ -53,11 +60,9 @@ impl World {
             .iter()
             .filter_map(|source| Some((source.index, self.node_of(source.node)?)))
             .collect();
-        // Who leaves has what it has, and does not count; who did may still not. Where nodes came to lie elsewhere not all know it yet.
         let vault = record.stripe.vault;
-        let has_left = |node: usize| self.hosts[node].has_left || self.has_parted(vault, node);
         let is_free = |holder| self.checker_ref().discharged.contains(&(holder, stripe));
-        before.retain(|_, holder| !has_left(*holder) && !is_free(*holder));
+        before.retain(|_, holder| !is_free(*holder));
         let settles = |at: Mono| at.after(self.patience) > self.now();
         let mut is_clear = !self.relabelled.is_some_and(settles);
         let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
@@ -100,33 +105,76 @@ impl World {
                 }
             }
         }
-        // Of what is copied the copy counts.
-        let mut after = before.clone();
         let new =
             targets.iter().filter_map(|target| Some((target.index, self.node_of(target.node)?)));
         let new: Vec<(u16, usize)> = new.collect();
-        after.extend(new.iter().copied());
-        let site = |&node: &usize| self.site(node).clone();
-        let holders: Vec<Site> = before.values().map(site).collect();
-        let after: Vec<Site> = after.values().map(site).collect();
-        let all: Vec<Site> =
-            holders.iter().cloned().chain(new.iter().map(|(_, to)| site(to))).collect();
-        let [holders, after, all] =
-            [&holders, &after, &all].map(|sites| sites.iter().collect::<Vec<&Site>>());
         let (policy, k) = (&record.policy, usize::from(record.stripe.k));
-        let bears = (margin(policy, k, &holders), margin(policy, k, &after));
-        let hides = (conceal_margin(policy, k, &holders), conceal_margin(policy, k, &all));
         let n = usize::from(record.stripe.n);
-        // What is whole and lies well is not touched.
-        let is_needed = holders.len() < n || bears.0 < 0;
-        let is_good = after.len() == n && bears.1 >= 0;
-        let is_whole = is_good && is_needed;
-        let own = matches!(targets, [target] if before.get(&target.index) == Some(&node));
-        let is_given = is_good && own && self.is_nearly_full(node);
-        if is_clear && !is_whole && !is_given && bears.1 <= bears.0 || hides.1 < hides.0.min(0) {
+        let site = |&node: &usize| self.site(node);
+        // What is concealed counts all that lies anywhere: who is silent and not lost to this node has what the record says.
+        let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
+        let there: BTreeSet<usize> = before.values().copied().collect();
+        let silent: Vec<usize> =
+            named.filter(|holder| !there.contains(holder)).take(UNSURE_MAX).collect();
+        let hides = subsets(silent.len()).map(|heard| {
+            let all = silent.iter().zip(heard).filter(|(_, is_there)| *is_there);
+            let all: BTreeSet<usize> = all.map(|(node, _)| *node).chain(there.clone()).collect();
+            let mut sites: Vec<&Site> = all.iter().map(site).collect();
+            let margin_before = conceal_margin(policy, k, &sites);
+            sites.extend(new.iter().filter(|(_, to)| !all.contains(to)).map(|(_, to)| site(to)));
+            (margin_before, conceal_margin(policy, k, &sites))
+        });
+        let hides: Vec<(i64, i64)> = hides.collect();
+        let is_told = hides.iter().all(|hides| hides.1 < hides.0.min(0));
+        let hides = hides[0];
+        // Who leaves has what it has and does not count, and it takes a while until a node goes by that, of each: in one of these cases
+        // the order must be right.
+        let has_left = |node: usize| self.hosts[node].has_left || self.has_parted(vault, node);
+        let leavers: Vec<u16> =
+            before.iter().filter(|(_, node)| has_left(**node)).map(|(index, _)| *index).collect();
+        let leavers = &leavers[..leavers.len().min(UNSURE_MAX)];
+        let views = subsets(leavers.len()).map(|known| {
+            let mut before = before.clone();
+            for (index, _) in leavers.iter().zip(known).filter(|(_, is_known)| *is_known) {
+                before.remove(index);
+            }
+            // Of what is copied the copy counts.
+            let mut after = before.clone();
+            after.extend(new.iter().copied());
+            let holders: Vec<&Site> = before.values().map(site).collect();
+            let later: Vec<&Site> = after.values().map(site).collect();
+            let bears = (margin(policy, k, &holders), margin(policy, k, &later));
+            // What is whole and lies well is not touched.
+            let is_good = after.len() == n && bears.1 >= 0;
+            let is_needed = holders.len() < n || bears.0 < 0;
+            let own = matches!(targets, [target] if before.get(&target.index) == Some(&node));
+            let is_given = is_good && own && self.is_nearly_full(node);
+            let is_right = is_good && is_needed || is_given || bears.1 > bears.0;
+            (is_right, bears, before)
+        });
+        let views: Vec<_> = views.collect();
+        let is_wrong = is_clear && views.iter().all(|(is_right, ..)| !is_right);
+        if (is_wrong || is_told)
+            && let Some((_, bears, before)) = views.last()
+        {
+            let placed = |nodes: &[(u16, usize)]| {
+                let shown = nodes.iter().map(|(index, node)| format!("{index} at {node}"));
+                shown.collect::<Vec<String>>().join(", ")
+            };
+            let counted: Vec<(u16, usize)> = before.iter().map(|(i, node)| (*i, *node)).collect();
+            let hidden = |margin: i64| match margin {
+                i64::MAX => "what nobody asks it to".to_owned(),
+                margin => margin.to_string(),
+            };
             let text = format!(
-                "node {node} repairs a stripe: it bears {} losses more and then {}, hides {} and then {}",
-                bears.0, bears.1, hides.0, hides.1
+                "node {node} repairs a stripe: it bears {} losses more and then {}, hides {} and then {}; {k} of {n}, recorded at {:?}, with shards {}, to which come {}",
+                bears.0,
+                bears.1,
+                hidden(hides.0),
+                hidden(hides.1),
+                record.holders.iter().map(|holder| self.node_of(*holder)).collect::<Vec<_>>(),
+                placed(&counted),
+                placed(&new)
             );
             self.checker().report("P6", text);
         }

@@ -26,6 +26,23 @@ fn papers_of(desk: &mut Desk, link: LinkId) -> VaultPapers {
 }
 
 #[test]
+fn what_is_on_its_way_when_its_device_is_revoked_is_not_taken() {
+    let (mut desk, link) = Desk::with_vault(PeerConfig::default());
+    let second = desk.device(VAULT, SECOND_DEVICE);
+    let lane = desk.send_put(link, &record(VAULT, DEVICE, 1), 0);
+    let other = desk.send_put(second, &record(VAULT, DEVICE, 2), 0);
+    assert_eq!(desk.ask(second, revocation(DEVICE, VAULT)), Response::Done);
+    desk.arrive(lane, &shard_bytes(1, 0));
+    desk.arrive(other, &shard_bytes(2, 0));
+    desk.settle();
+    for lane in [lane, other] {
+        let (response, _) = desk.reply(lane).expect("a put is answered");
+        assert_eq!(code(&response), RefusalCode::NotAllowed);
+    }
+    assert_eq!(desk.rows(Table::Held), 0);
+}
+
+#[test]
 fn a_revoked_device_writes_no_more_and_what_it_wrote_stays() {
     let (mut desk, link) = Desk::with_vault(PeerConfig::default());
     let second = desk.device(VAULT, SECOND_DEVICE);
