@@ -29,5 +29,6 @@ mod restart;
 mod scrub;
 mod shards;
 mod standing_in;
+mod succession;
 mod tallies;
 mod vaults;
