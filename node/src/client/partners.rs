@@ -156,6 +156,14 @@ pub struct Told {
     list: Option<(Signed<PartnerList>, (usize, u64))>,
 }
 
+impl Told {
+    /// The version of the newest list that a node has; 0 where none has one.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.list.as_ref().map_or(0, |(_, (_, version))| *version)
+    }
+}
+
 /// How partners stand at this operator's nodes, and how it stands at theirs, by the nodes that answer.
 pub async fn standings(mesh: &Mesh, own: OperatorId) -> Vec<(Arc<Node>, Vec<PartnerStanding>)> {
     let mut standings = Vec::new();

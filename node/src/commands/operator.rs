@@ -6,12 +6,11 @@ use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::operator::{HeirsArgs, OperatorCommand};
 use crate::cli::output::Output;
-use crate::client::ClientError;
 use crate::client::mesh::{Caller, Mesh};
 use crate::client::operator::{
     Renewed, begin, draft_line, line, name_heirs, read_draft, renew, renew_here, speaker_for, take,
 };
-use crate::client::partners::{Book, Told};
+use crate::client::partners::{self, Book, Told};
 use crate::home::{Home, create_key, read_key};
 use crate::line::{from_line, to_line};
 use protocol::certificate::NodeCertificate;
@@ -275,32 +274,65 @@ struct Done {
     certificates: Vec<Certificate>,
 }
 
-/// The certificates of the operator's other nodes, as far as this host's node knows them: once another key speaks, it may not show them.
-async fn others(home: &Home, own: OperatorId, output: &Output) -> Vec<NodeCertificate> {
-    let Ok(caller) = Caller::console(home) else { return Vec::new() };
-    let mesh = match Mesh::connect(home, caller).await {
-        Ok(mesh) => mesh,
-        Err(error) => {
-            if !matches!(error, ClientError::NoNode(_)) || home.path("node.key").exists() {
-                output.warn("no node of this operator answers: `strewn operator renew` signs the certificates of others later");
-            }
-            return Vec::new();
-        }
+/// What the operator's nodes know, before another key speaks: afterwards they may not show it.
+struct Reached {
+    /// The certificates of its other nodes.
+    others: Vec<NodeCertificate>,
+    /// The newest list of partners that they have.
+    told: Told,
+}
+
+async fn reach(home: &Home, own: OperatorId, output: &Output) -> Option<Reached> {
+    let caller = Caller::console(home).ok()?;
+    let Ok(mesh) = Mesh::connect(home, caller).await else {
+        output.warn("no node of this operator answers: `strewn operator renew` signs the certificates of others later");
+        return None;
     };
+    let told = partners::ask(&mesh, own).await;
     let here = read_key(&home.path("node.key")).ok().flatten().map(|key| key.public());
     let certificates = mesh.certificates().into_iter().filter_map(|signed| signed.verify().ok());
-    certificates.filter(|known| known.operator == own && Some(known.node.key()) != here).collect()
+    let is_other =
+        |known: &NodeCertificate| known.operator == own && Some(known.node.key()) != here;
+    Some(Reached { others: certificates.filter(is_other).collect(), told })
+}
+
+/// Signs the list of partners anew, by which nodes hear who speaks. An empty one in place of one that is elsewhere would remove all partners; and after a
+/// theft the one that nodes have may be the thief's.
+fn say_again(
+    home: &Home,
+    own: OperatorId,
+    reached: Option<Told>,
+    is_theft: bool,
+    output: &Output,
+) -> Result<(), CliError> {
+    let here = partners::stored(home, own)?.map(|(_, known)| known.version);
+    let told = match (here, reached) {
+        (None, None) => {
+            output.warn("no list of partners is here and no node has told one: nodes hear of it by its next change, such as `strewn partner add`");
+            return Ok(());
+        }
+        (Some(version), Some(told)) if is_theft => {
+            if told.version() > version {
+                output.warn("nodes had a later list of partners than this host; after a theft the one here counts: look at `strewn partner list`");
+            }
+            Told::default()
+        }
+        (_, told) => told.unwrap_or_default(),
+    };
+    Ok(Book::open(home, &told)?.say_again(home)?)
 }
 
 /// It counts: the key speaks, and what this host has is signed anew.
 async fn apply(home: &Home, draft: Draft, output: &Output) -> Result<Exit, CliError> {
     let changes_key = draft.succession().key != draft.line().key();
-    let others = others(home, draft.succession().operator, output).await;
+    let is_theft = changes_key && draft.succession().grace == Period(0);
+    let (others, told) = match reach(home, draft.succession().operator, output).await {
+        Some(Reached { others, told }) => (others, Some(told)),
+        None => (Vec::new(), None),
+    };
     let speaker = take(home, draft)?;
     let renewed = renew_here(home, &speaker)?;
-    // The nodes hear of it by the list, also where it names nobody. What nodes have of it may be a thief's.
-    let mut book = Book::open(home, &Told::default())?;
-    book.say_again(home)?;
+    say_again(home, speaker.operator(), told, is_theft, output)?;
     let certificate = |known: NodeCertificate| Certificate {
         node: known.node,
         certificate: to_line(CERTIFICATE, &renew(&speaker, known)),
