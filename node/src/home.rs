@@ -3,6 +3,7 @@
 //! ```text
 //! strewn.toml                     settings
 //! operator.key  node.key          secret keys, 0600
+//! succession  operator.key.*      the line of keys that speak for the operator, one that is to, and earlier ones
 //! node.cert                       the node's certificate
 //! partners                        the operator's partners, by its signed word
 //! vaults/NAME/{vault,device,secret}.key, vault.cert, device.cert, descriptor, roster, recovery, cache/

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Lines by prefix, and what each is for.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("strewn1", "a ticket, for `strewn join`"),
     ("strewnreq1", "a device's request, for `strewn device add`"),
     ("strewndev1", "the answer to a device's request, for `strewn device accept`"),
@@ -19,6 +19,7 @@ const KINDS: [(&str, &str); 8] = [
     ("strewnagr1", "an agreement that the partner accepted, for `strewn partner accept`"),
     ("strewnvouch1", "a partner's word about a node, for `strewn node carry`"),
     ("strewncert1", "a node's certificate, for `strewn node carry`"),
+    ("strewnheir1", "a succession that heirs sign, for `strewn operator sign` or `take`"),
 ];
 
 /// Text that is not the line asked for.

@@ -58,6 +58,9 @@ impl Statement for Agreement {
     fn signer(&self) -> PublicKey {
         self.first.operator.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.first.operator)
+    }
 }
 
 /// The second side agrees.
@@ -71,9 +74,12 @@ pub struct Acceptance {
 
 impl Statement for Acceptance {
     const CONTEXT: &'static str = "strewn agreement acceptance";
-    const LEN_MAX: usize = 10 << 10;
+    const LEN_MAX: usize = 18 << 10;
     fn signer(&self) -> PublicKey {
         self.operator.key()
+    }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.operator)
     }
 }
 

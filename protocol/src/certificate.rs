@@ -17,6 +17,7 @@ use crate::label::{Labels, Site};
 use crate::planted::{Bug, is_planted};
 use crate::policy::Policy;
 use crate::sign::{SignatureError, Signed, Statement};
+use crate::succession::{Line, Said, SuccessionError};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,9 @@ pub enum CertificateError {
     /// Signature or encoding.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// Whoever signed does not speak for the operator any more.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
     /// The certificate's time is over.
     #[error("expired at {expired:?}, now {now:?}")]
     Expired {
@@ -180,6 +184,9 @@ impl Statement for Invitation {
     fn signer(&self) -> PublicKey {
         self.operator.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.operator)
+    }
 }
 
 /// What the bearer of a ticket asks for: that the named node is certified.
@@ -256,6 +263,10 @@ impl Statement for NodeCertificate {
             Authority::Admitter { node, .. } | Authority::Bearer { node, .. } => node.key(),
         }
     }
+    fn operator(&self) -> Option<OperatorId> {
+        let is_own = matches!(self.authority, Authority::Operator | Authority::Shown { .. });
+        is_own.then_some(self.operator)
+    }
 }
 
 impl NodeCertificate {
@@ -315,6 +326,28 @@ impl NodeCertificate {
             }
             Authority::Operator | Authority::Admitter { .. } | Authority::Shown { .. } => None,
         }
+    }
+
+    /// Under which line of its operator's keys it was made: where an admitter signed it, that of the invitation.
+    pub fn said(&self, signed: &Signed<Self>) -> Result<Said, CertificateError> {
+        let said = match &self.authority {
+            Authority::Operator | Authority::Shown { .. } => signed.said()?,
+            Authority::Admitter { invitation, .. } | Authority::Bearer { invitation, .. } => {
+                invitation.said()?
+            }
+        };
+        Ok(said.unwrap_or_else(|| Said::first(self.operator)))
+    }
+
+    /// That line, of a certificate that was verified.
+    pub fn line(&self, signed: &Signed<Self>) -> Result<Line, CertificateError> {
+        let line = match &self.authority {
+            Authority::Operator | Authority::Shown { .. } => signed.line()?,
+            Authority::Admitter { invitation, .. } | Authority::Bearer { invitation, .. } => {
+                invitation.line()?
+            }
+        };
+        Ok(line.unwrap_or_else(|| Line::first(self.operator)))
     }
 
     /// The node as placement sees it. What others say of it counts as far as somebody believes them: [`Site::seen_by`].
@@ -385,7 +418,7 @@ pub struct NodeRecord {
 
 impl Statement for NodeRecord {
     const CONTEXT: &'static str = "strewn node record";
-    const LEN_MAX: usize = 40 << 10;
+    const LEN_MAX: usize = 44 << 10;
     fn signer(&self) -> PublicKey {
         self.node.key()
     }
@@ -433,6 +466,9 @@ impl Statement for VaultCertificate {
     const LEN_MAX: usize = 1 << 10;
     fn signer(&self) -> PublicKey {
         self.operator.key()
+    }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.operator)
     }
 }
 

@@ -126,6 +126,9 @@ impl Statement for Vouch {
     fn signer(&self) -> PublicKey {
         self.by.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.by)
+    }
 }
 
 /// Why a vouch does not count.

@@ -41,6 +41,9 @@ impl Statement for HoldOrder {
     fn signer(&self) -> PublicKey {
         self.guardian.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.guardian)
+    }
 }
 
 /// Why an order is not followed.

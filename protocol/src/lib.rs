@@ -2,7 +2,7 @@
 //!
 //! No sockets, files, clock, threads or global randomness: time and random seeds are arguments.
 //! From top to bottom: names ([`id`], [`label`], [`time`]), how values become bytes ([`codec`]) and
-//! statements ([`sign`]), who vouches for whom ([`certificate`]) and what shows that it is true ([`evidence`]), who swaps with whom ([`partner`], [`agreement`]), what must hold ([`policy`],
+//! statements ([`sign`]), whose key speaks for an operator ([`succession`]), who vouches for whom ([`certificate`]) and what shows that it is true ([`evidence`]), who swaps with whom ([`partner`], [`agreement`]), what must hold ([`policy`],
 //! [`placement`]), how a source becomes shards ([`chunk`], [`item`], [`pack`], [`erasure`]), what is
 //! said about them ([`record`], [`log`], [`tag`]), how long it is kept and who can end that ([`lock_clock`], [`life`], [`hold`],
 //! [`release`], [`discharge`], [`retention`], [`given_up`]), what finds a holder out that forgot what it promised ([`promise`]), and how much may
@@ -52,6 +52,7 @@ pub mod scrub;
 pub mod seal;
 pub mod share;
 pub mod sign;
+pub mod succession;
 pub mod survey;
 pub mod tag;
 pub mod tally;

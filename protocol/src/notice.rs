@@ -43,6 +43,9 @@ impl Statement for Notice {
     fn signer(&self) -> PublicKey {
         self.leaver.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.leaver)
+    }
 }
 
 /// Why a notice does not count.

@@ -13,6 +13,7 @@ use crate::certificate::{ADDRESS_LEN_MAX, CertificateError, check_count};
 use crate::id::{NodeId, OperatorId, PublicKey};
 use crate::planted::{Bug, is_planted};
 use crate::sign::{SignatureError, Signed, Statement};
+use crate::succession::{Line, Lines, SuccessionError};
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +57,9 @@ impl Statement for Introduction {
     fn signer(&self) -> PublicKey {
         self.operator.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.operator)
+    }
 }
 
 /// A partner, as an operator lists it.
@@ -90,6 +94,9 @@ impl Statement for PartnerList {
     fn signer(&self) -> PublicKey {
         self.operator.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.operator)
+    }
 }
 
 /// Why an introduction or a list of partners does not count.
@@ -102,6 +109,9 @@ pub enum PartnerError {
     /// A bound.
     #[error(transparent)]
     Bound(#[from] CertificateError),
+    /// Whoever signed does not speak for the operator.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
     /// An agreement does not count.
     #[error(transparent)]
     Agreement(#[from] AgreementError),
@@ -150,6 +160,8 @@ pub struct Known {
     pub name: String,
     /// Where its nodes are.
     pub introduction: Introduction,
+    /// Whose key speaks for it, as its people showed it.
+    pub line: Line,
     /// When it was added.
     pub added: Wall,
     /// What was agreed.
@@ -179,6 +191,17 @@ pub struct Partners {
     pub version: u64,
     /// They.
     pub by_operator: BTreeMap<OperatorId, Known>,
+    /// Whose key speaks for them, and for the operator itself, as the list shows it.
+    pub lines: Lines,
+}
+
+impl Partners {
+    /// What a later list has more of: the operator's key is a later one, or it is a later version by the same. So whoever stole a key
+    /// that was succeeded cannot have used all numbers up.
+    #[must_use]
+    pub fn rank(&self, own: OperatorId) -> (usize, u64) {
+        (self.lines.get(own).map_or(0, Line::number), self.version)
+    }
 }
 
 impl PartnerList {
@@ -190,6 +213,10 @@ impl PartnerList {
         }
         check_count("partners", list.partners.len(), PARTNERS_MAX)?;
         let mut by_operator = BTreeMap::new();
+        let mut lines = Lines::default();
+        if let Some(line) = signed.line()? {
+            lines.learn(line)?;
+        }
         for partner in list.partners {
             check_name(&partner.name)?;
             check_count("nodes that hold for a partner", partner.holders.len(), HOLDERS_MAX)?;
@@ -198,6 +225,8 @@ impl PartnerList {
             if operator == own {
                 return Err(PartnerError::Own);
             }
+            let line = partner.introduction.line()?.unwrap_or_else(|| Line::first(operator));
+            lines.learn(line.clone())?;
             let agreement = partner.agreement.as_ref().map(Acceptance::verify).transpose()?;
             if let Some(agreement) = &agreement {
                 agreement.check_between(own, operator)?;
@@ -214,12 +243,12 @@ impl PartnerList {
                 return Err(PartnerError::Twice(name));
             }
             let holders = partner.holders;
-            let known = Known { name, introduction, added, agreement, holders };
+            let known = Known { name, introduction, line, added, agreement, holders };
             if by_operator.insert(operator, known).is_some() {
                 return Err(PartnerError::Twice(operator.to_string()));
             }
         }
-        Ok(Partners { version: list.version, by_operator })
+        Ok(Partners { version: list.version, by_operator, lines })
     }
 }
 

@@ -82,6 +82,9 @@ impl Statement for Approval {
     fn signer(&self) -> PublicKey {
         self.guardian.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.guardian)
+    }
 }
 
 /// A guardian stops a request, for ever. There is no way to take it back; the vault can ask anew.
@@ -98,6 +101,9 @@ impl Statement for Veto {
     const LEN_MAX: usize = 128;
     fn signer(&self) -> PublicKey {
         self.guardian.key()
+    }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.guardian)
     }
 }
 

@@ -3,16 +3,21 @@
 //! ```text
 //! signed message = context "\0" version(u8) body
 //! ```
-//! The context differs for every kind of statement, so that no signature means two things.
+//! The context differs for every kind of statement, so that no signature means two things. What operators state may be signed by the key that
+//! speaks for them by then, which shows the line from the first one ([`crate::succession`]).
 
+pub mod key;
 pub mod memo;
 
 use crate::codec::{self, Blob, CodecError};
-use crate::id::PublicKey;
-use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use crate::id::{OperatorId, PublicKey};
+use crate::succession::{LINE_LEN_MAX, Line, Said, Speaker, SuccessionError};
+use key::{SIGNATURE_LEN, is_signed};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::marker::PhantomData;
+
+pub use key::SecretKey;
 
 /// A kind of statement that somebody signs.
 pub trait Statement: Serialize + DeserializeOwned {
@@ -25,6 +30,11 @@ pub trait Statement: Serialize + DeserializeOwned {
 
     /// Whose signature makes this statement count.
     fn signer(&self) -> PublicKey;
+
+    /// The operator whose word it is, where it is one's: then the key that has succeeded its first one may sign as well.
+    fn operator(&self) -> Option<OperatorId> {
+        None
+    }
 }
 
 /// Why a signed statement is refused.
@@ -47,41 +57,19 @@ pub enum SignatureError {
         /// Who should have signed.
         signer: PublicKey,
     },
-}
-
-/// A secret Ed25519 key. Wiped from memory when dropped; never printed.
-#[derive(Clone)]
-pub struct SecretKey(SigningKey);
-
-impl SecretKey {
-    /// The key with this seed (RFC 8032, section 5.1.5). The seed must be random.
-    #[must_use]
-    pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(seed))
-    }
-
-    /// The seed, for storage in a file that only its owner reads.
-    #[must_use]
-    pub fn seed(&self) -> zeroize::Zeroizing<[u8; 32]> {
-        zeroize::Zeroizing::new(self.0.to_bytes())
-    }
-
-    /// The public half.
-    #[must_use]
-    pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key().to_bytes())
-    }
-}
-
-impl fmt::Debug for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretKey(of {})", self.public().short())
-    }
+    /// The signer does not show that it speaks for the operator.
+    #[error("{context}: {source}")]
+    Succession {
+        /// The kind of statement.
+        context: &'static str,
+        /// What is wrong with the line.
+        source: SuccessionError,
+    },
 }
 
 /// A signature that was verified, kept beside its statement: together they are the signed statement again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signature([u8; 64]);
+pub struct Signature(Vec<u8>);
 
 /// A statement with its signature, not yet verified: only [`Signed::verify`] gives the statement.
 #[derive(Serialize, Deserialize)]
@@ -113,14 +101,6 @@ impl<T> fmt::Debug for Signed<T> {
     }
 }
 
-fn message<T: Statement>(body: &[u8]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(T::CONTEXT.len() + 1 + body.len());
-    message.extend_from_slice(T::CONTEXT.as_bytes());
-    message.push(0);
-    message.extend_from_slice(body);
-    message
-}
-
 fn body_of<T: Statement>(statement: &T) -> Vec<u8> {
     let mut body = vec![T::VERSION];
     body.extend(codec::encode(statement));
@@ -137,9 +117,22 @@ impl<T: Statement> Signed<T> {
         let signer = key.public();
         assert_eq!(statement.signer(), signer, "{}: signed with another's key", T::CONTEXT);
         let body = body_of(statement);
-        let signature = key.0.sign(&message::<T>(&body)).to_bytes();
+        let signature = key.sign(T::CONTEXT, &body);
         memo::remember(&signer, &signature, T::CONTEXT, &body);
         Self { body: Blob(body), signature: Blob(signature.to_vec()), kind: PhantomData }
+    }
+
+    /// Signs a statement of an operator with the key that speaks for it.
+    ///
+    /// # Panics
+    /// When that is another operator than [`Statement::operator`]: the statement would count for nobody.
+    #[must_use]
+    pub fn speak(statement: &T, speaker: &Speaker) -> Self {
+        let operator = Some(speaker.operator());
+        assert_eq!(statement.operator(), operator, "{}: another operator's word", T::CONTEXT);
+        let body = body_of(statement);
+        let signature = speaker.sign(T::CONTEXT, &body);
+        Self { body: Blob(body), signature: Blob(signature), kind: PhantomData }
     }
 
     /// Checks it as [`Signed::verify`] does, and gives its signature too. [`Signed::join`] is the inverse.
@@ -148,17 +141,32 @@ impl<T: Statement> Signed<T> {
     /// As [`Signed::verify`].
     pub fn split(&self) -> Result<(T, Signature), SignatureError> {
         let statement = self.verify()?;
-        let signature = self.signature.0.as_slice().try_into();
-        let wrong = |_| SignatureError::Wrong { context: T::CONTEXT, signer: statement.signer() };
-        let signature = Signature(signature.map_err(wrong)?);
-        Ok((statement, signature))
+        Ok((statement, Signature(self.signature.0.clone())))
     }
 
     /// The signed statement of which these are the parts: there is one encoding of a statement.
     #[must_use]
     pub fn join(statement: &T, signature: &Signature) -> Self {
-        let signature = Blob(signature.0.to_vec());
+        let signature = Blob(signature.0.clone());
         Self { body: Blob(body_of(statement)), signature, kind: PhantomData }
+    }
+
+    fn codec_error(source: CodecError) -> SignatureError {
+        SignatureError::Codec { context: T::CONTEXT, source }
+    }
+
+    /// The statement, whoever signed it.
+    fn read(&self) -> Result<(T, &[u8]), SignatureError> {
+        let (version, body) = self
+            .body
+            .0
+            .split_first()
+            .ok_or_else(|| Self::codec_error(CodecError::Malformed("empty".into())))?;
+        if *version != T::VERSION {
+            let version = CodecError::Version { found: *version, known: T::VERSION };
+            return Err(Self::codec_error(version));
+        }
+        Ok((codec::decode(body, T::LEN_MAX).map_err(Self::codec_error)?, body))
     }
 
     /// Checks encoding and signature, and gives the statement. Whether its signer may say so is
@@ -168,30 +176,54 @@ impl<T: Statement> Signed<T> {
     /// [`SignatureError`] when the bytes are not a canonical statement or the signature is wrong.
     pub fn verify(&self) -> Result<T, SignatureError> {
         let context = T::CONTEXT;
-        let codec_error = |source| SignatureError::Codec { context, source };
-        let (version, body) = self
-            .body
-            .0
-            .split_first()
-            .ok_or_else(|| codec_error(CodecError::Malformed("empty".into())))?;
-        if *version != T::VERSION {
-            return Err(codec_error(CodecError::Version { found: *version, known: T::VERSION }));
-        }
-        let statement: T = codec::decode(body, T::LEN_MAX).map_err(codec_error)?;
-        let signer = statement.signer();
-        let signature = <&[u8; 64]>::try_from(self.signature.0.as_slice());
-        if signature.is_ok_and(|known| memo::is_known(&signer, known, context, &self.body.0)) {
+        let (statement, body) = self.read()?;
+        let (signer, signature) = match statement.operator() {
+            Some(operator) if self.signature.0.len() != SIGNATURE_LEN => {
+                let line = Line::of_signature(operator, &self.signature.0);
+                let (line, signature) =
+                    line.map_err(|source| SignatureError::Succession { context, source })?;
+                (line.key(), Some(signature))
+            }
+            _ => (statement.signer(), self.signature.0.as_slice().try_into().ok()),
+        };
+        let wrong = || SignatureError::Wrong { context, signer };
+        let signature: [u8; SIGNATURE_LEN] = signature.ok_or_else(wrong)?;
+        if memo::is_known(&signer, &signature, context, &self.body.0) {
             return Ok(statement);
         }
         if codec::encode(&statement) != body {
-            return Err(codec_error(CodecError::NotCanonical));
+            return Err(Self::codec_error(CodecError::NotCanonical));
         }
-        let wrong = || SignatureError::Wrong { context, signer };
-        let signature = signature.map_err(|_| wrong())?;
-        let key = VerifyingKey::from_bytes(&signer.0).map_err(|_| wrong())?;
-        key.verify_strict(&message::<T>(&self.body.0), &signature.into()).map_err(|_| wrong())?;
-        memo::remember(&signer, signature, context, &self.body.0);
+        if !is_signed(signer, context, &self.body.0, &signature) {
+            return Err(wrong());
+        }
+        memo::remember(&signer, &signature, context, &self.body.0);
         Ok(statement)
+    }
+
+    /// Under which line it claims to have been said; `None` where it is no operator's word. Nothing is verified here.
+    ///
+    /// # Errors
+    /// [`SignatureError`] when the bytes are not such a statement.
+    pub fn said(&self) -> Result<Option<Said>, SignatureError> {
+        let (statement, _) = self.read()?;
+        let said = statement.operator().map(|operator| Said::claimed(operator, &self.signature.0));
+        said.transpose()
+            .map_err(|source| SignatureError::Succession { context: T::CONTEXT, source })
+    }
+
+    /// Checks it as [`Signed::verify`] does, and gives the line that it shows too; `None` where it is no operator's word.
+    ///
+    /// # Errors
+    /// As [`Signed::verify`].
+    pub fn line(&self) -> Result<Option<Line>, SignatureError> {
+        let Some(operator) = self.verify()?.operator() else { return Ok(None) };
+        if self.signature.0.len() == SIGNATURE_LEN {
+            return Ok(Some(Line::first(operator)));
+        }
+        let line = Line::of_signature(operator, &self.signature.0);
+        let error = |source| SignatureError::Succession { context: T::CONTEXT, source };
+        Ok(Some(line.map_err(error)?.0))
     }
 
     /// The hash that names this signed statement: body and signature.
@@ -215,7 +247,7 @@ impl<T: Statement> Signed<T> {
     /// # Errors
     /// [`CodecError`] when the bytes are no signed statement.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode_canonical(bytes, T::LEN_MAX + 128)
+        codec::decode_canonical(bytes, T::LEN_MAX + 128 + LINE_LEN_MAX)
     }
 }
 

@@ -346,6 +346,9 @@ impl Statement for Countersigned {
     fn signer(&self) -> PublicKey {
         self.operator.key()
     }
+    fn operator(&self) -> Option<OperatorId> {
+        Some(self.operator)
+    }
 }
 
 /// Why a countersigned statement does not count.

@@ -3,6 +3,7 @@
 use super::audit::AuditArgs;
 use super::browse::{CatArgs, DiffArgs, FindArgs, LsArgs, MountArgs};
 use super::forget::ForgetArgs;
+use super::operator::OperatorCommand;
 use super::ops::{
     CheckArgs, CompletionsArgs, DeviceCommand, ManArgs, SnapshotsArgs, TagArgs, WhatIfArgs,
 };
@@ -54,6 +55,9 @@ pub enum Command {
     Join(JoinArgs),
     /// Show the nodes of the mesh
     Peers,
+    /// Whose key speaks for this host's operator, and who names the next
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Other operators with whom capacity is swapped
     #[command(subcommand)]
     Partner(PartnerCommand),

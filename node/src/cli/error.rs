@@ -2,6 +2,7 @@
 
 use super::exit::Exit;
 use crate::client::ClientError;
+use crate::client::operator::OperatorError;
 use crate::client::partners::PartnersError;
 use crate::config::ConfigError;
 use crate::home::HomeError;
@@ -10,6 +11,7 @@ use crate::service::ServiceError;
 use crate::store::StoreError;
 use crate::ticket::TicketError;
 use protocol::agreement::AgreementError;
+use protocol::succession::SuccessionError;
 use std::error::Error;
 use std::fmt;
 
@@ -177,6 +179,30 @@ impl From<PartnersError> for CliError {
             PartnersError::NoHolders => "start the node of this host with `strewn node run`",
             PartnersError::Agreement(AgreementError::Version { .. }) => {
                 "`strewn partner show` says what counts now; propose again from there"
+            }
+            _ => return Self::new(chain(&error)),
+        };
+        Self::new(chain(&error)).next(next)
+    }
+}
+
+impl From<OperatorError> for CliError {
+    fn from(error: OperatorError) -> Self {
+        let error = match error {
+            OperatorError::Client(error) => return error.into(),
+            error => error,
+        };
+        let next = match &error {
+            OperatorError::Line(_) => "copy the whole line again that was sent",
+            OperatorError::Succession(SuccessionError::Missing { .. }) => {
+                "have further heirs sign: strewn operator sign LINE"
+            }
+            OperatorError::Waits(_) => {
+                "go on with the line that was printed for it; or remove the file, and begin anew"
+            }
+            OperatorError::NoNext => "do it on the host where `strewn operator succeed` was said",
+            OperatorError::Nobody => {
+                "do it in the state folder of the operator, or of one of its nodes"
             }
             _ => return Self::new(chain(&error)),
         };

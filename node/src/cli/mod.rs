@@ -8,6 +8,7 @@ pub mod error;
 mod exit;
 pub mod forget;
 pub mod names;
+pub mod operator;
 pub mod ops;
 pub mod output;
 pub mod partner;
@@ -97,6 +98,7 @@ fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
             Command::Node(NodeCommand::Thaw) => commands::node::thaw(&home, output),
             Command::Invite(args) => commands::node::invite(&home, args, output),
             Command::Join(args) => commands::node::join(&home, args, output).await,
+            Command::Operator(command) => commands::operator::run(&home, command, output).await,
             Command::Partner(command) => commands::partner::run(&home, command, output).await,
             Command::Peers => commands::look::peers(&home, output).await,
             Command::Vault(VaultCommand::Create { name, policy, recipient }) => {

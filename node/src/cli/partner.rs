@@ -28,7 +28,8 @@ fingerprints by voice. Nothing in the line is secret."
         after_help = "The nodes of both operators then know each other. Nothing is stored for a partner before something is agreed: strewn partner propose.\n\
 It is done once, on the host with the operator's key: its node tells the operator's other nodes. Where no node runs on that host,\n\
 copy the file `partners` from its state folder into that of a node.\n\
-A later line of the same partner says where its nodes are now; what was agreed stays."
+A later line of the same partner says where its nodes are now, which key speaks for it and who its heirs are; what was agreed stays. A line that shows\n\
+another successor than the one known here is refused: then compare by voice, and remove the partner and add it again if its people say so."
     )]
     Add {
         /// The line that `strewn partner ticket` printed there

@@ -5,7 +5,7 @@ mod node;
 use node::Begun;
 pub use node::{Node, ask_stranger, join};
 
-use super::{ClientError, Result, met, partners};
+use super::{ClientError, Result, met, operator, partners};
 use crate::address::ip_of;
 use crate::config::Config;
 use crate::home::{Home, read_file, read_key, read_signed};
@@ -23,6 +23,7 @@ use protocol::label::Site;
 use protocol::message::{Greeting, Request, Response};
 use protocol::partner::{PartnerList, Partners};
 use protocol::sign::{SecretKey, Signed};
+use protocol::succession::{Line, Lines, Said};
 use protocol::time::Period;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -76,6 +77,8 @@ pub struct Caller {
     relies: RwLock<Trust>,
     /// What was agreed with its operator's partners.
     agreed: RwLock<Vec<Agreement>>,
+    /// Whose keys speak for them, and for its operator.
+    lines: RwLock<Lines>,
     /// Nodes that it believes because somebody named them, whosever they are.
     named: BTreeSet<NodeId>,
     /// The version of the list of partners that it knows, where it asks nodes for a newer one.
@@ -111,8 +114,8 @@ impl Caller {
 
     fn new(key: SecretKey, greeting: Greeting, operator: OperatorId) -> Self {
         let [trust, relies] = [(); 2].map(|()| RwLock::new(Trust::new([operator])));
-        let (agreed, named) = (RwLock::default(), BTreeSet::new());
-        Self { key, greeting, operator, trust, relies, agreed, named, asks: None }
+        let (agreed, lines, named) = (RwLock::default(), RwLock::default(), BTreeSet::new());
+        Self { key, greeting, operator, trust, relies, agreed, lines, named, asks: None }
     }
 
     /// Believes also these operators.
@@ -127,8 +130,24 @@ impl Caller {
         self.believe(operators.clone());
         let agreed = partners.by_operator.values().filter_map(|known| known.agreement.clone());
         *self.agreed.write().unwrap_or_else(PoisonError::into_inner) = agreed.collect();
+        for operator in partners.by_operator.keys().copied().chain([self.operator]) {
+            partners
+                .lines
+                .get(operator)
+                .cloned()
+                .into_iter()
+                .for_each(|line| self.learn_line(line));
+        }
         let mut relies = self.relies.write().unwrap_or_else(PoisonError::into_inner);
         *relies = Trust::new([self.operator]).and_operators(operators);
+    }
+
+    /// Takes in who speaks for an operator. The line known first stays.
+    fn learn_line(&self, line: Line) {
+        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = lines.learn(line) {
+            tracing::error!(%error, "two keys are said to speak for one operator");
+        }
     }
 
     /// How a partner's node differs from what was agreed.
@@ -151,6 +170,9 @@ impl Caller {
 
     /// Believes also its operator's partners, as far as they are known here. Without the operator's key, nodes may know of others.
     fn with_partners(mut self, home: &Home) -> Result<Self> {
+        if let Some(line) = operator::line(home)?.filter(|line| line.operator() == self.operator) {
+            self.learn_line(line);
+        }
         let stored = partners::stored(home, self.operator)?;
         let version = stored.as_ref().map_or(0, |(_, partners)| partners.version);
         if let Some((_, partners)) = &stored {
@@ -162,19 +184,33 @@ impl Caller {
 
     /// Takes in a list of partners that a node has, and keeps it.
     fn learn(&self, home: &Home, list: &Signed<PartnerList>) -> Result<()> {
-        partners::keep(home, self.operator, list)?;
         let partners = PartnerList::verify(list, self.operator).map_err(ClientError::content)?;
+        if let Some(said) = list.said().map_err(ClientError::content)? {
+            self.check_said(&said)?;
+        }
+        partners::keep(home, self.operator, list)?;
         self.rely(&partners);
         Ok(())
     }
 
     /// Refuses a node that nobody vouches for whom it believes.
-    fn check(&self, certificate: &NodeCertificate) -> std::result::Result<(), CertificateError> {
+    fn check(
+        &self,
+        signed: &Signed<NodeCertificate>,
+        certificate: &NodeCertificate,
+    ) -> std::result::Result<(), CertificateError> {
+        self.check_said(&certificate.said(signed)?)?;
         if self.named.contains(&certificate.node) {
             return Ok(());
         }
         let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
         trust.check(certificate.operator)
+    }
+
+    /// Refuses what was said with a key that is known to be succeeded.
+    fn check_said(&self, said: &Said) -> std::result::Result<(), CertificateError> {
+        let lines = self.lines.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(lines.check(said, wall())?)
     }
 
     /// As the operator of this host's node, looking.
@@ -313,7 +349,7 @@ impl Mesh {
                         let Ok((record, certificate)) = NodeRecord::verify(&signed, wall()) else {
                             continue;
                         };
-                        if caller.check(&certificate).is_err() {
+                        if caller.check(&record.certificate, &certificate).is_err() {
                             unknown.push(signed);
                             continue;
                         }

@@ -20,6 +20,7 @@ mod met;
 pub mod mount;
 mod named;
 mod opened;
+pub mod operator;
 pub mod packs;
 mod papers;
 pub mod partners;

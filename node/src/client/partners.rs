@@ -4,8 +4,8 @@
 //! the operator's nodes for it when they connect ([`super::mesh`]), and keep it.
 
 use super::mesh::{Mesh, Node};
-use super::{ClientError, Result};
-use crate::home::{Home, read_key, read_signed, write_signed};
+use super::{ClientError, Result, operator};
+use crate::home::{Home, read_signed, write_signed};
 use crate::line::{LineError, from_line, to_line};
 use crate::service::wall;
 use protocol::agreement::{Acceptance, Agreement, AgreementError, Side, supersedes};
@@ -16,9 +16,10 @@ use protocol::notice::{self, Notice};
 use protocol::partner::{
     Contact, HOLDERS_MAX, Introduction, Known, Partner, PartnerError, PartnerList, Partners,
 };
-use protocol::sign::{SecretKey, Signed};
+use protocol::sign::{Signed, Statement};
+use protocol::succession::{Line as KeyLine, Speaker, SuccessionError};
 use protocol::tally::StatementError;
-use protocol::time::Period;
+use protocol::time::{Period, Wall};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -49,6 +50,9 @@ pub enum PartnersError {
     /// An agreement.
     #[error(transparent)]
     Agreement(#[from] AgreementError),
+    /// Whose key speaks.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
     /// A statement.
     #[error(transparent)]
     Statement(#[from] StatementError),
@@ -95,8 +99,8 @@ pub fn stored(home: &Home, own: OperatorId) -> Result<Option<(Signed<PartnerList
 /// Keeps a list that nodes told, where it is newer than the one here.
 pub(super) fn keep(home: &Home, own: OperatorId, signed: &Signed<PartnerList>) -> Result<()> {
     let found = PartnerList::verify(signed, own).map_err(ClientError::content)?;
-    let known = stored(home, own)?.map_or(0, |(_, known)| known.version);
-    if found.version > known {
+    let known = stored(home, own)?.map(|(_, known)| known).unwrap_or_default();
+    if found.rank(own) > known.rank(own) {
         write_signed(&home.path(FILE), signed)?;
     }
     Ok(())
@@ -149,7 +153,15 @@ pub fn find<'a>(
 pub struct Told {
     /// By operator.
     pub held: BTreeMap<OperatorId, HeldFor>,
-    list: Option<(Signed<PartnerList>, u64)>,
+    list: Option<(Signed<PartnerList>, (usize, u64))>,
+}
+
+impl Told {
+    /// The version of the newest list that a node has; 0 where none has one.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.list.as_ref().map_or(0, |(_, (_, version))| *version)
+    }
 }
 
 /// How partners stand at this operator's nodes, and how it stands at theirs, by the nodes that answer.
@@ -202,9 +214,9 @@ pub async fn ask(mesh: &Mesh, own: OperatorId) -> Told {
         }
         if let Some(signed) = status.list
             && let Ok(partners) = PartnerList::verify(&signed, own)
-            && told.list.as_ref().is_none_or(|(_, version)| *version < partners.version)
+            && told.list.as_ref().is_none_or(|(_, rank)| *rank < partners.rank(own))
         {
-            told.list = Some((signed, partners.version));
+            told.list = Some((signed, partners.rank(own)));
         }
     }
     told
@@ -213,7 +225,7 @@ pub async fn ask(mesh: &Mesh, own: OperatorId) -> Told {
 /// The list, in the hands of whoever has the operator's key.
 #[derive(Debug)]
 pub struct Book {
-    key: SecretKey,
+    speaker: Speaker,
     list: PartnerList,
     known: Partners,
 }
@@ -221,11 +233,17 @@ pub struct Book {
 impl Book {
     /// The newest list: the one here, or one that the operator's nodes have.
     pub fn open(home: &Home, told: &Told) -> Done<Self> {
-        let key = read_key(&home.path("operator.key"))?
-            .ok_or(ClientError::NoOperator("dealing with partners"))?;
-        let operator = OperatorId::from(key.public());
-        let here = stored(home, operator)?.map(|(signed, known)| (signed, known.version));
-        let newest = here.into_iter().chain(told.list.clone()).max_by_key(|(_, version)| *version);
+        let speaker = operator::speaker_for(home, "dealing with partners")?;
+        let operator = speaker.operator();
+        let here = stored(home, operator)?.map(|(signed, known)| (signed, known.rank(operator)));
+        let all = here.into_iter().chain(told.list.clone());
+        // What parts from the own line is somebody else's.
+        let counts = |signed: &Signed<PartnerList>| {
+            signed.said().is_ok_and(|said| {
+                said.is_some_and(|said| speaker.line().check(&said, Wall(0)).is_ok())
+            })
+        };
+        let newest = all.filter(|(signed, _)| counts(signed)).max_by_key(|(_, rank)| *rank);
         let (list, known) = match newest {
             Some((signed, _)) => {
                 let known = PartnerList::verify(&signed, operator)?;
@@ -235,7 +253,7 @@ impl Book {
                 (PartnerList { operator, version: 0, partners: Vec::new() }, Partners::default())
             }
         };
-        Ok(Self { key, list, known })
+        Ok(Self { speaker, list, known })
     }
 
     /// Whose it is.
@@ -258,7 +276,7 @@ impl Book {
     pub fn introduce(&self, name: String, contacts: Vec<Contact>) -> Done<String> {
         let introduction =
             Introduction { operator: self.operator(), name, contacts, issued: wall() };
-        let signed = Signed::sign(&introduction, &self.key);
+        let signed = Signed::speak(&introduction, &self.speaker);
         Introduction::verify(&signed)?;
         Ok(to_line(INTRODUCTION, &signed))
     }
@@ -276,7 +294,18 @@ impl Book {
             return Err(PartnersError::Own);
         }
         let known = self.known.by_operator.get(&operator);
-        if known.is_some_and(|known| known.introduction.issued > introduction.issued) {
+        let line = signed.line().map_err(PartnerError::from)?;
+        let line = line.unwrap_or_else(|| KeyLine::first(operator));
+        // The line that is known stays known: what shows another, or an earlier key, is nobody's word. Of one key the later counts.
+        let is_further = match known {
+            Some(known) => {
+                known.line.check(&line.said(), wall())?;
+                line.number() > known.line.number()
+            }
+            None => true,
+        };
+        if !is_further && known.is_some_and(|known| known.introduction.issued > introduction.issued)
+        {
             return Err(PartnersError::Old);
         }
         let old = known.map(|known| known.name.clone());
@@ -322,7 +351,7 @@ impl Book {
             notice: terms.notice,
             lock_max: terms.lock_max,
         };
-        let signed = Signed::sign(&agreement, &self.key);
+        let signed = Signed::speak(&agreement, &self.speaker);
         Agreement::verify(&signed)?;
         let line = to_line(PROPOSAL, &signed);
         Ok((agreement, line))
@@ -340,10 +369,11 @@ impl Book {
             return Err(PartnersError::Own);
         }
         agreement.check_between(self.operator(), agreement.first.operator)?;
+        self.check_spoken(&proposal)?;
         let known = self.partner(agreement.first.operator)?.agreement.as_ref();
         agreement.check_next(known.map(|known| known.version))?;
         let acceptance = Acceptance { operator: self.operator(), agreement: proposal };
-        let signed = Signed::sign(&acceptance, &self.key);
+        let signed = Signed::speak(&acceptance, &self.speaker);
         let line = to_line(AGREED, &signed);
         self.agree(home, agreement.first.operator, signed, holders)?;
         Ok(line)
@@ -363,13 +393,26 @@ impl Book {
         agreement.check_between(self.operator(), other)?;
         let name = self.partner(other)?.name.clone();
         if let Some(known) = self.entry(Some(&name)).and_then(|p| p.agreement.clone()) {
-            if known != signed && !supersedes(&signed, &known)? {
+            if known == signed {
+                return self.agree(home, other, signed, holders);
+            }
+            if !supersedes(&signed, &known)? {
                 return Err(PartnersError::Old);
             }
         } else {
             agreement.check_next(None)?;
         }
+        self.check_spoken(&signed)?;
+        self.check_spoken(&signed.verify().map_err(PartnerError::from)?.agreement)?;
         self.agree(home, other, signed, holders)
+    }
+
+    /// Refuses what comes now and was signed with a key that was succeeded.
+    fn check_spoken<T: Statement>(&self, signed: &Signed<T>) -> Done<()> {
+        if let Some(said) = signed.said().map_err(PartnerError::from)? {
+            self.known.lines.check(&said, wall())?;
+        }
+        Ok(())
     }
 
     /// Gives notice of what is agreed with a partner: what both sides are to hold.
@@ -379,7 +422,7 @@ impl Book {
         let other = known.introduction.operator;
         let (leaver, version) = (self.operator(), agreement.version);
         let notice = Notice { leaver, other, version, given: wall() };
-        Ok((known.clone(), agreement, Signed::sign(&notice, &self.key)))
+        Ok((known.clone(), agreement, Signed::speak(&notice, &self.speaker)))
     }
 
     /// Divides what a partner may store among these nodes.
@@ -422,10 +465,15 @@ impl Book {
         self.list.partners.iter_mut().find(|partner| Some(partner.name.as_str()) == name)
     }
 
+    /// Signs the list anew as it is: its nodes learn by it who speaks for the operator.
+    pub fn say_again(&mut self, home: &Home) -> Done<()> {
+        self.save(home)
+    }
+
     /// Signs the list anew and writes it.
     fn save(&mut self, home: &Home) -> Done<()> {
         self.list.version = self.list.version.saturating_add(1);
-        let signed = Signed::sign(&self.list, &self.key);
+        let signed = Signed::speak(&self.list, &self.speaker);
         self.known = PartnerList::verify(&signed, self.list.operator)?;
         write_signed(&home.path(FILE), &signed)?;
         Ok(())

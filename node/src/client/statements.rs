@@ -5,8 +5,8 @@ use super::inventory::devices;
 use super::mesh::{Caller, Mesh, Node};
 use super::partners::Done;
 use super::vault::{Vault, choose};
-use super::{ClientError, Result};
-use crate::home::{Home, read_key, write_signed};
+use super::{ClientError, Result, operator};
+use crate::home::{Home, write_signed};
 use protocol::id::{DeviceId, NodeId, OperatorId, StripeId, VaultId};
 use protocol::message::{Request, Response, Stated};
 use protocol::sign::Signed;
@@ -204,11 +204,9 @@ async fn count(
 /// # Errors
 /// Without the operator's key, or when the node does not take it.
 pub async fn countersign(home: &Home, entry: &Entry) -> Done<()> {
-    let key = read_key(&home.path("operator.key"))?
-        .ok_or(ClientError::NoOperator("agreeing to statements"))?;
-    let operator = OperatorId::from(key.public());
-    let said = Countersigned { operator, statement: entry.signed.clone() };
-    let signed = Signed::sign(&said, &key);
+    let speaker = operator::speaker_for(home, "agreeing to statements")?;
+    let said = Countersigned { operator: speaker.operator(), statement: entry.signed.clone() };
+    let signed = Signed::speak(&said, &speaker);
     let statement = Countersigned::verify(&signed)?;
     let folder = home.path(FOLDER).join(statement.month.to_string());
     let name = format!("{}-{}", statement.holder, statement.vault);

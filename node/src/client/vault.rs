@@ -4,7 +4,7 @@ use super::device::Revocations;
 use super::mesh::{Mesh, Node};
 use super::papers::Shown;
 use super::recovery::card;
-use super::{ClientError, Result, recipients};
+use super::{ClientError, Result, operator, recipients};
 use crate::home::{
     Home, create_key, random, read_key, read_secret, read_signed, write_secret, write_signed,
 };
@@ -70,8 +70,7 @@ pub fn create(home: &Home, name: &str, policy: &Policy, recipients: &[String]) -
     if dir.join("vault.cert").exists() {
         return Err(ClientError::VaultExists(name.into()));
     }
-    let operator =
-        read_key(&home.path("operator.key"))?.ok_or(ClientError::NoOperator("making a vault"))?;
+    let speaker = operator::speaker_for(home, "making a vault")?;
     let key = create_key(&dir.join("vault.key"), "the signing key of a vault")?;
     let device = create_key(&dir.join("device.key"), "the key of this device for a vault")?;
     let secret = random()?;
@@ -91,9 +90,8 @@ pub fn create(home: &Home, name: &str, policy: &Policy, recipients: &[String]) -
     write_signed(&dir.join("descriptor"), &Signed::sign(&descriptor, &key))?;
     let roster = Roster { vault, version: 1, nodes: Vec::new() };
     write_signed(&dir.join("roster"), &Signed::sign(&roster, &key))?;
-    let certificate =
-        VaultCertificate { vault, operator: operator.public().into(), issued, expires };
-    let certificate = Signed::sign(&certificate, &operator);
+    let certificate = VaultCertificate { vault, operator: speaker.operator(), issued, expires };
+    let certificate = Signed::speak(&certificate, &speaker);
     let sealed = card::secret_of(&certificate, &key, &VaultSecret(secret), name);
     let _ = card::make(&dir, &sealed, recipients)?;
     // Written last: a vault without it was not made.

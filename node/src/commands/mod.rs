@@ -17,6 +17,7 @@ pub mod log;
 pub mod look;
 pub mod mount;
 pub mod node;
+pub mod operator;
 pub mod partner;
 pub mod profile;
 pub mod proof;

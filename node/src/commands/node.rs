@@ -5,7 +5,7 @@ use crate::cli::args::{InitArgs, InviteArgs, JoinArgs, NodeArgs};
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
-use crate::client::mesh;
+use crate::client::{mesh, operator};
 use crate::config::{Config, NodeConfig};
 use crate::home::{Home, create_key, random, read_file, read_key, read_signed, write_signed};
 use crate::service::{self, full_address, split_address, wall};
@@ -20,6 +20,7 @@ use protocol::label::{LabelError, Labels};
 use protocol::message::{Greeting, Response};
 use protocol::peer::{StartError, thawed, thawed_promises};
 use protocol::sign::{SecretKey, Signed};
+use protocol::succession::Speaker;
 use protocol::time::Period;
 use serde::Serialize;
 
@@ -63,11 +64,11 @@ fn write_config(home: &Home, args: NodeArgs, bootstrap: Vec<Multiaddr>) -> Resul
 pub fn init(home: &Home, args: InitArgs, output: &Output) -> Result<Exit, CliError> {
     check_new(home)?;
     let labels = Labels::new(args.label).map_err(label_error)?;
-    let operator = match read_key(&home.path("operator.key"))? {
-        Some(key) => key,
-        None => create_key(&home.path("operator.key"), "the key of the operator")?,
+    let speaker = match operator::speaker(home)? {
+        Some(speaker) => speaker,
+        None => Speaker::first(create_key(&home.path("operator.key"), "the key of the operator")?),
     };
-    let made = setup(home, &operator, labels, args.node, Vec::new())?;
+    let made = setup(home, &speaker, labels, args.node, Vec::new())?;
     if output.style().json {
         output.json("summary", &made);
     } else {
@@ -89,7 +90,7 @@ pub fn init(home: &Home, args: InitArgs, output: &Output) -> Result<Exit, CliErr
 /// Makes a node certified by its operator's key.
 fn setup(
     home: &Home,
-    operator: &SecretKey,
+    speaker: &Speaker,
     labels: Labels,
     args: NodeArgs,
     bootstrap: Vec<Multiaddr>,
@@ -97,17 +98,17 @@ fn setup(
     let node = create_key(&home.path("node.key"), "the key of a node")?;
     let certificate = NodeCertificate {
         node: node.public().into(),
-        operator: operator.public().into(),
+        operator: speaker.operator(),
         labels,
         issued: wall(),
         expires: wall().after(VALIDITY),
         authority: Authority::Operator,
     };
     write_config(home, args, bootstrap)?;
-    write_signed(&home.path("node.cert"), &Signed::sign(&certificate, operator))?;
+    write_signed(&home.path("node.cert"), &Signed::speak(&certificate, speaker))?;
     Ok(Made {
         node: certificate.node,
-        operator: operator.public().fingerprint(),
+        operator: speaker.operator().key().fingerprint(),
         labels: certificate.labels.to_string(),
     })
 }
@@ -120,7 +121,7 @@ pub(super) fn setup_for(
     args: NodeArgs,
     bootstrap: Vec<Multiaddr>,
 ) -> Result<(), CliError> {
-    setup(home, operator, labels, args, bootstrap).map(drop)
+    setup(home, &Speaker::first(operator.clone()), labels, args, bootstrap).map(drop)
 }
 
 /// Runs the node until it is told to stop.
@@ -232,7 +233,7 @@ pub(super) fn own_addresses(home: &Home) -> Result<Vec<String>, CliError> {
 
 /// Makes a ticket.
 pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, CliError> {
-    let operator = read_key(&home.path("operator.key"))?.ok_or_else(|| {
+    let speaker = operator::speaker(home)?.ok_or_else(|| {
         CliError::new("the operator's key is needed to invite, and it is not here")
             .next("do it on the host where `strewn init` was run")
     })?;
@@ -246,7 +247,7 @@ pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, Cl
     }
     let bearer = SecretKey::from_seed(&random()?);
     let invitation = Invitation {
-        operator: operator.public().into(),
+        operator: speaker.operator(),
         admitter: node.public().into(),
         bearer: bearer.public(),
         labels: Labels::new(args.label).map_err(label_error)?,
@@ -254,7 +255,7 @@ pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, Cl
         expires: wall().after(args.expires),
     };
     let ticket = Ticket {
-        invitation: Signed::sign(&invitation, &operator),
+        invitation: Signed::speak(&invitation, &speaker),
         bearer_seed: *bearer.seed(),
         admitter: node.public().into(),
         addresses,

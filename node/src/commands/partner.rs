@@ -2,6 +2,7 @@
 
 use super::data::time;
 use super::node::{label_error, own_addresses};
+use super::operator::Speaks;
 use super::{leaving, statement, vouch};
 use crate::cli::Exit;
 use crate::cli::error::CliError;
@@ -9,13 +10,13 @@ use crate::cli::output::{Column, Output, printable};
 use crate::cli::partner::{PartnerCommand, ProposeArgs};
 use crate::client::ClientError;
 use crate::client::mesh::{Caller, Mesh};
+use crate::client::operator;
 use crate::client::partners::{
-    self, Book, Line, PartnersError, Terms, Told, find, holders, read_line,
+    self, Book, Line as Pasted, PartnersError, Terms, Told, find, holders, read_line,
 };
-use crate::home::{Home, read_key, read_signed};
+use crate::home::{Home, read_key};
 use crate::size::ByteSize;
 use protocol::agreement::Agreement;
-use protocol::certificate::NodeCertificate;
 use protocol::evidence::Evidence;
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::Labels;
@@ -65,14 +66,10 @@ async fn reach(home: &Home, own: OperatorId, output: &Output) -> Result<Reached,
     }
 }
 
-/// The operator whose host this is: by its key, or by the certificate of this host's node.
+/// The operator whose host this is: by its key and line, or by the certificate of this host's node.
 fn operator_of(home: &Home) -> Result<OperatorId, CliError> {
-    if let Some(key) = read_key(&home.path("operator.key"))? {
-        return Ok(key.public().into());
-    }
-    let certificate = read_signed::<NodeCertificate>(&home.path("node.cert"))?;
-    let certificate = certificate.ok_or_else(super::node::no_node)?;
-    Ok(certificate.verify().map_err(|e| CliError::new(e.to_string()))?.operator)
+    let line = operator::line(home)?.ok_or_else(super::node::no_node)?;
+    Ok(line.operator())
 }
 
 /// The book and what the nodes say, for whoever has the operator's key.
@@ -137,13 +134,18 @@ async fn add(
     name: Option<String>,
     output: &Output,
 ) -> Result<Exit, CliError> {
-    let Line::Introduction(signed, _) = read_line(line)? else {
+    let Pasted::Introduction(signed, _) = read_line(line)? else {
         return Err(CliError::new("this line is about an agreement")
             .next("take it in with `strewn partner accept`"));
     };
     let (mut book, reached) = open(home, output).await?;
     let own = book.operator();
-    let shown = Shown::of(own, book.add(home, signed, name)?, &reached.told);
+    let partner = signed.verify().map_err(|e| CliError::new(e.to_string()))?.operator;
+    let before = book.partners().find(|known| known.introduction.operator == partner);
+    let before = before.map(|known| known.line.key());
+    let known = book.add(home, signed, name)?;
+    let key_changed = before.is_some_and(|key| key != known.line.key());
+    let shown = Shown::of(own, known, &reached.told);
     if output.style().json {
         output.json("summary", &shown);
         return Ok(Exit::Done);
@@ -151,6 +153,10 @@ async fn add(
     output.good(format!("{} is a partner", printable(&shown.name)));
     output.line(format!("  theirs  {}", shown.fingerprint));
     output.line(format!("  yours   {}", own.key().fingerprint()));
+    if key_changed {
+        output.warn("another key speaks for this partner now. What was agreed stays; what its earlier key signs from now on does not count");
+    }
+    shown.speaks.print(output);
     output.line(
         "\nCompare both by voice before anything is agreed. A node that runs takes it up in a few seconds.\nNext: `strewn partner propose`",
     );
@@ -166,6 +172,8 @@ struct Shown {
     /// What it calls itself.
     calls_itself: String,
     added: Wall,
+    /// Which key speaks for it.
+    speaks: Speaks,
     nodes: Vec<NodeId>,
     agreement: Option<Agreed>,
     /// The operator's own nodes that hold for it.
@@ -275,6 +283,7 @@ impl Shown {
             fingerprint: operator.key().fingerprint(),
             calls_itself: known.introduction.name.clone(),
             added: known.added,
+            speaks: Speaks::of(&known.line),
             nodes: known.introduction.contacts.iter().map(|contact| contact.node).collect(),
             agreement: known.agreement.as_ref().map(|agreement| Agreed::of(own, agreement)),
             holders: known.holders.clone(),
@@ -364,6 +373,7 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
     output.line(format!("  operator  {}", shown.fingerprint));
     output.line(format!("  yours     {}", own.key().fingerprint()));
     output.line(format!("  added     {}", time(shown.added)));
+    shown.speaks.print(output);
     match &shown.agreement {
         Some(terms) => {
             terms.lines(output);
@@ -387,11 +397,11 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
 }
 
 /// Shows what stands in a line.
-fn show_line(own: OperatorId, line: &Line, output: &Output) {
+fn show_line(own: OperatorId, line: &Pasted, output: &Output) {
     let (kind, agreement) = match line {
-        Line::Introduction(_, introduction) => return show_introduction(introduction, output),
-        Line::Proposal(_, agreement) => ("proposal", agreement),
-        Line::Agreed(_, agreement) => ("agreement", agreement),
+        Pasted::Introduction(_, introduction) => return show_introduction(introduction, output),
+        Pasted::Proposal(_, agreement) => ("proposal", agreement),
+        Pasted::Agreed(_, agreement) => ("agreement", agreement),
     };
     let terms = Agreed::of(own, agreement);
     let sides = [agreement.first.operator, agreement.second.operator];
@@ -470,15 +480,15 @@ async fn accept(home: &Home, line: &str, output: &Output) -> Result<Exit, CliErr
     let own = book.operator();
     let holders = reached.mesh.as_ref().map(|mesh| holders(mesh, own)).unwrap_or_default();
     let (agreement, answer) = match line {
-        Line::Introduction(..) => {
+        Pasted::Introduction(..) => {
             return Err(CliError::new("this line introduces an operator")
                 .next("add it with `strewn partner add`"));
         }
-        Line::Proposal(signed, agreement) => {
+        Pasted::Proposal(signed, agreement) => {
             let answer = book.accept(home, signed, holders)?;
             (agreement, Some(answer))
         }
-        Line::Agreed(signed, agreement) => {
+        Pasted::Agreed(signed, agreement) => {
             book.conclude(home, signed, holders)?;
             (agreement, None)
         }

@@ -6,16 +6,18 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::release::{GuardianArg, HoldCommand, ReleaseCommand};
 use crate::client::mesh::{Caller, Mesh};
+use crate::client::operator;
 use crate::client::release::{Asked, Audience, Came, send};
 use crate::client::{ClientError, vault};
-use crate::home::{Home, read_key, read_signed, write_new};
+use crate::home::{Home, read_signed, write_new};
 use crate::service::wall;
 use crate::size::{counted, format_duration};
 use protocol::hold::HoldOrder;
-use protocol::id::{NodeId, OperatorId};
+use protocol::id::NodeId;
 use protocol::message::Request;
 use protocol::release::{Approval, Veto};
-use protocol::sign::{SecretKey, Signed, Statement};
+use protocol::sign::{Signed, Statement};
+use protocol::succession::Speaker;
 use protocol::time::Period;
 use serde_json::json;
 use std::path::Path;
@@ -70,9 +72,9 @@ fn read_request(path: &Path) -> Result<Asked, CliError> {
     })
 }
 
-fn guardian_key(home: &Home, guardian: &GuardianArg) -> Result<SecretKey, CliError> {
-    let path = guardian.key.clone().unwrap_or_else(|| home.path("operator.key"));
-    read_key(&path)?.ok_or_else(|| {
+fn guardian_key(home: &Home, guardian: &GuardianArg) -> Result<Speaker, CliError> {
+    let path = guardian.key.clone().unwrap_or_else(|| home.path(operator::KEY));
+    operator::speaker_at(&path)?.ok_or_else(|| {
         CliError::new(format!("there is no key in {}", path.display()))
             .next("name the guardian's key with --key FILE")
             .exit(Exit::NotThere)
@@ -127,9 +129,8 @@ pub async fn release(
             let verified = read_request(&request)?.verify(&[]).map_err(no_request)?;
             let key = guardian_key(home, &guardian)?;
             let (release, asked) = (verified.id(), verified.request());
-            let approval =
-                Approval { guardian: key.public().into(), release, expires: asked.expires };
-            write_new(&out, &Signed::sign(&approval, &key).to_bytes(), 0o644)?;
+            let approval = Approval { guardian: key.operator(), release, expires: asked.expires };
+            write_new(&out, &Signed::speak(&approval, &key).to_bytes(), 0o644)?;
             if output.style().json {
                 let body = json!({
                     "release": release, "vault": asked.vault, "stripes": asked.stripes.len(),
@@ -151,7 +152,7 @@ pub async fn release(
             Ok(Exit::Done)
         }
         ReleaseCommand::Guardian { guardian } => {
-            let id = OperatorId::from(guardian_key(home, &guardian)?.public());
+            let id = guardian_key(home, &guardian)?.operator();
             if output.style().json {
                 output.json("summary", &json!({ "guardian": id }));
             } else {
@@ -167,8 +168,8 @@ pub async fn release(
             if !running.any(|told| told.running.iter().any(|one| one.release == release)) {
                 output.warn("no node that answers shows such a release: compare its id with `strewn release list`");
             }
-            let veto = Veto { guardian: key.public().into(), release };
-            let veto = Signed::sign(&veto, &key);
+            let veto = Veto { guardian: key.operator(), release };
+            let veto = Signed::speak(&veto, &key);
             let request = Request::Veto { vault: audience.vault, veto };
             let said = audience.say(&request).await;
             warn_of_silent(&audience.mesh, output);
@@ -185,12 +186,12 @@ pub async fn hold(home: &Home, command: HoldCommand, output: &Output) -> Result<
     };
     let key = guardian_key(home, &guardian)?;
     let audience = Audience::gather(home, vault.vault.as_deref()).await?;
-    let (vault, guardian) = (audience.vault, key.public().into());
+    let (vault, guardian) = (audience.vault, key.operator());
     let order = HoldOrder { vault, guardian, number: wall().0, period };
     if period == Some(Period(0)) {
         return Err(CliError::new("a hold of no time at all").exit(Exit::Usage));
     }
-    let said = audience.say(&Request::Hold(Signed::sign(&order, &key))).await;
+    let said = audience.say(&Request::Hold(Signed::speak(&order, &key))).await;
     warn_of_silent(&audience.mesh, output);
     let what = match period {
         Some(period) => {

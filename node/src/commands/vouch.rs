@@ -7,15 +7,17 @@ use crate::cli::error::CliError;
 use crate::cli::output::{Output, printable};
 use crate::cli::partner::{CloudArg, VouchArgs};
 use crate::client::mesh::{Caller, Mesh};
+use crate::client::operator;
 use crate::cloud::{self, Machine, Roots};
-use crate::home::{Home, read_file, read_key, read_signed, write_signed};
+use crate::home::{Home, read_file, read_signed, write_signed};
 use crate::line::{from_line, to_line};
 use crate::service::wall;
 use protocol::certificate::{Authority, NodeCertificate};
 use protocol::evidence::{Cloud, Document, Evidence, VOUCHES_MAX, Vouch};
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::{Labels, Site};
-use protocol::sign::{SecretKey, Signed};
+use protocol::sign::Signed;
+use protocol::succession::Speaker;
 use protocol::time::Wall;
 use serde::Serialize;
 use std::path::Path;
@@ -23,7 +25,7 @@ use std::path::Path;
 /// Before a vouch.
 const VOUCH: &str = "strewnvouch1";
 /// Before a node's certificate.
-const CERTIFICATE: &str = "strewncert1";
+pub(super) const CERTIFICATE: &str = "strewncert1";
 /// Longest of these lines, in characters behind that.
 const LINE_LEN_MAX: usize = 48 << 10;
 /// Fewest digits that name a node.
@@ -33,8 +35,8 @@ fn wrong(error: impl std::fmt::Display) -> CliError {
     CliError::new(error.to_string())
 }
 
-fn operator_key(home: &Home, what: &str) -> Result<SecretKey, CliError> {
-    read_key(&home.path("operator.key"))?.ok_or_else(|| {
+fn speaker(home: &Home, what: &str) -> Result<Speaker, CliError> {
+    operator::speaker(home)?.ok_or_else(|| {
         CliError::new(format!("the operator's key is needed to {what}, and it is not here"))
             .next("do it on the host where `strewn init` was run")
     })
@@ -84,8 +86,8 @@ fn attested(machine: &Machine, stated: &Labels, asked: &Labels) -> Result<Labels
 
 /// Signs that labels of a partner's node are true, and prints the line by which the node carries that.
 pub async fn vouch(home: &Home, args: VouchArgs, output: &Output) -> Result<Exit, CliError> {
-    let key = operator_key(home, "vouch")?;
-    let by = OperatorId::from(key.public());
+    let speaker = speaker(home, "vouch")?;
+    let by = speaker.operator();
     let certificate = find(home, &args.node).await?;
     if certificate.operator == by {
         return Err(CliError::new(
@@ -125,7 +127,7 @@ pub async fn vouch(home: &Home, args: VouchArgs, output: &Output) -> Result<Exit
         expires: issued.after(args.period),
     };
     vouch.check().map_err(wrong)?;
-    let line = to_line(VOUCH, &Signed::sign(&vouch, &key));
+    let line = to_line(VOUCH, &Signed::speak(&vouch, &speaker));
     if output.style().json {
         let body = serde_json::json!({
             "vouch": line, "node": vouch.node, "labels": vouch.labels, "expires": vouch.expires,
@@ -215,12 +217,12 @@ pub async fn carry(home: &Home, line: &str, output: &Output) -> Result<Exit, Cli
             (signed, certificate)
         }
         Carried::Vouch(signed, vouch) => {
-            let key = operator_key(home, "sign a certificate that shows it")?;
+            let speaker = speaker(home, "sign a certificate that shows it")?;
             let certificate = match here {
                 Some(here) if here.node == vouch.node => here,
                 _ => find(home, &vouch.node.to_string()).await?,
             };
-            if certificate.operator != OperatorId::from(key.public()) {
+            if certificate.operator != speaker.operator() {
                 return Err(CliError::new("the vouch is for another operator's node"));
             }
             let stated =
@@ -231,7 +233,7 @@ pub async fn carry(home: &Home, line: &str, output: &Output) -> Result<Exit, Cli
                 )));
             }
             let certificate = with_vouch(certificate, signed, &vouch)?;
-            (Signed::sign(&certificate, &key), certificate)
+            (Signed::speak(&certificate, &speaker), certificate)
         }
     };
     NodeCertificate::verify(&signed, wall()).map_err(wrong)?;
@@ -245,7 +247,7 @@ pub async fn carry(home: &Home, line: &str, output: &Output) -> Result<Exit, Cli
         output.json("summary", &body);
     } else if is_here {
         output.good("this node's certificate shows it");
-        output.line("It counts once the node was started again, and where others vouch for nodes, from the next backup on for all who hold for a vault.");
+        output.line("A node that runs takes it up in a few seconds; where others vouch for nodes it counts from the next backup on for all who hold for a vault.");
     } else {
         output.result(line);
         output.line(format!(
@@ -326,11 +328,14 @@ pub fn show(home: &Home, output: &Output) -> Result<Exit, CliError> {
     let vouches = vouches(home, &certificate)?;
     let (audience, nonce) = (cloud::audience(node), cloud::nonce(node));
     if output.style().json {
+        let line = read_signed::<NodeCertificate>(&home.path("node.cert"))?
+            .map(|signed| to_line(CERTIFICATE, &signed));
         let evidence: std::collections::BTreeMap<String, Evidence> =
             site.shown().map(|(level, _, evidence)| (level.to_string(), evidence)).collect();
         let body = serde_json::json!({
             "node": node, "operator": certificate.operator, "labels": certificate.labels, "evidence": evidence,
             "vouches": vouches, "expires": certificate.expires, "gcp_audience": audience, "azure_nonce": nonce,
+            "certificate": line,
         });
         output.json("summary", &body);
         return Ok(Exit::Done);

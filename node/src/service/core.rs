@@ -9,6 +9,7 @@ use crate::address::ip_of;
 use crate::home::read_signed;
 use crate::net::{Counters, Gate, Net, NetEvent};
 use crate::store::{Batch, Incoming, Store, StoreError};
+use protocol::certificate::NodeCertificate;
 use protocol::id::NodeId;
 use protocol::message::{KIND_RESPONSE, Refusal, RefusalCode, Request, Response, frame_len_max};
 use protocol::partner::PartnerList;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// How often the peer is told the disk's free space, whether the node is to leave, and who its operator's partners are.
+/// How often the peer is told the disk's free space, whether the node is to leave, who its operator's partners are, and how it is certified.
 const SPACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What the core is told.
@@ -122,6 +123,8 @@ pub(super) struct Watched {
     pub(super) leaves: PathBuf,
     /// The operator's list of partners.
     pub(super) partners: PathBuf,
+    /// The node's certificate.
+    pub(super) certificate: PathBuf,
 }
 
 pub(super) fn start(
@@ -219,6 +222,11 @@ impl Machine {
                     Ok(Some(list)) => self.handle(Input::Partners(Box::new(list))),
                     Ok(None) => {}
                     Err(error) => tracing::debug!(%error, "the list of partners cannot be read"),
+                }
+                match read_signed::<NodeCertificate>(&self.watched.certificate) {
+                    Ok(Some(signed)) => self.handle(Input::Certificate(Box::new(signed))),
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!(%error, "the certificate cannot be read"),
                 }
                 self.empty_trash();
                 for (node, what) in self.reached.news(self.peer.sites()) {

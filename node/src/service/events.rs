@@ -34,6 +34,8 @@ kinds! {
     NODE_MISLABELLED "node-mislabelled" WARN "a partner's node is not what was agreed: what it states counts as unknown";
     NODE_CONTRADICTED "node-contradicted" WARN "a node's labels are contradicted by where it was reached";
     PARTNERS_CHANGED "partners-changed" INFO "the operator's partners are others now";
+    OPERATOR_KEY_CHANGED "operator-key-changed" WARN "another key speaks for an operator: what earlier ones sign ends with the grace that it left";
+    OPERATOR_KEY_DISPUTED "operator-key-disputed" ERROR "somebody shows another successor of an operator's key than the one known here, which stays: compare with its people by voice";
     PARTNER_FROZEN "partner-frozen" ERROR "a partner breaks its part: nothing new is put with it, and what lies there is moved off after the notice";
     PARTNER_FREE "partner-free" INFO "a partner that broke its part is well again";
     PARTNER_LEAVES "partner-leaves" WARN "notice was given of an agreement: what lies with the other side is moved off";
@@ -83,6 +85,11 @@ fn text(name: &'static str, text: &str) -> Detail {
 
 fn number<T: Into<Value> + fmt::Display + Copy>(name: &'static str, number: T) -> Detail {
     Detail { name, short: number.to_string(), whole: number.into() }
+}
+
+/// Of an operator's line of keys.
+fn number_of_step(step: usize) -> Detail {
+    number("number", step as u64)
 }
 
 macro_rules! ids {
@@ -155,6 +162,16 @@ impl From<&Note> for Event {
             }
             Note::Partners { version, partners } => {
                 (PARTNERS_CHANGED, vec![number("version", *version), number("partners", *partners)])
+            }
+            Note::Succeeded { operator, number } => {
+                let mut details = ids![operator];
+                details.push(number_of_step(*number));
+                (OPERATOR_KEY_CHANGED, details)
+            }
+            Note::Disputed { operator, number } => {
+                let mut details = ids![operator];
+                details.push(number_of_step(*number));
+                (OPERATOR_KEY_DISPUTED, details)
             }
             Note::PartnerFrozen { operator, cause } => {
                 let mut details = ids![operator];

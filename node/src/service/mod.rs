@@ -148,7 +148,11 @@ pub async fn run(home: &Home, stop: impl Future<Output = ()>) -> Result<(), Serv
     let hooks = Hooks::start(config.hooks, node).map_err(ServiceError::Hooks)?;
     let runtime = tokio::runtime::Handle::current();
     let leaves = home.path(LEAVES);
-    let watched = core::Watched { leaves, partners: home.path(crate::client::partners::FILE) };
+    let watched = core::Watched {
+        leaves,
+        partners: home.path(crate::client::partners::FILE),
+        certificate: home.path("node.cert"),
+    };
     let core = core::start(peer, store, net.clone(), hooks, clock, runtime, watched)?;
 
     let mut lines = String::new();

@@ -2,6 +2,7 @@
 //! follow is the one of [`super`]; nothing here decides.
 
 use crate::audit::Outcome;
+use crate::certificate::NodeCertificate;
 use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, StripeId, VaultId};
 use crate::label::Site;
 use crate::life::DropDecision;
@@ -182,6 +183,8 @@ pub enum Input {
     Leaving(bool),
     /// This node's operator says who its partners are; as often as it likes.
     Partners(Box<Signed<PartnerList>>),
+    /// This node's certificate as it is on its host now; as often as it likes.
+    Certificate(Box<Signed<NodeCertificate>>),
     /// What the driver turned away since its start before it was a message, by reason: shown in the status.
     TurnedAway(Vec<(&'static str, u64)>),
 }
@@ -385,6 +388,20 @@ pub enum Note {
         leaver: OperatorId,
         /// To whom.
         other: OperatorId,
+    },
+    /// Another key speaks for an operator now.
+    Succeeded {
+        /// Which.
+        operator: OperatorId,
+        /// By which step of its line.
+        number: usize,
+    },
+    /// Somebody shows another successor of an operator's key than the one that is known here, which stays.
+    Disputed {
+        /// Whose.
+        operator: OperatorId,
+        /// From which step of its line on.
+        number: usize,
     },
     /// The operator's list of partners counts now.
     Partners {

@@ -128,6 +128,9 @@ impl Peer {
         };
         let extends = custodian.is_none();
         Self::check_vault_open(now, &view, record.stripe.vault)?;
+        if extends {
+            self.check_vault_spoken(now, &view, record.stripe.vault)?;
+        }
         let stripe = &record.stripe;
         // What another node rebuilt is taken by whoever has none of the stripe.
         let is_given = custodian.is_some() || record.index_of(self.node()) == Some(index);

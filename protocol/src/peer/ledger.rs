@@ -43,6 +43,15 @@ impl Peer {
         Ok(())
     }
 
+    /// And while that is the word of whoever speaks for the operator: of a vault whose owner has not renewed it, what is held is
+    /// read and repaired as before.
+    pub(super) fn check_vault_spoken(&self, now: Now, view: &View<'_>, vault: VaultId) -> Decision {
+        match view.vault(vault)? {
+            Some(signed) => self.is_spoken(now, &signed),
+            None => Ok(()),
+        }
+    }
+
     /// A device reads its own vault; a node reads vaults of which a roster lists it, or ever did: what it could read then it may
     /// have kept, so that hiding it now protects nothing, and whoever stole the vault's key would part its holders by a roster that
     /// lists none of them.
@@ -92,7 +101,7 @@ impl Peer {
             return Ok(());
         }
         self.check_owner(&view, &terms, true)?;
-        let writes = self.paper_writes(facts, papers, &terms)?;
+        let writes = self.paper_writes(now, facts, papers, &terms)?;
         if writes.is_empty() {
             self.reply(lane, Response::Done);
             return Ok(());
@@ -113,6 +122,7 @@ impl Peer {
     /// What to write of a vault's papers: what is newer than what is known, and whom its roster lists.
     pub(super) fn paper_writes(
         &self,
+        now: Now,
         facts: &dyn Facts,
         papers: &VaultPapers,
         terms: &VaultTerms,
@@ -125,6 +135,7 @@ impl Peer {
         let known = known.transpose().map_err(CertificateError::from)?;
         let (operator, expires) = (terms.certificate.operator, terms.certificate.expires);
         if known.is_none_or(|known| known.operator != operator || known.expires < expires) {
+            self.is_spoken(now, &papers.certificate)?;
             writes.push(Write::vault(vault, &papers.certificate));
         }
         let known = view.descriptor(vault)?.map(|signed| signed.verify().map(|d| d.version));
@@ -301,6 +312,7 @@ impl Peer {
         check_body(entry)?;
         self.roster_of(view, entry.vault)?;
         Self::check_vault_open(now, view, entry.vault)?;
+        self.check_vault_spoken(now, view, entry.vault)?;
         if view.device(entry.vault, entry.device)?.is_none() {
             return Err(refusal(RefusalCode::NotAllowed, "the entry's device is not known here"));
         }

@@ -14,6 +14,7 @@ use crate::id::{NodeId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response};
 use crate::sign::Signed;
+use crate::succession::{Lines, Said};
 use crate::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,8 @@ pub(super) struct Member {
     name: RecordName,
     pub(super) record: NodeRecord,
     pub(super) site: Site,
+    /// Under which line of its operator's keys it was certified.
+    pub(super) said: Said,
     /// By whose invitation it was admitted.
     bearer: Option<PublicKey>,
     pub(super) heard: Option<Mono>,
@@ -108,6 +111,7 @@ fn name_of(signed: &Signed<NodeRecord>) -> RecordName {
 pub(super) fn load(
     view: &View<'_>,
     trust: &Trust,
+    lines: &Lines,
     now: Now,
 ) -> Result<BTreeMap<NodeId, Member>, FactsError> {
     let mut members = BTreeMap::new();
@@ -115,10 +119,13 @@ pub(super) fn load(
         let signed: Signed<NodeRecord> = facts::decode(Table::Member, &bytes)?;
         if let Ok((record, certificate)) = NodeRecord::verify(&signed, now.wall)
             && (trust.check(certificate.operator).is_ok() || view.is_listed_at_all(record.node)?)
+            && let Ok(said) = certificate.said(&record.certificate)
+            && lines.check(&said, now.wall).is_ok()
         {
             let (site, bearer) = (certificate.site(), certificate.bearer());
-            let name = name_of(&signed);
-            members.insert(record.node, Member { signed, name, record, site, bearer, heard: None });
+            let (name, heard) = (name_of(&signed), None);
+            let member = Member { signed, name, record, site, said, bearer, heard };
+            members.insert(member.record.node, member);
         }
     }
     Ok(members)
@@ -213,6 +220,11 @@ impl Peer {
         {
             return Err(foreign.into());
         }
+        // The word for a vault that is known here was taken before: it can be read still.
+        if !self.is_owner(&view, certificate.vault, certificate.operator)? {
+            self.check_signed(now, vault)?;
+        }
+        let view = View { facts, overlay: &self.overlay };
         let device_certificate = DeviceCertificate::verify(device, now.wall)?;
         if device_certificate.vault != certificate.vault {
             return Err(refusal(RefusalCode::NotVouched, "the device belongs to another vault"));
@@ -257,6 +269,7 @@ impl Peer {
         let invitation =
             Invitation::verify(&signed, now.wall).map_err(|e| ticket(e.to_string()))?;
         let request = asked.verify().map_err(|e| ticket(e.to_string()))?;
+        self.check_signed(now, &signed).map_err(|refused| ticket(refused.text))?;
         if invitation.operator != self.certificate.operator {
             return Err(ticket("the ticket is another operator's".into()));
         }
@@ -315,6 +328,8 @@ impl Peer {
         if node == self.node() {
             return Ok(node);
         }
+        let said = certificate.said(&record.certificate)?;
+        self.check_said(now, &said)?;
         let bearer = certificate.bearer();
         let is_used =
             |(other, member): (&NodeId, &Member)| *other != node && member.bearer == bearer;
@@ -361,7 +376,7 @@ impl Peer {
                 self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
                 let (site, heard) = (certificate.site(), heard.or(was));
                 let (signed, name) = (signed.clone(), name_of(signed));
-                let member = Member { signed, name, record, site, bearer, heard };
+                let member = Member { signed, name, record, site, said, bearer, heard };
                 self.members.insert(node, member);
             }
         }

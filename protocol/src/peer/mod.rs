@@ -49,6 +49,7 @@ mod scrub;
 mod showing;
 mod standing_in;
 mod standpoint;
+mod succession;
 mod taking;
 mod tallies;
 #[cfg(test)]
@@ -321,11 +322,12 @@ impl Peer {
         config.exchange_period = repair::exchange_period(&config);
         let verified = NodeCertificate::verify(certificate, now.wall)?;
         trust.check(verified.operator)?;
-        let partnership = partners::Partnership::load(verified.operator, trust, facts)?;
+        let line = verified.line(certificate)?;
+        let partnership = partners::Partnership::load(line, trust, facts)?;
         let trust = partnership.trust();
         // A later start has a later version, whatever the clock did: the one stored plus one at least.
         let view = View { facts, overlay: &Overlay::default() };
-        let members = membership::load(&view, &trust, now)?;
+        let members = membership::load(&view, &trust, partnership.speakers.lines(), now)?;
         let node = NodeId::from(key.public());
         let stored = members.get(&node).map_or(0, |member| member.record.version);
         let record = NodeRecord {
@@ -398,6 +400,7 @@ impl Peer {
             rounds: 0,
         };
         peer.members.remove(&node);
+        peer.learn_lines();
         peer.notice_all_contradictions();
         let write = Write::member(node, &peer.record);
         peer.persist(vec![write], None, Then::Nothing);
@@ -467,10 +470,11 @@ impl Peer {
             Input::Leaving(leaves) => self.handle_leaving(leaves),
             Input::Partners(list) => {
                 let is_known = self.partnership.is_known(&list);
-                if !is_known && let Err(refusal) = self.handle_partners(facts, *list, None) {
+                if !is_known && let Err(refusal) = self.handle_partners(now, facts, *list, None) {
                     self.count_refusal(self.certificate.operator.key(), &refusal);
                 }
             }
+            Input::Certificate(signed) => self.handle_certificate(now, &signed),
             Input::TurnedAway(counts) => self.turned_away = counts,
         }
     }
@@ -490,6 +494,7 @@ impl Peer {
             self.exchange_at = now.mono.after(self.exchange_period());
             self.tick_lock_clock(now);
             self.judge_partners(now);
+            self.part_from_succeeded(now);
             self.exchange_members(now, facts);
             self.forget_releases(facts);
             self.store_tallies();
@@ -540,7 +545,8 @@ impl Peer {
             member.heard = Some(now.mono);
             self.hear(now, *node);
         }
-        if let Err(refusal) = self.check_guest(&role, &request) {
+        let checked = self.check_guest(&role, &request);
+        if let Err(refusal) = checked.and_then(|()| self.check_speakers(now, facts, &request)) {
             self.refuse_on_error(link, lane, Err(refusal), false);
             return;
         }
@@ -554,7 +560,9 @@ impl Peer {
             Request::Countersign(signed) => self.handle_countersigned(facts, lane, &role, &signed),
             Request::GiveNotice(notice) => self.handle_notice(now, facts, lane, &role, *notice),
             Request::Standings => self.handle_standings(now, lane, &role),
-            Request::TakePartners(list) => self.handle_take_partners(facts, lane, &role, *list),
+            Request::TakePartners(list) => {
+                self.handle_take_partners(now, facts, lane, &role, *list)
+            }
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),
             Request::Revoke(order) => self.handle_revoke(facts, lane, &role, &order),

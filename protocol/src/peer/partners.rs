@@ -26,6 +26,7 @@ use crate::partner::{Known, PartnerList, Partners};
 use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::sign::Signed;
+use crate::succession::{Line, Lines};
 use crate::time::{Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,11 +40,13 @@ const GUESTS_MAX: usize = crate::certificate::ROSTER_MAX / 4;
 /// What is known of partners.
 #[derive(Debug)]
 pub(super) struct Partnership {
-    own: OperatorId,
+    pub(super) own: OperatorId,
     /// Whom the peer was started with.
     base: Trust,
     signed: Option<Signed<PartnerList>>,
     known: Partners,
+    /// Whose keys speak for the own operator and its partners.
+    pub(super) speakers: super::succession::Speakers,
     /// By whose certificate the vaults are here.
     owners: BTreeMap<VaultId, OperatorId>,
     /// Of writes that are not durable yet: by whose certificate the vaults were here before.
@@ -57,11 +60,8 @@ pub(super) struct Partnership {
 }
 
 impl Partnership {
-    pub(super) fn load(
-        own: OperatorId,
-        base: Trust,
-        facts: &dyn Facts,
-    ) -> Result<Self, StartError> {
+    pub(super) fn load(own: Line, base: Trust, facts: &dyn Facts) -> Result<Self, StartError> {
+        let (own, line) = (own.operator(), own);
         let stored = facts.get(Table::Partners, &[0])?;
         let signed: Option<Signed<PartnerList>> =
             stored.map(|bytes| decode(Table::Partners, &bytes)).transpose()?;
@@ -80,7 +80,8 @@ impl Partnership {
         let (undecided, told) = (BTreeMap::new(), BTreeMap::new());
         let parting = super::parting::Parting::load(facts)?;
         let flagged = BTreeMap::new();
-        Ok(Self { own, base, signed, known, owners, undecided, flagged, told, parting })
+        let speakers = super::succession::Speakers::new(line, known.lines.clone());
+        Ok(Self { own, base, signed, known, speakers, owners, undecided, flagged, told, parting })
     }
 
     /// Whom this node believes.
@@ -91,6 +92,11 @@ impl Partnership {
     /// Whether the operator's list is known.
     pub(super) fn is_told(&self) -> bool {
         self.signed.is_some()
+    }
+
+    /// Whose keys speak, as the list shows it.
+    pub(super) fn listed_lines(&self) -> Lines {
+        self.known.lines.clone()
     }
 
     /// Whether an operator needs an agreement.
@@ -210,12 +216,14 @@ impl Peer {
     /// Takes the operator's list of partners when it is newer, and answers whoever brought it. It counts once it is durable.
     pub(super) fn handle_partners(
         &mut self,
+        now: Now,
         facts: &dyn Facts,
         signed: Signed<PartnerList>,
         lane: Option<LaneId>,
     ) -> Decision {
         let known = PartnerList::verify(&signed, self.partnership.own)
             .map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
+        self.check_signed(now, &signed)?;
         let view = View { facts, overlay: &self.overlay };
         if view.is_pending(Table::Partners, &[0]) {
             // An older list behind a newer one would be what is read after a restart. It comes again.
@@ -224,8 +232,10 @@ impl Peer {
             }
             return Ok(());
         }
+        let (rank, its) =
+            [&self.partnership.known, &known].map(|p| p.rank(self.partnership.own)).into();
         // One version is one content: another one with the same number is not news.
-        if is_next_version(self.partnership.known.version, known.version) {
+        if its.0 > rank.0 || its.0 == rank.0 && is_next_version(rank.1, its.1) {
             let writes = vec![Write::row(Table::Partners, vec![0], &signed)];
             self.persist(writes, None, Then::Partners { list: Box::new((signed, known)), lane });
         } else if let Some(lane) = lane {
@@ -242,13 +252,15 @@ impl Peer {
         signed: Signed<PartnerList>,
         known: Partners,
     ) {
-        if known.version <= self.partnership.known.version {
+        let own = self.partnership.own;
+        if known.rank(own) <= self.partnership.known.rank(own) {
             return;
         }
         let (version, partners) = (known.version, known.by_operator.len());
         let before = std::mem::replace(&mut self.partnership.known, known);
         self.partnership.signed = Some(signed);
         self.trust = self.partnership.trust();
+        self.learn_lines();
         self.notice_all_contradictions();
         // Their nodes may stay as guests, which have no say: what they said has none either.
         for &operator in before.by_operator.keys() {
@@ -268,6 +280,17 @@ impl Peer {
                 !view.is_listed_at_all(*node).unwrap_or(false)
             })
             .collect();
+        self.part_from(&gone);
+        self.part_from_succeeded(now);
+        self.outputs.push_back(Output::Note(Note::Partners { version, partners }));
+        // Those who are new are looked for at once, and the own nodes are told. Who counts has changed.
+        self.exchange_at = now.mono;
+        self.repair.rounds.change();
+        self.repair.wake();
+    }
+
+    /// These nodes are no members any more.
+    pub(super) fn part_from(&mut self, gone: &BTreeSet<NodeId>) {
         self.members.retain(|node, _| !gone.contains(node));
         let links = self.links.of_nodes(|node| gone.contains(node));
         for link in links {
@@ -278,11 +301,6 @@ impl Peer {
             let rows = gone.iter().map(|node| Write::remove(Table::Member, node.0.to_vec()));
             self.persist(rows.collect(), None, Then::Nothing);
         }
-        self.outputs.push_back(Output::Note(Note::Partners { version, partners }));
-        // Those who are new are looked for at once, and the own nodes are told. Who counts has changed.
-        self.exchange_at = now.mono;
-        self.repair.rounds.change();
-        self.repair.wake();
     }
 
     /// Tells a node of the own operator the list, once.
@@ -314,6 +332,7 @@ impl Peer {
 
     pub(super) fn handle_take_partners(
         &mut self,
+        now: Now,
         facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
@@ -325,7 +344,7 @@ impl Peer {
         if self.operator_of_node(node) != Some(self.partnership.own) {
             return Err(not_allowed("only nodes of one operator tell each other of partners"));
         }
-        self.handle_partners(facts, signed, Some(lane))
+        self.handle_partners(now, facts, signed, Some(lane))
     }
 
     /// Shows the own operator's commands the list, and what is held for whom.

@@ -111,7 +111,7 @@ impl Peer {
             return Ok(Taken::Later);
         }
         self.check_owner(&view, &terms, false)?;
-        let mut writes = self.paper_writes(facts, &state.papers, &terms)?;
+        let mut writes = self.paper_writes(now, facts, &state.papers, &terms)?;
         if view.vault(vault)?.is_none() {
             let own = self.node();
             let is_listed = terms

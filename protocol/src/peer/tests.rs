@@ -30,5 +30,6 @@ mod restart;
 mod scrub;
 mod shards;
 mod standing_in;
+mod succession;
 mod tallies;
 mod vaults;

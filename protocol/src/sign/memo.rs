@@ -1,13 +1,18 @@
 //! Signatures that were made or found right, remembered by who simulates many peers in one thread: each verifies what others have
 //! signed or verified. Off unless [`switch_on`] was called on the thread. What is remembered is key, signature, context and body under one
-//! hash, so a hit means what verifying would have said; what was found wrong is not remembered.
+//! hash, so a hit means what verifying would have said; what was found wrong is not remembered. Lines of keys are always remembered, a few of them: one stands
+//! behind every statement of an operator that has named heirs.
 
 use crate::id::PublicKey;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+
+/// Most lines that are remembered: of as many operators as one node has partners, and of some that it meets as guests.
+const LINES_MAX: usize = 128;
 
 thread_local! {
     static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
+    static LINES: RefCell<BTreeSet<[u8; 32]>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 struct Known {
@@ -51,6 +56,21 @@ pub(super) fn remember(signer: &PublicKey, signature: &[u8; 64], context: &str, 
             known.set.clear();
         }
         known.set.insert(name(signer, signature, context, body));
+    });
+}
+
+/// Whether all signatures of a line with this hash were found right.
+pub(crate) fn is_known_line(hash: &[u8; 32]) -> bool {
+    LINES.with_borrow(|lines| lines.contains(hash))
+}
+
+/// They were.
+pub(crate) fn remember_line(hash: [u8; 32]) {
+    LINES.with_borrow_mut(|lines| {
+        if lines.len() >= LINES_MAX {
+            lines.clear();
+        }
+        lines.insert(hash);
     });
 }
 

@@ -7,6 +7,7 @@ mod audits;
 mod exchange;
 mod partners;
 mod proofs;
+mod succession;
 
 use protocol::certificate::VaultCertificate;
 use protocol::chunk::{Chunker, Compressor, decode_chunk};

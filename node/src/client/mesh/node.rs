@@ -331,7 +331,7 @@ async fn greet(
             _ => return Err(ClientError::node(id, "an unexpected answer to the greeting")),
         };
     let (verified, certificate) = NodeRecord::verify(&record, wall())?;
-    caller.check(&certificate)?;
+    caller.check(&verified.certificate, &certificate)?;
     if verified.node != id {
         return Err(ClientError::node(id, "it shows another node's certificate"));
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::home::create_key;
+use protocol::sign::SecretKey;
 
 /// Two operators that know each other, each with its own state folder.
 fn two() -> [(tempfile::TempDir, Home, Book); 2] {
@@ -118,4 +119,52 @@ fn a_later_introduction_keeps_what_was_agreed() {
     let removed = b.remove(&home_b, "o0").unwrap();
     assert!(removed.agreement.is_some());
     assert!(matches!(b.find("o0"), Err(PartnersError::Unknown(_))));
+}
+
+/// Who shows another line than the known one, or signs with a key that was succeeded, is refused by the book; what was agreed stays.
+#[test]
+fn a_partners_later_key_is_taken_and_an_earlier_one_is_not() {
+    use crate::client::operator::{begin, name_heirs, take};
+    use protocol::succession::{Change, Draft, Heirs};
+    let [(_a, home_a, mut a), (_b, home_b, mut b)] = two();
+    let (_, line) = a.propose("o1", terms(500, 400)).unwrap();
+    let Line::Proposal(proposal, _) = read_line(&line).unwrap() else { panic!() };
+    let answer = b.accept(&home_b, proposal, node(2)).unwrap();
+    let Line::Agreed(agreed, _) = read_line(&answer).unwrap() else { panic!() };
+    a.conclude(&home_a, agreed.clone(), node(1)).unwrap();
+    let (stale, late) = (a.introduce("o0".into(), Vec::new()), a.propose("o1", terms(1, 400)));
+    let first = a.speaker.clone();
+    let introduction = |book: &Book| {
+        let line = book.introduce("o0".into(), Vec::new()).unwrap();
+        let Line::Introduction(signed, _) = read_line(&line).unwrap() else { panic!() };
+        signed
+    };
+    let heir = SecretKey::from_seed(&[7; 32]);
+    take(&home_a, name_heirs(&home_a, Heirs::new(1, [heir.public()]).unwrap()).unwrap()).unwrap();
+    let named = Book::open(&home_a, &Told::default()).unwrap();
+    assert_eq!(b.add(&home_b, introduction(&named), None).unwrap().line.number(), 1);
+    let mut draft = begin(&home_a, None, Period(0)).unwrap();
+    draft.sign(&heir).unwrap();
+    take(&home_a, draft).unwrap();
+    let a = Book::open(&home_a, &Told::default()).unwrap();
+    assert_eq!((a.operator(), document(&a)), (first.operator(), agreed.clone()));
+    let known = b.add(&home_b, introduction(&a), None).unwrap();
+    assert_eq!((known.line.key(), known.agreement.is_some()), (a.speaker.key().public(), true));
+    assert_eq!(document(&b), agreed);
+
+    let refused = |result: Done<()>| {
+        assert!(matches!(result, Err(PartnersError::Succession(_))), "{result:?}");
+    };
+    let Line::Introduction(signed, _) = read_line(&stale.unwrap()).unwrap() else { panic!() };
+    refused(b.add(&home_b, signed, None).map(|_| ()));
+    let Line::Proposal(signed, _) = read_line(&late.unwrap().1).unwrap() else { panic!() };
+    refused(b.accept(&home_b, signed, node(2)).map(|_| ()));
+    // The thief of the first key names a successor of his own.
+    let thief = SecretKey::from_seed(&[8; 32]);
+    let change = Change { heirs: Heirs::default(), issued: wall(), grace: Period(0) };
+    let mut draft = Draft::new(first.line().clone(), change, &thief).unwrap();
+    draft.sign(first.key()).unwrap();
+    let usurper = Speaker::new(thief, draft.finish().unwrap()).unwrap();
+    let plain = introduction(&a).verify().unwrap();
+    refused(b.add(&home_b, Signed::speak(&plain, &usurper), None).map(|_| ()));
 }
