@@ -118,14 +118,15 @@ struct Moved {
 }
 
 impl Moved {
-    fn add(&mut self, amount: Amount, offset: u64) {
-        self.amount = self.amount.plus(amount);
-        self.moment = self.moment.saturating_add(u128::from(amount.bytes) * u128::from(offset));
+    fn of(amount: Amount, offset: u64) -> Self {
+        Self { amount, moment: u128::from(amount.bytes) * u128::from(offset) }
     }
 
-    fn take(&mut self, amount: Amount, offset: u64) {
-        self.amount = self.amount.minus(amount);
-        self.moment = self.moment.saturating_sub(u128::from(amount.bytes) * u128::from(offset));
+    fn plus(self, other: Self) -> Self {
+        Self {
+            amount: self.amount.plus(other.amount),
+            moment: self.moment.saturating_add(other.moment),
+        }
     }
 
     /// Bytes times milliseconds from their moments to this one.
@@ -134,12 +135,45 @@ impl Moved {
     }
 }
 
-/// What is written down of a vault and a month.
+/// What is written down of a vault and a month, or what something adds to that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     came: Moved,
     went: Moved,
     done: Done,
+}
+
+impl Tally {
+    /// What shards add that came at this moment, and to which month.
+    #[must_use]
+    pub fn came(amount: Amount, at: Wall) -> (Month, Self) {
+        let month = Month::of(at);
+        (month, Self { came: Moved::of(amount, month.offset(at)), ..Self::default() })
+    }
+
+    /// What shards add that went at this moment, which is none before they came.
+    #[must_use]
+    pub fn went(amount: Amount, at: Wall) -> (Month, Self) {
+        let amount = if is_planted(Bug::Months) { Amount::default() } else { amount };
+        let month = Month::of(at);
+        (month, Self { went: Moved::of(amount, month.offset(at)), ..Self::default() })
+    }
+
+    /// What was done.
+    #[must_use]
+    pub fn of_done(done: Done) -> Self {
+        Self { done, ..Self::default() }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            came: self.came.plus(other.came),
+            went: self.went.plus(other.went),
+            done: self.done.plus(other.done),
+        }
+    }
 }
 
 /// What was done for a vault in a month.
@@ -222,36 +256,10 @@ impl Months {
         self.0.keys().copied()
     }
 
-    /// Shards came at this moment. The month that it changes.
-    pub fn come(&mut self, amount: Amount, at: Wall) -> Month {
-        self.change(at, |tally, offset| tally.came.add(amount, offset))
-    }
-
-    /// That was not stored.
-    pub fn come_not(&mut self, amount: Amount, at: Wall) -> Month {
-        self.change(at, |tally, offset| tally.came.take(amount, offset))
-    }
-
-    /// Shards went at this moment, which is none before they came. The month that it changes.
-    pub fn go(&mut self, amount: Amount, at: Wall) -> Month {
-        let amount = if is_planted(Bug::Months) { Amount::default() } else { amount };
-        self.change(at, |tally, offset| tally.went.add(amount, offset))
-    }
-
-    /// That was not stored.
-    pub fn go_not(&mut self, amount: Amount, at: Wall) -> Month {
-        self.change(at, |tally, offset| tally.went.take(amount, offset))
-    }
-
-    /// Something was done. The month that it changes.
-    pub fn add(&mut self, done: Done, at: Wall) -> Month {
-        self.change(at, |tally, _| tally.done = tally.done.plus(done))
-    }
-
-    fn change(&mut self, at: Wall, change: impl FnOnce(&mut Tally, u64)) -> Month {
-        let month = Month::of(at);
-        change(self.0.entry(month).or_default(), month.offset(at));
-        month
+    /// Adds to a month.
+    pub fn add(&mut self, (month, tally): (Month, Tally)) {
+        let known = self.0.entry(month).or_default();
+        *known = known.plus(tally);
     }
 
     /// What is held by all that came and went.

@@ -30,4 +30,5 @@ mod scrub;
 mod shards;
 mod standing_in;
 mod tallies;
+mod tallies_any_order;
 mod vaults;

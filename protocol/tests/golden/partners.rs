@@ -109,11 +109,11 @@ fn statements_of_months_are_read_as_ever() {
     let (vault, month) = (VaultId([0x97; 32]), Month::of(NOW));
     let amount = |bytes| Amount { shards: 1, bytes };
     let mut months = Months::default();
-    let _ = months.come(amount(4 << 20), NOW);
-    let _ = months.come(amount(1 << 40), NOW.after(Period::days(1)));
-    let _ = months.go(amount(4 << 20), NOW.after(Period::days(2)));
+    months.add(Tally::came(amount(4 << 20), NOW));
+    months.add(Tally::came(amount(1 << 40), NOW.after(Period::days(1))));
+    months.add(Tally::went(amount(4 << 20), NOW.after(Period::days(2))));
     let done = Done { received: 1 << 40, sent: 5, proved: 1000, unproved: 3 };
-    let _ = months.add(done, NOW);
+    months.add((month, Tally::of_done(done)));
     let tally = months.get(month);
     let written = protocol::codec::encode(&tally);
     let read = stored("tally-v1.bin", &written);
