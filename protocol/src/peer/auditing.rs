@@ -493,7 +493,12 @@ impl Peer {
             });
             match told {
                 Some(promise) => promises.push(promise),
-                None => self.miss_promise(now, facts, node, vault, stripe),
+                None => {
+                    if held.is_none() {
+                        self.see_taken(stripe, node, false);
+                    }
+                    self.miss_promise(now, facts, node, vault, stripe);
+                }
             }
         }
         let bytes = promises.iter().filter_map(|promise| promise.receipt.as_ref());

@@ -13,7 +13,7 @@ use super::holder::{BUSY_RETRY, not_allowed};
 use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, Then, refusal};
 use crate::agreement::Agreement;
-use crate::id::{NodeId, OperatorId, VaultId};
+use crate::id::{NodeId, OperatorId, StripeId, VaultId};
 use crate::lock_clock::LockTime;
 use crate::message::{Frozen, PartnerStanding, Refusal, RefusalCode, Request, Response, VaultHeld};
 use crate::notice::{Breach, Conduct, Notice, Seen, Step};
@@ -221,11 +221,13 @@ impl Peer {
                 }
             }
             // Of own vaults: who writes the records of another one can name whomever it likes.
-            let is_its = |(&(_, node), &vault): (&(_, NodeId), &VaultId)| {
+            let is_its = |&(&(_, node), &vault): &(&(StripeId, NodeId), &VaultId)| {
                 self.operator_of_node(node) == Some(partner) && self.partner_of(vault).is_none()
             };
-            seen.unproved =
-                self.repair.unproved.iter().filter(|(place, vault)| is_its((place, vault))).count();
+            let unproved = &self.repair.unproved;
+            let denied = self.repair.taken.denied();
+            let denied = denied.filter(|(place, _)| !unproved.contains_key(place));
+            seen.unproved = unproved.iter().chain(denied).filter(is_its).count();
             let conduct = self.partnership.parting.conduct.entry(partner).or_default();
             match conduct.see(&seen, at, now.mono) {
                 Step::None => {}

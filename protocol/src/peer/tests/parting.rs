@@ -223,6 +223,20 @@ fn a_few_lost_shards_are_borne_and_more_freeze_a_partner() {
     lose(&mut desk, OTHER_VAULT, FAULTS_BORNE + 1);
     let frozen = standing(&mut desk).frozen.expect("it is frozen");
     assert_eq!(frozen.cause, Cause::Unproved);
+    // What it took of repairs and denies counts as what audits showed, and the same shard counts once.
+    let (mut desk, _) = holding(1 << 20);
+    let _ = desk.greet(ITS_NODE, node_greeting(PARTNER, ITS_NODE));
+    for n in 0..=FAULTS_BORNE as u8 {
+        lose(&mut desk, OTHER_VAULT, FAULTS_BORNE);
+        assert_eq!(standing(&mut desk).frozen, None);
+        let place = (record(OTHER_VAULT, DEVICE, n).stripe.id(), id(ITS_NODE));
+        let now = desk.now.mono;
+        let repair = &mut desk.peer.repair;
+        repair.taken.take(place, public(OTHER_VAULT).into(), Period::days(90), now);
+        assert!(repair.taken.see(place, false));
+    }
+    lose(&mut desk, OTHER_VAULT, FAULTS_BORNE);
+    assert!(standing(&mut desk).frozen.is_some());
     // It is told itself, and others are not.
     let theirs = their_console(&mut desk);
     assert!(standings(&mut desk, theirs)[0].frozen.is_some());
