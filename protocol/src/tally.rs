@@ -10,7 +10,7 @@
 
 use crate::id::{NodeId, OperatorId, PublicKey, VaultId};
 use crate::planted::{Bug, is_planted};
-use crate::record::Receipt;
+use crate::record::{Receipt, Record, SHARD_LEN_MAX};
 use crate::retention::calendar::{civil, first_of};
 use crate::sign::{SignatureError, Signed, Statement};
 use crate::time::{Period, Wall};
@@ -377,6 +377,14 @@ pub enum StatementError {
 }
 
 impl UsageStatement {
+    /// Whether both speak of the same month of the same vault at the same holder, and of the same operator as its owner: anybody can agree to
+    /// a statement that names itself.
+    #[must_use]
+    pub fn is_about(&self, other: &Self) -> bool {
+        let what = |said: &Self| (said.holder, said.vault, said.operator, said.month);
+        what(self) == what(other)
+    }
+
     /// Verifies a holder's word, and that it speaks of its month.
     pub fn verify(signed: &Signed<Self>) -> Result<Self, StatementError> {
         let statement = signed.verify()?;
@@ -411,6 +419,19 @@ pub struct Recount {
     pub came: Amount,
     /// Bytes times milliseconds.
     pub byte_ms: u128,
+    /// Shards that the vault let go.
+    let_go: u64,
+    /// The longest shard of the vault that is known.
+    longest: Option<u32>,
+}
+
+/// More went by a holder's word than the vault let go: what it says of that nothing shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unshown {
+    /// What went, by its word.
+    pub stated: Amount,
+    /// What can have gone, by what the vault did.
+    pub let_go: Amount,
 }
 
 /// A figure that receipts do not bear out.
@@ -431,7 +452,19 @@ impl Recount {
     #[must_use]
     pub fn of(statement: &UsageStatement) -> Self {
         let (opening, came) = (Amount::default(), Amount::default());
-        Self { month: statement.month, until: statement.until, opening, came, byte_ms: 0 }
+        let (month, until) = (statement.month, statement.until);
+        Self { month, until, opening, came, byte_ms: 0, let_go: 0, longest: None }
+    }
+
+    /// Takes in the record of a stripe: how long its shards are, and how often their promises can have been made anew.
+    pub fn know(&mut self, record: &Record) {
+        self.longest = self.longest.max(Some(record.stripe.shard_len));
+        self.let_go(record.version.saturating_sub(1).into());
+    }
+
+    /// The vault let so many shards go.
+    pub fn let_go(&mut self, shards: u64) {
+        self.let_go = self.let_go.saturating_add(shards);
     }
 
     /// Counts a receipt; whether it concerns the month.
@@ -447,6 +480,18 @@ impl Recount {
         let held = self.month.offset(self.until) - self.month.offset(received);
         self.byte_ms = self.byte_ms.saturating_add(u128::from(len) * u128::from(held));
         true
+    }
+
+    /// Whether more went than the vault let go. Then the figures are a holder's that says that much came and went: no receipt speaks against
+    /// that, and none for it.
+    #[must_use]
+    pub fn unshown(&self, statement: &UsageStatement) -> Option<Unshown> {
+        let stated = statement.figures.went.plus(statement.gone_since);
+        let longest = self.longest.unwrap_or(SHARD_LEN_MAX);
+        let bytes = self.let_go.saturating_mul(longest.into());
+        let let_go = Amount { shards: self.let_go, bytes };
+        let is_more = stated.shards > let_go.shards || stated.bytes > let_go.bytes;
+        is_more.then_some(Unshown { stated, let_go })
     }
 
     /// What the receipts do not bear out. Exact where nothing went since the month began; where something did, its receipts are gone,

@@ -1,5 +1,7 @@
 use super::*;
-use crate::id::{ShardId, StripeId};
+use crate::id::{SessionId, ShardId, StripeId};
+use crate::policy::Policy;
+use crate::record::{CODEC_REED_SOLOMON, Stripe};
 use crate::sign::SecretKey;
 use proptest::prelude::*;
 
@@ -74,6 +76,17 @@ fn a_statement_is_its_holders_and_agreed_to_by_its_owner() {
     };
     assert_eq!(agree(3, &signed).unwrap(), statement);
     assert!(matches!(agree(4, &signed), Err(StatementError::Signer { .. })));
+    // It is about no other statement than one of the same owner: the holder could sign one that names a friend.
+    let friends = UsageStatement { operator: key(4).public().into(), ..statement.clone() };
+    assert!(agree(4, &Signed::sign(&friends, &key(1))).is_ok(), "a word that verifies");
+    let earlier = UsageStatement { until: NOW.after(Period(1)), ..statement.clone() };
+    assert!(earlier.is_about(&statement) && !friends.is_about(&statement));
+    let others = [
+        UsageStatement { holder: key(7).public().into(), ..statement.clone() },
+        UsageStatement { vault: VaultId([7; 32]), ..statement.clone() },
+        UsageStatement { month: Month(7), ..statement.clone() },
+    ];
+    assert!(others.iter().all(|other| !other.is_about(&statement)));
     let late = UsageStatement { until: Month::of(NOW).end().after(Period(1)), ..statement };
     assert!(matches!(agree(3, &Signed::sign(&late, &key(1))), Err(StatementError::Time(_))));
     let who = (key(1).public().into(), VaultId([2; 32]), key(3).public().into());
@@ -99,6 +112,56 @@ fn more_than_receipts_show_is_a_difference() {
     assert_eq!(recount.differences(&gone), []);
     assert!(recount.add(&receipt(20, NOW.after(Period(50)))));
     assert_eq!(recount.differences(&statement), []);
+}
+
+#[test]
+fn what_a_holder_says_that_it_had_and_has_no_more_is_borne_out_as_far_as_the_vault_let_it_go() {
+    let mut months = Months::default();
+    months.add(Tally::came(one(64), NOW));
+    // A tebibyte came and went, by its word.
+    let claimed = Amount { shards: 1 << 18, bytes: 1 << 40 };
+    months.add(Tally::came(claimed, NOW));
+    months.add(Tally::went(claimed, NOW.after(Period(90))));
+    let statement = stated(&months, Month::of(NOW), NOW.after(Period(100)));
+    let mut recount = Recount::of(&statement);
+    assert!(recount.add(&receipt(64, NOW)));
+    assert_eq!(recount.differences(&statement), [], "no receipt speaks against it");
+    let unshown = recount.unshown(&statement).unwrap();
+    assert_eq!((unshown.stated, unshown.let_go), (claimed, Amount::default()));
+    // The vault let as many go: neither more shards nor longer ones.
+    recount.let_go(1 << 18);
+    assert_eq!(recount.unshown(&statement), None, "so long they may have been");
+    let record = |version: u32, shard_len: u32| Record {
+        stripe: Stripe {
+            vault: VaultId([2; 32]),
+            codec: CODEC_REED_SOLOMON,
+            k: 1,
+            n: 1,
+            shard_len,
+            shards: vec![ShardId([4; 32])],
+        },
+        session: SessionId([5; 32]),
+        policy: Policy::survive_one("provider"),
+        holders: vec![key(1).public().into()],
+        version,
+        device: key(6).public().into(),
+    };
+    recount.know(&record(1, 64));
+    assert!(recount.unshown(&statement).is_some());
+    recount.know(&record(1, 4 << 20));
+    assert_eq!(recount.unshown(&statement), None);
+    // A promise that was made anew counts as gone and come again.
+    let mut renewed = Months::default();
+    renewed.add(Tally::came(one(64), NOW));
+    renewed.add(Tally::went(one(64), NOW.after(Period(5))));
+    renewed.add(Tally::came(one(64), NOW.after(Period(5))));
+    let statement = stated(&renewed, Month::of(NOW), NOW.after(Period(100)));
+    let unshown = |version: u32| {
+        let mut recount = Recount::of(&statement);
+        recount.know(&record(version, 64));
+        recount.unshown(&statement)
+    };
+    assert!(unshown(1).is_some() && unshown(2).is_none());
 }
 
 /// A shard's stay: its bytes, when it came, and for how long it stayed, if it went.
