@@ -72,7 +72,6 @@ use crate::life::DropDecision;
 use crate::liveness::Liveness;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{NodeStatus, Refusal, RefusalCode, Request, Response};
-use crate::notice::Notice;
 use crate::partner::{PartnerError, PartnerList, Partners};
 use crate::planted::{Bug, is_planted};
 use crate::record::SHARD_LEN_MAX;
@@ -204,7 +203,7 @@ enum Then {
     },
     /// A notice counts.
     Notice {
-        notice: Box<(Signed<Notice>, Notice)>,
+        notice: Box<parting::Kept>,
         lane: LaneId,
     },
     /// The operator's list counts.
@@ -734,7 +733,7 @@ impl Peer {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
             Some(Then::Notice { notice, lane }) => {
-                self.begin_notice(notice.0, notice.1);
+                self.begin_notice(*notice);
                 self.reply(lane, Response::Done);
             }
             Some(Then::Partners { list, lane }) => {

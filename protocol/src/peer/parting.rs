@@ -16,7 +16,7 @@ use crate::agreement::Agreement;
 use crate::id::{NodeId, OperatorId, StripeId, VaultId};
 use crate::lock_clock::LockTime;
 use crate::message::{Frozen, PartnerStanding, Refusal, RefusalCode, Request, Response, VaultHeld};
-use crate::notice::{Breach, Conduct, Notice, Seen, Step};
+use crate::notice::{Breach, Conduct, Notice, NoticeRow, Seen, Step};
 use crate::partner::PARTNERS_MAX;
 use crate::sign::Signed;
 use crate::time::{Now, Wall};
@@ -27,10 +27,31 @@ type Sides = (OperatorId, OperatorId);
 /// Which node was told which notice: between whom, its version and when it was given.
 pub(super) type ToldNotice = (NodeId, Sides, u64, Wall);
 
+/// A notice that counts.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    signed: Signed<Notice>,
+    notice: Notice,
+    /// When it came.
+    received: Wall,
+}
+
+impl Kept {
+    fn read(row: &[u8]) -> Result<Option<Self>, FactsError> {
+        // An earlier program did not write down when it came.
+        let row: Result<NoticeRow, FactsError> = decode(Table::Notice, row).or_else(|_| {
+            let notice: Signed<Notice> = decode(Table::Notice, row)?;
+            Ok(NoticeRow { notice, received: Wall(0) })
+        });
+        let NoticeRow { notice: signed, received } = row?;
+        Ok(signed.verify().ok().map(|notice| Self { signed, notice, received }))
+    }
+}
+
 /// What is remembered of partings.
 #[derive(Debug, Default)]
 pub(super) struct Parting {
-    notices: BTreeMap<Sides, (Signed<Notice>, Notice)>,
+    notices: BTreeMap<Sides, Kept>,
     conduct: BTreeMap<OperatorId, Conduct>,
     told: BTreeSet<ToldNotice>,
 }
@@ -77,9 +98,8 @@ impl Parting {
     pub(super) fn load(facts: &dyn Facts) -> Result<Self, FactsError> {
         let mut parting = Self::default();
         for (_, bytes) in facts.scan(Table::Notice, &[], None, usize::MAX)? {
-            let signed: Signed<Notice> = decode(Table::Notice, &bytes)?;
-            if let Ok(notice) = signed.verify() {
-                parting.notices.insert((notice.leaver, notice.other), (signed, notice));
+            if let Some(kept) = Kept::read(&bytes)? {
+                parting.notices.insert((kept.notice.leaver, kept.notice.other), kept);
             }
         }
         for (row, bytes) in facts.scan(Table::Breach, &[], None, usize::MAX)? {
@@ -97,10 +117,10 @@ impl Parting {
         one: OperatorId,
         other: OperatorId,
         agreement: &Agreement,
-    ) -> impl Iterator<Item = &(Signed<Notice>, Notice)> {
+    ) -> impl Iterator<Item = &Kept> {
         let sides = [(one, other), (other, one)];
         let found = sides.into_iter().filter_map(|sides| self.notices.get(&sides));
-        found.filter(|(_, notice)| notice.concerns(agreement))
+        found.filter(|kept| kept.notice.concerns(agreement))
     }
 
     /// When an agreement ends by notice, if it does.
@@ -111,7 +131,7 @@ impl Parting {
         agreement: &Agreement,
     ) -> Option<Wall> {
         let ends = self.of(own, partner, agreement);
-        ends.map(|(_, notice)| notice.given.after(agreement.notice)).min()
+        ends.map(|kept| kept.notice.end(agreement, kept.received)).min()
     }
 
     /// Whether nothing new is put with a partner, because it breaks its part.
@@ -160,20 +180,23 @@ impl Peer {
         // The first one counts: a later one would make it longer.
         let is_first =
             |before: &Notice| before.version < notice.version || !before.concerns(agreement);
-        if before.is_some_and(|(_, before)| !is_first(before)) {
+        if before.is_some_and(|before| !is_first(&before.notice)) {
             self.reply(lane, Response::Done);
             return Ok(());
         }
-        let writes = vec![Write::row(Table::Notice, row_of(sides), &signed)];
-        self.persist(writes, None, Then::Notice { notice: Box::new((signed, notice)), lane });
+        let received = now.wall;
+        let row = NoticeRow { notice: signed.clone(), received };
+        let writes = vec![Write::row(Table::Notice, row_of(sides), &row)];
+        let notice = Box::new(Kept { signed, notice, received });
+        self.persist(writes, None, Then::Notice { notice, lane });
         Ok(())
     }
 
     /// It is durable.
-    pub(super) fn begin_notice(&mut self, signed: Signed<Notice>, notice: Notice) {
-        let sides = (notice.leaver, notice.other);
+    pub(super) fn begin_notice(&mut self, kept: Kept) {
+        let sides = (kept.notice.leaver, kept.notice.other);
         self.outputs.push_back(Output::Note(Note::Notice { leaver: sides.0, other: sides.1 }));
-        self.partnership.parting.notices.insert(sides, (signed, notice));
+        self.partnership.parting.notices.insert(sides, kept);
         self.repair.wake();
     }
 
@@ -187,12 +210,12 @@ impl Peer {
             let partner = notice.across(own).and_then(|partner| self.partnership.agreed(partner));
             partner.is_some_and(|agreement| notice.concerns(agreement))
         };
-        let mut new = parting.notices.iter().filter(|(sides, (_, notice))| {
+        let mut new = parting.notices.iter().filter(|(sides, Kept { notice, .. })| {
             (operator == sides.0 || operator == sides.1)
                 && !parting.told.contains(&(node, **sides, notice.version, notice.given))
                 && counts(notice)
         });
-        let Some((&sides, (signed, notice))) = new.next() else { return };
+        let Some((&sides, Kept { signed, notice, .. })) = new.next() else { return };
         let told = (node, sides, notice.version, notice.given);
         let request = Box::new(Request::GiveNotice(Box::new(signed.clone())));
         let call = self.call(Pending::Notice(told));
@@ -336,7 +359,7 @@ impl Peer {
         });
         let notices =
             agreement.into_iter().flat_map(|agreement| parting.of(own, partner, agreement));
-        let notices = notices.map(|(signed, _)| signed.clone()).collect();
+        let notices = notices.map(|kept| kept.signed.clone()).collect();
         let by_notice = agreement.and_then(|agreement| parting.end_of(own, partner, agreement));
         let ends = agreement
             .map(|agreement| by_notice.map_or(agreement.end(), |end| end.min(agreement.end())));

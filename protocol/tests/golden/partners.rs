@@ -10,7 +10,7 @@ use protocol::lock_clock::LockTime;
 use protocol::message::{
     Frozen, HeldFor, PartnerStanding, PartnerStatus, Request, Response, Stated, VaultHeld,
 };
-use protocol::notice::{Breach, Cause, Notice};
+use protocol::notice::{Breach, Cause, Notice, NoticeRow};
 use protocol::partner::{Contact, Introduction, Partner, PartnerList};
 use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
@@ -145,6 +145,11 @@ fn notices_and_breaches_are_read_as_ever() {
     let notice = Notice { leaver, other, version: 3, given: NOW };
     statement("agreement-notice-v1.bin", &notice, &own);
     let signed = Signed::sign(&notice, &own);
+    let row = NoticeRow { notice: signed.clone(), received: NOW.after(Period::days(2)) };
+    let written = protocol::codec::encode(&row);
+    let read = stored("notice-row-v1.bin", &written);
+    assert_eq!(hex(&read), hex(&written));
+    assert_eq!(protocol::codec::decode_canonical::<NoticeRow>(&read, 1000).unwrap(), row);
     let breaches = [(Cause::Unproved, "unproved"), (Cause::Absent, "absent")];
     for (cause, name) in breaches {
         let breach = Breach { cause, since: LockTime(86_400_000) };

@@ -10,7 +10,7 @@ use crate::certificate::{Roster, VaultPapers};
 use crate::id::NodeId;
 use crate::message::{PartnerStanding, RefusalCode, Request, Response};
 use crate::notice::{Cause, FAULTS_BORNE, Notice};
-use crate::peer::{LinkId, MemoryFacts, Note, PeerConfig, Table};
+use crate::peer::{LinkId, MemoryFacts, Note, PeerConfig, Table, Write};
 use crate::sign::Signed;
 use crate::time::{Period, Wall};
 
@@ -295,6 +295,34 @@ fn an_old_notice_is_not_about_an_agreement_that_was_made_since() {
     let new = notice(PARTNER, OPERATOR, 1, desk.now.wall);
     assert_eq!(give_notice(&mut desk, theirs, new.clone()), Response::Done);
     assert_eq!(standing(&mut desk).notices, [new]);
+}
+
+/// The agreement of these stories began at the epoch and has a notice of a day.
+#[test]
+fn a_date_that_is_long_past_ends_nothing_at_once() {
+    let (mut desk, device) = holding(1 << 20);
+    desk.pass(Period::days(40));
+    let theirs = their_console(&mut desk);
+    let backdated = notice(PARTNER, OPERATOR, 1, EPOCH.after(Period::days(1)));
+    assert_eq!(give_notice(&mut desk, theirs, backdated.clone()), Response::Done);
+    let end = desk.now.wall.after(Period::days(1));
+    let said = standing(&mut desk);
+    assert_eq!((said.ends, said.is_over), (Some(end), false));
+    assert!(matches!(put(&mut desk, device, 1), Response::Receipt(_)));
+    // It counts from when it came first, also after a restart.
+    let mut desk = desk.restart();
+    desk.pass(HOUR);
+    let theirs = their_console(&mut desk);
+    assert_eq!(give_notice(&mut desk, theirs, backdated.clone()), Response::Done);
+    assert_eq!(standing(&mut desk).ends, Some(end));
+    desk.pass(Period::days(1));
+    assert!(standing(&mut desk).is_over);
+    // What an earlier program stored without a word of when it came ends as it did there.
+    let key = [operator(PARTNER).0, operator(OPERATOR).0].concat();
+    let value = Some(crate::codec::encode(&backdated));
+    desk.facts.apply(vec![Write { table: Table::Notice, key, value }]);
+    let mut desk = desk.restart();
+    assert_eq!(standing(&mut desk).ends, Some(EPOCH.after(Period::days(2))));
 }
 
 fn bounded(config: PeerConfig) -> (Desk, LinkId) {
