@@ -314,7 +314,14 @@ impl Peer {
             (parted.ours, parted.theirs) = self.partnership.divided(&left);
         }
         let is_news = parted != self.repair.parted;
-        self.repair.parted = parted;
+        let before = std::mem::replace(&mut self.repair.parted, parted);
+        let parted = &self.repair.parted;
+        let is_divided_anew = (&parted.ours, &parted.theirs) != (&before.ours, &before.theirs);
+        let mut moved = (&parted.their_nodes ^ &before.their_nodes).into_iter();
+        let is_upset = is_divided_anew
+            || parted.our_nodes != before.our_nodes
+            || moved.any(|node| self.concerns_leaving(node));
+        self.leaving.upset(is_news && is_upset);
         is_news
     }
 

@@ -330,9 +330,10 @@ impl Peer {
         self.repair.silent = silent;
         self.repair.hurried = now.mono;
         let known = std::mem::replace(&mut self.repair.lost, lost);
-        for &node in self.repair.lost.difference(&known) {
+        for node in &self.repair.lost - &known {
             self.outputs.push_back(Output::Note(Note::Lost(node)));
-            self.leaving.vouching.forget();
+            self.void_words(node);
+            self.leaving.upset(self.concerns_leaving(node));
         }
         for &node in known.difference(&self.repair.lost) {
             self.outputs.push_back(Output::Note(Note::Returned(node)));
@@ -349,6 +350,7 @@ impl Peer {
         }
         (self.repair.is_relabelled, self.repair.hurried) = (false, now.mono);
         self.repair.settled.clear();
+        self.leaving.upset(true);
         true
     }
 
@@ -364,8 +366,13 @@ impl Peer {
 
     /// Who counts has changed: what was known of cases may have, too.
     fn look_again(&mut self, now: Now) {
-        self.leaving.forget();
-        self.begin_whole_round();
+        if self.leaving.take_upset() {
+            self.leaving.forget();
+            self.begin_whole_round();
+        } else {
+            self.repair.is_cut = false;
+            self.repair.rounds.follow_with_whole();
+        }
         for case in self.repair.cases.values_mut().filter(|case| case.stage == Stage::Waits) {
             case.due = case.due.min(now.mono.after(BUSY_PAUSE));
             case.vain = 0;
