@@ -251,6 +251,12 @@ impl Months {
         self.0.get(&month).copied().unwrap_or_default()
     }
 
+    /// The first of which something is written down.
+    #[must_use]
+    pub fn first(&self) -> Option<Month> {
+        self.0.keys().next().copied()
+    }
+
     /// Those of which something is written down.
     pub fn months(&self) -> impl Iterator<Item = Month> {
         self.0.keys().copied()

@@ -543,7 +543,7 @@ impl Peer {
             Request::Statements { month } => self.handle_statements(now, facts, lane, &role, month),
             Request::Countersign(signed) => self.handle_countersigned(facts, lane, &role, &signed),
             Request::GiveNotice(notice) => self.handle_notice(now, facts, lane, &role, *notice),
-            Request::Standings => self.handle_standings(now, lane, &role),
+            Request::Standings => self.handle_standings(now, facts, lane, &role),
             Request::TakePartners(list) => self.handle_take_partners(facts, lane, &role, *list),
             Request::Introduce(papers) => self.handle_introduce(now, facts, lane, &role, &papers),
             Request::Vault(vault) => self.handle_vault(facts, lane, &role, vault),

@@ -331,7 +331,13 @@ impl Peer {
     }
 
     /// Says how partners stand: to the own operator's commands of all, and to each partner's of itself.
-    pub(super) fn handle_standings(&mut self, now: Now, lane: LaneId, role: &Role) -> Decision {
+    pub(super) fn handle_standings(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+    ) -> Decision {
         let own = self.certificate.operator;
         let Some(asker) = self.operator_of(role).filter(|_| !matches!(role, Role::Node(_))) else {
             return Err(not_allowed("how partners stand is told to operators' commands"));
@@ -342,8 +348,8 @@ impl Peer {
             self.partnership.partners().filter(|partner| *partner == asker).collect()
         };
         let at = self.read_lock_clock(now).at;
-        let mut standings: Vec<PartnerStanding> =
-            partners.into_iter().map(|partner| self.standing_of(now, partner, at)).collect();
+        let stands = |partner| self.standing_of(now, facts, (partner, asker), at);
+        let mut standings: Vec<PartnerStanding> = partners.into_iter().map(stands).collect();
         // A device knows its own vault, and of no others.
         if let Role::Device { vault: own, .. } = role {
             for standing in &mut standings {
@@ -354,7 +360,13 @@ impl Peer {
         Ok(())
     }
 
-    fn standing_of(&self, now: Now, partner: OperatorId, at: LockTime) -> PartnerStanding {
+    fn standing_of(
+        &self,
+        now: Now,
+        facts: &dyn Facts,
+        (partner, asker): (OperatorId, OperatorId),
+        at: LockTime,
+    ) -> PartnerStanding {
         let own = self.certificate.operator;
         let parting = &self.partnership.parting;
         let agreement = self.partnership.agreed(partner);
@@ -374,16 +386,7 @@ impl Peer {
             let bytes = self.usage.get(&vault).map_or(0, |usage| usage.bytes);
             VaultHeld { vault, bytes, quota: self.config.vault_quota }
         });
-        let short = self
-            .repair
-            .cases
-            .values()
-            .filter(|case| case.is_short && self.repair.parted.concerns(case.vault));
-        let (mut waiting, mut stuck) = (0, 0);
-        for case in short {
-            waiting += 1;
-            stuck += u64::from(case.why.is_some());
-        }
+        let (waiting, stuck) = self.still_to_move(facts, partner, asker);
         PartnerStanding {
             operator: partner,
             frozen,
@@ -396,6 +399,40 @@ impl Peer {
             is_counted: self.repair.is_gone_through(),
             per_second: self.config.partner_per_second,
         }
+    }
+
+    /// How many stripes have to lie elsewhere because a partner parts, and how many of these have no place now: its own, and for the own operator
+    /// also those of own vaults of which its nodes have something.
+    fn still_to_move(
+        &self,
+        facts: &dyn Facts,
+        partner: OperatorId,
+        asker: OperatorId,
+    ) -> (u64, u64) {
+        let view = View { facts, overlay: &self.overlay };
+        let parted = &self.repair.parted;
+        let has_some = |vault: VaultId, stripe: StripeId| {
+            let record = view.record(vault, stripe).ok().flatten();
+            let named = record.and_then(|signed| signed.split().ok());
+            let named = named.map(|(record, _)| record.holders).unwrap_or_default();
+            let known = self.repair.settled.get(&stripe).into_iter().flat_map(|(known, _)| known);
+            let mut all = named.iter().chain(known);
+            all.any(|&node| {
+                self.operator_of_node(node) == Some(partner) && parted.leaves(vault, node)
+            })
+        };
+        let (mut waiting, mut stuck) = (0, 0);
+        for (&stripe, case) in self.repair.cases.iter().filter(|(_, case)| case.is_short) {
+            let is_meant = match self.partner_of(case.vault) {
+                Some(owner) => owner == partner && parted.concerns(case.vault),
+                None => asker == self.certificate.operator && has_some(case.vault, stripe),
+            };
+            if is_meant {
+                waiting += 1;
+                stuck += u64::from(case.why.is_some());
+            }
+        }
+        (waiting, stuck)
     }
 
     /// The partner that asks, if one does.

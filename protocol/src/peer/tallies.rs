@@ -178,6 +178,10 @@ impl Peer {
         let mut stated = Vec::new();
         for (vault, operator) in vaults.into_iter().take(STATED_MAX) {
             let Some(months) = self.tallies.of.get(&vault) else { continue };
+            // Of what was before anything was held nothing is said.
+            if months.first().is_none_or(|first| month < first) {
+                continue;
+            }
             let who = (self.node(), vault, operator);
             let Some(statement) = UsageStatement::of(who, months, month, now.wall) else {
                 return Err(refusal(RefusalCode::Malformed, format!("{month} has not begun here")));
@@ -207,6 +211,11 @@ impl Peer {
         }
         if said.operator != asker {
             return Err(not_allowed("an operator agrees to what is said of its own vaults"));
+        }
+        let first = self.tallies.of.get(&said.vault).and_then(Months::first);
+        if first.is_none_or(|first| said.month < first) {
+            let text = format!("nothing was held or done for the vault in {}", said.month);
+            return Err(not_allowed(text));
         }
         let row = tally_key(said.vault, said.month);
         let view = View { facts, overlay: &self.overlay };

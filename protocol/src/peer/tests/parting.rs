@@ -10,6 +10,7 @@ use crate::certificate::{Roster, VaultPapers};
 use crate::id::NodeId;
 use crate::message::{PartnerStanding, RefusalCode, Request, Response};
 use crate::notice::{Cause, FAULTS_BORNE, Notice};
+use crate::peer::repair::{Case, Stage};
 use crate::peer::{LinkId, MemoryFacts, Note, PeerConfig, Table, Write};
 use crate::sign::Signed;
 use crate::time::{Period, Wall};
@@ -323,6 +324,50 @@ fn a_date_that_is_long_past_ends_nothing_at_once() {
     desk.facts.apply(vec![Write { table: Table::Notice, key, value }]);
     let mut desk = desk.restart();
     assert_eq!(standing(&mut desk).ends, Some(EPOCH.after(Period::days(2))));
+}
+
+#[test]
+fn what_is_still_to_be_moved_is_told_by_partner_and_to_each_of_its_own() {
+    let (mut desk, _) = holding(1 << 20);
+    let own_vault = desk.device(OTHER_VAULT, OTHER_DEVICE);
+    let papers = papers(OTHER_VAULT, 1, &[NODE, NEIGHBOUR]);
+    assert_eq!(desk.ask(own_vault, Request::Introduce(papers)), Response::Done);
+    let own = own_console(&mut desk);
+    let given = notice(OPERATOR, PARTNER, 1, desk.now.wall);
+    assert_eq!(give_notice(&mut desk, own, given), Response::Done);
+    let _ = their_console(&mut desk);
+    desk.pass(Period::seconds(1));
+    let now = desk.now.mono;
+    let cases = [
+        (VAULT, 1, NODE, Some("no place")),
+        (OTHER_VAULT, 2, ITS_NODE, Some("no place")),
+        (OTHER_VAULT, 3, ITS_NODE, None),
+        // Something else is wrong with this one.
+        (OTHER_VAULT, 4, NEIGHBOUR, Some("no place")),
+    ];
+    for (vault, stripe, holder, why) in cases {
+        let stripe = record(vault, DEVICE, stripe).stripe.id();
+        let case = Case {
+            vault: public(vault).into(),
+            margin: 0,
+            is_short: true,
+            stage: Stage::Waits,
+            due: now,
+            since: now,
+            holders: Vec::new(),
+            why: why.map(str::to_owned),
+            hurry: now,
+            vain: 0,
+            refused: std::collections::BTreeMap::new(),
+        };
+        desk.peer.repair.cases.insert(stripe, case);
+        desk.peer.repair.settled.insert(stripe, (vec![id(holder)], now));
+    }
+    let said = standing(&mut desk);
+    assert_eq!((said.waiting, said.stuck), (3, 2));
+    let theirs = their_console(&mut desk);
+    let said = standings(&mut desk, theirs).remove(0);
+    assert_eq!((said.waiting, said.stuck), (1, 1), "of own vaults it is told nothing");
 }
 
 fn bounded(config: PeerConfig) -> (Desk, LinkId) {

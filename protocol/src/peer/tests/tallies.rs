@@ -159,6 +159,27 @@ fn what_the_owner_agreed_to_is_kept_the_latest_of_a_month() {
 }
 
 #[test]
+fn of_months_before_anything_was_held_nothing_is_said_and_nothing_kept() {
+    let (mut desk, device) = holding(4 * SHARD);
+    assert!(matches!(put(&mut desk, device, 1), Response::Receipt(_)));
+    desk.pass(Period::days(1));
+    let theirs = their_console(&mut desk);
+    let before = Month(january().0 - 1);
+    assert_eq!(stated(&mut desk, theirs, before), []);
+    // Not even in the node's own words.
+    for month in [before, Month(0)] {
+        let said = one(&mut desk, theirs, january());
+        let said = UsageStatement { month, until: month.end(), ..said };
+        let statement = Signed::sign(&said, &secret(NODE));
+        let said = Countersigned { operator: operator(PARTNER), statement };
+        let signed = Signed::sign(&said, &secret(PARTNER));
+        let answer = desk.ask(theirs, Request::Countersign(Box::new(signed)));
+        assert_eq!(code(&answer), RefusalCode::NotAllowed);
+    }
+    assert_eq!(desk.rows(Table::Statement), 0);
+}
+
+#[test]
 fn what_an_earlier_program_held_counts_from_the_start_on() {
     let (mut desk, device) = holding(4 * SHARD);
     assert!(matches!(put(&mut desk, device, 1), Response::Receipt(_)));
