@@ -11,7 +11,7 @@ use crate::id::NodeId;
 use crate::message::{PartnerStanding, RefusalCode, Request, Response};
 use crate::notice::{Cause, FAULTS_BORNE, Notice};
 use crate::peer::repair::{Case, Stage};
-use crate::peer::{LinkId, MemoryFacts, Note, PeerConfig, Table, Write};
+use crate::peer::{Input, LinkId, MemoryFacts, Note, PeerConfig, Table, Write};
 use crate::sign::Signed;
 use crate::time::{Period, Wall};
 
@@ -324,6 +324,32 @@ fn a_date_that_is_long_past_ends_nothing_at_once() {
     desk.facts.apply(vec![Write { table: Table::Notice, key, value }]);
     let mut desk = desk.restart();
     assert_eq!(standing(&mut desk).ends, Some(EPOCH.after(Period::days(2))));
+}
+
+#[test]
+fn who_was_told_a_notice_of_one_version_is_told_that_of_the_next() {
+    let (mut desk, _) = holding(1 << 20);
+    let neighbour = desk.node(NEIGHBOUR);
+    let tell = |desk: &mut Desk, version: u64| {
+        let own = own_console(desk);
+        let given = notice(OPERATOR, PARTNER, version, desk.now.wall);
+        assert_eq!(give_notice(desk, own, given.clone()), Response::Done);
+        let mut told = 0;
+        for _ in 0..3 {
+            desk.pass(Period::seconds(31));
+            for (call, link, request) in std::mem::take(&mut desk.called) {
+                let is_it = matches!(&request, Request::GiveNotice(notice) if **notice == given);
+                let response = is_it.then(|| Box::new(Response::Done));
+                told += usize::from(is_it && link == neighbour);
+                desk.handle(Input::Answer { call, response });
+            }
+        }
+        told
+    };
+    assert_eq!(tell(&mut desk, 1), 1, "once");
+    let again = super::partners::agreed(2, 1 << 20, Period::days(400), Period::days(300));
+    say(&mut desk, &list(2, vec![introduced(Some(again), &[NODE])]));
+    assert_eq!(tell(&mut desk, 2), 1);
 }
 
 #[test]
