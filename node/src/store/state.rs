@@ -113,7 +113,7 @@ pub(super) fn write<'a>(
             let sum = match sum_of(&key) {
                 Some(table) => {
                     let known = rows.get(key.as_slice()).map_err(state_error)?;
-                    Some(table.sum(known.as_ref().map(|known| known.value()), value))
+                    Some(table.sum(known.as_ref().map(redb::AccessGuard::value), value))
                 }
                 None => None,
             };

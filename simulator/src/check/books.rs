@@ -121,16 +121,13 @@ impl Checker {
         let known = host.disk.facts().get(write.table, &write.key).ok().flatten();
         let sum = write.table.sum(known.as_deref(), more);
         let books = self.books.entry(node).or_default();
-        match write.table {
-            Table::Usage => {
-                books.rows.extend(decode(&sum, VALUE_LEN_MAX).ok().map(|usage| (vault, usage)));
-            }
-            _ => {
-                let month = write.key.get(32..36).and_then(|month| month.try_into().ok());
-                if let (Some(month), Ok(tally)) = (month, decode(&sum, VALUE_LEN_MAX)) {
-                    books.accounts.tally(vault, Month(u32::from_be_bytes(month)), tally);
-                }
-            }
+        if write.table == Table::Usage {
+            books.rows.extend(decode(&sum, VALUE_LEN_MAX).ok().map(|usage| (vault, usage)));
+            return;
+        }
+        let month = write.key.get(32..36).and_then(|month| month.try_into().ok());
+        if let (Some(month), Ok(tally)) = (month, decode(&sum, VALUE_LEN_MAX)) {
+            books.accounts.tally(vault, Month(u32::from_be_bytes(month)), tally);
         }
     }
 

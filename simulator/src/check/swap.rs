@@ -40,6 +40,8 @@ struct Bound {
 }
 
 type Bounds = BTreeMap<OperatorId, Bound>;
+/// Notices by their sides, with when they came.
+type Notices = BTreeMap<(OperatorId, OperatorId), (Notice, Wall)>;
 
 /// What was agreed, as far as each node knows.
 #[derive(Debug, Default)]
@@ -50,8 +52,7 @@ pub(crate) struct Swapping {
     bounds: BTreeMap<usize, Bounds>,
     /// Those before, until when they may count.
     before: BTreeMap<usize, (Mono, Bounds)>,
-    /// With when they came.
-    notices: BTreeMap<usize, BTreeMap<(OperatorId, OperatorId), (Notice, Wall)>>,
+    notices: BTreeMap<usize, Notices>,
 }
 
 /// The bounds of a list, by the papers in it alone.
