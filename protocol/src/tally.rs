@@ -462,10 +462,12 @@ impl Recount {
         Self { month, until, opening, came, byte_ms: 0, let_go: 0, longest: None }
     }
 
-    /// Takes in the record of a stripe: how long its shards are, and how often their promises can have been made anew.
-    pub fn know(&mut self, record: &Record) {
+    /// Takes in the record of a stripe: how long its shards are, and how often the promise can have been made anew, if the holder has one.
+    pub fn know(&mut self, record: &Record, is_promised: bool) {
         self.longest = self.longest.max(Some(record.stripe.shard_len));
-        self.let_go(record.version.saturating_sub(1).into());
+        if is_promised {
+            self.let_go(record.version.saturating_sub(1).into());
+        }
     }
 
     /// The vault let so many shards go.

@@ -187,7 +187,7 @@ async fn count(
                 if let Ok(told) = &told {
                     // A device of the vault wrote it: there is no end of others.
                     useless -= 1;
-                    recount.know(&told.record);
+                    recount.know(&told.record, told.promised.is_some());
                 }
                 let receipt = held.receipt.as_ref().and_then(|signed| signed.verify().ok());
                 let why = match (told, receipt) {

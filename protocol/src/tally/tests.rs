@@ -146,9 +146,9 @@ fn what_a_holder_says_that_it_had_and_has_no_more_is_borne_out_as_far_as_the_vau
         version,
         device: key(6).public().into(),
     };
-    recount.know(&record(1, 64));
+    recount.know(&record(1, 64), true);
     assert!(recount.unshown(&statement).is_some());
-    recount.know(&record(1, 4 << 20));
+    recount.know(&record(1, 4 << 20), true);
     assert_eq!(recount.unshown(&statement), None);
     // A promise that was made anew counts as gone and come again.
     let mut renewed = Months::default();
@@ -156,12 +156,13 @@ fn what_a_holder_says_that_it_had_and_has_no_more_is_borne_out_as_far_as_the_vau
     renewed.add(Tally::went(one(64), NOW.after(Period(5))));
     renewed.add(Tally::came(one(64), NOW.after(Period(5))));
     let statement = stated(&renewed, Month::of(NOW), NOW.after(Period(100)));
-    let unshown = |version: u32| {
+    let unshown = |version: u32, is_promised: bool| {
         let mut recount = Recount::of(&statement);
-        recount.know(&record(version, 64));
+        recount.know(&record(version, 64), is_promised);
         recount.unshown(&statement)
     };
-    assert!(unshown(1).is_some() && unshown(2).is_none());
+    assert!(unshown(1, true).is_some() && unshown(2, true).is_none());
+    assert!(unshown(2, false).is_some(), "somebody else's promise was made anew");
 }
 
 /// A shard's stay: its bytes, when it came, and for how long it stayed, if it went.
