@@ -62,6 +62,11 @@ impl Discharged {
         }
     }
 
+    /// The stripes of which a node is discharged, or was.
+    pub fn stripes(&self, node: NodeId) -> impl Iterator<Item = StripeId> + '_ {
+        self.0.get(&node).into_iter().flat_map(BTreeMap::keys).copied()
+    }
+
     /// Until when a node is discharged of a stripe; `None` when it is not.
     #[must_use]
     pub fn until(&self, node: NodeId, stripe: StripeId) -> Option<Wall> {

@@ -4,7 +4,8 @@
 //! leaver ──signs──► Notice { of which version of the agreement, given when }        both sides hold it
 //! ```
 //! - After the agreement's notice nothing new is taken under it, on either side. Until then what lies with the other side is moved off,
-//!   while it is still there. A later version of the agreement, with both signatures, takes a notice back.
+//!   while it is still there. A later version of the agreement, with both signatures, takes a notice back. Whoever gives it writes down when:
+//!   a node that hears of it more than a day after that counts from then on, so that nobody ends an agreement at once by a date that is long past.
 //! - A partner *breaks its part* when more shards of what is held here were shown not to be there than a bad disk explains, or when all
 //!   of its nodes are lost. From then on nothing new is put there; after the notice what lies there is moved off. Whoever heals is free
 //!   again a day later: it is a rule for data, and no verdict about anybody.
@@ -83,6 +84,14 @@ impl Notice {
         self.version == agreement.version && self.given.after(CLOCK_SKEW_MAX) >= agreement.start
     }
 
+    /// When an agreement ends by it for a node that has it since then.
+    #[must_use]
+    pub fn end(&self, agreement: &Agreement, received: Wall) -> Wall {
+        let is_late = received > self.given.after(CLOCK_SKEW_MAX);
+        let from = if is_late { received } else { self.given };
+        from.after(agreement.notice)
+    }
+
     /// The other side, seen from this one; `None` when it is none of its business.
     #[must_use]
     pub fn across(&self, own: OperatorId) -> Option<OperatorId> {
@@ -92,6 +101,15 @@ impl Notice {
             _ => None,
         }
     }
+}
+
+/// A notice as a node keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeRow {
+    /// It.
+    pub notice: Signed<Notice>,
+    /// When the node received it first.
+    pub received: Wall,
 }
 
 /// How a partner broke its part.
@@ -185,9 +203,15 @@ impl Conduct {
 }
 
 /// With which operators nothing new is put, by what the nodes of this one say of partners: most of them say that one breaks its part, or one
-/// shows a notice by which the agreement has ended. So no own node alone, in somebody else's hands, shuts out whom it likes.
+/// shows a notice by which one of these agreements has ended. So no own node alone, in somebody else's hands, shuts out whom it likes, nor
+/// by a notice of what was agreed before.
 #[must_use]
-pub fn avoided(own: OperatorId, said: &[Vec<PartnerStanding>], now: Wall) -> BTreeSet<OperatorId> {
+pub fn avoided(
+    own: OperatorId,
+    said: &[Vec<PartnerStanding>],
+    agreements: &[Agreement],
+    now: Wall,
+) -> BTreeSet<OperatorId> {
     let mut frozen: BTreeMap<OperatorId, usize> = BTreeMap::new();
     let mut avoided = BTreeSet::new();
     for of_node in said {
@@ -199,8 +223,17 @@ pub fn avoided(own: OperatorId, said: &[Vec<PartnerStanding>], now: Wall) -> BTr
     }
     for standing in said.iter().flatten() {
         let operator = standing.operator;
+        let is_theirs = |agreement: &&Agreement| {
+            agreement.side(own).is_some() && agreement.side(operator).is_some()
+        };
+        let ends = |notice: &Notice, agreement: &Agreement| {
+            notice.concerns(agreement) && notice.end(agreement, notice.given) <= now
+        };
         let is_shown = |signed: &Signed<Notice>| {
-            Notice::verify(signed, now).is_ok_and(|notice| notice.across(own) == Some(operator))
+            Notice::verify(signed, now).is_ok_and(|notice| {
+                notice.across(own) == Some(operator)
+                    && agreements.iter().filter(is_theirs).any(|of| ends(&notice, of))
+            })
         };
         if standing.is_over && standing.notices.iter().any(is_shown) {
             avoided.insert(operator);
@@ -215,6 +248,8 @@ pub fn avoided(own: OperatorId, said: &[Vec<PartnerStanding>], now: Wall) -> BTr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agreement::Side;
+    use crate::label::Labels;
     use crate::message::Frozen;
     use crate::sign::SecretKey;
     use proptest::prelude::*;
@@ -252,23 +287,59 @@ mod tests {
             is_counted: true,
             per_second: None,
         };
+        let side = |of: u8| Side { operator: operator(of), gives: 1, labels: Labels::default() };
+        let month = Period::days(30);
+        let agreement = Agreement {
+            first: side(1),
+            second: side(2),
+            version: 2,
+            start: Wall(now.0 - 3 * month.0),
+            term: Period::days(365),
+            notice: month,
+            lock_max: Period::days(90),
+        };
+        let agreements = [agreement];
+        let avoided = |said: &[Vec<PartnerStanding>]| avoided(operator(1), said, &agreements, now);
         let says = |frozen: [bool; 3]| {
             let said: Vec<_> = frozen.iter().map(|f| vec![standing(*f, Vec::new())]).collect();
-            avoided(operator(1), &said, now).contains(&operator(2))
+            avoided(&said).contains(&operator(2))
         };
         assert!(!says([true, false, false]) && says([true, true, false]));
         let thrice = vec![vec![standing(true, Vec::new()); 3], Vec::new(), Vec::new()];
-        assert!(avoided(operator(1), &thrice, now).is_empty(), "however often it says so");
-        let shows = |leaver: u8, other: u8| {
-            let (leaver_key, version) = (key(leaver), 1);
+        assert!(avoided(&thrice).is_empty(), "however often it says so");
+        let shows = |leaver: u8, other: u8, version: u64, given: Wall| {
             let notice =
-                Notice { leaver: operator(leaver), other: operator(other), version, given: now };
-            let shown = vec![standing(false, vec![Signed::sign(&notice, &leaver_key)])];
+                Notice { leaver: operator(leaver), other: operator(other), version, given };
+            let shown = vec![standing(false, vec![Signed::sign(&notice, &key(leaver))])];
             let said = [shown, vec![standing(false, Vec::new())], Vec::new()];
-            avoided(operator(1), &said, now).contains(&operator(2))
+            avoided(&said).contains(&operator(2))
         };
-        assert!(shows(1, 2) && shows(2, 1));
-        assert!(!shows(3, 2), "somebody else's notice ends nothing here");
+        let given = Wall(now.0 - month.0);
+        assert!(shows(1, 2, 2, given) && shows(2, 1, 2, given));
+        assert!(!shows(3, 2, 2, given), "somebody else's notice ends nothing here");
+        assert!(!shows(1, 2, 1, given), "it was of the version before");
+        assert!(!shows(1, 2, 2, Wall(given.0 + 1)), "it runs still");
+        assert!(!shows(1, 2, 2, Wall(now.0 - 9 * month.0)), "it is older than what was agreed");
+    }
+
+    #[test]
+    fn a_notice_that_comes_late_begins_when_it_comes() {
+        let side = |of: u8| Side { operator: operator(of), gives: 1, labels: Labels::default() };
+        let agreement = Agreement {
+            first: side(1),
+            second: side(2),
+            version: 1,
+            start: Wall(0),
+            term: Period::days(365),
+            notice: Period::days(30),
+            lock_max: Period::days(90),
+        };
+        let given = Wall(100 * 24 * HOUR);
+        let notice = Notice { leaver: operator(1), other: operator(2), version: 1, given };
+        let end = |received: Wall| notice.end(&agreement, received);
+        let days = |days: u64| given.after(Period::days(days));
+        assert_eq!([end(given), end(days(1)), end(Wall(0))], [days(30); 3]);
+        assert_eq!(end(days(200)), days(230), "a date that is long past ends nothing at once");
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use crate::id::{NodeId, OperatorId, PublicKey, VaultId};
 use crate::planted::{Bug, is_planted};
-use crate::record::Receipt;
+use crate::record::{Receipt, Record, SHARD_LEN_MAX};
 use crate::retention::calendar::{civil, first_of};
 use crate::sign::{SignatureError, Signed, Statement};
 use crate::time::{Period, Wall};
@@ -118,14 +118,15 @@ struct Moved {
 }
 
 impl Moved {
-    fn add(&mut self, amount: Amount, offset: u64) {
-        self.amount = self.amount.plus(amount);
-        self.moment = self.moment.saturating_add(u128::from(amount.bytes) * u128::from(offset));
+    fn of(amount: Amount, offset: u64) -> Self {
+        Self { amount, moment: u128::from(amount.bytes) * u128::from(offset) }
     }
 
-    fn take(&mut self, amount: Amount, offset: u64) {
-        self.amount = self.amount.minus(amount);
-        self.moment = self.moment.saturating_sub(u128::from(amount.bytes) * u128::from(offset));
+    fn plus(self, other: Self) -> Self {
+        Self {
+            amount: self.amount.plus(other.amount),
+            moment: self.moment.saturating_add(other.moment),
+        }
     }
 
     /// Bytes times milliseconds from their moments to this one.
@@ -134,12 +135,45 @@ impl Moved {
     }
 }
 
-/// What is written down of a vault and a month.
+/// What is written down of a vault and a month, or what something adds to that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     came: Moved,
     went: Moved,
     done: Done,
+}
+
+impl Tally {
+    /// What shards add that came at this moment, and to which month.
+    #[must_use]
+    pub fn came(amount: Amount, at: Wall) -> (Month, Self) {
+        let month = Month::of(at);
+        (month, Self { came: Moved::of(amount, month.offset(at)), ..Self::default() })
+    }
+
+    /// What shards add that went at this moment, which is none before they came.
+    #[must_use]
+    pub fn went(amount: Amount, at: Wall) -> (Month, Self) {
+        let amount = if is_planted(Bug::Months) { Amount::default() } else { amount };
+        let month = Month::of(at);
+        (month, Self { went: Moved::of(amount, month.offset(at)), ..Self::default() })
+    }
+
+    /// What was done.
+    #[must_use]
+    pub fn of_done(done: Done) -> Self {
+        Self { done, ..Self::default() }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            came: self.came.plus(other.came),
+            went: self.went.plus(other.went),
+            done: self.done.plus(other.done),
+        }
+    }
 }
 
 /// What was done for a vault in a month.
@@ -217,41 +251,21 @@ impl Months {
         self.0.get(&month).copied().unwrap_or_default()
     }
 
+    /// The first of which something is written down.
+    #[must_use]
+    pub fn first(&self) -> Option<Month> {
+        self.0.keys().next().copied()
+    }
+
     /// Those of which something is written down.
     pub fn months(&self) -> impl Iterator<Item = Month> {
         self.0.keys().copied()
     }
 
-    /// Shards came at this moment. The month that it changes.
-    pub fn come(&mut self, amount: Amount, at: Wall) -> Month {
-        self.change(at, |tally, offset| tally.came.add(amount, offset))
-    }
-
-    /// That was not stored.
-    pub fn come_not(&mut self, amount: Amount, at: Wall) -> Month {
-        self.change(at, |tally, offset| tally.came.take(amount, offset))
-    }
-
-    /// Shards went at this moment, which is none before they came. The month that it changes.
-    pub fn go(&mut self, amount: Amount, at: Wall) -> Month {
-        let amount = if is_planted(Bug::Months) { Amount::default() } else { amount };
-        self.change(at, |tally, offset| tally.went.add(amount, offset))
-    }
-
-    /// That was not stored.
-    pub fn go_not(&mut self, amount: Amount, at: Wall) -> Month {
-        self.change(at, |tally, offset| tally.went.take(amount, offset))
-    }
-
-    /// Something was done. The month that it changes.
-    pub fn add(&mut self, done: Done, at: Wall) -> Month {
-        self.change(at, |tally, _| tally.done = tally.done.plus(done))
-    }
-
-    fn change(&mut self, at: Wall, change: impl FnOnce(&mut Tally, u64)) -> Month {
-        let month = Month::of(at);
-        change(self.0.entry(month).or_default(), month.offset(at));
-        month
+    /// Adds to a month.
+    pub fn add(&mut self, (month, tally): (Month, Tally)) {
+        let known = self.0.entry(month).or_default();
+        *known = known.plus(tally);
     }
 
     /// What is held by all that came and went.
@@ -372,6 +386,14 @@ pub enum StatementError {
 }
 
 impl UsageStatement {
+    /// Whether both speak of the same month of the same vault at the same holder, and of the same operator as its owner: anybody can agree to
+    /// a statement that names itself.
+    #[must_use]
+    pub fn is_about(&self, other: &Self) -> bool {
+        let what = |said: &Self| (said.holder, said.vault, said.operator, said.month);
+        what(self) == what(other)
+    }
+
     /// Verifies a holder's word, and that it speaks of its month.
     pub fn verify(signed: &Signed<Self>) -> Result<Self, StatementError> {
         let statement = signed.verify()?;
@@ -406,6 +428,19 @@ pub struct Recount {
     pub came: Amount,
     /// Bytes times milliseconds.
     pub byte_ms: u128,
+    /// Shards that the vault let go.
+    let_go: u64,
+    /// The longest shard of the vault that is known.
+    longest: Option<u32>,
+}
+
+/// More went by a holder's word than the vault let go: what it says of that nothing shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unshown {
+    /// What went, by its word.
+    pub stated: Amount,
+    /// What can have gone, by what the vault did.
+    pub let_go: Amount,
 }
 
 /// A figure that receipts do not bear out.
@@ -426,7 +461,21 @@ impl Recount {
     #[must_use]
     pub fn of(statement: &UsageStatement) -> Self {
         let (opening, came) = (Amount::default(), Amount::default());
-        Self { month: statement.month, until: statement.until, opening, came, byte_ms: 0 }
+        let (month, until) = (statement.month, statement.until);
+        Self { month, until, opening, came, byte_ms: 0, let_go: 0, longest: None }
+    }
+
+    /// Takes in the record of a stripe: how long its shards are, and how often the promise can have been made anew, if the holder has one.
+    pub fn know(&mut self, record: &Record, is_promised: bool) {
+        self.longest = self.longest.max(Some(record.stripe.shard_len));
+        if is_promised {
+            self.let_go(record.version.saturating_sub(1).into());
+        }
+    }
+
+    /// The vault let so many shards go.
+    pub fn let_go(&mut self, shards: u64) {
+        self.let_go = self.let_go.saturating_add(shards);
     }
 
     /// Counts a receipt; whether it concerns the month.
@@ -442,6 +491,18 @@ impl Recount {
         let held = self.month.offset(self.until) - self.month.offset(received);
         self.byte_ms = self.byte_ms.saturating_add(u128::from(len) * u128::from(held));
         true
+    }
+
+    /// Whether more went than the vault let go. Then the figures are a holder's that says that much came and went: no receipt speaks against
+    /// that, and none for it.
+    #[must_use]
+    pub fn unshown(&self, statement: &UsageStatement) -> Option<Unshown> {
+        let stated = statement.figures.went.plus(statement.gone_since);
+        let longest = self.longest.unwrap_or(SHARD_LEN_MAX);
+        let bytes = self.let_go.saturating_mul(longest.into());
+        let let_go = Amount { shards: self.let_go, bytes };
+        let is_more = stated.shards > let_go.shards || stated.bytes > let_go.bytes;
+        is_more.then_some(Unshown { stated, let_go })
     }
 
     /// What the receipts do not bear out. Exact where nothing went since the month began; where something did, its receipts are gone,

@@ -545,15 +545,7 @@ impl Checker {
                 }
                 Table::Held => self.count_held(now, node, host, write),
                 Table::Partners | Table::Notice => self.agreed(now, node, write),
-                Table::Tally => self.books.entry(node).or_default().accounts.tally(write),
-                Table::Usage => {
-                    if let Some(vault) = id(&write.key, 0) {
-                        let usage = write.value.as_ref();
-                        let usage = usage.and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
-                        let books = self.books.entry(node).or_default();
-                        books.rows.insert(VaultId(vault), usage.unwrap_or_default());
-                    }
-                }
+                Table::Tally | Table::Usage => self.count_sum(node, host, write),
                 _ => {}
             }
         }

@@ -455,7 +455,6 @@ impl World {
                     if self.random.happens(fails) {
                         self.trace.add(now, format_args!("node {node} cannot write {token}"));
                         self.hosts[node].disk.fail(write.shard);
-                        self.checker.failed(node);
                         let text = "the disk failed".into();
                         let refusal = Refusal { code: RefusalCode::Internal, text };
                         self.tell(node, Input::PersistFailed { token, refusal });

@@ -58,6 +58,8 @@ pub struct Mesh {
     records: Vec<Signed<NodeRecord>>,
     /// Partners' nodes that are not what was agreed, and how: what they state counts as unknown.
     pub mislabelled: BTreeMap<NodeId, String>,
+    /// What was agreed with its operator's partners, by the newest list that was told.
+    pub agreed: Vec<Agreement>,
     /// Where nodes were reached, with their keys.
     reached: Arc<Mutex<BTreeMap<NodeId, BTreeSet<IpAddr>>>>,
 }
@@ -392,6 +394,7 @@ impl Mesh {
             mesh.silent.insert(id, Silent { site, reason: "no answer yet".into() });
         }
         mesh.judge_labels(&caller);
+        mesh.agreed.clone_from(&caller.agreed.read().unwrap_or_else(PoisonError::into_inner));
         Ok(mesh)
     }
 

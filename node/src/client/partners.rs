@@ -191,7 +191,7 @@ pub async fn avoided(mesh: &Mesh, own: OperatorId) -> BTreeSet<OperatorId> {
         Ok(Response::Standings(said)) => Some(said),
         _ => None,
     });
-    notice::avoided(own, &said.collect::<Vec<_>>(), wall())
+    notice::avoided(own, &said.collect::<Vec<_>>(), &mesh.agreed, wall())
 }
 
 /// Asks the operator's own nodes.

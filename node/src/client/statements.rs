@@ -2,6 +2,7 @@
 //! [`protocol::tally`]'s; here statements are fetched, compared with receipts, countersigned and kept.
 
 use super::inventory::devices;
+use super::ledger::Ledger;
 use super::mesh::{Caller, Mesh, Node};
 use super::partners::Done;
 use super::vault::{Vault, choose};
@@ -10,7 +11,9 @@ use crate::home::{Home, write_signed};
 use protocol::id::{DeviceId, NodeId, OperatorId, StripeId, VaultId};
 use protocol::message::{Request, Response, Stated};
 use protocol::sign::Signed;
-use protocol::tally::{Countersigned, Difference, Month, Recount, StatementError, UsageStatement};
+use protocol::tally::{
+    Countersigned, Difference, Month, Recount, StatementError, Unshown, UsageStatement,
+};
 use protocol::told::Told;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use std::sync::Arc;
 const FOLDER: &str = "statements";
 /// Receipts that count for nothing which are named: more show nothing new.
 const WRONG_MAX: usize = 100;
+/// Records of a holder that count for nothing, after which no more are asked for: it could show such for ever.
+const USELESS_MAX: u64 = 1 << 14;
 
 /// What a node says of a vault and a month.
 #[derive(Debug)]
@@ -94,10 +99,7 @@ fn check(
         ));
     }
     let agreed = stated.countersigned.as_ref().map(Countersigned::verify).transpose();
-    let agreed = agreed.map_err(wrong)?.filter(|agreed| {
-        agreed.operator == statement.operator
-            && (agreed.holder, agreed.vault, agreed.month) == (node.id, statement.vault, month)
-    });
+    let agreed = agreed.map_err(wrong)?.filter(|agreed| agreed.is_about(&statement));
     let signed = stated.statement.clone();
     Ok(Entry { node: Arc::clone(node), partner, is_given, statement, signed, agreed })
 }
@@ -111,6 +113,8 @@ pub struct Counted {
     pub recount: Recount,
     /// What they do not bear out.
     pub differences: Vec<Difference>,
+    /// More went, by the holder's word, than the vault let go.
+    pub unshown: Option<Unshown>,
     /// Stripes of which the holder shows no receipt that counts, though it is to hold them; and why.
     pub wrong: Vec<(StripeId, String)>,
 }
@@ -119,7 +123,7 @@ impl Counted {
     /// Whether they bear out all that was said.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.differences.is_empty()
+        self.differences.is_empty() && self.unshown.is_none()
     }
 }
 
@@ -138,10 +142,14 @@ pub async fn recount(
 ) -> Result<Vec<std::result::Result<Counted, String>>> {
     let mesh = Mesh::connect(home, Caller::device(vault)).await?;
     let devices = devices(&mesh, vault).await;
+    let ledger = Ledger::read(&mesh, vault).await?;
     let mut counted = Vec::new();
     for statement in statements {
+        // What can have gone there: nothing else ends what is held.
+        let mut let_go = ledger.given_up().stripes();
+        let_go.extend(ledger.discharged().stripes(statement.holder));
         counted.push(match mesh.nodes.get(&statement.holder) {
-            Some(node) => count(node, &devices, statement).await.map_err(|e| e.to_string()),
+            Some(node) => count(node, &devices, statement, let_go).await.map_err(|e| e.to_string()),
             None => Err("it does not answer".into()),
         });
     }
@@ -153,8 +161,10 @@ async fn count(
     node: &Node,
     devices: &BTreeSet<DeviceId>,
     statement: &UsageStatement,
+    mut let_go: BTreeSet<StripeId>,
 ) -> Result<Counted> {
     let (mut recount, mut receipts, mut wrong) = (Recount::of(statement), 0, Vec::new());
+    let mut useless = 0;
     let (vault, mut after) = (statement.vault, None);
     loop {
         let Response::Inventory { records, more } =
@@ -165,6 +175,7 @@ async fn count(
         let before = after;
         tokio::task::block_in_place(|| {
             for held in &records {
+                useless += 1;
                 let Ok(record) = held.record.verify() else { continue };
                 let stripe = record.stripe.id();
                 // A stripe that comes twice would be counted twice.
@@ -173,10 +184,16 @@ async fn count(
                 }
                 after = Some(stripe);
                 let told = Told::check(held, node.id, vault, devices);
+                if let Ok(told) = &told {
+                    // A device of the vault wrote it: there is no end of others.
+                    useless -= 1;
+                    recount.know(&told.record, told.promised.is_some());
+                }
                 let receipt = held.receipt.as_ref().and_then(|signed| signed.verify().ok());
                 let why = match (told, receipt) {
                     (Ok(told), Some(receipt)) if told.promised.is_some() => {
                         receipts += u64::from(recount.add(&receipt));
+                        let_go.remove(&stripe);
                         continue;
                     }
                     (Err(error), _) => error.to_string(),
@@ -191,12 +208,17 @@ async fn count(
                 }
             }
         });
+        if useless > USELESS_MAX {
+            let text = format!("more than {USELESS_MAX} of its records are not the vault's");
+            return Err(ClientError::node(node.id, text));
+        }
         if !more || after <= before {
             break;
         }
     }
-    let differences = recount.differences(statement);
-    Ok(Counted { receipts, recount, differences, wrong })
+    recount.let_go(let_go.len() as u64);
+    let (differences, unshown) = (recount.differences(statement), recount.unshown(statement));
+    Ok(Counted { receipts, recount, differences, unshown, wrong })
 }
 
 /// Agrees to what a node says, gives it back to the node and keeps it.

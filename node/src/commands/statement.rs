@@ -13,7 +13,7 @@ use crate::service::wall;
 use crate::size::ByteSize;
 use protocol::id::{NodeId, OperatorId, VaultId};
 use protocol::partner::Known;
-use protocol::tally::{Figures, Month, UsageStatement};
+use protocol::tally::{Figures, Month, Unshown, UsageStatement};
 use protocol::time::Wall;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -78,7 +78,18 @@ struct Verified {
     good: bool,
     receipts: u64,
     differences: Vec<Differs>,
+    /// Where more went, by the holder's word, than the vault let go.
+    unshown: Option<NotShown>,
     receipts_wrong: Vec<Wrong>,
+}
+
+/// What went by a holder's word, and what can have gone by what the vault did.
+#[derive(Debug, Serialize)]
+struct NotShown {
+    stated_shards: u64,
+    stated_bytes: u64,
+    let_go_shards: u64,
+    let_go_bytes: u64,
 }
 
 impl Verified {
@@ -97,6 +108,12 @@ impl Verified {
             good: counted.is_good(),
             receipts: counted.receipts,
             differences: differences.collect(),
+            unshown: counted.unshown.map(|Unshown { stated, let_go }| NotShown {
+                stated_shards: stated.shards,
+                stated_bytes: stated.bytes,
+                let_go_shards: let_go.shards,
+                let_go_bytes: let_go.bytes,
+            }),
             receipts_wrong: wrong.collect(),
         }
     }
@@ -144,6 +161,7 @@ impl Row {
     fn verdict(&self) -> &'static str {
         match &self.verified {
             Some(verified) if verified.good => "yes",
+            Some(verified) if verified.differences.is_empty() => "up to",
             Some(_) => "no",
             None => "",
         }
@@ -316,6 +334,16 @@ fn print(rows: &[Row], csv: bool, output: &Output) {
             output.bad(format!(
                 "{which}: {} {} stated, its receipts show {} at least and {} at most",
                 differs.stated, differs.what, differs.at_least, differs.at_most
+            ));
+        }
+        if let Some(unshown) = &verified.unshown {
+            output.bad(format!(
+                "{which}: {} shards with {} bytes went by its word, and the vault let go {} with {} at most: up to that its figures are \
+                 borne out, and they are not countersigned",
+                unshown.stated_shards,
+                unshown.stated_bytes,
+                unshown.let_go_shards,
+                unshown.let_go_bytes
             ));
         }
         for wrong in &verified.receipts_wrong {

@@ -10,9 +10,8 @@ use super::rebuild::read_rows;
 use super::state::{self, row_of};
 use super::steps::Steps;
 use super::{StoreError, path_of};
-use protocol::codec;
 use protocol::id::ShardId;
-use protocol::peer::{Table, TellingFile, Usage, held_key, tally_row, tally_row_key, usage_row};
+use protocol::peer::{Table, held_key};
 use redb::Database;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -61,8 +60,7 @@ fn adopt(
     steps: &Steps,
     commits: &mut u64,
 ) -> Result<bool, StoreError> {
-    let Ok(Some(told)) = read_rows(place, shard) else { return Ok(false) };
-    let TellingFile { vault, len, received, mut writes } = told;
+    let Ok(Some(writes)) = read_rows(place, shard) else { return Ok(false) };
     if ShardReader::open(place, shard)?.check_bytes().is_err() {
         return Ok(false);
     }
@@ -70,16 +68,6 @@ fn adopt(
     for folder in [place.parent(), place.parent().and_then(Path::parent)].into_iter().flatten() {
         steps.sync_folder(folder)?;
     }
-    let usage = usage_row(vault, Usage::default());
-    let usage = state::get(state, &state::row_key(usage.table, &usage.key))?;
-    let usage: Usage = usage
-        .and_then(|bytes| codec::decode(&bytes, codec::VALUE_LEN_MAX).ok())
-        .unwrap_or_default();
-    let Usage { bytes, shards } = usage;
-    writes.push(usage_row(vault, Usage { bytes: bytes + u64::from(len), shards: shards + 1 }));
-    let tally = state::row_key(Table::Tally, &tally_row_key(vault, received));
-    let tally = state::get(state, &tally)?;
-    writes.push(tally_row(vault, len, received, tally.as_deref()));
     let mut rows = Vec::new();
     for write in &writes {
         let row = row_of(write);

@@ -9,13 +9,10 @@ use super::state::{self, row_of};
 use super::steps::Steps;
 use super::{StoreError, path_of};
 use protocol::codec;
-use protocol::id::{ShardId, VaultId};
+use protocol::id::ShardId;
 use protocol::message::HeldRecord;
-use protocol::peer::{
-    Table, TellingFile, Usage, Write, rows_of, tally_row, tally_row_key, usage_row,
-};
+use protocol::peer::{Table, Write, rows_of};
 use redb::Database;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +20,7 @@ use std::path::{Path, PathBuf};
 const TRANSACTION_LEN: usize = 4 << 20;
 
 /// What a shard's file vouches for.
-pub(super) fn read_rows(path: &Path, shard: ShardId) -> Result<Option<TellingFile>, StoreError> {
+pub(super) fn read_rows(path: &Path, shard: ShardId) -> Result<Option<Vec<Write>>, StoreError> {
     let note = ShardReader::open(path, shard)?.note()?;
     let held = codec::decode::<HeldRecord>(&note, codec::VALUE_LEN_MAX);
     Ok(held.ok().and_then(|held| rows_of(shard, &held)))
@@ -66,8 +63,8 @@ pub(super) fn rebuild(
 ) -> Result<Journal, StoreError> {
     let mut rows = Rows { state, steps, commits: &mut *commits, waiting: Vec::new(), len: 0 };
     // A life from an older time could be over for reasons that were overruled since: all begin anew.
-    // Months of an older time would count what went since, and what came since twice.
-    for table in [Table::Life, Table::Tally] {
+    // Sums of an older time would count what went since, and what came since twice: they are made of what the files tell.
+    for table in [Table::Life, Table::Usage, Table::Tally] {
         for key in state::keys(state, table)? {
             rows.add(key, None)?;
         }
@@ -121,8 +118,6 @@ pub(super) fn rebuild(
 /// Adds what the files in shards/ tell. How many shards there are, and how many other things.
 fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError> {
     let root = dir.join("shards");
-    let mut usage: BTreeMap<VaultId, Usage> = BTreeMap::new();
-    let mut tallies: BTreeMap<Vec<u8>, Write> = BTreeMap::new();
     let (mut shards, mut strays) = (0, 0);
     let mut stray = |path: PathBuf, reason: String| {
         tracing::warn!(path = %path.display(), reason, "this is no shard and is left alone");
@@ -143,15 +138,8 @@ fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError>
                 continue;
             };
             match read_rows(&path, shard) {
-                Ok(Some(TellingFile { vault, len, received, writes })) => {
+                Ok(Some(writes)) => {
                     shards += 1;
-                    let usage = usage.entry(vault).or_default();
-                    usage.bytes += u64::from(len);
-                    usage.shards += 1;
-                    let month = tally_row_key(vault, received);
-                    let known = tallies.get(&month).and_then(|write| write.value.as_deref());
-                    let tally = tally_row(vault, len, received, known);
-                    tallies.insert(month, tally);
                     for write in &writes {
                         let (key, value) = row_of(write);
                         // A record that is there is as new as the one in the file, or newer.
@@ -166,17 +154,6 @@ fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError>
                 Err(error) => stray(path, error.to_string()),
             }
         }
-    }
-    // Of a vault that nothing is held of any more, nothing is counted.
-    for key in state::keys(rows.state, Table::Usage)? {
-        if let Ok(vault) = <[u8; 32]>::try_from(&key[1..]) {
-            usage.entry(VaultId(vault)).or_default();
-        }
-    }
-    let usage = usage.into_iter().map(|(vault, usage)| usage_row(vault, usage));
-    for write in usage.chain(tallies.into_values()) {
-        let (key, value) = row_of(&write);
-        rows.add(key, value)?;
     }
     Ok((shards, strays))
 }

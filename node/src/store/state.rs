@@ -5,11 +5,12 @@
 //! 0 1      → the journal that belongs to these rows: its id and its length, u64 LE each
 //! table ‖ key → value
 //! ```
+//! What is written to a table of sums is added to what the row holds, in the transaction that has it.
 
 use super::steps::Steps;
 use super::{StoreError, state_error};
 use protocol::peer::{Table, Write};
-use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
 
 pub(super) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
@@ -23,7 +24,7 @@ pub(super) struct Journaled {
     pub(super) len: u64,
 }
 
-/// A row as the database has it, and what it becomes; `None` removes it.
+/// A row as the database has it, and what it becomes, or how much more it is to be; `None` removes it.
 pub(super) type Row<'a> = (Vec<u8>, Option<&'a [u8]>);
 
 pub(super) fn row_key(table: Table, key: &[u8]) -> Vec<u8> {
@@ -71,6 +72,11 @@ pub(super) fn keys(state: &Database, table: Table) -> Result<Vec<Vec<u8>>, Store
     Ok(keys)
 }
 
+/// The table of sums that a row is in, if it is in one.
+fn sum_of(key: &[u8]) -> Option<Table> {
+    Table::SUMS.into_iter().find(|&table| key.first() == Some(&(table as u8)))
+}
+
 /// The number of commits that the tables have seen.
 pub(super) fn commits(state: &Database) -> Result<u64, StoreError> {
     let value = get(state, COMMITS_KEY)?;
@@ -100,10 +106,19 @@ pub(super) fn write<'a>(
     {
         let mut rows = write.open_table(STATE).map_err(state_error)?;
         for (key, value) in changes {
-            match value {
-                Some(value) => rows.insert(key.as_slice(), value).map_err(state_error)?,
-                None => rows.remove(key.as_slice()).map_err(state_error)?,
+            let Some(value) = value else {
+                rows.remove(key.as_slice()).map_err(state_error)?;
+                continue;
             };
+            let sum = match sum_of(&key) {
+                Some(table) => {
+                    let known = rows.get(key.as_slice()).map_err(state_error)?;
+                    Some(table.sum(known.as_ref().map(redb::AccessGuard::value), value))
+                }
+                None => None,
+            };
+            let value = sum.as_deref().unwrap_or(value);
+            rows.insert(key.as_slice(), value).map_err(state_error)?;
         }
         rows.insert(COMMITS_KEY, commits.to_le_bytes().as_slice()).map_err(state_error)?;
         if let Some(Journaled { id, len }) = journaled {

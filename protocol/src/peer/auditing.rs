@@ -518,10 +518,14 @@ impl Peer {
                 let receipt = (held.receipt.clone()?, told.record.stripe.shard_len);
                 Some(Promise { stripe, shard, receipt: Some(receipt) })
             });
-            match told {
-                Some(promise) => promises.push(promise),
-                None => self.miss_promise(now, facts, node, vault, stripe),
+            if let Some(promise) = told {
+                promises.push(promise);
+                continue;
             }
+            if held.is_none() {
+                self.see_taken(stripe, node, false);
+            }
+            self.miss_promise(now, facts, node, vault, stripe);
         }
         let bytes = promises.iter().filter_map(|promise| promise.receipt.as_ref());
         let bytes: u64 = bytes.map(|(_, len)| u64::from(*len)).sum();

@@ -102,7 +102,7 @@ impl Peer {
         };
         let proved = proofs.iter().flatten().count() as u64;
         let unproved = (shards.iter().flatten().count() as u64).saturating_sub(proved);
-        self.tallies.add(vault, Done { proved, unproved, ..Done::default() }, now);
+        self.tallies.done(vault, Done { proved, unproved, ..Done::default() }, now);
         let failed = shards.iter().zip(&proofs).filter(|(_, proof)| proof.is_none());
         for shard in failed.filter_map(|(shard, _)| *shard) {
             self.scrub.suspect(shard, now.mono);

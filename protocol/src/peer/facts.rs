@@ -25,6 +25,7 @@ use crate::message::{HeldRecord, LoggedEntry, Request};
 use crate::record::{Receipt, Record};
 use crate::release::{Approval, Ask, ReleaseRequest, Veto};
 use crate::sign::{Signed, Statement};
+use crate::tally::Tally;
 use crate::time::{Mono, Wall};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ use std::collections::BTreeMap;
 /// | `Entry` | vault, device, seq (u64 BE) | logged entry |
 /// | `Head` | vault, device | [`Head`] |
 /// | `Fork` | vault, device, entry | signed entry: evidence |
-/// | `Usage` | vault | [`Usage`] |
+/// | `Usage` | vault | [`Usage`]: a sum |
 /// | `LockClock` | `0` | [`LockClock::to_bytes`] |
 /// | `Revoked` | vault, device | signed revocation of the device |
 /// | `Recovery` | `0`, vault | its recovery cards |
@@ -63,7 +64,7 @@ use std::collections::BTreeMap;
 /// | `Evidence` | stripe, holder | the [`Transcript`] of an audit that the holder failed |
 /// | `MayLeave` | page digest, witness | its signed [`Word`] that this node may leave |
 /// | `Partners` | `0` | the operator's signed list of partners |
-/// | `Tally` | vault, month (u32 BE) | [`crate::tally::Tally`] |
+/// | `Tally` | vault, month (u32 BE) | [`crate::tally::Tally`]: a sum |
 /// | `Notice` | leaver, other side | its signed notice |
 /// | `Breach` | partner | since when it breaks its part ([`crate::notice::Breach`]) |
 /// | `Statement` | vault, month (u32 BE) | what the vault's operator countersigned last |
@@ -117,6 +118,38 @@ impl Table {
     pub fn is_told_by_shards(self) -> bool {
         matches!(self, Self::Held | Self::Usage | Self::Life | Self::Tally)
     }
+
+    /// The tables whose rows are sums. What is written to a row is added to what it holds, by the driver and in the same
+    /// transaction: so a row is the sum of what is durable, whatever else was decided, failed or was cut off.
+    pub const SUMS: [Self; 2] = [Self::Usage, Self::Tally];
+
+    /// Whether its rows are sums.
+    #[must_use]
+    pub fn is_sum(self) -> bool {
+        Self::SUMS.contains(&self)
+    }
+
+    /// What a row of sums holds once this was added to what it held. One that cannot be read stays as it is: the next start says so.
+    #[must_use]
+    pub fn sum(self, known: Option<&[u8]>, more: &[u8]) -> Vec<u8> {
+        let sum = match self {
+            Self::Tally => tally_sum(known, more),
+            _ => usage_sum(known, more),
+        };
+        sum.unwrap_or_else(|_| known.unwrap_or(more).to_vec())
+    }
+}
+
+fn tally_sum(known: Option<&[u8]>, more: &[u8]) -> Result<Vec<u8>, FactsError> {
+    let known: Option<Tally> = known.map(|bytes| decode(Table::Tally, bytes)).transpose()?;
+    let more: Tally = decode(Table::Tally, more)?;
+    Ok(codec::encode(&known.unwrap_or_default().plus(more)))
+}
+
+fn usage_sum(known: Option<&[u8]>, more: &[u8]) -> Result<Vec<u8>, FactsError> {
+    let known: Option<Usage> = known.map(|bytes| decode(Table::Usage, bytes)).transpose()?;
+    let UsageChange { more, less } = decode(Table::Usage, more)?;
+    Ok(codec::encode(&known.unwrap_or_default().plus(more).minus(less)))
 }
 
 /// That a vault's roster lists a node.
@@ -126,14 +159,14 @@ pub(crate) struct ListedRow {
     operator: OperatorId,
 }
 
-/// A change to one row. `None` removes it.
+/// A change to one row. `None` removes it; in a table of sums ([`Table::SUMS`]) anything else is added to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// The table.
     pub table: Table,
     /// The row.
     pub key: Vec<u8>,
-    /// What it holds afterwards.
+    /// What it holds afterwards, or how much more.
     pub value: Option<Vec<u8>>,
 }
 
@@ -248,6 +281,33 @@ pub struct Usage {
     pub bytes: u64,
     /// Shards.
     pub shards: u64,
+}
+
+impl Usage {
+    pub(super) fn of_one(len: u64) -> Self {
+        Self { bytes: len, shards: 1 }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            shards: self.shards.saturating_add(other.shards),
+        }
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            shards: self.shards.saturating_sub(other.shards),
+        }
+    }
+}
+
+/// What is written to a row of [`Table::Usage`].
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct UsageChange {
+    more: Usage,
+    less: Usage,
 }
 
 /// What this node found last of a shard at a holder, where something ever spoke against it.
@@ -586,31 +646,24 @@ impl Write {
         clock.promise(mono);
         Self::lock_clock(clock)
     }
-    pub(crate) fn usage(vault: VaultId, usage: Usage) -> Self {
-        put(Table::Usage, vault.0.to_vec(), &usage)
+    /// So much more of a vault is held.
+    pub(crate) fn more(vault: VaultId, more: Usage) -> Self {
+        put(Table::Usage, vault.0.to_vec(), &UsageChange { more, less: Usage::default() })
+    }
+    /// So much less of a vault is held.
+    #[must_use]
+    pub fn less(vault: VaultId, less: Usage) -> Self {
+        put(Table::Usage, vault.0.to_vec(), &UsageChange { more: Usage::default(), less })
     }
     pub(crate) fn row<T: Serialize>(table: Table, key: Vec<u8>, value: &T) -> Self {
         put(table, key, value)
     }
 }
 
-/// What a shard's file tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TellingFile {
-    /// Whose shard it is.
-    pub vault: VaultId,
-    /// Its length in bytes.
-    pub len: u32,
-    /// When it came.
-    pub received: Wall,
-    /// Its rows.
-    pub writes: Vec<Write>,
-}
-
-/// The rows that the note in a shard's file tells of; `None` when the note is not of this
+/// The rows that the note in a shard's file tells of, and that the shard is counted; `None` when the note is not of this
 /// shard or is not vouched for by the holder's own receipt.
 #[must_use]
-pub fn rows_of(shard: ShardId, note: &HeldRecord) -> Option<TellingFile> {
+pub fn rows_of(shard: ShardId, note: &HeldRecord) -> Option<Vec<Write>> {
     let record = note.record.verify().ok()?;
     let signed = note.receipt.as_ref()?;
     let receipt = signed.verify().ok()?;
@@ -619,8 +672,12 @@ pub fn rows_of(shard: ShardId, note: &HeldRecord) -> Option<TellingFile> {
     fits.then(|| {
         let Receipt { index, len, received, .. } = receipt;
         let held = Held { vault, stripe, index, len, receipt: signed.clone() };
-        let writes = vec![Write::held(shard, &held), Write::record(vault, stripe, &note.record)];
-        TellingFile { vault, len, received, writes }
+        vec![
+            Write::held(shard, &held),
+            Write::record(vault, stripe, &note.record),
+            Write::more(vault, Usage::of_one(len.into())),
+            super::tallies::came(vault, len.into(), received),
+        ]
     })
 }
 
@@ -650,12 +707,6 @@ pub fn thawed(facts: &dyn Facts, operator: OperatorId) -> Result<Option<Write>, 
 #[must_use]
 pub fn held_key(shard: ShardId) -> Vec<u8> {
     shard.0.to_vec()
-}
-
-/// The row of a vault's usage.
-#[must_use]
-pub fn usage_row(vault: VaultId, usage: Usage) -> Write {
-    Write::usage(vault, usage)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, Held, Table, View, Write, decode, key};
 use super::lives::{self, Extension};
-use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal};
+use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal, tallies};
 use crate::certificate::DeviceCertificate;
 use crate::codec;
 use crate::id::{DeviceId, PublicKey, ShardId, StripeId, VaultId};
@@ -178,7 +178,7 @@ impl Peer {
         // What heals is counted in the usage already.
         let healing: u64 =
             self.receiving.values().filter_map(|r| r.held.as_ref()).map(|h| u64::from(h.len)).sum();
-        let used = self.used() + inflight - healing + self.lives.uncounted();
+        let used = self.used() + inflight - healing;
         let room = self.config.quota.saturating_sub(used);
         if u64::from(len) > room && !is_planted(Bug::Quota) {
             return Err(refusal(
@@ -402,22 +402,21 @@ impl Peer {
         };
         let receipt = Signed::sign(&receipt, &self.key);
         let held = Held { vault, stripe, index, len, receipt: receipt.clone() };
+        let (bytes, more) = (u64::from(len), Usage::of_one(len.into()));
         let usage = self.usage.entry(vault).or_default();
-        *usage = Usage { bytes: usage.bytes + u64::from(len), shards: usage.shards + 1 };
-        let usage = *usage;
+        *usage = usage.plus(more);
         let note =
             codec::encode(&HeldRecord { record: signed.clone(), receipt: Some(receipt.clone()) });
         let writes = vec![
             Write::held(shard, &held),
             Write::record(vault, stripe, &signed),
-            Write::usage(vault, usage),
-            self.tallies.come(vault, len.into(), now.wall),
+            Write::more(vault, more),
+            tallies::arrived(vault, bytes, now.wall),
             Write::life(shard, &life),
             Write::promise(&mut self.lock_clock, now.mono),
         ];
         let response = Box::new(Response::Receipt(receipt));
-        let received = now.wall;
-        let then = Then::Held { lane, response, vault, len: u64::from(len), received };
+        let then = Then::Held { lane, response, vault, len: bytes };
         self.persist(writes, Some((lane, shard, note)), then);
     }
 
@@ -431,7 +430,7 @@ impl Peer {
     ) {
         writes.push(Write::held(shard, held));
         let done = Done { received: held.len.into(), ..Done::default() };
-        self.tallies.add(held.vault, done, now);
+        self.tallies.done(held.vault, done, now);
         writes.extend(self.scrub.heal(shard, now.mono));
         let receipt = held.receipt.clone();
         let note =
@@ -512,7 +511,7 @@ impl Peer {
                 // Who compares the promise with the record finds as much as that asks.
                 let promised = Receipt { keep: period, received: now.wall, ..promised };
                 let receipt = Signed::sign(&promised, &self.key);
-                writes.push(self.tallies.renew(vault, held.len.into(), now.wall));
+                writes.push(tallies::renewed(vault, held.len.into(), now.wall));
                 writes.push(Write::held(shard, &Held { receipt, ..held }));
             }
         }
@@ -564,7 +563,7 @@ impl Peer {
             }
         };
         let done = Done { sent: len.into(), ..Done::default() };
-        self.tallies.add(held.vault, done, now);
+        self.tallies.done(held.vault, done, now);
         self.outputs.push_back(Output::Transmit { lane, shard, offset, len, wait });
         Ok(())
     }

@@ -215,6 +215,9 @@ impl Peer {
                         }
                     }
                 }
+                for &stripe in &stripes {
+                    self.see_taken(stripe, node, false);
+                }
                 Vec::new()
             }
             _ => {
@@ -225,10 +228,18 @@ impl Peer {
         self.hear(now, node);
         let Some(inquiry) = self.repair.inquiry.as_mut() else { return };
         let count = found.len().min(stripes.len());
+        let mut shown = Vec::new();
         for (stripe, held) in stripes.drain(..count).zip(found) {
             if let Some(heard) = inquiry.heard.get_mut(&stripe) {
+                let is_nothing = held.is_none();
                 heard.take(node, stripe, held, inquiry.vault, &inquiry.devices);
+                // A record without a receipt is neither: its shard may be damaged, or on its way.
+                let is_shown = heard.promised.contains_key(&node);
+                shown.extend((is_shown || is_nothing).then_some((stripe, is_shown)));
             }
+        }
+        for (stripe, is_shown) in shown {
+            self.see_taken(stripe, node, is_shown);
         }
         // A page ends early; one with nothing in it says nothing.
         if count > 0 && !stripes.is_empty() {
@@ -505,6 +516,7 @@ impl Peer {
             .filter(|site| !heard.unsure.contains(&site.node))
             .filter(|site| !leavers.contains(&site.node))
             .filter(|site| !self.is_frozen_for(vault, site.operator))
+            .filter(|site| !self.repair.taken.is_denied(&(stripe, site.node)))
             // What is said not to be there is put nowhere near.
             .filter(|site| !self.repair.is_gone(stripe, site.node) && !has_refused(&site.node))
             .filter(|site| self.link_to(site.node).is_some())

@@ -68,6 +68,8 @@ pub(super) struct Leaving {
     counting: Tally,
     /// and what it came to last, unless something changed since.
     counted: Option<Tally>,
+    /// Whether something has changed that concerns what was counted.
+    is_upset: bool,
     /// What others sign of it.
     pub(super) vouching: Vouching,
 }
@@ -81,6 +83,16 @@ impl Leaving {
     /// What was counted counts no more.
     pub(super) fn forget(&mut self) {
         self.counted = None;
+    }
+
+    /// Something has changed; whether that concerns what was counted.
+    pub(super) fn upset(&mut self, is_concerned: bool) {
+        self.is_upset |= is_concerned;
+    }
+
+    /// Whether something has since this was asked last.
+    pub(super) fn take_upset(&mut self) -> bool {
+        std::mem::take(&mut self.is_upset)
     }
 
     /// Whether all was counted, and nobody would miss this node by its own word.
@@ -129,16 +141,24 @@ impl Peer {
             self.leaving.at = now.mono.after(self.repair_term());
         }
         let known = std::mem::replace(&mut self.repair.leaving, leaving);
-        for &node in self.repair.leaving.difference(&known) {
+        for node in &self.repair.leaving - &known {
             self.outputs.push_back(Output::Note(Note::Leaving(node)));
             if node != own {
-                self.leaving.vouching.forget();
+                self.void_words(node);
             }
+            self.leaving.upset(node == own || self.concerns_leaving(node));
         }
         for &node in known.difference(&self.repair.leaving) {
             self.outputs.push_back(Output::Note(Note::Stays(node)));
         }
         true
+    }
+
+    /// Whether a node has something of what is held here, as far as is known: only then does it matter to a node that leaves what becomes of it.
+    pub(super) fn concerns_leaving(&self, node: NodeId) -> bool {
+        let settled = self.repair.settled.values().map(|(holders, _)| holders);
+        let mut known = settled.chain(self.repair.cases.values().map(|case| &case.holders));
+        self.leaving.own && known.any(|holders| holders.contains(&node))
     }
 
     /// Begins to count anew; false while that is too early, because a shard that was taken is not durable yet.

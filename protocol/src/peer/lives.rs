@@ -10,7 +10,7 @@
 //!   a life (older stores had none, and making rows again leaves none) begins one anew.
 
 use super::facts::{Facts, FactsError, Held, Table, View, Write, decode, held_key, key};
-use super::{Decision, LaneId, Note, Output, Peer, Role, Then, refusal};
+use super::{Decision, LaneId, Note, Output, Peer, Role, Then, Usage, refusal, tallies};
 use crate::id::{ReleaseId, ShardId, StripeId, VaultId};
 use crate::life::{DropDecision, Life, LifeError, State};
 use crate::lock_clock::{LockTime, Reading};
@@ -41,8 +41,6 @@ pub(super) struct Lives {
     /// Those of them that the driver is removing: what is asked of it once is not asked again before it has answered, or
     /// the second time could meet a shard that was put anew.
     leaving: BTreeSet<ShardId>,
-    /// Bytes that are counted no more, once that is durable.
-    uncounted: u64,
     /// Behind which shard the sweep goes on; `None` once all were seen.
     sweep: Option<Vec<u8>>,
     /// When to look next.
@@ -86,11 +84,6 @@ impl Lives {
     /// Whether all that is held was seen.
     pub(super) fn is_swept(&self) -> bool {
         self.sweep.is_none()
-    }
-
-    /// Bytes that are counted no more, and could be again.
-    pub(super) fn uncounted(&self) -> u64 {
-        self.uncounted
     }
 
     /// When to look next.
@@ -158,6 +151,11 @@ pub(super) fn extend(
         Some(stored) if life.is_about(&stored) => Extension { life: stored, is_news: is_pending },
         _ => Extension { life, is_news: true },
     }))
+}
+
+/// By how much less is held when a shard of this length is dropped.
+fn dropped(len: u64) -> Usage {
+    if is_planted(Bug::Usage) { Usage::default() } else { Usage::of_one(len) }
 }
 
 impl Peer {
@@ -444,22 +442,16 @@ impl Peer {
         // A clock that was set back makes no stay shorter than none.
         let received = held.receipt.verify().map_or(now.wall, |receipt| receipt.received);
         let at = now.wall.max(received);
-        let usage = self.usage.entry(vault).or_default();
-        if !is_planted(Bug::Usage) {
-            usage.bytes = usage.bytes.saturating_sub(len);
-            usage.shards = usage.shards.saturating_sub(1);
-        }
         let mut writes = vec![
             Write::remove(Table::Held, held_key(shard)),
             Write::remove(Table::Life, shard.0.to_vec()),
             Write::remove(Table::Record, key(&[&vault.0, &stripe.0])),
-            Write::usage(vault, *usage),
-            self.tallies.go(vault, len, at),
+            Write::less(vault, dropped(len)),
+            tallies::went(vault, len, at),
         ];
         writes.extend(self.scrub.forget(shard));
         let release = decision.release();
-        self.lives.uncounted += len;
-        self.persist(writes, None, Then::Gone { shard, vault, len, at, release });
+        self.persist(writes, None, Then::Gone { shard, vault, len, release });
     }
 
     /// The rows of a dropped shard are gone: nothing is left of it.
@@ -470,23 +462,14 @@ impl Peer {
         len: u64,
         release: ReleaseId,
     ) {
-        self.lives.uncounted -= len;
+        let usage = self.usage.entry(vault).or_default();
+        *usage = usage.minus(dropped(len));
         self.lives.dropping.remove(&shard);
         self.outputs.push_back(Output::Note(Note::Dropped { vault, shard, release }));
     }
 
-    /// They are not: the shard is still counted, and tried again.
-    pub(super) fn keep_counting(&mut self, shard: ShardId, vault: VaultId, len: u64) {
-        self.lives.uncounted -= len;
-        let usage = self.usage.entry(vault).or_default();
-        usage.bytes += len;
-        usage.shards += 1;
-        // Rows that were decided after that one do not count it.
-        self.count(vault, 0);
-        self.await_removal(shard);
-    }
-
-    fn await_removal(&mut self, shard: ShardId) {
+    /// Its file or its rows could not be removed: it is tried again. Until its rows are gone it is counted.
+    pub(super) fn await_removal(&mut self, shard: ShardId) {
         let later = self.lock_clock.reading().at.after(RETRY);
         self.lives.due.insert((later, shard));
     }

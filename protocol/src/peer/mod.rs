@@ -5,7 +5,7 @@
 //! [`Peer::poll_timeout`]. The contract:
 //!
 //! - Stored state is read through [`Facts`] and changed only by [`Output::Persist`]. The driver
-//!   makes each one durable whole or not at all, in the order given, and reports
+//!   makes each one durable whole or not at all, in the order given ([`Table::SUMS`] says which rows are added to), and reports
 //!   [`Input::Persisted`] or [`Input::PersistFailed`]. A reply that promises something leaves the peer
 //!   only after that report, so no driver can acknowledge too early.
 //! - Bulk bytes do not pass through here. [`Output::Receive`] tells the driver to take the raw bytes that
@@ -60,12 +60,11 @@ pub use effects::{
     CallId, Input, JobId, LaneId, LinkId, Note, Output, Pieces, Rebuilt, Source, Target,
 };
 pub use facts::{
-    Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table,
-    TellingFile, Usage, Write, held_key, is_first_record, rows_of, thawed, usage_row,
+    Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage,
+    Write, held_key, is_first_record, rows_of, thawed,
 };
 pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 pub use scrub::ScrubRow;
-pub use tallies::{tally_row, tally_row_key};
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, VaultId};
@@ -74,12 +73,11 @@ use crate::life::DropDecision;
 use crate::liveness::Liveness;
 use crate::lock_clock::{BootId, LockClock};
 use crate::message::{NodeStatus, Refusal, RefusalCode, Request, Response};
-use crate::notice::Notice;
 use crate::partner::{PartnerError, PartnerList, Partners};
 use crate::planted::{Bug, is_planted};
 use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
-use crate::time::{Mono, Now, Period, Wall};
+use crate::time::{Mono, Now, Period};
 use facts::{Overlay, View};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -169,9 +167,6 @@ impl Role {
     }
 }
 
-/// How often it is tried to store what a vault takes up, when that fails: a disk that is gone stores nothing.
-const COUNT_TRIES: u32 = 8;
-
 /// What to do once something is durable.
 #[derive(Debug)]
 enum Then {
@@ -191,19 +186,14 @@ enum Then {
         response: Box<Response>,
         vault: VaultId,
         len: u64,
-        received: Wall,
     },
-    /// What a vault takes up is stored as it is; tried so often.
-    Count {
-        vault: VaultId,
-        tries: u32,
-    },
+    /// What was done is written down.
+    Tallied(Vec<tallies::Added>),
     Drop(Vec<(ShardId, DropDecision)>),
     Gone {
         shard: ShardId,
         vault: VaultId,
         len: u64,
-        at: Wall,
         release: ReleaseId,
     },
     Welcome {
@@ -214,7 +204,7 @@ enum Then {
     },
     /// A notice counts.
     Notice {
-        notice: Box<(Signed<Notice>, Notice)>,
+        notice: Box<parting::Kept>,
         lane: LaneId,
     },
     /// The operator's list counts.
@@ -559,7 +549,7 @@ impl Peer {
             Request::Statements { month } => self.handle_statements(now, facts, lane, &role, month),
             Request::Countersign(signed) => self.handle_countersigned(facts, lane, &role, &signed),
             Request::GiveNotice(notice) => self.handle_notice(now, facts, lane, &role, *notice),
-            Request::Standings => self.handle_standings(now, lane, &role),
+            Request::Standings => self.handle_standings(now, facts, lane, &role),
             Request::TakePartners(list) => {
                 self.handle_take_partners(now, facts, lane, &role, *list)
             }
@@ -715,6 +705,9 @@ impl Peer {
         self.promises.link(token, &mut writes);
         self.exchange.touch(token, &writes);
         self.partnership.touch(token, &writes);
+        if !matches!(then, Then::Tallied(_)) {
+            self.tallies.touch(token, &writes);
+        }
         self.overlay.add(token, &writes);
         let then = match then {
             Then::Held { lane, response, .. } if is_planted(Bug::Durable) => {
@@ -734,8 +727,9 @@ impl Peer {
         self.promises.settle(token, true);
         self.exchange.settle(token);
         self.partnership.settle(token, true);
+        self.tallies.settle(token, true);
         match self.pending.remove(&token) {
-            None | Some(Then::Nothing | Then::Count { .. }) => {}
+            None | Some(Then::Nothing | Then::Tallied(_)) => {}
             Some(Then::Reply { lane, response, close }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close });
             }
@@ -746,7 +740,7 @@ impl Peer {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
             Some(Then::Notice { notice, lane }) => {
-                self.begin_notice(notice.0, notice.1);
+                self.begin_notice(*notice);
                 self.reply(lane, Response::Done);
             }
             Some(Then::Partners { list, lane }) => {
@@ -759,7 +753,7 @@ impl Peer {
             Some(Then::Taken { node, number, step }) => {
                 self.handle_taken(now, facts, (node, number), step);
             }
-            Some(Then::Gone { shard, vault, len, release, .. }) => {
+            Some(Then::Gone { shard, vault, len, release }) => {
                 self.end_drop(shard, vault, len, release);
             }
             Some(Then::Welcome { lane, link, role, response }) => {
@@ -769,34 +763,21 @@ impl Peer {
         }
     }
 
-    /// Stores what a vault takes up, because a write failed that rows decided after it rest on.
-    fn count(&mut self, vault: VaultId, tries: u32) {
-        let usage = self.usage.get(&vault).copied().unwrap_or_default();
-        let then = Then::Count { vault, tries: tries + 1 };
-        let mut writes = self.tallies.rows(vault);
-        writes.push(Write::usage(vault, usage));
-        self.persist(writes, None, then);
-    }
-
     fn handle_persist_failed(&mut self, token: u64, refusal: Refusal) {
         self.overlay.settle(token);
         self.promises.settle(token, false);
         self.exchange.settle(token);
         self.partnership.settle(token, false);
-        self.tallies.distrust();
+        self.tallies.settle(token, false);
         let response = Box::new(Response::Refused(refusal));
         match self.pending.remove(&token) {
             None | Some(Then::Nothing | Then::Partners { lane: None, .. }) => {}
             Some(Then::Partners { lane: Some(lane), .. } | Then::Notice { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
-            Some(Then::Held { lane, vault, len, received, .. }) => {
-                self.tallies.come_not(vault, len, received);
-                // Rows that were decided after this one count its bytes: write the true figure.
+            Some(Then::Held { lane, vault, len, .. }) => {
                 let usage = self.usage.entry(vault).or_default();
-                usage.bytes = usage.bytes.saturating_sub(len);
-                usage.shards = usage.shards.saturating_sub(1);
-                self.count(vault, 0);
+                *usage = usage.minus(Usage::of_one(len));
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
             Some(Then::Reply { lane, close, .. }) => {
@@ -805,14 +786,10 @@ impl Peer {
             Some(Then::Discard { lane, len, .. }) => {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
-            Some(Then::Count { vault, tries }) if tries < COUNT_TRIES => self.count(vault, tries),
-            Some(Then::Count { .. }) => {}
+            Some(Then::Tallied(added)) => self.tallies.keep_unwritten(added),
             Some(Then::Drop(decided)) => self.cancel_drops(&decided),
             Some(Then::Taken { node, .. }) => self.end_talk(node),
-            Some(Then::Gone { shard, vault, len, at, .. }) => {
-                self.tallies.go_not(vault, len, at);
-                self.keep_counting(shard, vault, len);
-            }
+            Some(Then::Gone { shard, .. }) => self.await_removal(shard),
             Some(Then::Welcome { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: true });
             }

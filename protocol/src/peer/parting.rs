@@ -13,10 +13,10 @@ use super::holder::{BUSY_RETRY, not_allowed};
 use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, Then, refusal};
 use crate::agreement::Agreement;
-use crate::id::{NodeId, OperatorId, VaultId};
+use crate::id::{NodeId, OperatorId, StripeId, VaultId};
 use crate::lock_clock::LockTime;
 use crate::message::{Frozen, PartnerStanding, Refusal, RefusalCode, Request, Response, VaultHeld};
-use crate::notice::{Breach, Conduct, Notice, Seen, Step};
+use crate::notice::{Breach, Conduct, Notice, NoticeRow, Seen, Step};
 use crate::partner::PARTNERS_MAX;
 use crate::sign::Signed;
 use crate::time::{Now, Wall};
@@ -27,10 +27,31 @@ type Sides = (OperatorId, OperatorId);
 /// Which node was told which notice: between whom, its version and when it was given.
 pub(super) type ToldNotice = (NodeId, Sides, u64, Wall);
 
+/// A notice that counts.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    signed: Signed<Notice>,
+    notice: Notice,
+    /// When it came.
+    received: Wall,
+}
+
+impl Kept {
+    fn read(row: &[u8]) -> Result<Option<Self>, FactsError> {
+        // An earlier program did not write down when it came.
+        let row: Result<NoticeRow, FactsError> = decode(Table::Notice, row).or_else(|_| {
+            let notice: Signed<Notice> = decode(Table::Notice, row)?;
+            Ok(NoticeRow { notice, received: Wall(0) })
+        });
+        let NoticeRow { notice: signed, received } = row?;
+        Ok(signed.verify().ok().map(|notice| Self { signed, notice, received }))
+    }
+}
+
 /// What is remembered of partings.
 #[derive(Debug, Default)]
 pub(super) struct Parting {
-    notices: BTreeMap<Sides, (Signed<Notice>, Notice)>,
+    notices: BTreeMap<Sides, Kept>,
     conduct: BTreeMap<OperatorId, Conduct>,
     told: BTreeSet<ToldNotice>,
 }
@@ -77,9 +98,8 @@ impl Parting {
     pub(super) fn load(facts: &dyn Facts) -> Result<Self, FactsError> {
         let mut parting = Self::default();
         for (_, bytes) in facts.scan(Table::Notice, &[], None, usize::MAX)? {
-            let signed: Signed<Notice> = decode(Table::Notice, &bytes)?;
-            if let Ok(notice) = signed.verify() {
-                parting.notices.insert((notice.leaver, notice.other), (signed, notice));
+            if let Some(kept) = Kept::read(&bytes)? {
+                parting.notices.insert((kept.notice.leaver, kept.notice.other), kept);
             }
         }
         for (row, bytes) in facts.scan(Table::Breach, &[], None, usize::MAX)? {
@@ -97,10 +117,10 @@ impl Parting {
         one: OperatorId,
         other: OperatorId,
         agreement: &Agreement,
-    ) -> impl Iterator<Item = &(Signed<Notice>, Notice)> {
+    ) -> impl Iterator<Item = &Kept> {
         let sides = [(one, other), (other, one)];
         let found = sides.into_iter().filter_map(|sides| self.notices.get(&sides));
-        found.filter(|(_, notice)| notice.concerns(agreement))
+        found.filter(|kept| kept.notice.concerns(agreement))
     }
 
     /// When an agreement ends by notice, if it does.
@@ -111,7 +131,7 @@ impl Parting {
         agreement: &Agreement,
     ) -> Option<Wall> {
         let ends = self.of(own, partner, agreement);
-        ends.map(|(_, notice)| notice.given.after(agreement.notice)).min()
+        ends.map(|kept| kept.notice.end(agreement, kept.received)).min()
     }
 
     /// Whether nothing new is put with a partner, because it breaks its part.
@@ -160,20 +180,23 @@ impl Peer {
         // The first one counts: a later one would make it longer.
         let is_first =
             |before: &Notice| before.version < notice.version || !before.concerns(agreement);
-        if before.is_some_and(|(_, before)| !is_first(before)) {
+        if before.is_some_and(|before| !is_first(&before.notice)) {
             self.reply(lane, Response::Done);
             return Ok(());
         }
-        let writes = vec![Write::row(Table::Notice, row_of(sides), &signed)];
-        self.persist(writes, None, Then::Notice { notice: Box::new((signed, notice)), lane });
+        let received = now.wall;
+        let row = NoticeRow { notice: signed.clone(), received };
+        let writes = vec![Write::row(Table::Notice, row_of(sides), &row)];
+        let notice = Box::new(Kept { signed, notice, received });
+        self.persist(writes, None, Then::Notice { notice, lane });
         Ok(())
     }
 
     /// It is durable.
-    pub(super) fn begin_notice(&mut self, signed: Signed<Notice>, notice: Notice) {
-        let sides = (notice.leaver, notice.other);
+    pub(super) fn begin_notice(&mut self, kept: Kept) {
+        let sides = (kept.notice.leaver, kept.notice.other);
         self.outputs.push_back(Output::Note(Note::Notice { leaver: sides.0, other: sides.1 }));
-        self.partnership.parting.notices.insert(sides, (signed, notice));
+        self.partnership.parting.notices.insert(sides, kept);
         self.repair.wake();
     }
 
@@ -187,12 +210,12 @@ impl Peer {
             let partner = notice.across(own).and_then(|partner| self.partnership.agreed(partner));
             partner.is_some_and(|agreement| notice.concerns(agreement))
         };
-        let mut new = parting.notices.iter().filter(|(sides, (_, notice))| {
+        let mut new = parting.notices.iter().filter(|(sides, Kept { notice, .. })| {
             (operator == sides.0 || operator == sides.1)
                 && !parting.told.contains(&(node, **sides, notice.version, notice.given))
                 && counts(notice)
         });
-        let Some((&sides, (signed, notice))) = new.next() else { return };
+        let Some((&sides, Kept { signed, notice, .. })) = new.next() else { return };
         let told = (node, sides, notice.version, notice.given);
         let request = Box::new(Request::GiveNotice(Box::new(signed.clone())));
         let call = self.call(Pending::Notice(told));
@@ -221,11 +244,13 @@ impl Peer {
                 }
             }
             // Of own vaults: who writes the records of another one can name whomever it likes.
-            let is_its = |(&(_, node), &vault): (&(_, NodeId), &VaultId)| {
+            let is_its = |&(&(_, node), &vault): &(&(StripeId, NodeId), &VaultId)| {
                 self.operator_of_node(node) == Some(partner) && self.partner_of(vault).is_none()
             };
-            seen.unproved =
-                self.repair.unproved.iter().filter(|(place, vault)| is_its((place, vault))).count();
+            let unproved = &self.repair.unproved;
+            let denied = self.repair.taken.denied();
+            let denied = denied.filter(|(place, _)| !unproved.contains_key(place));
+            seen.unproved = unproved.iter().chain(denied).filter(is_its).count();
             let conduct = self.partnership.parting.conduct.entry(partner).or_default();
             match conduct.see(&seen, at, now.mono) {
                 Step::None => {}
@@ -289,7 +314,14 @@ impl Peer {
             (parted.ours, parted.theirs) = self.partnership.divided(&left);
         }
         let is_news = parted != self.repair.parted;
-        self.repair.parted = parted;
+        let before = std::mem::replace(&mut self.repair.parted, parted);
+        let parted = &self.repair.parted;
+        let is_divided_anew = (&parted.ours, &parted.theirs) != (&before.ours, &before.theirs);
+        let mut moved = (&parted.their_nodes ^ &before.their_nodes).into_iter();
+        let is_upset = is_divided_anew
+            || parted.our_nodes != before.our_nodes
+            || moved.any(|node| self.concerns_leaving(node));
+        self.leaving.upset(is_news && is_upset);
         is_news
     }
 
@@ -299,7 +331,13 @@ impl Peer {
     }
 
     /// Says how partners stand: to the own operator's commands of all, and to each partner's of itself.
-    pub(super) fn handle_standings(&mut self, now: Now, lane: LaneId, role: &Role) -> Decision {
+    pub(super) fn handle_standings(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+    ) -> Decision {
         let own = self.certificate.operator;
         let Some(asker) = self.operator_of(role).filter(|_| !matches!(role, Role::Node(_))) else {
             return Err(not_allowed("how partners stand is told to operators' commands"));
@@ -310,8 +348,8 @@ impl Peer {
             self.partnership.partners().filter(|partner| *partner == asker).collect()
         };
         let at = self.read_lock_clock(now).at;
-        let mut standings: Vec<PartnerStanding> =
-            partners.into_iter().map(|partner| self.standing_of(now, partner, at)).collect();
+        let stands = |partner| self.standing_of(now, facts, (partner, asker), at);
+        let mut standings: Vec<PartnerStanding> = partners.into_iter().map(stands).collect();
         // A device knows its own vault, and of no others.
         if let Role::Device { vault: own, .. } = role {
             for standing in &mut standings {
@@ -322,7 +360,13 @@ impl Peer {
         Ok(())
     }
 
-    fn standing_of(&self, now: Now, partner: OperatorId, at: LockTime) -> PartnerStanding {
+    fn standing_of(
+        &self,
+        now: Now,
+        facts: &dyn Facts,
+        (partner, asker): (OperatorId, OperatorId),
+        at: LockTime,
+    ) -> PartnerStanding {
         let own = self.certificate.operator;
         let parting = &self.partnership.parting;
         let agreement = self.partnership.agreed(partner);
@@ -334,7 +378,7 @@ impl Peer {
         });
         let notices =
             agreement.into_iter().flat_map(|agreement| parting.of(own, partner, agreement));
-        let notices = notices.map(|(signed, _)| signed.clone()).collect();
+        let notices = notices.map(|kept| kept.signed.clone()).collect();
         let by_notice = agreement.and_then(|agreement| parting.end_of(own, partner, agreement));
         let ends = agreement
             .map(|agreement| by_notice.map_or(agreement.end(), |end| end.min(agreement.end())));
@@ -342,16 +386,7 @@ impl Peer {
             let bytes = self.usage.get(&vault).map_or(0, |usage| usage.bytes);
             VaultHeld { vault, bytes, quota: self.config.vault_quota }
         });
-        let short = self
-            .repair
-            .cases
-            .values()
-            .filter(|case| case.is_short && self.repair.parted.concerns(case.vault));
-        let (mut waiting, mut stuck) = (0, 0);
-        for case in short {
-            waiting += 1;
-            stuck += u64::from(case.why.is_some());
-        }
+        let (waiting, stuck) = self.still_to_move(facts, partner, asker);
         PartnerStanding {
             operator: partner,
             frozen,
@@ -364,6 +399,40 @@ impl Peer {
             is_counted: self.repair.is_gone_through(),
             per_second: self.config.partner_per_second,
         }
+    }
+
+    /// How many stripes have to lie elsewhere because a partner parts, and how many of these have no place now: its own, and for the own operator
+    /// also those of own vaults of which its nodes have something.
+    fn still_to_move(
+        &self,
+        facts: &dyn Facts,
+        partner: OperatorId,
+        asker: OperatorId,
+    ) -> (u64, u64) {
+        let view = View { facts, overlay: &self.overlay };
+        let parted = &self.repair.parted;
+        let has_some = |vault: VaultId, stripe: StripeId| {
+            let record = view.record(vault, stripe).ok().flatten();
+            let named = record.and_then(|signed| signed.split().ok());
+            let named = named.map(|(record, _)| record.holders).unwrap_or_default();
+            let known = self.repair.settled.get(&stripe).into_iter().flat_map(|(known, _)| known);
+            let mut all = named.iter().chain(known);
+            all.any(|&node| {
+                self.operator_of_node(node) == Some(partner) && parted.leaves(vault, node)
+            })
+        };
+        let (mut waiting, mut stuck) = (0, 0);
+        for (&stripe, case) in self.repair.cases.iter().filter(|(_, case)| case.is_short) {
+            let is_meant = match self.partner_of(case.vault) {
+                Some(owner) => owner == partner && parted.concerns(case.vault),
+                None => asker == self.certificate.operator && has_some(case.vault, stripe),
+            };
+            if is_meant {
+                waiting += 1;
+                stuck += u64::from(case.why.is_some());
+            }
+        }
+        (waiting, stuck)
     }
 
     /// The partner that asks, if one does.

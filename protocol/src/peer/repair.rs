@@ -9,7 +9,7 @@
 //! - At most [`JOBS_MAX`] at once, within a budget of bytes; what breaks its policy may draw on a larger one.
 
 use super::facts::{Facts, Table, View, Write};
-use super::faults::Faults;
+use super::faults::{Faults, Taken};
 use super::inquiry::{Inquiry, Verdict};
 use super::parting::Parted;
 use super::rounds::{PATROL_ROUNDS, Rounds};
@@ -106,6 +106,8 @@ pub(super) struct Repair {
     pub(super) settled: BTreeMap<StripeId, (Vec<NodeId>, Mono)>,
     /// Shards that are missing or wrong though their holders promise them.
     pub(super) faults: Faults,
+    /// Who signed for what was rebuilt.
+    pub(super) taken: Taken,
     /// Shards whose holders were shown by audits not to have them.
     pub(super) unproved: BTreeMap<(StripeId, NodeId), VaultId>,
     pub(super) inquiry: Option<Inquiry>,
@@ -156,6 +158,7 @@ impl Repair {
             cases: BTreeMap::new(),
             settled: BTreeMap::new(),
             faults: Faults::default(),
+            taken: Taken::default(),
             unproved: BTreeMap::new(),
             inquiry: None,
             jobs: BTreeMap::new(),
@@ -327,9 +330,10 @@ impl Peer {
         self.repair.silent = silent;
         self.repair.hurried = now.mono;
         let known = std::mem::replace(&mut self.repair.lost, lost);
-        for &node in self.repair.lost.difference(&known) {
+        for node in &self.repair.lost - &known {
             self.outputs.push_back(Output::Note(Note::Lost(node)));
-            self.leaving.vouching.forget();
+            self.void_words(node);
+            self.leaving.upset(self.concerns_leaving(node));
         }
         for &node in known.difference(&self.repair.lost) {
             self.outputs.push_back(Output::Note(Note::Returned(node)));
@@ -346,6 +350,7 @@ impl Peer {
         }
         (self.repair.is_relabelled, self.repair.hurried) = (false, now.mono);
         self.repair.settled.clear();
+        self.leaving.upset(true);
         true
     }
 
@@ -361,8 +366,13 @@ impl Peer {
 
     /// Who counts has changed: what was known of cases may have, too.
     fn look_again(&mut self, now: Now) {
-        self.leaving.forget();
-        self.begin_whole_round();
+        if self.leaving.take_upset() {
+            self.leaving.forget();
+            self.begin_whole_round();
+        } else {
+            self.repair.is_cut = false;
+            self.repair.rounds.follow_with_whole();
+        }
         for case in self.repair.cases.values_mut().filter(|case| case.stage == Stage::Waits) {
             case.due = case.due.min(now.mono.after(BUSY_PAUSE));
             case.vain = 0;
@@ -544,7 +554,10 @@ impl Peer {
                 }
             }
         }
-        // Who took a shard shows it when it is asked; here it is only counted.
+        // Who took a shard shows it when it is asked; here it is counted, and held to it.
+        if let Some(vault) = self.repair.cases.get(&stripe).map(|case| case.vault) {
+            self.note_taken(now, (vault, stripe), &rebuilt.receipts);
+        }
         let mended = rebuilt.mended.is_some_and(|lane| self.keep_mended(now, facts, stripe, lane));
         let taken = rebuilt.receipts.len() + usize::from(mended);
         let term = self.repair_term();

@@ -1,8 +1,9 @@
 //! Months of vaults here: what is counted when, and what is stated and countersigned. The sums are [`crate::tally`]'s.
 //!
-//! - What comes and goes is counted in the same write as the shard's own rows, so that it is exact after a crash.
-//! - Bytes that are sent and proofs that are asked for change nothing else that is stored: they are written down at each exchange of members, and
-//!   with the next shard of the vault. A crash loses what was done since, which a holder claims too little then and never too much.
+//! - What comes and goes is added in the same write as the shard's own rows ([`Table::SUMS`]), so that it is exact after a crash, whatever else
+//!   failed; and it is stated once that write is durable.
+//! - Bytes that are sent and proofs that are asked for change nothing else that is stored: they are written down at each exchange of members.
+//!   A crash loses what was done since, which a holder claims too little then and never too much.
 //! - After the tables were made anew from the shards' files a month has what is held, since when its receipts say; what went before, and what
 //!   was done, is forgotten. What the rows miss of what is held (an earlier program wrote none) is counted from the start on.
 //! - A statement is made when it is asked for. What the owner has countersigned is kept, the latest of each month, and shown with it.
@@ -15,17 +16,23 @@ use crate::message::{RefusalCode, Response, Stated};
 use crate::sign::Signed;
 use crate::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
 use crate::time::{Now, Wall};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Most vaults of which something is stated in one answer: as many as all partners together may have.
 const STATED_MAX: usize = crate::partner::PARTNERS_MAX * super::partners::PARTNER_VAULTS_MAX;
 
+/// What adds to a vault's month.
+pub(super) type Added = (VaultId, (Month, Tally));
+
 /// What is written down of all vaults.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
+    /// What is durable, and what was done.
     of: BTreeMap<VaultId, Months>,
-    /// Those that are not stored as they are.
-    changed: BTreeSet<(VaultId, Month)>,
+    /// What of that no write has taken along.
+    unwritten: BTreeMap<(VaultId, Month), Tally>,
+    /// What came and went by writes that are not durable yet.
+    writing: BTreeMap<u64, Vec<Added>>,
 }
 
 /// The key of a month of a vault.
@@ -33,25 +40,41 @@ fn tally_key(vault: VaultId, month: Month) -> Vec<u8> {
     key(&[&vault.0, &month.0.to_be_bytes()])
 }
 
+/// Which month of which vault a row is.
+fn month_of(row: &[u8]) -> Option<(VaultId, Month)> {
+    let (vault, month) = row.split_first_chunk::<32>()?;
+    Some((VaultId(*vault), Month(u32::from_be_bytes(month.try_into().ok()?))))
+}
+
 fn one(bytes: u64) -> Amount {
     Amount { shards: 1, bytes }
 }
 
-/// The key of the row in which a shard that came at this moment is counted.
-#[must_use]
-pub fn tally_row_key(vault: VaultId, received: Wall) -> Vec<u8> {
-    tally_key(vault, Month::of(received))
+fn write((vault, (month, tally)): &Added) -> Write {
+    Write::row(Table::Tally, tally_key(*vault, *month), tally)
 }
 
-/// That row with the shard counted; `known` is what it holds. One that cannot be read is made anew.
-#[must_use]
-pub fn tally_row(vault: VaultId, len: u32, received: Wall, known: Option<&[u8]>) -> Write {
-    let mut months = Months::default();
-    if let Some(tally) = known.and_then(|bytes| decode(Table::Tally, bytes).ok()) {
-        months.insert(Month::of(received), tally);
-    }
-    let month = months.come(one(len.into()), received);
-    Write::row(Table::Tally, tally_key(vault, month), &months.get(month))
+/// A shard came: for the write that has its rows.
+pub(super) fn came(vault: VaultId, bytes: u64, received: Wall) -> Write {
+    write(&(vault, Tally::came(one(bytes), received)))
+}
+
+/// A shard came just now, over the network.
+pub(super) fn arrived(vault: VaultId, bytes: u64, received: Wall) -> Write {
+    let (month, tally) = Tally::came(one(bytes), received);
+    let done = Tally::of_done(Done { received: bytes, ..Done::default() });
+    write(&(vault, (month, tally.plus(done))))
+}
+
+/// A shard goes, at that moment.
+pub(super) fn went(vault: VaultId, bytes: u64, at: Wall) -> Write {
+    write(&(vault, Tally::went(one(bytes), at)))
+}
+
+/// The promise of a shard is made anew: its time is counted by two receipts.
+pub(super) fn renewed(vault: VaultId, bytes: u64, at: Wall) -> Write {
+    let ((month, went), (_, came)) = (Tally::went(one(bytes), at), Tally::came(one(bytes), at));
+    write(&(vault, (month, went.plus(came))))
 }
 
 impl Tallies {
@@ -63,98 +86,67 @@ impl Tallies {
         let mut tallies = Self::default();
         for (row, bytes) in facts.scan(Table::Tally, &[], None, usize::MAX)? {
             let tally: Tally = facts::decode(Table::Tally, &bytes)?;
-            let Some((vault, month)) = row.split_first_chunk::<32>() else { continue };
-            let Ok(month) = <[u8; 4]>::try_from(month) else { continue };
-            let months = tallies.of.entry(VaultId(*vault)).or_default();
-            months.insert(Month(u32::from_be_bytes(month)), tally);
+            let Some((vault, month)) = month_of(&row) else { continue };
+            tallies.of.entry(vault).or_default().add((month, tally));
         }
         for (&vault, usage) in usage {
-            let months = tallies.of.entry(vault).or_default();
-            let held = months.held();
-            let more = Amount {
-                shards: usage.shards.saturating_sub(held.shards),
-                bytes: usage.bytes.saturating_sub(held.bytes),
-            };
-            let less = Amount {
-                shards: held.shards.saturating_sub(usage.shards),
-                bytes: held.bytes.saturating_sub(usage.bytes),
-            };
+            let held = tallies.of.get(&vault).map(Months::held).unwrap_or_default();
+            let held = Usage { bytes: held.bytes, shards: held.shards };
+            let amount = |Usage { bytes, shards }| Amount { shards, bytes };
+            let (more, less) = (amount(usage.minus(held)), amount(held.minus(*usage)));
             if more != Amount::default() {
-                let month = months.come(more, now.wall);
-                tallies.changed.insert((vault, month));
+                tallies.add((vault, Tally::came(more, now.wall)));
             }
             if less != Amount::default() {
-                let month = months.go(less, now.wall);
-                tallies.changed.insert((vault, month));
+                tallies.add((vault, Tally::went(less, now.wall)));
             }
         }
         Ok(tallies)
     }
 
-    fn row(&self, vault: VaultId, month: Month) -> Write {
-        let tally = self.of.get(&vault).map(|months| months.get(month)).unwrap_or_default();
-        Write::row(Table::Tally, tally_key(vault, month), &tally)
-    }
-
-    /// The row of a month that changed, for the write that changes it.
-    fn write(&mut self, vault: VaultId, month: Month) -> Write {
-        self.changed.remove(&(vault, month));
-        self.row(vault, month)
-    }
-
-    /// A shard came.
-    pub(super) fn come(&mut self, vault: VaultId, bytes: u64, received: Wall) -> Write {
-        let months = self.of.entry(vault).or_default();
-        let _ = months.add(Done { received: bytes, ..Done::default() }, received);
-        let month = months.come(one(bytes), received);
-        self.write(vault, month)
-    }
-
-    /// It was not stored. Rows that were decided after its own count it: they are written again by [`Tallies::rows`].
-    pub(super) fn come_not(&mut self, vault: VaultId, bytes: u64, received: Wall) {
-        let _ = self.of.entry(vault).or_default().come_not(one(bytes), received);
-    }
-
-    /// A shard goes that came at that moment.
-    pub(super) fn go(&mut self, vault: VaultId, bytes: u64, at: Wall) -> Write {
-        let month = self.of.entry(vault).or_default().go(one(bytes), at);
-        self.write(vault, month)
-    }
-
-    /// It does not.
-    pub(super) fn go_not(&mut self, vault: VaultId, bytes: u64, at: Wall) {
-        let _ = self.of.entry(vault).or_default().go_not(one(bytes), at);
-    }
-
-    /// The promise of a shard is made anew: its time is counted by two receipts.
-    pub(super) fn renew(&mut self, vault: VaultId, bytes: u64, at: Wall) -> Write {
-        let _ = self.of.entry(vault).or_default().go(one(bytes), at);
-        let month = self.of.entry(vault).or_default().come(one(bytes), at);
-        self.write(vault, month)
+    fn add(&mut self, (vault, (month, tally)): Added) {
+        self.of.entry(vault).or_default().add((month, tally));
+        let unwritten = self.unwritten.entry((vault, month)).or_default();
+        *unwritten = unwritten.plus(tally);
     }
 
     /// Something was done.
-    pub(super) fn add(&mut self, vault: VaultId, done: Done, now: Now) {
-        let month = self.of.entry(vault).or_default().add(done, now.wall);
-        self.changed.insert((vault, month));
+    pub(super) fn done(&mut self, vault: VaultId, done: Done, now: Now) {
+        self.add((vault, (Month::of(now.wall), Tally::of_done(done))));
     }
 
-    /// All months of a vault.
-    pub(super) fn rows(&self, vault: VaultId) -> Vec<Write> {
-        let months = self.of.get(&vault).into_iter().flat_map(Months::months);
-        months.map(|month| self.row(vault, month)).collect()
+    /// Remembers what writes add, until [`Tallies::settle`] is told that `token` is durable or has failed.
+    pub(super) fn touch(&mut self, token: u64, writes: &[Write]) {
+        let added = writes.iter().filter(|write| write.table == Table::Tally).filter_map(|write| {
+            let (vault, month) = month_of(&write.key)?;
+            let tally = decode(Table::Tally, write.value.as_deref()?).ok()?;
+            Some((vault, (month, tally)))
+        });
+        let added: Vec<Added> = added.collect();
+        if !added.is_empty() {
+            self.writing.insert(token, added);
+        }
     }
 
-    /// What is not stored as it is.
-    fn take_changed(&mut self) -> Vec<Write> {
-        let changed = std::mem::take(&mut self.changed);
-        changed.into_iter().map(|(vault, month)| self.row(vault, month)).collect()
+    /// They are durable, or have failed: then nothing was added.
+    pub(super) fn settle(&mut self, token: u64, is_durable: bool) {
+        let added = self.writing.remove(&token).filter(|_| is_durable);
+        for (vault, added) in added.into_iter().flatten() {
+            self.of.entry(vault).or_default().add(added);
+        }
     }
 
-    /// A write failed: what it had of months may be missing.
-    pub(super) fn distrust(&mut self) {
-        for (&vault, months) in &self.of {
-            self.changed.extend(months.months().map(|month| (vault, month)));
+    /// What no write has taken along yet.
+    fn take_unwritten(&mut self) -> Vec<Added> {
+        let unwritten = std::mem::take(&mut self.unwritten).into_iter();
+        unwritten.map(|((vault, month), tally)| (vault, (month, tally))).collect()
+    }
+
+    /// That was not written either.
+    pub(super) fn keep_unwritten(&mut self, added: Vec<Added>) {
+        for (vault, (month, tally)) in added {
+            let unwritten = self.unwritten.entry((vault, month)).or_default();
+            *unwritten = unwritten.plus(tally);
         }
     }
 }
@@ -162,9 +154,10 @@ impl Tallies {
 impl Peer {
     /// Writes down what was done since.
     pub(super) fn store_tallies(&mut self) {
-        let writes = self.tallies.take_changed();
-        if !writes.is_empty() {
-            self.persist(writes, None, Then::Nothing);
+        let added = self.tallies.take_unwritten();
+        if !added.is_empty() {
+            let writes = added.iter().map(write).collect();
+            self.persist(writes, None, Then::Tallied(added));
         }
     }
 
@@ -185,6 +178,10 @@ impl Peer {
         let mut stated = Vec::new();
         for (vault, operator) in vaults.into_iter().take(STATED_MAX) {
             let Some(months) = self.tallies.of.get(&vault) else { continue };
+            // Of what was before anything was held nothing is said.
+            if months.first().is_none_or(|first| month < first) {
+                continue;
+            }
             let who = (self.node(), vault, operator);
             let Some(statement) = UsageStatement::of(who, months, month, now.wall) else {
                 return Err(refusal(RefusalCode::Malformed, format!("{month} has not begun here")));
@@ -214,6 +211,11 @@ impl Peer {
         }
         if said.operator != asker {
             return Err(not_allowed("an operator agrees to what is said of its own vaults"));
+        }
+        let first = self.tallies.of.get(&said.vault).and_then(Months::first);
+        if first.is_none_or(|first| said.month < first) {
+            let text = format!("nothing was held or done for the vault in {}", said.month);
+            return Err(not_allowed(text));
         }
         let row = tally_key(said.vault, said.month);
         let view = View { facts, overlay: &self.overlay };

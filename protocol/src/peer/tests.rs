@@ -32,4 +32,5 @@ mod shards;
 mod standing_in;
 mod succession;
 mod tallies;
+mod tallies_any_order;
 mod vaults;

@@ -5,8 +5,8 @@
 //!   not enough others vouch yet. Only their words count: who holds no shard has no say.
 //! - Who is asked vouches for stripes of which it holds a shard that counts, and which it found well without the leaver, by asking
 //!   all that may hold them ([`super::inquiry`]). What it did not find yet it looks at soon, each stripe once a term at most.
-//! - Words are stored. When somebody else is lost or leaves they count no more, and the others are asked again; those from before a
-//!   start count for the patience. When the node stays after all they are torn up.
+//! - Words are stored. When somebody else is lost or leaves, they count no more of the stripes of which that one held something, and the others
+//!   are asked again; those from before a start count for the patience. When the node stays after all they are torn up.
 
 use super::facts::{Facts, Table, View, Write, decode, key};
 use super::membership::Pending;
@@ -41,6 +41,8 @@ struct Sheet {
 pub(super) struct Vouching {
     sheets: Vec<Sheet>,
     words: BTreeMap<([u8; 32], NodeId), (Word, Signed<Word>)>,
+    /// Places of pages of which the words count no more.
+    void: BTreeMap<([u8; 32], NodeId), BTreeSet<usize>>,
     /// Whether what was stored before the start was read, or counts no more.
     is_read: bool,
     /// Whom to ask about which sheet in this go,
@@ -59,10 +61,9 @@ impl Vouching {
         self.sheets.iter().map(|sheet| sheet.unsigned).sum()
     }
 
-    /// What was said counts no more.
-    pub(super) fn forget(&mut self) {
-        self.words.clear();
-        self.is_read = true;
+    /// Whether a word counts of a place of its page.
+    fn counts(&self, key: ([u8; 32], NodeId), word: &Word, place: usize) -> bool {
+        word.covers(place) && self.void.get(&key).is_none_or(|void| !void.contains(&place))
     }
 
     /// When to go on.
@@ -106,6 +107,7 @@ impl Peer {
         let current: BTreeSet<[u8; 32]> = sheets.iter().map(|sheet| sheet.digest).collect();
         let vouching = &mut self.leaving.vouching;
         vouching.words.retain(|(page, _), _| current.contains(page));
+        vouching.void.retain(|(page, _), _| current.contains(page));
         (vouching.sheets, vouching.awaited, vouching.at) = (sheets, None, now.mono);
         vouching.vain = 0;
         vouching.queue.clear();
@@ -118,6 +120,28 @@ impl Peer {
         }
         for at in 0..self.leaving.vouching.sheets.len() {
             self.count_words(at);
+        }
+    }
+
+    /// Somebody is lost, or leaves as well: what was said counts no more of the stripes of which it held something.
+    pub(super) fn void_words(&mut self, gone: NodeId) {
+        let vouching = &mut self.leaving.vouching;
+        // What was stored is not known to be about other stripes before the first count.
+        vouching.is_read = true;
+        for sheet in &vouching.sheets {
+            let settled = |(_, (stripe, _)): &(usize, &(StripeId, u16))| {
+                let settled = self.repair.settled.get(stripe);
+                settled.is_none_or(|(holders, _)| holders.contains(&gone))
+            };
+            let places = sheet.page.held.iter().enumerate().filter(settled);
+            let places: Vec<usize> = places.map(|(place, _)| place).collect();
+            if places.is_empty() {
+                continue;
+            }
+            let all = (sheet.digest, NodeId([0; 32]))..=(sheet.digest, NodeId([0xff; 32]));
+            for (&key, _) in vouching.words.range(all) {
+                vouching.void.entry(key).or_default().extend(&places);
+            }
         }
     }
 
@@ -139,24 +163,22 @@ impl Peer {
 
     /// For each stripe of a sheet that is not vouched for enough, those of its holders that do not vouch.
     fn lacking(&self, sheet: &Sheet) -> Vec<Vec<NodeId>> {
-        let said: BTreeMap<NodeId, &Word> = self
-            .leaving
-            .vouching
-            .words
-            .range((sheet.digest, NodeId([0; 32]))..=(sheet.digest, NodeId([0xff; 32])))
-            .map(|((_, witness), (word, _))| (*witness, word))
-            .collect();
+        let vouching = &self.leaving.vouching;
         let operators = |nodes: &[NodeId]| -> BTreeSet<OperatorId> {
             nodes.iter().filter_map(|&node| self.operator_at(node)).collect()
         };
         let lack = |(place, (stripe, _)): (usize, &(StripeId, u16))| {
             let holders =
                 self.repair.settled_holders(sheet.page.vault, *stripe).unwrap_or_default();
-            let vouches = |node: &NodeId| said.get(node).is_some_and(|word| word.covers(place));
-            let (vouching, others): (Vec<NodeId>, Vec<NodeId>) =
+            let vouches = |node: &NodeId| {
+                let key = (sheet.digest, *node);
+                let said = vouching.words.get(&key);
+                said.is_some_and(|(word, _)| vouching.counts(key, word, place))
+            };
+            let (willing, others): (Vec<NodeId>, Vec<NodeId>) =
                 holders.iter().copied().partition(vouches);
             let is_enough =
-                is_enough(self.site.operator, &operators(holders), &operators(&vouching));
+                is_enough(self.site.operator, &operators(holders), &operators(&willing));
             (!is_enough).then_some(others)
         };
         sheet.page.held.iter().enumerate().filter_map(lack).collect()
@@ -233,6 +255,7 @@ impl Peer {
         }
         let write = Write::may_leave(&word, &signed);
         self.leaving.vouching.words.insert((page, node), (word, signed));
+        self.leaving.vouching.void.remove(&(page, node));
         self.persist(vec![write], None, Then::Nothing);
         if self.count_words(at) {
             self.leaving.vouching.vain = 0;
@@ -242,8 +265,13 @@ impl Peer {
     /// Who vouches for this node's leaving, and for how many stripes.
     pub(super) fn signers(&self) -> Vec<LeaveSigner> {
         let mut stripes: BTreeMap<NodeId, u64> = BTreeMap::new();
-        for ((_, witness), (word, _)) in &self.leaving.vouching.words {
-            *stripes.entry(*witness).or_default() += word.count();
+        let vouching = &self.leaving.vouching;
+        for (key, (word, _)) in &vouching.words {
+            let void = vouching.void.get(key).into_iter().flatten();
+            let count = word.count() - void.filter(|place| word.covers(**place)).count() as u64;
+            if count > 0 {
+                *stripes.entry(key.1).or_default() += count;
+            }
         }
         let signer = |(node, stripes)| {
             let operator = self.operator_at(node)?;

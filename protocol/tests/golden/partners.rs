@@ -10,7 +10,7 @@ use protocol::lock_clock::LockTime;
 use protocol::message::{
     Frozen, HeldFor, PartnerStanding, PartnerStatus, Request, Response, Stated, VaultHeld,
 };
-use protocol::notice::{Breach, Cause, Notice};
+use protocol::notice::{Breach, Cause, Notice, NoticeRow};
 use protocol::partner::{Contact, Introduction, Partner, PartnerList};
 use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
@@ -109,11 +109,11 @@ fn statements_of_months_are_read_as_ever() {
     let (vault, month) = (VaultId([0x97; 32]), Month::of(NOW));
     let amount = |bytes| Amount { shards: 1, bytes };
     let mut months = Months::default();
-    let _ = months.come(amount(4 << 20), NOW);
-    let _ = months.come(amount(1 << 40), NOW.after(Period::days(1)));
-    let _ = months.go(amount(4 << 20), NOW.after(Period::days(2)));
+    months.add(Tally::came(amount(4 << 20), NOW));
+    months.add(Tally::came(amount(1 << 40), NOW.after(Period::days(1))));
+    months.add(Tally::went(amount(4 << 20), NOW.after(Period::days(2))));
     let done = Done { received: 1 << 40, sent: 5, proved: 1000, unproved: 3 };
-    let _ = months.add(done, NOW);
+    months.add((month, Tally::of_done(done)));
     let tally = months.get(month);
     let written = protocol::codec::encode(&tally);
     let read = stored("tally-v1.bin", &written);
@@ -145,6 +145,11 @@ fn notices_and_breaches_are_read_as_ever() {
     let notice = Notice { leaver, other, version: 3, given: NOW };
     statement("agreement-notice-v1.bin", &notice, &own);
     let signed = Signed::sign(&notice, &own);
+    let row = NoticeRow { notice: signed.clone(), received: NOW.after(Period::days(2)) };
+    let written = protocol::codec::encode(&row);
+    let read = stored("notice-row-v1.bin", &written);
+    assert_eq!(hex(&read), hex(&written));
+    assert_eq!(protocol::codec::decode_canonical::<NoticeRow>(&read, 1000).unwrap(), row);
     let breaches = [(Cause::Unproved, "unproved"), (Cause::Absent, "absent")];
     for (cause, name) in breaches {
         let breach = Breach { cause, since: LockTime(86_400_000) };

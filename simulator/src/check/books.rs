@@ -7,7 +7,7 @@ use super::{Checker, id};
 use crate::host::Host;
 use protocol::codec::{VALUE_LEN_MAX, decode};
 use protocol::id::{ShardId, VaultId};
-use protocol::peer::{Held, Usage, Write};
+use protocol::peer::{Facts, Held, Table, Usage, Write};
 use protocol::record::Receipt;
 use protocol::tally::{Amount, Month, Months, Tally};
 use protocol::time::Mono;
@@ -44,8 +44,6 @@ pub(super) struct Accounts {
     rows: BTreeMap<(VaultId, Month), Tally>,
     /// Vaults of which something changed.
     changed: BTreeSet<VaultId>,
-    /// A write has failed: rows after it may count what is not there, until they are written again.
-    pub(super) is_unsure: bool,
 }
 
 impl Accounts {
@@ -72,14 +70,9 @@ impl Accounts {
     }
 
     /// The row of a month changes.
-    pub(super) fn tally(&mut self, write: &Write) {
-        let (Some(vault), Some(month)) = (id(&write.key, 0), write.key.get(32..36)) else { return };
-        let month = Month(u32::from_be_bytes(month.try_into().expect("four bytes")));
-        let tally = write.value.as_ref().and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
-        if let Some(tally) = tally {
-            self.rows.insert((VaultId(vault), month), tally);
-            self.changed.insert(VaultId(vault));
-        }
+    fn tally(&mut self, vault: VaultId, month: Month, tally: Tally) {
+        self.rows.insert((vault, month), tally);
+        self.changed.insert(vault);
     }
 
     /// What is written down of a vault.
@@ -93,9 +86,6 @@ impl Accounts {
     /// What is wrong with what is written down, if something is.
     pub(super) fn check(&mut self, held: impl Fn(VaultId) -> Amount) -> Option<String> {
         let changed = std::mem::take(&mut self.changed);
-        if self.is_unsure {
-            return None;
-        }
         for vault in changed {
             let (months, held) = (self.months(vault), held(vault));
             if months.held() != held {
@@ -123,6 +113,24 @@ impl Accounts {
 }
 
 impl Checker {
+    /// A row of a sum changes.
+    pub(super) fn count_sum(&mut self, node: usize, host: &Host, write: &Write) {
+        let (Some(vault), Some(more)) = (id(&write.key, 0).map(VaultId), &write.value) else {
+            return;
+        };
+        let known = host.disk.facts().get(write.table, &write.key).ok().flatten();
+        let sum = write.table.sum(known.as_deref(), more);
+        let books = self.books.entry(node).or_default();
+        if write.table == Table::Usage {
+            books.rows.extend(decode(&sum, VALUE_LEN_MAX).ok().map(|usage| (vault, usage)));
+            return;
+        }
+        let month = write.key.get(32..36).and_then(|month| month.try_into().ok());
+        if let (Some(month), Ok(tally)) = (month, decode(&sum, VALUE_LEN_MAX)) {
+            books.accounts.tally(vault, Month(u32::from_be_bytes(month)), tally);
+        }
+    }
+
     pub(super) fn count_held(&mut self, now: Mono, node: usize, host: &Host, write: &Write) {
         let Some(shard) = id(&write.key, 0).map(ShardId) else { return };
         let books = self.books.entry(node).or_default();
@@ -199,10 +207,5 @@ impl Checker {
                 return;
             }
         }
-    }
-
-    /// A write of a node has failed.
-    pub(crate) fn failed(&mut self, node: usize) {
-        self.books.entry(node).or_default().accounts.is_unsure = true;
     }
 }

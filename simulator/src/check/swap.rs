@@ -12,10 +12,11 @@ use super::books::Books;
 use crate::host::Host;
 use crate::world::World;
 use protocol::agreement::Acceptance;
+use protocol::certificate::CLOCK_SKEW_MAX;
 use protocol::codec::{VALUE_LEN_MAX, decode};
 use protocol::id::{NodeId, OperatorId, ShardId, StripeId, VaultId};
 use protocol::label::Level;
-use protocol::notice::Notice;
+use protocol::notice::{Notice, NoticeRow};
 use protocol::partner::PartnerList;
 use protocol::peer::{Facts, Table, Write};
 use protocol::policy::Lock;
@@ -39,6 +40,8 @@ struct Bound {
 }
 
 type Bounds = BTreeMap<OperatorId, Bound>;
+/// Notices by their sides, with when they came.
+type Notices = BTreeMap<(OperatorId, OperatorId), (Notice, Wall)>;
 
 /// What was agreed, as far as each node knows.
 #[derive(Debug, Default)]
@@ -49,7 +52,7 @@ pub(crate) struct Swapping {
     bounds: BTreeMap<usize, Bounds>,
     /// Those before, until when they may count.
     before: BTreeMap<usize, (Mono, Bounds)>,
-    notices: BTreeMap<usize, BTreeMap<(OperatorId, OperatorId), Notice>>,
+    notices: BTreeMap<usize, Notices>,
 }
 
 /// The bounds of a list, by the papers in it alone.
@@ -93,10 +96,12 @@ impl Swapping {
     }
 
     fn noticed(&mut self, node: usize, row: &Write) {
-        let notice = row.value.as_ref().and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
-        if let Some(notice) = notice.and_then(|signed: Signed<Notice>| signed.verify().ok()) {
+        let row: Option<NoticeRow> =
+            row.value.as_ref().and_then(|bytes| decode(bytes, VALUE_LEN_MAX).ok());
+        let Some(NoticeRow { notice, received }) = row else { return };
+        if let Ok(notice) = notice.verify() {
             let sides = (notice.leaver, notice.other);
-            self.notices.entry(node).or_default().insert(sides, notice);
+            self.notices.entry(node).or_default().insert(sides, (notice, received));
         }
     }
 
@@ -124,8 +129,11 @@ impl Swapping {
         let own = self.operators.get(&node).copied()?;
         let notices = self.notices.get(&node);
         let ends = [(own, partner), (partner, own)].into_iter().filter_map(|sides| {
-            let notice = notices?.get(&sides)?;
-            (notice.version == bound.version).then(|| notice.given.after(bound.notice))
+            let (notice, received) = notices?.get(&sides)?;
+            // Who hears of it more than a day late counts from then on.
+            let from = Some(*received).filter(|at| *at > notice.given.after(CLOCK_SKEW_MAX));
+            let from = from.unwrap_or(notice.given);
+            (notice.version == bound.version).then(|| from.after(bound.notice))
         });
         if ends.min().is_some_and(|end| end <= wall) {
             return Some(("swap", "after the end of the notice".into()));

@@ -4,7 +4,7 @@ use super::*;
 use protocol::codec;
 use protocol::id::{NodeId, SessionId, VaultId};
 use protocol::message::HeldRecord;
-use protocol::peer::{Usage, rows_of, usage_row};
+use protocol::peer::{Usage, rows_of};
 use protocol::policy::Policy;
 use protocol::record::{CODEC_REED_SOLOMON, Receipt, Record, Stripe};
 use protocol::sign::{SecretKey, Signed};
@@ -57,27 +57,23 @@ fn note(bytes: &[u8]) -> (ShardId, HeldRecord) {
     (shard, HeldRecord { record, receipt: Some(Signed::sign(&receipt, &key(3))) })
 }
 
-/// Keeps a shard as a peer does; `usage` is what there is with it.
-pub(super) fn keep(
-    store: &Store,
-    seed: u64,
-    len: usize,
-    usage: Usage,
-) -> Result<ShardId, StoreError> {
+/// Keeps a shard as a peer does.
+pub(super) fn keep(store: &Store, seed: u64, len: usize) -> Result<ShardId, StoreError> {
     let bytes = data(seed, len);
     let (shard, held) = note(&bytes);
     let mut incoming = store.begin(len as u32)?;
     take(&mut incoming, &bytes)?;
-    let mut writes = rows_of(shard, &held).unwrap().writes;
-    writes.push(usage_row(vault(), usage));
+    let mut writes = rows_of(shard, &held).unwrap();
+    if store.get(Table::Held, &shard.0).unwrap().is_some() {
+        writes.retain(|write| !write.table.is_sum());
+    }
     store.commit_now(Batch { writes, shard: Some((incoming, shard, codec::encode(&held))) })?;
     Ok(shard)
 }
 
 /// Keeps the first `count` shards of 10,000 bytes.
 pub(super) fn keep_many(store: &Store, count: u64) -> Vec<ShardId> {
-    let usage = |shards| Usage { bytes: shards * 10_000, shards };
-    (0..count).map(|seed| keep(store, seed, 10_000, usage(seed + 1)).unwrap()).collect()
+    (0..count).map(|seed| keep(store, seed, 10_000).unwrap()).collect()
 }
 
 /// All of these are held and counted, and nothing else is.

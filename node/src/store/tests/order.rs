@@ -3,7 +3,6 @@
 use super::kept::{check_kept, keep, keep_many};
 use super::*;
 use crate::store::steps::Step;
-use protocol::peer::Usage;
 use std::sync::Mutex;
 
 /// What was done, in words, and which words fail.
@@ -173,11 +172,11 @@ fn a_transaction_that_fails_leaves_neither_file_nor_journal() {
     let mut shards = keep_many(&store, 2);
     commit(&store, &journalist, entry(1));
     journalist.fail(Some("commit"));
-    assert!(keep(&store, 2, 10_000, Usage::default()).is_err());
+    assert!(keep(&store, 2, 10_000).is_err());
     commit(&store, &journalist, entry(2));
     journalist.fail(None);
     assert_eq!(journalist.take().last().unwrap(), "told no");
-    shards.push(keep(&store, 2, 10_000, Usage { bytes: 30_000, shards: 3 }).unwrap());
+    shards.push(keep(&store, 2, 10_000).unwrap());
     drop(store);
     fs::write(dir.path().join("state.redb"), [1; 5000]).unwrap();
     let store = journalist.open(dir.path()).unwrap();
@@ -192,7 +191,7 @@ fn a_shard_that_was_held_before_outlives_a_failed_repetition() {
     let store = journalist.open(dir.path()).unwrap();
     let shards = keep_many(&store, 1);
     journalist.fail(Some("commit"));
-    assert!(keep(&store, 0, 10_000, Usage::default()).is_err());
+    assert!(keep(&store, 0, 10_000).is_err());
     journalist.fail(None);
     check_kept(&store, &shards);
 }

@@ -4,7 +4,6 @@ use super::kept::{check_kept, keep, keep_many, record, vault};
 use super::*;
 use crate::store::steps::Step;
 use protocol::codec;
-use protocol::peer::Usage;
 use std::sync::atomic::AtomicU32;
 
 const CHILD: &str = "STREWN_STORE_ABORT";
@@ -23,7 +22,7 @@ fn abort_child() {
     };
     let dir = Path::new(dir);
     let store = Store::open_with(dir, options(), Steps::watched(Box::new(watch))).unwrap();
-    keep(&store, 100, 10_000, Usage { bytes: 10_000, shards: 1 }).unwrap();
+    keep(&store, 100, 10_000).unwrap();
     store.commit_now(entries(100)).unwrap();
     std::process::exit(0);
 }

@@ -3,17 +3,17 @@
 use super::kept::{check_kept, keep, keep_many, record, vault};
 use super::order::Journalist;
 use super::*;
-use protocol::peer::{Usage, usage_row};
+use protocol::peer::Usage;
 
 /// What a peer writes once the file is gone.
-fn rows_go(store: &Store, shard: ShardId, seed: u64, left: u64) {
+fn rows_go(store: &Store, shard: ShardId, seed: u64) {
     let stripe = record(&data(seed, 10_000), 1).verify().unwrap().stripe.id();
     let remove = |table, key: Vec<u8>| Write { table, key, value: None };
     let writes = vec![
         remove(Table::Held, shard.0.to_vec()),
         remove(Table::Life, shard.0.to_vec()),
         remove(Table::Record, [vault().0, stripe.0].concat()),
-        usage_row(vault(), Usage { bytes: left * 10_000, shards: left }),
+        Write::less(vault(), Usage { bytes: 10_000, shards: 1 }),
     ];
     store.commit_now(Batch { writes, shard: None }).unwrap();
 }
@@ -35,7 +35,7 @@ fn a_dropped_file_has_left_its_place_durably_when_that_is_reported() {
     assert!(matches!(store.shard(shards[1]), Err(StoreError::Missing(_))));
     assert!(store.empty_trash().unwrap(), "as long as it has its row its bytes stay");
     assert_eq!(trashed(dir.path()), 1);
-    rows_go(&store, shards[1], 1, 1);
+    rows_go(&store, shards[1], 1);
     assert!(!store.empty_trash().unwrap());
     assert_eq!(trashed(dir.path()), 0);
     check_kept(&store, &shards[..1]);
@@ -59,7 +59,7 @@ fn a_drop_that_ends_at_any_step_is_undone_by_the_next_start_and_can_be_done_agai
         check_kept(&store, &shards);
         assert_eq!(trashed(dir.path()), 0, "{step}");
         store.trash(shards[1]).unwrap();
-        rows_go(&store, shards[1], 1, 1);
+        rows_go(&store, shards[1], 1);
         drop(store);
         let store = journalist.open(dir.path()).unwrap();
         check_kept(&store, &shards[..1]);
@@ -73,8 +73,8 @@ fn a_shard_that_was_put_anew_outlives_what_is_left_of_the_one_before() {
     let store = Store::open(dir.path(), options()).unwrap();
     let mut shards = keep_many(&store, 2);
     store.trash(shards[1]).unwrap();
-    rows_go(&store, shards[1], 1, 1);
-    shards[1] = keep(&store, 1, 10_000, Usage { bytes: 20_000, shards: 2 }).unwrap();
+    rows_go(&store, shards[1], 1);
+    shards[1] = keep(&store, 1, 10_000).unwrap();
     assert_eq!(trashed(dir.path()), 1);
     drop(store);
     let store = Store::open(dir.path(), options()).unwrap();
@@ -95,7 +95,7 @@ fn a_rebuild_brings_back_nothing_that_was_dropped_and_no_life() {
     store.commit_now(Batch { writes: vec![life], shard: None }).unwrap();
     // One is gone, of another one only the file.
     store.trash(shards[2]).unwrap();
-    rows_go(&store, shards[2], 2, 2);
+    rows_go(&store, shards[2], 2);
     store.trash(shards[1]).unwrap();
     drop(store);
     fs::write(dir.path().join("state.redb"), [1; 5000]).unwrap();

@@ -14,6 +14,11 @@ impl MemoryFacts {
         for write in writes {
             let table = self.0.entry(write.table).or_default();
             match write.value {
+                Some(more) if write.table.is_sum() => {
+                    let known = table.get(&write.key).map(Vec::as_slice);
+                    let sum = write.table.sum(known, &more);
+                    table.insert(write.key, sum)
+                }
                 Some(value) => table.insert(write.key, value),
                 None => table.remove(&write.key),
             };

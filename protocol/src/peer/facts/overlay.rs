@@ -14,7 +14,8 @@ pub(crate) struct Overlay(BTreeMap<Table, BTreeMap<Vec<u8>, Decided>>);
 impl Overlay {
     /// Remembers writes until [`Overlay::settle`] is told that `token` is durable or has failed.
     pub(crate) fn add(&mut self, token: u64, writes: &[Write]) {
-        for write in writes {
+        // What a sum comes to is known once it is durable.
+        for write in writes.iter().filter(|write| !write.table.is_sum()) {
             let table = self.0.entry(write.table).or_default();
             table.insert(write.key.clone(), (token, write.value.clone()));
         }

@@ -5,7 +5,9 @@ use super::desk::{Desk, decode};
 use crate::audit::{AuditAnswer, AuditTurn, Finding, Outcome, Transcript, Verdict, prove_bytes};
 use crate::codec::Blob;
 use crate::id::{NodeId, StripeId};
-use crate::message::{AuditStatus, Hearsay, HeldRecord, NodeStatus, Request, Response};
+use crate::message::{
+    AuditStatus, Hearsay, HeldRecord, NodeStatus, Refusal, RefusalCode, Request, Response,
+};
 use crate::peer::{Facts, Input, LinkId, Note, PeerConfig, Rebuilt, Table};
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
@@ -38,6 +40,8 @@ enum Way {
     HangsUp(u32),
     /// It shows no promise.
     Denies,
+    /// It says that it knows nothing of the vault.
+    Closed,
 }
 
 /// The node on the desk holds shard 0 of stripes; the others answer when it asks.
@@ -168,6 +172,10 @@ impl Holders {
 
     fn respond(&mut self, name: u8, request: &Request) -> Option<Response> {
         match request {
+            Request::Records { .. } if self.way(name) == Way::Closed => {
+                let (code, text) = (RefusalCode::UnknownVault, "not known".into());
+                Some(Response::Refused(Refusal { code, text }))
+            }
             Request::Records { stripes, .. } => Some(self.records(name, stripes)),
             Request::Hearsay { of } => {
                 let ages = vec![None; of.len()];
@@ -566,6 +574,22 @@ fn a_holder_that_shows_no_promise_any_more_is_replaced_and_not_blamed() {
     mesh.pass(Period(30 * HOUR.0));
     assert_eq!((mesh.audit().failed, mesh.audit().failing), (0, vec![]));
     assert_eq!(mesh.rebuilt(), Some(vec![2]));
+}
+
+/// Whoever writes records can name anybody in them: who knows nothing of the vault says so, and that is no silence.
+#[test]
+fn who_knows_nothing_of_a_vault_is_blamed_for_nothing_however_many_say_so() {
+    let mut mesh = Holders::three_and_two_spare();
+    mesh.ways.insert(THIRD, Way::Closed);
+    mesh.say(NEIGHBOUR, THIRD, Outcome::Silent);
+    mesh.pass(DAY);
+    let said = mesh.audit();
+    assert!(said.asked > 0);
+    assert_eq!((said.failed, said.failing), (0, vec![]), "this node has no word against it");
+    // One that says nothing has failed, with the same word against it.
+    mesh.ways.insert(THIRD, Way::Silent);
+    mesh.pass(DAY);
+    assert_eq!(mesh.audit().failing, [(id(THIRD), 1)]);
 }
 
 #[test]

@@ -290,6 +290,29 @@ fn what_was_signed_counts_no_more_once_somebody_else_is_lost() {
 }
 
 #[test]
+fn what_becomes_of_a_node_that_holds_nothing_of_it_is_nothing_to_who_leaves() {
+    let mut mesh = three_and_two_spare();
+    mesh.desk.handle(Input::Leaving(true));
+    mesh.pass(Period::seconds(900));
+    let (_, targets) = do_next(&mut mesh).expect("a repair");
+    mesh.pass(Period::seconds(1800));
+    assert!(said(&mut mesh).may_leave());
+    // Whoever runs many such nodes can have one lost, or leave, all the time.
+    let idle = if targets[0].node == id(FOURTH) { FIFTH } else { FOURTH };
+    mesh.unwilling.extend([NEIGHBOUR, THIRD, FOURTH, FIFTH]);
+    mesh.silent.insert(idle);
+    mesh.pass(Period(30 * HOUR.0));
+    assert!(mesh.desk.notes.contains(&Note::Lost(id(idle))));
+    let now = said(&mut mesh);
+    assert!(now.may_leave() && now.is_counted, "{now:?}");
+    mesh.silent.remove(&idle);
+    mesh.leaving.insert(idle);
+    mesh.pass(Period(4 * HOUR.0));
+    assert!(mesh.desk.notes.contains(&Note::Leaving(id(idle))));
+    assert!(said(&mut mesh).may_leave());
+}
+
+#[test]
 fn what_was_signed_outlives_a_start() {
     let mut mesh = of_operators(&[]);
     mesh.desk.handle(Input::Leaving(true));

@@ -10,7 +10,8 @@ use crate::certificate::{Roster, VaultPapers};
 use crate::id::NodeId;
 use crate::message::{PartnerStanding, RefusalCode, Request, Response};
 use crate::notice::{Cause, FAULTS_BORNE, Notice};
-use crate::peer::{LinkId, MemoryFacts, Note, PeerConfig, Table};
+use crate::peer::repair::{Case, Stage};
+use crate::peer::{Input, LinkId, MemoryFacts, Note, PeerConfig, Table, Write};
 use crate::sign::Signed;
 use crate::time::{Period, Wall};
 
@@ -223,6 +224,20 @@ fn a_few_lost_shards_are_borne_and_more_freeze_a_partner() {
     lose(&mut desk, OTHER_VAULT, FAULTS_BORNE + 1);
     let frozen = standing(&mut desk).frozen.expect("it is frozen");
     assert_eq!(frozen.cause, Cause::Unproved);
+    // What it took of repairs and denies counts as what audits showed, and the same shard counts once.
+    let (mut desk, _) = holding(1 << 20);
+    let _ = desk.greet(ITS_NODE, node_greeting(PARTNER, ITS_NODE));
+    for n in 0..=FAULTS_BORNE as u8 {
+        lose(&mut desk, OTHER_VAULT, FAULTS_BORNE);
+        assert_eq!(standing(&mut desk).frozen, None);
+        let place = (record(OTHER_VAULT, DEVICE, n).stripe.id(), id(ITS_NODE));
+        let now = desk.now.mono;
+        let repair = &mut desk.peer.repair;
+        repair.taken.take(place, public(OTHER_VAULT).into(), Period::days(90), now);
+        assert!(repair.taken.see(place, false));
+    }
+    lose(&mut desk, OTHER_VAULT, FAULTS_BORNE);
+    assert!(standing(&mut desk).frozen.is_some());
     // It is told itself, and others are not.
     let theirs = their_console(&mut desk);
     assert!(standings(&mut desk, theirs)[0].frozen.is_some());
@@ -281,6 +296,104 @@ fn an_old_notice_is_not_about_an_agreement_that_was_made_since() {
     let new = notice(PARTNER, OPERATOR, 1, desk.now.wall);
     assert_eq!(give_notice(&mut desk, theirs, new.clone()), Response::Done);
     assert_eq!(standing(&mut desk).notices, [new]);
+}
+
+/// The agreement of these stories began at the epoch and has a notice of a day.
+#[test]
+fn a_date_that_is_long_past_ends_nothing_at_once() {
+    let (mut desk, device) = holding(1 << 20);
+    desk.pass(Period::days(40));
+    let theirs = their_console(&mut desk);
+    let backdated = notice(PARTNER, OPERATOR, 1, EPOCH.after(Period::days(1)));
+    assert_eq!(give_notice(&mut desk, theirs, backdated.clone()), Response::Done);
+    let end = desk.now.wall.after(Period::days(1));
+    let said = standing(&mut desk);
+    assert_eq!((said.ends, said.is_over), (Some(end), false));
+    assert!(matches!(put(&mut desk, device, 1), Response::Receipt(_)));
+    // It counts from when it came first, also after a restart.
+    let mut desk = desk.restart();
+    desk.pass(HOUR);
+    let theirs = their_console(&mut desk);
+    assert_eq!(give_notice(&mut desk, theirs, backdated.clone()), Response::Done);
+    assert_eq!(standing(&mut desk).ends, Some(end));
+    desk.pass(Period::days(1));
+    assert!(standing(&mut desk).is_over);
+    // What an earlier program stored without a word of when it came ends as it did there.
+    let key = [operator(PARTNER).0, operator(OPERATOR).0].concat();
+    let value = Some(crate::codec::encode(&backdated));
+    desk.facts.apply(vec![Write { table: Table::Notice, key, value }]);
+    let mut desk = desk.restart();
+    assert_eq!(standing(&mut desk).ends, Some(EPOCH.after(Period::days(2))));
+}
+
+#[test]
+fn who_was_told_a_notice_of_one_version_is_told_that_of_the_next() {
+    let (mut desk, _) = holding(1 << 20);
+    let neighbour = desk.node(NEIGHBOUR);
+    let tell = |desk: &mut Desk, version: u64| {
+        let own = own_console(desk);
+        let given = notice(OPERATOR, PARTNER, version, desk.now.wall);
+        assert_eq!(give_notice(desk, own, given.clone()), Response::Done);
+        let mut told = 0;
+        for _ in 0..3 {
+            desk.pass(Period::seconds(31));
+            for (call, link, request) in std::mem::take(&mut desk.called) {
+                let is_it = matches!(&request, Request::GiveNotice(notice) if **notice == given);
+                let response = is_it.then(|| Box::new(Response::Done));
+                told += usize::from(is_it && link == neighbour);
+                desk.handle(Input::Answer { call, response });
+            }
+        }
+        told
+    };
+    assert_eq!(tell(&mut desk, 1), 1, "once");
+    let again = super::partners::agreed(2, 1 << 20, Period::days(400), Period::days(300));
+    say(&mut desk, &list(2, vec![introduced(Some(again), &[NODE])]));
+    assert_eq!(tell(&mut desk, 2), 1);
+}
+
+#[test]
+fn what_is_still_to_be_moved_is_told_by_partner_and_to_each_of_its_own() {
+    let (mut desk, _) = holding(1 << 20);
+    let own_vault = desk.device(OTHER_VAULT, OTHER_DEVICE);
+    let papers = papers(OTHER_VAULT, 1, &[NODE, NEIGHBOUR]);
+    assert_eq!(desk.ask(own_vault, Request::Introduce(papers)), Response::Done);
+    let own = own_console(&mut desk);
+    let given = notice(OPERATOR, PARTNER, 1, desk.now.wall);
+    assert_eq!(give_notice(&mut desk, own, given), Response::Done);
+    let _ = their_console(&mut desk);
+    desk.pass(Period::seconds(1));
+    let now = desk.now.mono;
+    let cases = [
+        (VAULT, 1, NODE, Some("no place")),
+        (OTHER_VAULT, 2, ITS_NODE, Some("no place")),
+        (OTHER_VAULT, 3, ITS_NODE, None),
+        // Something else is wrong with this one.
+        (OTHER_VAULT, 4, NEIGHBOUR, Some("no place")),
+    ];
+    for (vault, stripe, holder, why) in cases {
+        let stripe = record(vault, DEVICE, stripe).stripe.id();
+        let case = Case {
+            vault: public(vault).into(),
+            margin: 0,
+            is_short: true,
+            stage: Stage::Waits,
+            due: now,
+            since: now,
+            holders: Vec::new(),
+            why: why.map(str::to_owned),
+            hurry: now,
+            vain: 0,
+            refused: std::collections::BTreeMap::new(),
+        };
+        desk.peer.repair.cases.insert(stripe, case);
+        desk.peer.repair.settled.insert(stripe, (vec![id(holder)], now));
+    }
+    let said = standing(&mut desk);
+    assert_eq!((said.waiting, said.stuck), (3, 2));
+    let theirs = their_console(&mut desk);
+    let said = standings(&mut desk, theirs).remove(0);
+    assert_eq!((said.waiting, said.stuck), (1, 1), "of own vaults it is told nothing");
 }
 
 fn bounded(config: PeerConfig) -> (Desk, LinkId) {

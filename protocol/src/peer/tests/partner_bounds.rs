@@ -129,6 +129,33 @@ fn one_partners_vault_does_not_take_all_places_of_guests() {
 }
 
 #[test]
+fn however_many_operators_read_for_a_partners_vault_they_draw_on_one_pace() {
+    let config = PeerConfig { partner_per_second: Some(SHARD), ..PeerConfig::default() };
+    let mut desk = Desk::with(config);
+    say(&mut desk, &list(1, vec![introduced(give(1 << 20), &[NODE])]));
+    let device = its_device(&mut desk);
+    let guests = [one_of_many(THIRD_PARTY, 1), one_of_many(THIRD_PARTY + 1, 2)];
+    let papers = listing(its_papers(), (VAULT, 1), &guests);
+    assert_eq!(desk.ask(device, Request::Introduce(papers)), Response::Done);
+    let put = super::partners::put(&mut desk, device, 1);
+    assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+    let links = guests.each_ref().map(|(key, record)| {
+        let link = desk.connect(key.public(), false);
+        let lane = desk.send_greeting(link, Greeting::Node(record.clone()));
+        desk.settle();
+        assert!(is_welcome(&desk.reply(lane).expect("a greeting is answered").0));
+        link
+    });
+    let shard = record(VAULT, DEVICE, 1).stripe.shards[0];
+    for link in [links[0], links[1], links[0], links[1]] {
+        let read = desk.ask(link, Request::Get { shard, offset: 0, len: 64 });
+        assert_eq!(read, Response::Bytes { len: 64 });
+    }
+    let waits: Vec<u64> = desk.waits.iter().map(|wait| wait.0).collect();
+    assert_eq!(waits, [0, 0, 0, 1000, 2000]);
+}
+
+#[test]
 fn whom_a_vault_lists_does_not_keep_the_silence_of_others_counting() {
     let (mut desk, device) = holding(1 << 20);
     let guest = one_of_many(THIRD_PARTY, 1);

@@ -44,6 +44,8 @@ pub(super) struct Mesh {
     /// Who tells nothing of the vault, and who says nothing when it is asked for records.
     pub(super) closed: BTreeSet<u8>,
     pub(super) mute: BTreeSet<u8>,
+    /// Who signs for what it takes, and shows nothing of it.
+    denying: BTreeSet<u8>,
     /// How often records were asked for.
     pub(super) asked: usize,
 }
@@ -101,8 +103,21 @@ impl Mesh {
             has.iter().map(|&(name, index)| (name, of(index).into_iter().collect())).collect();
         let (silent, leaving, rooms) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         let (unwilling, closed, mute) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let (desk, asked) = (desk, 0);
-        Self { desk, device, links, has, silent, leaving, rooms, unwilling, closed, mute, asked }
+        let denying = BTreeSet::new();
+        Self {
+            desk,
+            device,
+            links,
+            has,
+            silent,
+            leaving,
+            rooms,
+            unwilling,
+            closed,
+            mute,
+            denying,
+            asked: 0,
+        }
     }
 
     /// A stripe more: the node holds its first shard, and the others those that it gives to them.
@@ -233,7 +248,9 @@ impl Mesh {
         let mut receipts = Vec::new();
         for target in targets {
             let name = *self.links.keys().find(|name| id(**name) == target.node).unwrap();
-            self.has.get_mut(&name).unwrap().push((record.clone(), Some(target.index)));
+            if !self.denying.contains(&name) {
+                self.has.get_mut(&name).unwrap().push((record.clone(), Some(target.index)));
+            }
             let receipt =
                 Receipt { holder: target.node, ..Receipt::as_asked(record, target.index) };
             receipts.push(Signed::sign(&receipt, &secret(name)));
@@ -313,6 +330,27 @@ fn who_tells_nothing_or_never_answers_holds_up_no_repair_for_ever() {
         let (.., targets) = mesh.ordered().expect("a repair");
         assert_eq!(targets[0].node, id(FOURTH), "who tells nothing is put nothing");
     }
+}
+
+#[test]
+fn who_takes_a_shard_and_then_knows_nothing_of_it_is_not_given_it_again() {
+    let mut mesh = three_and_two_spare();
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(28 * HOUR.0));
+    let (job, signed, _, targets) = mesh.ordered().expect("a repair");
+    let cheat = if targets[0].node == id(FOURTH) { FOURTH } else { FIFTH };
+    mesh.denying.insert(cheat);
+    mesh.rebuild(job, &signed.verify().unwrap(), &targets);
+    mesh.pass(Period(2 * HOUR.0));
+    let (job, signed, _, targets) = mesh.ordered().expect("another one");
+    assert_ne!(targets[0].node, id(cheat));
+    let stripe = stripe().stripe.id();
+    let noted = Note::Faulty { node: id(cheat), stripe };
+    assert_eq!(mesh.desk.notes.iter().filter(|note| **note == noted).count(), 1);
+    mesh.rebuild(job, &signed.verify().unwrap(), &targets);
+    mesh.pass(Period(2 * HOUR.0));
+    assert!(mesh.ordered().is_none(), "the honest one has it");
+    assert!(mesh.desk.peer.repair.taken.is_denied(&(stripe, id(cheat))));
 }
 
 /// One of three shards suffices, and an operator may be lost: the three that the record names are one operator's.

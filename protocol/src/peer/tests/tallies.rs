@@ -85,14 +85,15 @@ fn both_sides_are_told_of_a_month_and_nobody_else() {
 fn months_are_exact_after_a_crash_and_count_nothing_that_was_not_stored() {
     let (mut desk, device) = holding(4 * SHARD);
     assert!(matches!(put(&mut desk, device, 1), Response::Receipt(_)));
-    // One fails while another, decided after it, is stored.
+    // One fails while another, decided after it, is stored. What is cut off before anything else is written counts as it is stored.
     let lanes = [2, 3].map(|stripe| desk.send_put(device, &record(VAULT, DEVICE, stripe), 0));
     for (lane, stripe) in lanes.into_iter().zip([2, 3]) {
         desk.arrive(lane, &shard_bytes(stripe, 0));
     }
     assert!(desk.fail_one());
+    assert!(desk.settle_one());
+    assert_eq!((desk.usage(VAULT).shards, desk.months(VAULT).held().shards), (2, 2));
     desk.settle();
-    assert_eq!(desk.usage(VAULT).shards, 2);
     desk.pass(Period::days(1));
     let own = own_console(&mut desk);
     let said = one(&mut desk, own, january());
@@ -155,6 +156,27 @@ fn what_the_owner_agreed_to_is_kept_the_latest_of_a_month() {
     let own = own_console(&mut desk);
     let kept = stated(&mut desk, own, january()).remove(0).countersigned;
     assert_eq!(kept.as_ref(), Some(&agreed[1]));
+}
+
+#[test]
+fn of_months_before_anything_was_held_nothing_is_said_and_nothing_kept() {
+    let (mut desk, device) = holding(4 * SHARD);
+    assert!(matches!(put(&mut desk, device, 1), Response::Receipt(_)));
+    desk.pass(Period::days(1));
+    let theirs = their_console(&mut desk);
+    let before = Month(january().0 - 1);
+    assert_eq!(stated(&mut desk, theirs, before), []);
+    // Not even in the node's own words.
+    for month in [before, Month(0)] {
+        let said = one(&mut desk, theirs, january());
+        let said = UsageStatement { month, until: month.end(), ..said };
+        let statement = Signed::sign(&said, &secret(NODE));
+        let said = Countersigned { operator: operator(PARTNER), statement };
+        let signed = Signed::sign(&said, &secret(PARTNER));
+        let answer = desk.ask(theirs, Request::Countersign(Box::new(signed)));
+        assert_eq!(code(&answer), RefusalCode::NotAllowed);
+    }
+    assert_eq!(desk.rows(Table::Statement), 0);
 }
 
 #[test]
