@@ -25,7 +25,8 @@ pub fn through(scenario: &Scenario, arrangement: &Arrangement, row: &Row) -> Vec
         // Copies are struck at once.
         if let Some(until) = event.until.filter(|_| is_mesh(arrangement)) {
             let is_loss = matches!(event.hit, Hit::Destroy(_) | Hit::Delete(_) | Hit::Close(..));
-            let has_come = row.lost.iter().any(|lost| lost.split(' ').next() == Some(name.as_str()));
+            let has_come =
+                row.lost.iter().any(|lost| lost.split(' ').next() == Some(name.as_str()));
             if is_loss && !has_come {
                 continue;
             }
