@@ -28,20 +28,47 @@ struct Copy<'a> {
     dark_until: Period,
 }
 
-impl Copy<'_> {
+impl Copied {
     fn lies_in(&self, who: &Who) -> bool {
         match who {
             Who::All => true,
-            Who::Label(label) => self.is.labels.contains(label),
+            Who::Label(label) => self.labels.contains(label),
             Who::Node(_) | Who::Device(_) => false,
         }
     }
 
-    fn is_deleted_by(&self, who: &Who) -> bool {
-        let has_key = matches!(who, Who::Label(label) if self.is.keys.contains(label));
-        has_key || self.lies_in(who)
+    /// Whether something of this kind does anything to it.
+    pub(crate) fn is_struck_by(&self, hit: &Hit) -> bool {
+        match hit {
+            Hit::Destroy(who) | Hit::Dark(who, _) => self.lies_in(who),
+            Hit::Delete(who) => {
+                let has_key = matches!(who, Who::Label(label) if self.keys.contains(label));
+                has_key || self.lies_in(who)
+            }
+            Hit::Close(who, notice) => self.lies_in(who) && self.drain > *notice,
+            Hit::StealKeys(_) => self.keys.iter().any(|key| key == "owner"),
+            Hit::Step(_) => false,
+        }
     }
 
+    /// Whether it is still there after something that strikes it: its lock withstands that, or it is only out of reach.
+    pub(crate) fn withstands(&self, hit: &Hit) -> bool {
+        let is_locked = self.lock == Lock::Compliance;
+        match hit {
+            Hit::Delete(who) => is_locked && !is_inside(who),
+            Hit::StealKeys(_) => is_locked,
+            Hit::Dark(..) | Hit::Step(_) => true,
+            Hit::Destroy(_) | Hit::Close(..) => false,
+        }
+    }
+}
+
+/// Whether whoever has this domain's panel is inside the provider, and not just an account's user.
+fn is_inside(who: &Who) -> bool {
+    !matches!(who, Who::Label(label) if label.starts_with("account="))
+}
+
+impl Copy<'_> {
     fn is_here(&self) -> bool {
         self.lost.is_none() && self.is.works
     }
@@ -50,33 +77,20 @@ impl Copy<'_> {
         self.lost.get_or_insert(at);
     }
 
-    /// Somebody orders it deleted; the lock counts unless they are inside the provider.
-    fn delete(&mut self, at: Period, inside: bool) {
-        if self.is.lock == Lock::Compliance && !inside {
-            self.dark_until = self.dark_until.max(Period(at.0.saturating_add(REGAIN.0)));
-        } else {
-            self.lose(at);
-        }
+    fn hide(&mut self, at: Period, period: Period) {
+        self.dark_until = self.dark_until.max(Period(at.0.saturating_add(period.0)));
     }
 
     fn hit(&mut self, event: &Event) {
         let at = event.at;
+        if !self.is.is_struck_by(&event.hit) {
+            return;
+        }
         match &event.hit {
-            Hit::Destroy(who) if self.lies_in(who) => self.lose(at),
-            Hit::Delete(who) if self.is_deleted_by(who) => {
-                let inside = !matches!(who, Who::Label(label) if label.starts_with("account="));
-                self.delete(at, inside);
-            }
-            Hit::Close(who, notice) if self.lies_in(who) && self.is.drain > *notice => {
-                self.lose(Period(at.0.saturating_add(notice.0)));
-            }
-            Hit::Dark(who, period) if self.lies_in(who) => {
-                self.dark_until = self.dark_until.max(Period(at.0.saturating_add(period.0)));
-            }
-            Hit::StealKeys(_) if self.is.keys.iter().any(|key| key == "owner") => {
-                self.delete(at, false);
-            }
-            _ => {}
+            Hit::Dark(_, period) => self.hide(at, *period),
+            hit if self.is.withstands(hit) => self.hide(at, REGAIN),
+            Hit::Close(_, notice) => self.lose(Period(at.0.saturating_add(notice.0))),
+            _ => self.lose(at),
         }
     }
 

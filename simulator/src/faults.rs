@@ -89,7 +89,9 @@ impl World {
                 self.cause_at(now.after(after), Event::Do(Box::new(What::Start(who))));
             }
             What::Vanish(who) => {
-                self.lost.push((Period(now.0), format!("{who:?} vanished")));
+                if self.meant(&who).iter().any(|&node| !self.hosts[node].vanished) {
+                    self.lost.push((Period(now.0), format!("{who:?} vanished")));
+                }
                 self.each(&who, Self::vanish_node);
             }
             What::Leave(who) => self.each(&who, Self::leave),
@@ -108,7 +110,10 @@ impl World {
                 }
             }
             What::Seize(who) => {
-                self.lost.push((Period(now.0), format!("{who:?} seized")));
+                let is_theirs = |host: &Host| host.vanished || host.seized;
+                if self.meant(&who).iter().any(|&node| !is_theirs(&self.hosts[node])) {
+                    self.lost.push((Period(now.0), format!("{who:?} seized")));
+                }
                 self.each(&who, Self::seize);
             }
             What::Part { from, to, one_way } => {

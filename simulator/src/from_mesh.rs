@@ -89,16 +89,19 @@ pub struct FromMesh {
 
 /// Only the version, whatever else there is.
 #[derive(Deserialize)]
+#[serde(expecting = "an object as `strewn status --json` prints it")]
 struct Head {
     survey: Option<HeadOfSurvey>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object `survey` as `strewn status --json` prints it")]
 struct HeadOfSurvey {
     version: u32,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object as `strewn status --json` prints it")]
 struct Body {
     survey: Option<Survey>,
 }

@@ -50,6 +50,8 @@ enum Doing {
     BackUp {
         begun: Mono,
         purpose: u64,
+        /// So many stripes there should be afterwards.
+        meant: usize,
         new: Vec<usize>,
         all: Vec<usize>,
         /// By which the new ones are listed.
@@ -92,6 +94,10 @@ pub(crate) struct Owner {
     pub(crate) stripes: Vec<Owned>,
     /// Of the backups that are kept, the last one at the end.
     backups: VecDeque<Vec<usize>>,
+    /// When those began that put away all that they should.
+    pub(crate) backed_up: Vec<Period>,
+    /// How many did not.
+    pub(crate) backups_failed: u64,
     by_id: BTreeMap<StripeId, usize>,
     pub(crate) releases: Vec<Signed<ReleaseRequest>>,
     /// What nodes need not keep: nobody extends their locks.
@@ -127,6 +133,8 @@ impl Owner {
             devices: 1,
             stripes: Vec::new(),
             backups: VecDeque::new(),
+            backed_up: Vec::new(),
+            backups_failed: 0,
             by_id: BTreeMap::new(),
             releases: Vec::new(),
             discharged: BTreeSet::new(),
@@ -388,7 +396,8 @@ impl World {
         let entries =
             ids.chunks(LISTED_MAX).map(|page| self.clients[client].list(page.to_vec())).collect();
         let not_held = BTreeSet::new();
-        let doing = Doing::BackUp { begun, purpose, new, all, entries, not_held };
+        let meant = stripes;
+        let doing = Doing::BackUp { begun, purpose, meant, new, all, entries, not_held };
         self.owners[owner].doing = Some(doing);
     }
 
@@ -464,7 +473,7 @@ impl World {
     fn end(&mut self, owner: usize, doing: Doing, is_over: bool) {
         let now = self.now();
         match doing {
-            Doing::BackUp { begun, new, all, entries, not_held, .. } => {
+            Doing::BackUp { begun, meant, new, all, entries, not_held, .. } => {
                 let mut is_whole = is_over;
                 for entry in entries {
                     is_whole &= self.is_listed(owner, entry);
@@ -473,6 +482,12 @@ impl World {
                     is_whole &= self.commit(owner, stripe, begun);
                 }
                 let of = &mut self.owners[owner];
+                // A client that finds no place for something refuses the whole backup.
+                if is_whole && all.len() >= meant.max(1) {
+                    of.backed_up.push(Period(begun.0));
+                } else {
+                    of.backups_failed += 1;
+                }
                 if is_whole && !all.is_empty() {
                     of.backups.push_back(all);
                 }

@@ -638,8 +638,12 @@ pub struct Measures {
     pub rebuilt_bytes: (u64, u64),
     /// Nodes that left, and might.
     pub left: u64,
-    /// Restores and recoveries that gave everything back, and those that did not.
+    /// Restores and recoveries that gave everything back, and those that did not, also because nobody was there to ask.
     pub restores: (u64, u64),
+    /// When the backups began that put away all that they should, in order.
+    pub backups: Vec<Period>,
+    /// Backups that ended without that.
+    pub backups_failed: u64,
 }
 
 /// A moment of a run.

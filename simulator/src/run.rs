@@ -70,6 +70,10 @@ pub fn run(plan: &Plan, seed: u64) -> Outcome {
     measures.released = stripes().filter(is_gone).count() as u64;
     measures.lost.clone_from(&world.lost);
     measures.restores = world.restores;
+    measures.backups =
+        world.owners.iter().flat_map(|owner| owner.backed_up.iter().copied()).collect();
+    measures.backups.sort_unstable();
+    measures.backups_failed = world.owners.iter().map(|owner| owner.backups_failed).sum();
     measures.rebuilt = world.rebuilt_shards();
     measures.rebuilt_bytes = world.rebuilt_bytes();
     measures.left = world.departed.1;

@@ -1,6 +1,12 @@
 //! A study: a scenario's arrangements, each with many seeds, spread over cores and machines. Every run becomes one [`Row`];
 //! what a part of the runs gave can be merged with the other parts, and is then the same as one big run, byte for byte.
 
+mod parts;
+mod through;
+
+pub use parts::{MergeError, Runs, merge};
+pub use through::through;
+
 use crate::arrangement;
 use crate::plan::{Outcome, Sample, Verdict, Violation};
 use crate::scenario::{self, Arrangement, Scenario};
@@ -38,10 +44,15 @@ pub struct Row {
     pub unreadable: Period,
     /// How long until the policy held again, from the first time that it did not; `None` where it always did, or never again.
     pub repaired_after: Option<Period>,
-    /// Work since the newest backup left: from that to the first loss. `None` where nothing was lost, or everything.
+    /// Work since the newest backup left: from the last one that succeeded to the first loss. `None` where nothing was lost, or
+    /// everything.
     pub work_lost: Option<Period>,
-    /// The domains, nodes or copies lost, in order.
+    /// The domains, nodes or copies lost, in order, each once.
     pub lost: Vec<String>,
+    /// Backups of a mesh that put away all that they should; copies have none.
+    pub backups: Option<u64>,
+    /// Those that did not.
+    pub backups_failed: Option<u64>,
     /// Restores and recoveries that gave all back.
     pub restores: u64,
     /// Those that did not.
@@ -56,6 +67,14 @@ pub struct Row {
     pub digest: String,
 }
 
+impl Row {
+    /// Whether it is the run of a mesh into which nothing was ever put as it should be: its verdict says nothing.
+    #[must_use]
+    pub fn is_never_backed_up(&self) -> bool {
+        self.backups == Some(0)
+    }
+}
+
 /// A run with its course.
 #[derive(Debug, Clone)]
 pub struct Played {
@@ -63,44 +82,6 @@ pub struct Played {
     pub row: Row,
     /// How it went.
     pub timeline: Vec<Sample>,
-}
-
-/// Runs of a study, or of a part of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Runs {
-    /// The scenario.
-    pub scenario: String,
-    /// The hash of its text: only parts of one text go together.
-    pub text: String,
-    /// How many runs the whole study has.
-    pub total: usize,
-    /// Those that are here, by index.
-    pub rows: Vec<Row>,
-}
-
-/// Parts that do not go together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MergeError {
-    /// Nothing to merge.
-    #[error("no parts given")]
-    Nothing,
-    /// Parts of different studies.
-    #[error("part {0} is of another study, or of another version of the scenario")]
-    Other(usize),
-    /// A run is there twice.
-    #[error("run {0} is in two parts")]
-    Twice(usize),
-    /// A run is in no part.
-    #[error("{missing} of {total} runs are in no part; the first is run {first}")]
-    Missing {
-        /// How many.
-        missing: usize,
-        /// Of so many.
-        total: usize,
-        /// The first.
-        first: usize,
-    },
 }
 
 /// What is to be run.
@@ -160,8 +141,16 @@ impl Study<'_> {
         });
         let mut rows = rows.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         rows.sort_by_key(|row| row.index);
-        let (scenario, text) = (self.scenario.name.clone(), self.text.clone());
-        Runs { scenario, text, total: self.total(), rows }
+        let arrangements = self.arrangements.iter().map(|a| a.name.clone()).collect();
+        Runs {
+            scenario: self.scenario.name.clone(),
+            text: self.text.clone(),
+            arrangements,
+            seeds: self.seeds,
+            shard: self.shard,
+            total: self.total(),
+            rows,
+        }
     }
 }
 
@@ -175,7 +164,7 @@ pub fn play(scenario: &Scenario, arrangement: &Arrangement, seed: u64) -> Played
         }
         scenario::Kind::Mesh(mesh) => {
             let outcome = crate::run(&scenario.plan(mesh, seed), seed);
-            let work_lost = mesh_work_lost(scenario, &outcome);
+            let work_lost = mesh_work_lost(&outcome);
             (outcome, work_lost)
         }
     };
@@ -184,10 +173,10 @@ pub fn play(scenario: &Scenario, arrangement: &Arrangement, seed: u64) -> Played
     Played { row, timeline }
 }
 
-/// What a mesh keeps is as old as the last backup before the first loss.
-fn mesh_work_lost(scenario: &Scenario, outcome: &Outcome) -> Option<Period> {
+/// What a mesh keeps is as old as the last backup before the first loss that succeeded.
+fn mesh_work_lost(outcome: &Outcome) -> Option<Period> {
     let first = outcome.measures.lost.iter().map(|(at, _)| *at).min()?;
-    let last = scenario.backups().take_while(|at| *at <= first).last()?;
+    let last = outcome.measures.backups.iter().rfind(|at| **at <= first)?;
     let kept = outcome.verdict != Verdict::Destroyed;
     kept.then_some(Period(first.0 - last.0))
 }
@@ -200,6 +189,7 @@ fn row(
 ) -> Row {
     let Outcome { seed, verdict, violation, measures, digest } = outcome;
     let last = measures.timeline.last().cloned().unwrap_or_default();
+    let of_mesh = |count: u64| matches!(arrangement.kind, scenario::Kind::Mesh(_)).then_some(count);
     let mut row = Row {
         index: 0,
         scenario: scenario.name.clone(),
@@ -214,6 +204,8 @@ fn row(
         repaired_after: repaired_after(&measures.timeline),
         work_lost,
         lost: measures.lost.into_iter().map(|(_, name)| plain(&name)).collect(),
+        backups: of_mesh(measures.backups.len() as u64),
+        backups_failed: of_mesh(measures.backups_failed),
         restores: measures.restores.0,
         restores_failed: measures.restores.1,
         messages: measures.messages,
@@ -227,7 +219,7 @@ fn row(
 
 /// What was lost, as a scenario's file calls it: the engine shows the step's form.
 fn plain(name: &str) -> String {
-    name.replace("Label(\"", "").replace("\")", "")
+    name.replace("Label(\"", "").replace("\")", "").replace("Node(", "node=").replace(')', "")
 }
 
 /// For how long something held, in all, and whether it does at the end.
@@ -254,6 +246,9 @@ fn unexpected(row: &Row, arrangement: &Arrangement) -> String {
         return format!("promise {} was violated: {}", violation.promise, violation.text);
     }
     let mut why = Vec::new();
+    if row.is_never_backed_up() {
+        why.push("no backup succeeded, and there was nothing to lose".to_owned());
+    }
     if !expect.verdicts.contains(&row.verdict) {
         let words: Vec<&str> = expect.verdicts.iter().map(|v| word(*v)).collect();
         why.push(format!("{}, where {} was expected", word(row.verdict), words.join(" or ")));
@@ -279,34 +274,8 @@ pub fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Puts the parts of a study together.
-///
-/// # Errors
-/// [`MergeError`] when they are not all of the parts of one study.
-pub fn merge(parts: Vec<Runs>) -> Result<Runs, MergeError> {
-    let mut parts = parts.into_iter().enumerate();
-    let (_, mut all) = parts.next().ok_or(MergeError::Nothing)?;
-    for (number, part) in parts {
-        if (&part.scenario, &part.text, part.total) != (&all.scenario, &all.text, all.total) {
-            return Err(MergeError::Other(number + 1));
-        }
-        all.rows.extend(part.rows);
-    }
-    all.rows.sort_by_key(|row| row.index);
-    if let Some(pair) = all.rows.windows(2).find(|pair| pair[0].index == pair[1].index) {
-        return Err(MergeError::Twice(pair[0].index));
-    }
-    let missing = all.total.saturating_sub(all.rows.len());
-    if missing > 0 {
-        let first = (0..).zip(&all.rows).find(|(i, row)| *i != row.index);
-        let first = first.map_or(all.rows.len(), |(index, _)| index);
-        return Err(MergeError::Missing { missing, total: all.total, first });
-    }
-    Ok(all)
-}
-
 /// The columns of [`table`]. Times are in milliseconds.
-pub const COLUMNS: [(&str, Kind); 19] = [
+pub const COLUMNS: [(&str, Kind); 21] = [
     ("scenario", Kind::Text),
     ("arrangement", Kind::Text),
     ("seed", Kind::Count),
@@ -319,6 +288,8 @@ pub const COLUMNS: [(&str, Kind); 19] = [
     ("repaired_after_ms", Kind::Count),
     ("work_lost_ms", Kind::Count),
     ("lost", Kind::Text),
+    ("backups", Kind::Count),
+    ("backups_failed", Kind::Count),
     ("restores", Kind::Count),
     ("restores_failed", Kind::Count),
     ("messages", Kind::Count),
@@ -349,6 +320,8 @@ pub fn table(rows: &[Row]) -> Table {
             period(row.repaired_after),
             period(row.work_lost),
             text(&row.lost.join("; ")),
+            row.backups.into(),
+            row.backups_failed.into(),
             row.restores.into(),
             row.restores_failed.into(),
             row.messages.into(),
@@ -359,4 +332,17 @@ pub fn table(rows: &[Row]) -> Table {
         ]);
     }
     table
+}
+
+/// A row as one JSON object: what the table has of it, in the same words, with `lost` as a list and all that is known of a violation.
+#[must_use]
+pub fn json(row: &Row) -> serde_json::Value {
+    let mut object = table(std::slice::from_ref(row)).objects().swap_remove(0);
+    object["lost"] = row.lost.clone().into();
+    if let Some(Violation { promise, text, at, events }) = &row.violation {
+        object["violation"] = serde_json::json!({
+            "promise": promise, "text": text, "at_ms": at.0, "events": events,
+        });
+    }
+    object
 }

@@ -123,6 +123,24 @@ impl Table {
         table
     }
 
+    /// As JSON objects, one a row: `null` for what is empty.
+    #[must_use]
+    pub fn objects(&self) -> Vec<serde_json::Value> {
+        let value = |cell: &Cell| match cell {
+            Cell::Empty => serde_json::Value::Null,
+            Cell::Text(text) => text.as_str().into(),
+            Cell::Count(count) => (*count).into(),
+            Cell::Number(number) => (*number).into(),
+            Cell::Flag(flag) => (*flag).into(),
+        };
+        let object = |row: &Vec<Cell>| -> serde_json::Value {
+            let names = self.columns.iter().map(|(name, _)| name.clone());
+            let fields: serde_json::Map<_, _> = names.zip(row.iter().map(value)).collect();
+            fields.into()
+        };
+        self.rows.iter().map(object).collect()
+    }
+
     /// As CSV (RFC 4180) with a header.
     #[must_use]
     pub fn csv(&self) -> String {

@@ -3,8 +3,9 @@
 
 use protocol::time::Period;
 use simulator::Verdict;
+use simulator::from_mesh::FromMesh;
 use simulator::scenario::{Arrangement, Kind, Scenario, library, read};
-use simulator::study::{COLUMNS, MergeError, Runs, Study, merge, table};
+use simulator::study::{COLUMNS, MergeError, Runs, Study, json, merge, play, table, through};
 
 fn study(scenario: &Scenario, seeds: (u64, u64), shard: (usize, usize)) -> Study<'_> {
     let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
@@ -61,17 +62,41 @@ every = "1d"
 fn a_study_in_parts_is_the_same_as_in_one_byte_for_byte() {
     let scenario = read("drawn.toml", COPIES).unwrap();
     let whole = study(&scenario, (1, 101), (1, 1)).run(1, &|_| ());
-    let part = |part| study(&scenario, (1, 101), (part, 3)).run(threads(), &|_| ());
+    let part = |seeds, part, parts| {
+        let runs = study(&scenario, seeds, (part, parts)).run(threads(), &|_| ());
+        (format!("part{part}.json"), runs)
+    };
     let written = |runs: &Runs| serde_json::to_vec_pretty(runs).unwrap();
-    let parts: Vec<Runs> =
-        [3, 1, 2].map(|n| serde_json::from_slice(&written(&part(n))).unwrap()).into();
+    let read_back = |(name, runs): (String, Runs)| -> (String, Runs) {
+        (name, serde_json::from_slice(&written(&runs)).unwrap())
+    };
+    let parts: Vec<(String, Runs)> = [3, 1, 2].map(|n| read_back(part((1, 101), n, 3))).into();
     assert_eq!(written(&merge(parts.clone()).unwrap()), written(&whole));
-    let twice = vec![parts[0].clone(), parts[1].clone(), parts[0].clone()];
-    assert!(matches!(merge(twice), Err(MergeError::Twice(_))));
-    let missing = merge(vec![parts[0].clone(), parts[1].clone()]);
-    assert!(matches!(missing, Err(MergeError::Missing { total: 202, .. })), "{missing:?}");
-    let other = Runs { text: "another".into(), ..parts[0].clone() };
-    assert_eq!(merge(vec![parts[1].clone(), other]), Err(MergeError::Other(2)));
+    let told = |parts: &[(String, Runs)]| merge(parts.to_vec()).unwrap_err().to_string();
+    let twice = [parts[0].clone(), parts[1].clone(), parts[0].clone()];
+    assert!(matches!(merge(twice.to_vec()), Err(MergeError::Twice { shard: (3, 3), .. })));
+    assert_eq!(told(&parts[..2]), "of 3 parts these are missing: 2");
+    let other = |runs: Runs| [parts[0].clone(), parts[1].clone(), ("mine.json".into(), runs)];
+    let another = Runs { text: "another".into(), ..parts[2].1.clone() };
+    assert_eq!(
+        told(&other(another)),
+        "mine.json is of another study than part3.json: its scenario's text has the hash another, there has the hash text"
+    );
+    // As many runs, of other seeds.
+    assert_eq!(
+        told(&other(part((201, 301), 2, 3).1)),
+        "mine.json is of another study than part3.json: its seeds are 201..301, there are 1..101"
+    );
+    // As many runs, of another arrangement with twice the seeds.
+    let mut one = study(&scenario, (1, 202), (2, 3));
+    one.arrangements.pop();
+    assert!(told(&other(one.run(1, &|_| ()))).contains("its seeds are 1..202"));
+    let mut renamed = parts[2].1.clone();
+    renamed.arrangements.reverse();
+    assert!(told(&other(renamed)).contains("mine.json is damaged"));
+    let mut cut = parts[2].1.clone();
+    cut.rows.pop();
+    assert_eq!(told(&other(cut)), "mine.json is damaged: run 199 is missing");
     let ends: std::collections::BTreeSet<_> =
         whole.rows.iter().map(|row| format!("{:?}", row.verdict)).collect();
     assert!(ends.len() > 2, "seeds that all end alike test nothing: {ends:?}");
@@ -86,12 +111,19 @@ fn csv_says_what_json_says() {
     assert_eq!(lines.next().unwrap(), COLUMNS.map(|(name, _)| name).join(","));
     for (line, row) in lines.zip(&runs.rows) {
         let fields: Vec<&str> = line.split(',').collect();
-        let json = serde_json::json!(row);
+        let json = json(row);
         assert_eq!(fields[1], json["arrangement"].as_str().unwrap());
         assert_eq!(fields[2], json["seed"].to_string());
         assert_eq!(fields[3], format!("{:?}", row.verdict).to_lowercase());
         assert_eq!(fields[6], json["readable"].to_string());
-        assert_eq!(fields[8], row.unreadable.0.to_string());
+        assert_eq!(fields[8], json["unreadable_ms"].to_string());
+        assert_eq!(fields[3], json["verdict"]);
+        assert_eq!(fields[4], json["as_expected"].to_string());
+        let names = json.as_object().unwrap().keys().map(String::as_str);
+        let columns = COLUMNS.map(|(name, _)| name);
+        assert!(
+            names.clone().count() == columns.len() && names.clone().all(|n| columns.contains(&n))
+        );
     }
     assert_eq!(text.lines().count(), 41);
 }
@@ -120,6 +152,129 @@ fn wrong_files_are_told_the_line_and_what_is_expected() {
     );
     let unknown = told("mean = ", "means = ");
     assert!(unknown.starts_with("mine.toml:7:1: unknown field `means`\n"), "{unknown}");
+    let wrong = |from: &str, to: &str, what: &str, expected: &str| {
+        let told = told(from, to);
+        assert!(told.contains(what) && told.contains(expected), "{told}");
+    };
+    wrong("mean = ", "period = \"1h\"\nmean = ", "delete has no `period`", "mean, from");
+    wrong("mean = ", "from = \"30d\"\nmean = ", "30d is after the end", "before the end");
+    wrong("mean = ", "from = \"9d\"\nuntil = \"8d\"\nmean = ", "8d is not after", "after `from`");
+    wrong(
+        "[\"account=a\", \"account=b\"]",
+        "\"account=a\"",
+        "invalid type",
+        "expected: a list, in brackets",
+    );
+    let status = FromMesh::read("[1,2").unwrap_err().to_string();
+    assert!(status.contains("strewn status --json") && !status.contains("struct"), "{status}");
+    let empty = read("mine.toml", " \n").unwrap_err().to_string();
+    assert!(empty.contains("is empty") && empty.contains("--toml"), "{empty}");
+}
+
+/// What a mesh's file is told, with something of it said otherwise.
+fn told_of_mesh(from: &str, to: &str) -> String {
+    assert!(REPAIRED.contains(from), "{from}");
+    read("mine.toml", &REPAIRED.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_mesh_that_can_keep_nothing_is_refused() {
+    let misspelt = told_of_mesh("{ account = 1 }", "{ acount = 1 }");
+    assert!(misspelt.contains("clause acount=1: 1 acounts reachable, 3 needed"), "{misspelt}");
+    assert!(misspelt.contains("account, node, operator, provider"), "{misspelt}");
+    let many = told_of_mesh("{ account = 1 }", "{ account = 9 }");
+    assert!(many.contains("clause account=9: 8 accounts reachable"), "{many}");
+    let wide = told_of_mesh("[2, 3]", "[6, 80]");
+    assert!(wide.contains("16 nodes with room for 64 bytes, 80 needed"), "{wide}");
+    assert!(wide.contains("code = [6, 80]") && wide.contains("which the planner picks"), "{wide}");
+    let guardians = "code = [2, 3]\nguardians = { need = 1, of = [\"nobody\"] }";
+    let guarded = told_of_mesh("code = [2, 3]", guardians);
+    assert!(guarded.contains("no node has an operator \"nobody\""), "{guarded}");
+}
+
+#[test]
+fn no_sentence_of_a_topology_brings_the_reader_down() {
+    let generate = "\"4 providers x 2 accounts x 2 nodes\"";
+    for sentence in ["2 ärzte x 2 nodes", "2 s x 2 nodes", "2 x 2 nodes", "2 nodes x 2 nodes"] {
+        let told = told_of_mesh(generate, &format!("{sentence:?}"));
+        assert!(told.starts_with("mine.toml:11:12: "), "{told}");
+    }
+    assert!(told_of_mesh(generate, "\"2 ärzte x 2 nodes\"").contains("is not a level: lower-case"));
+    let with = |more: &str| told_of_mesh(generate, &format!("{generate}\n{more}"));
+    assert!(with("spread = { \"é\" = 2 }").starts_with("mine.toml:12:18: \"é\" is not a level"));
+    assert!(with("spread = { region = 0 }").contains("nodes cannot be spread over 0 domains"));
+    assert!(with("names = [\"a\", \"a\"]").starts_with("mine.toml:12:15: \"a\" is no name"));
+    assert!(with("names = [\"p2\"]").contains("\"p2\" is no name"));
+    let node = "[[topology.node]]\noperator = \"\"\nlabels = []";
+    assert!(with(node).contains("nobody runs this node"), "{}", with(node));
+    let negative = with(&node.replace("\"\"", "\"us\"\ncount = -3"));
+    assert!(negative.contains("expected: a whole number, not below 0"), "{negative}");
+}
+
+#[test]
+fn a_run_says_what_struck_it_what_failed_and_how_old_the_last_backup_is() {
+    let text = REPAIRED
+        .replace("every = \"7d\"", "every = \"1d\"")
+        .replace("stripes = 12", "stripes = 2\nchanged_per_mille = 1000")
+        .replace("at = \"1d\"", "at = \"36h\"");
+    let more = r#"
+[[event]]
+at = "37h"
+what = "destroy"
+in = "account=p1/1"
+
+[[event]]
+at = "2d"
+what = "destroy"
+in = "account=p2/1"
+
+[[event]]
+at = "60h"
+what = "dark"
+in = "account=p2/1"
+period = "6h"
+
+[[event]]
+at = "61h"
+what = "recover"
+
+[[event]]
+at = "3d"
+what = "steal-keys"
+
+[[arrangement]]
+name = "repairs"
+"#;
+    let text = text.replacen("\n[[arrangement]]\nname = \"repairs\"\n", more, 1);
+    // Fourteen of sixteen nodes hold everything: after the first loss no backup finds a place, and what is there falls with the second.
+    let text = text.replacen("code = [2, 3]\n", "code = [14, 16]\n", 1);
+    let text = text.replacen("code = [2, 3]\n", "code = [1, 3]\n", 1);
+    let scenario = read("mine.toml", &text).unwrap();
+    let arrangement = &scenario.arrangements[0];
+    let row = play(&scenario, arrangement, 1).row;
+    assert_eq!(row.violation, None);
+    assert_eq!(row.lost, ["account=p1/1 vanished", "account=p2/1 vanished"]);
+    assert_eq!(
+        through(&scenario, arrangement, &row),
+        ["account=p1/1", "account=p2/1", "the owner's stolen keys"]
+    );
+    assert_eq!((row.backups, row.backups_failed), (Some(2), Some(4)), "{row:?}");
+    // Node 0, which `recover` asks, is gone.
+    assert_eq!((row.restores, row.restores_failed), (0, 2), "{row:?}");
+    let kept = play(&scenario, &scenario.arrangements[1], 1).row;
+    assert_eq!((kept.backups, kept.backups_failed), (Some(6), Some(0)), "{kept:?}");
+    assert_eq!(kept.work_lost, Some(Period::seconds(11 * 3600)), "{kept:?}");
+}
+
+#[test]
+fn a_mesh_into_which_nothing_was_written_has_not_survived() {
+    // The nodes promise no lock of that length.
+    let lock = "any = [{ account = 1 }]\n[arrangement.policy.lock]\nperiod = \"30000d\"\n";
+    let text = REPAIRED.replacen("any = [{ account = 1 }]\n", lock, 1);
+    let scenario = read("mine.toml", &text).unwrap();
+    let row = play(&scenario, &scenario.arrangements[0], 1).row;
+    assert_eq!((row.backups, row.backups_failed), (Some(0), Some(1)), "{row:?}");
+    assert!(row.unexpected.contains("no backup succeeded"), "{row:?}");
 }
 
 /// Sixteen nodes, one account of two lost, and no back-up afterwards that would bring the mesh back to its policy.

@@ -44,6 +44,7 @@ impl World {
         let host = self.hosts.get(by);
         let is_stranger = !self.is_known_to(&of.setup.operator, by.min(self.nodes() - 1));
         if is_stranger || host.is_none_or(|host| host.peer.is_none() || !host.is_honest()) {
+            self.count_restore(false);
             return;
         }
         let needed = of.needed().into_iter().collect();

@@ -2,15 +2,18 @@
 //! `simulator/README.md` documents it field by field. Here are the checked forms: [`read`] makes them from text, `lower` turns
 //! what concerns a mesh into a [`crate::plan::Plan`], [`crate::arrangement`] plays what is not Strewn.
 
+mod error;
 mod library;
 mod lower;
+mod mesh;
 mod read;
 mod text;
 mod topology;
 
+pub use error::ScenarioError;
 pub use library::{library, shipped};
 pub(crate) use lower::STRIPE_LEN;
-pub use read::{ScenarioError, read, read_with};
+pub use read::{read, read_with};
 
 use crate::plan::{GuardianSetup, Moment, Placed, Verdict, What, Who};
 use crate::setup::NodeSetup;

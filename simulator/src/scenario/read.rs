@@ -1,74 +1,20 @@
 //! From a file's text to a checked scenario. Errors point at the line and say what is expected there.
 
+use super::error::{ScenarioError, Source};
+use super::mesh::mesh;
 use super::text::{ArrangementText, CopyText, EventText, RateText, ScenarioText};
 use super::{
-    ARRANGEMENTS_MAX, Arrangement, Copied, Event, EventRate, Expect, Facts, Hit, Kind, Lock, Mesh,
+    ARRANGEMENTS_MAX, Arrangement, Copied, Event, EventRate, Expect, Facts, Hit, Kind, Lock,
     PATIENCE, PATIENCE_MIN, Scenario, Workload, topology,
 };
 use crate::from_mesh::{self, FromMesh};
-use crate::plan::{GuardianSetup, Moment, Verdict, What, Who};
+use crate::plan::{Moment, Verdict, What, Who};
 use crate::setup::NodeSetup;
 use protocol::label::Label;
-use protocol::policy::Policy;
 use protocol::time::Period;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::Range;
 use toml::Spanned;
-
-/// A file that is no scenario: where, what is wrong, and what was expected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScenarioError {
-    /// The file's name.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// The column, from 1.
-    pub column: usize,
-    /// The line's text.
-    pub text: String,
-    /// What is wrong.
-    pub what: String,
-    /// What would be right.
-    pub expected: String,
-}
-
-impl fmt::Display for ScenarioError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, text, what, expected } = self;
-        writeln!(f, "{file}:{line}:{column}: {what}")?;
-        let number = line.to_string();
-        writeln!(f, "  {number} | {text}")?;
-        write!(f, "  {:width$} | {:column$}^", "", "", width = number.len(), column = column - 1)?;
-        if !expected.is_empty() {
-            write!(f, "\n  expected: {expected}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ScenarioError {}
-
-/// A file's name and text.
-pub(super) struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    pub(super) fn error(&self, span: &Range<usize>, what: &str, expected: &str) -> ScenarioError {
-        let start = (0..=span.start.min(self.text.len()))
-            .rev()
-            .find(|&at| self.text.is_char_boundary(at))
-            .unwrap_or(0);
-        let before = &self.text[..start];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
-        let text = self.text.lines().nth(line - 1).unwrap_or_default().to_owned();
-        let (what, expected) = (what.into(), expected.into());
-        ScenarioError { file: self.file.into(), line, column, text, what, expected }
-    }
-}
 
 const DURATION_MAX: Period = Period::days(3650);
 const WHATS: &str = "destroy, delete, close, dark, steal-keys, restart, recover, or step";
@@ -98,12 +44,12 @@ pub fn read_with(
     real: Option<&FromMesh>,
 ) -> Result<Scenario, ScenarioError> {
     let source = Source { file, text };
-    let parsed: ScenarioText = toml::from_str(text).map_err(|error| {
-        let span = error.span().unwrap_or(0..0);
-        let message = error.message();
-        let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-        source.error(&span, what, expected)
-    })?;
+    if text.trim().is_empty() {
+        let expected =
+            "a scenario: `strewn-sim show code-spaces-2014 --toml` prints one to begin with";
+        return Err(source.error(&(0..0), "the file is empty", expected));
+    }
+    let parsed: ScenarioText = toml::from_str(text).map_err(|error| source.not_toml(&error))?;
     let name = parsed.name.get_ref();
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || !name.chars().all(plain) {
@@ -179,7 +125,10 @@ fn workload(text: &ScenarioText, source: &Source<'_>) -> Result<Workload, Scenar
 }
 
 /// How long nodes may be silent; `None` is for ever.
-fn patience(text: &Spanned<String>, source: &Source<'_>) -> Result<Option<Period>, ScenarioError> {
+pub(super) fn patience(
+    text: &Spanned<String>,
+    source: &Source<'_>,
+) -> Result<Option<Period>, ScenarioError> {
     if text.get_ref() == "never" {
         return Ok(None);
     }
@@ -196,9 +145,9 @@ fn patience(text: &Spanned<String>, source: &Source<'_>) -> Result<Option<Period
 
 /// What the file says for all its meshes.
 #[derive(Clone, Copy)]
-struct Common<'a> {
-    nodes: Option<&'a [NodeSetup]>,
-    patience: Option<Period>,
+pub(super) struct Common<'a> {
+    pub(super) nodes: Option<&'a [NodeSetup]>,
+    pub(super) patience: Option<Period>,
     real: Option<&'a FromMesh>,
 }
 
@@ -363,6 +312,10 @@ fn rate(
         let missing = || source.error(&span, &format!("{what} needs `period`"), "period = \"6h\"");
         text.period.ok_or_else(missing)
     };
+    if let ("destroy" | "delete", Some(_)) = (what, text.period) {
+        let expected = "mean, from, until, what, in";
+        return Err(source.error(&span, &format!("{what} has no `period`"), expected));
+    }
     let hit = |who: &Spanned<String>| -> Result<Hit, ScenarioError> {
         let who = domains.who(who, source)?;
         Ok(match what {
@@ -377,7 +330,20 @@ fn rate(
         })
     };
     let hits = text.who.iter().map(hit).collect::<Result<Vec<_>, _>>()?;
-    let (from, until) = (text.from.unwrap_or_default(), text.until.unwrap_or(duration));
+    let from = text.from.as_ref().map_or_else(Period::default, |from| *from.get_ref());
+    let until = text.until.as_ref().map_or(duration, |until| *until.get_ref());
+    if let Some(wrong) = text.from.as_ref().filter(|_| from >= duration) {
+        let expected = format!("a time before the end, which is at {duration}");
+        return Err(source.error(&wrong.span(), &format!("{from} is after the end"), &expected));
+    }
+    if let Some(wrong) = text.until.as_ref().filter(|_| until <= from) {
+        let what = format!("{until} is not after `from`, which is {from}");
+        return Err(source.error(
+            &wrong.span(),
+            &what,
+            "a time after `from`: nothing is drawn else",
+        ));
+    }
     Ok(EventRate { hits, mean, from, until })
 }
 
@@ -453,77 +419,6 @@ fn arrangement(
     let (unreadable_max, unreadable_min) = (text.unreadable_max, text.unreadable_min);
     let expect = Expect { verdicts, unreadable_max, unreadable_min };
     Ok(Arrangement { name, title: text.title.clone(), kind, expect })
-}
-
-fn mesh(
-    text: &ArrangementText,
-    common: Common<'_>,
-    source: &Source<'_>,
-) -> Result<Mesh, ScenarioError> {
-    let span = text.policy.as_ref().map_or(0..0, Spanned::span);
-    let nodes = match (&text.topology, common.nodes) {
-        (Some(own), _) => topology::nodes(own, source)?,
-        (None, Some(common)) => common.to_vec(),
-        (None, None) => {
-            let expected =
-                "[topology] for all meshes of the file, or [arrangement.topology] for this one";
-            return Err(source.error(&span, "this mesh has no nodes", expected));
-        }
-    };
-    let policy = text.policy.as_ref().map(|policy| policy.get_ref().clone());
-    let policy = policy.map(Policy::try_from).transpose();
-    let policy = policy
-        .map_err(|error| {
-            source.error(
-                &span,
-                &error.to_string(),
-                "a policy as `strewn vault create --policy` takes it",
-            )
-        })?
-        .ok_or_else(|| source.error(&span, "no policy", "[arrangement.policy]"))?;
-    if policy.lock.guardians.is_some() {
-        let expected = "[arrangement.guardians] with the names of operators of this mesh";
-        return Err(source.error(
-            &span,
-            "guardians are keys in a policy, and nobody here has one",
-            expected,
-        ));
-    }
-    let guardians = match &text.guardians {
-        None => None,
-        Some(spanned) => {
-            let guardians = spanned.get_ref();
-            if guardians.need == 0 || guardians.need as usize > guardians.of.len() {
-                let what =
-                    format!("{} of {} guardians cannot be had", guardians.need, guardians.of.len());
-                return Err(source.error(
-                    &spanned.span(),
-                    &what,
-                    "need = 2, of = [\"a\", \"b\", \"c\"]",
-                ));
-            }
-            Some(GuardianSetup { need: guardians.need, of: guardians.of.clone() })
-        }
-    };
-    let code = match &text.code {
-        None => None,
-        Some(code) => {
-            let [k, n] = *code.get_ref();
-            if k == 0 || n < k || n > 256 {
-                return Err(source.error(
-                    &code.span(),
-                    &format!("{k} of {n} is no code"),
-                    "code = [k, n], 1 ≤ k ≤ n ≤ 256",
-                ));
-            }
-            Some((k, n))
-        }
-    };
-    let patience = match &text.patience {
-        Some(text) => patience(text, source)?,
-        None => common.patience,
-    };
-    Ok(Mesh { nodes, policy, guardians, code, patience, real: None })
 }
 
 fn copied(

@@ -50,7 +50,7 @@ pub(super) struct WorkloadText {
 pub(super) struct TopologyText {
     pub(super) generate: Option<Spanned<String>>,
     #[serde(default)]
-    pub(super) names: Vec<String>,
+    pub(super) names: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) spread: BTreeMap<String, Spanned<usize>>,
     pub(super) operators: Option<Spanned<String>>,
@@ -62,7 +62,7 @@ pub(super) struct TopologyText {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NodeText {
-    pub(super) operator: String,
+    pub(super) operator: Spanned<String>,
     pub(super) labels: Vec<Spanned<String>>,
     pub(super) count: Option<Spanned<usize>>,
     pub(super) quota: Option<u64>,
@@ -86,8 +86,8 @@ pub(super) struct EventText {
 #[serde(deny_unknown_fields)]
 pub(super) struct RateText {
     pub(super) mean: Spanned<Period>,
-    pub(super) from: Option<Period>,
-    pub(super) until: Option<Period>,
+    pub(super) from: Option<Spanned<Period>>,
+    pub(super) until: Option<Spanned<Period>>,
     pub(super) what: Spanned<String>,
     #[serde(rename = "in", default)]
     pub(super) who: Vec<Spanned<String>>,
@@ -115,7 +115,7 @@ pub(super) struct ArrangementText {
 #[serde(deny_unknown_fields)]
 pub(super) struct GuardiansText {
     pub(super) need: u32,
-    pub(super) of: Vec<String>,
+    pub(super) of: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,11 +1,10 @@
 //! Nodes from the table `[topology]`: by hand, or generated from a sentence such as `4 providers x 3 accounts x 5 nodes`.
 
 use super::NODES_MAX;
-use super::read::Source;
+use super::error::{ScenarioError, Source};
 use super::text::{NodeText, TopologyText};
-use crate::scenario::ScenarioError;
 use crate::setup::NodeSetup;
-use protocol::label::{Label, Labels};
+use protocol::label::{Label, Labels, Level};
 use std::ops::Range;
 use toml::Spanned;
 
@@ -44,7 +43,11 @@ fn by_hand(
         let span = node.count.as_ref().map_or(text.span(), Spanned::span);
         return Err(source.error(&span, "too few or too many nodes", &format!("1 to {NODES_MAX}")));
     }
-    let (operator, quota) = (node.operator.clone(), node.quota.or(quota));
+    if node.operator.get_ref().is_empty() {
+        let expected = "the name of whoever runs it, such as \"us\"";
+        return Err(source.error(&node.operator.span(), "nobody runs this node", expected));
+    }
+    let (operator, quota) = (node.operator.get_ref().clone(), node.quota.or(quota));
     nodes.extend((0..count).map(|_| NodeSetup {
         operator: operator.clone(),
         labels: labels.clone(),
@@ -83,7 +86,9 @@ fn factors(
             .ok_or_else(|| wrong(&format!("{part:?} is no number and level")))?;
         let number: usize =
             number.parse().map_err(|_| wrong(&format!("{number:?} is no number of domains")))?;
-        factors.push((number, level.trim().trim_end_matches('s').to_owned()));
+        let level = level.trim().trim_end_matches('s');
+        Level::new(level).map_err(|error| wrong(&error.to_string()))?;
+        factors.push((number, level.to_owned()));
     }
     let total = factors.iter().try_fold(1usize, |all, (number, _)| all.checked_mul(*number));
     if !total.is_some_and(|total| (1..=NODES_MAX).contains(&total)) {
@@ -95,22 +100,60 @@ fn factors(
     }
 }
 
+/// What the domain of a level is called that has no name of its own.
+fn numbered(level: &str, index: usize) -> String {
+    format!("{}{}", level.chars().next().unwrap_or_default(), index + 1)
+}
+
+/// What the domains of the outermost level are called, each otherwise than the others.
+fn first_names(
+    number: usize,
+    level: &str,
+    topology: &TopologyText,
+    source: &Source<'_>,
+) -> Result<Vec<String>, ScenarioError> {
+    let given = topology.names.iter().take(number);
+    let rest = (topology.names.len()..number).map(|index| numbered(level, index));
+    let mut names: Vec<String> = Vec::new();
+    for name in given {
+        let text = name.get_ref();
+        if text.is_empty() || names.contains(text) || rest.clone().any(|other| other == *text) {
+            let what = format!("{text:?} is no name for a {level} of its own");
+            return Err(source.error(&name.span(), &what, "names that differ, such as \"aws\""));
+        }
+        names.push(text.clone());
+    }
+    names.extend(rest);
+    Ok(names)
+}
+
 fn generate(
     sentence: &Spanned<String>,
     topology: &TopologyText,
     source: &Source<'_>,
 ) -> Result<Vec<NodeSetup>, ScenarioError> {
     let (levels, per) = factors(sentence, source)?;
+    let first = match levels.first() {
+        Some((number, level)) => first_names(*number, level, topology, source)?,
+        None => Vec::new(),
+    };
+    for (level, number) in &topology.spread {
+        let wrong = |what: &str, expected: &str| source.error(&number.span(), what, expected);
+        Level::new(level.as_str()).map_err(|e| wrong(&e.to_string(), "spread = { region = 3 }"))?;
+        if !(1..=NODES_MAX).contains(number.get_ref()) {
+            let what = format!("nodes cannot be spread over {} domains", number.get_ref());
+            return Err(wrong(&what, &format!("1 to {NODES_MAX}")));
+        }
+    }
     // Each path is the labels from the outside in; a domain is called after the one around it: provider=aws, account=aws/2.
     let mut paths: Vec<Vec<(String, String)>> = vec![Vec::new()];
-    for (depth, (number, level)) in levels.iter().enumerate() {
+    for (number, level) in &levels {
         let extend = |path: Vec<(String, String)>| {
-            let parent = path.last().map(|(_, name)| name.clone());
+            let (parent, first) = (path.last().map(|(_, name)| name.clone()), &first);
             (0..*number).map(move |i| {
-                let name = match (&parent, topology.names.get(i)) {
-                    (Some(parent), _) => format!("{parent}/{}", i + 1),
-                    (None, Some(name)) if depth == 0 => name.clone(),
-                    (None, _) => format!("{}{}", &level[..1], i + 1),
+                let name = match &parent {
+                    Some(parent) => format!("{parent}/{}", i + 1),
+                    None => first[i].clone(),
                 };
                 let mut path = path.clone();
                 path.push((level.clone(), name));
@@ -124,12 +167,7 @@ fn generate(
         for _ in 0..per {
             let mut labels = path.clone();
             for (level, number) in &topology.spread {
-                let name = format!(
-                    "{}{}",
-                    &level[..level.len().min(1)],
-                    nodes.len() % (*number.get_ref()).max(1) + 1
-                );
-                labels.push((level.clone(), name));
+                labels.push((level.clone(), numbered(level, nodes.len() % number.get_ref())));
             }
             nodes.push(node(&labels, topology, source, sentence)?);
         }

@@ -1,7 +1,7 @@
 //! `strewn-sim durability`, `sweep`, `validate` and `plan`: arguments and output. What they compute is the library's.
 
 use crate::failure::{End, Failure};
-use crate::runs::write_table;
+use crate::outputs::{Tables, Target};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use simulator::durability::analysis::{self, Figures};
@@ -60,7 +60,7 @@ pub(crate) struct Trying {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Threads; all cores when left out
-    #[arg(long)]
+    #[arg(long, value_parser = crate::threads)]
     jobs: Option<usize>,
 }
 
@@ -130,7 +130,7 @@ impl Trying {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Effort {
             seed: self.seed,
-            jobs: self.jobs.unwrap_or_else(cores).max(1),
+            jobs: self.jobs.unwrap_or_else(cores),
             relative_error: self.relative_error,
             events_max: self.events,
         }
@@ -195,26 +195,37 @@ fn show(title: &[&str], rows: &[Vec<String>]) {
     say(table);
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text).map_err(|error| {
-        Failure::failed(format!("{}: {error}", path.display()), "name a file that can be written")
-    })
+/// Where results go.
+struct Opened {
+    json: bool,
+    tables: Tables,
+    html: Option<Target>,
 }
 
 impl Output {
-    /// Writes objects as asked; whether anything is left to show.
-    fn put(&self, objects: &[serde_json::Value]) -> Result<bool, Failure> {
-        let table = table::Table::of_objects(objects);
-        write_table(&table, self.csv.as_deref(), self.parquet.as_deref())?;
-        if self.json {
-            let text = match objects {
-                [only] => text_of(only)?,
-                all => text_of(&all.into())?,
-            };
-            say(text);
-        }
-        Ok(!self.json)
+    /// Opens what is written, the page too where there is one.
+    fn open(&self, html: Option<&Path>) -> Result<Opened, Failure> {
+        let paths = [self.csv.as_deref(), self.parquet.as_deref(), html];
+        let [csv, parquet, html] = Target::open_all(paths)?;
+        Ok(Opened { json: self.json, tables: Tables { csv, parquet }, html })
     }
+}
+
+impl Tables {
+    /// Writes objects as asked.
+    fn put(self, objects: &[serde_json::Value]) -> Result<(), Failure> {
+        self.write(&table::Table::of_objects(objects))
+    }
+}
+
+/// Prints objects as JSON.
+fn say_json(objects: &[serde_json::Value]) -> Result<(), Failure> {
+    let text = match objects {
+        [only] => text_of(only)?,
+        all => text_of(&all.into())?,
+    };
+    say(text);
+    Ok(())
 }
 
 /// A model, of the nodes of a mesh that exists where one is named.
@@ -226,6 +237,7 @@ fn input_of(file: &Path, mesh: Option<&Path>) -> Result<Input, Failure> {
 
 fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
     let input = input_of(&args.file, args.from_mesh.as_deref())?;
+    let opened = args.output.open(args.html.as_deref())?;
     let effort = args.trying.effort();
     let figures = analysis::analyse(&input, args.trying.method(), &effort).map_err(wrong)?;
     let mesh = args
@@ -239,7 +251,10 @@ fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
     {
         fields.extend(of_mesh);
     }
-    if args.output.put(&[object])? {
+    let objects = [object];
+    if opened.json {
+        say_json(&objects)?;
+    } else {
         say(&input.name);
         show(&["figure", "value"], &analysis::rows(&figures));
         if args.sensitivity {
@@ -259,14 +274,17 @@ fn durability(args: &DurabilityArgs) -> Result<End, Failure> {
             show(&["whole mesh", "value"], &mesh.rows());
         }
     }
-    if let Some(path) = &args.html {
-        write(path, &analysis::page(&input, &figures, &effort).map_err(wrong)?)?;
+    if let Some(target) = opened.html {
+        let page = analysis::page(&input, &figures, &effort).map_err(wrong)?;
+        target.write(page.as_bytes())?;
     }
+    opened.tables.put(&objects)?;
     Ok(End::Expected)
 }
 
 fn sweep(args: &SweepArgs) -> Result<End, Failure> {
     let text = read_text(&args.file).map_err(wrong)?;
+    let opened = args.output.open(None)?;
     let (mut objects, mut rows) = (Vec::new(), Vec::new());
     for (chosen, input) in
         combinations(&text, args.file.parent().unwrap_or(Path::new("")), &args.vary)
@@ -295,11 +313,14 @@ fn sweep(args: &SweepArgs) -> Result<End, Failure> {
         }
         rows.push(row);
     }
-    if args.output.put(&objects)? {
+    if opened.json {
+        say_json(&objects)?;
+    } else {
         let mut title: Vec<&str> = args.vary.iter().map(|vary| vary.path.as_str()).collect();
         title.extend(["overhead", "nines", "95 %", "fewest that destroy"]);
         show(&title, &rows);
     }
+    opened.tables.put(&objects)?;
     Ok(End::Expected)
 }
 
@@ -321,6 +342,7 @@ fn short(figures: &Figures) -> Vec<String> {
 }
 
 fn validate(output: &Output) -> Result<End, Failure> {
+    let opened = output.open(None)?;
     let figures = published::figures();
     let objects: Vec<serde_json::Value> = figures
         .iter()
@@ -331,7 +353,9 @@ fn validate(output: &Output) -> Result<End, Failure> {
             })
         })
         .collect();
-    if output.put(&objects)? {
+    if opened.json {
+        say_json(&objects)?;
+    } else {
         let row = |f: &published::Figure| {
             let said = if f.agrees() { "same" } else { f.reason };
             vec![
@@ -346,6 +370,7 @@ fn validate(output: &Output) -> Result<End, Failure> {
         let rows: Vec<Vec<String>> = figures.iter().map(row).collect();
         show(&["source", "what", "published", "ours", "difference", "verdict"], &rows);
     }
+    opened.tables.put(&objects)?;
     Ok(figures.iter().all(published::Figure::is_explained).into())
 }
 
@@ -362,14 +387,11 @@ fn figure(value: f64, digits: u32) -> String {
 
 fn plan(args: &PlanArgs) -> Result<End, Failure> {
     let input = input_of(&args.file, args.from_mesh.as_deref())?;
+    let opened = args.output.open(args.html.as_deref())?;
     let planned = planner::plan(&input, &args.trying.effort()).map_err(wrong)?;
     let objects = planned.choices.iter().map(json_of).collect::<Result<Vec<_>, _>>()?;
-    if let Some(path) = &args.html {
-        write(path, &planner::page(&input, &planned).map_err(wrong)?)?;
-    }
     // JSON has the advice and the additions too; a table has the choices alone.
-    let output = Output { json: false, ..args.output.clone() };
-    if output.put(&objects)? && args.output.json {
+    if opened.json {
         say(text_of(&json_of(&planned)?)?);
     } else {
         let rows: Vec<Vec<String>> = planned.choices.iter().map(planner::Choice::row).collect();
@@ -378,5 +400,9 @@ fn plan(args: &PlanArgs) -> Result<End, Failure> {
             say(line);
         }
     }
+    if let Some(target) = opened.html {
+        target.write(planner::page(&input, &planned).map_err(wrong)?.as_bytes())?;
+    }
+    opened.tables.put(&objects)?;
     Ok(planned.choices.iter().any(|choice| choice.fits).into())
 }

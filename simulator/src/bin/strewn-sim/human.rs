@@ -3,7 +3,7 @@
 use protocol::time::Period;
 use simulator::plan::Verdict;
 use simulator::scenario::{Arrangement, Kind, Scenario};
-use simulator::study::{Row, word};
+use simulator::study::{Row, through, word};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{ErrorKind, Write, stdout};
@@ -45,8 +45,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// What one run came to, in a few sentences.
-pub(crate) fn verdict(row: &Row, scenario: &Scenario) -> String {
+pub(crate) fn verdict(row: &Row, scenario: &Scenario, arrangement: &Arrangement) -> String {
     let text = match row.verdict {
+        Verdict::Survived | Verdict::Degraded if row.is_never_backed_up() => {
+            "NOTHING WAS WRITTEN: no backup succeeded, and there was nothing to lose.".to_owned()
+        }
         Verdict::Survived => {
             "SURVIVED: everything can be read, and all is as it should be again.".to_owned()
         }
@@ -74,8 +77,7 @@ pub(crate) fn verdict(row: &Row, scenario: &Scenario) -> String {
             violation.text
         ));
     }
-    let through: Vec<String> =
-        scenario.events.iter().filter_map(|event| event.hit.who().map(label)).collect();
+    let through = through(scenario, arrangement, row);
     if !through.is_empty() && row.verdict != Verdict::Survived {
         parts.push(format!("Through {}.", through.join(", then ")));
     }
@@ -88,25 +90,31 @@ pub(crate) fn verdict(row: &Row, scenario: &Scenario) -> String {
     if let Some(lost) = row.work_lost {
         parts.push(format!("Work of {} before the loss is in no backup.", span(lost)));
     }
+    if let (Some(backups), Some(failed @ 1..)) = (row.backups, row.backups_failed) {
+        parts.push(format!("{failed} of {} backups failed.", backups.saturating_add(failed)));
+    }
+    if row.restores_failed > 0 {
+        let (failed, all) = (row.restores_failed, row.restores.saturating_add(row.restores_failed));
+        parts.push(format!("{failed} of {all} restores and recoveries did not bring all back."));
+    }
     if row.messages > 0 {
         parts.push(format!("{} messages, {}.", row.messages, bytes(row.bytes)));
     }
     parts.join(" ")
 }
 
-fn label(who: &simulator::Who) -> String {
-    match who {
-        simulator::Who::Label(label) => label.clone(),
-        simulator::Who::All => "everything".into(),
-        simulator::Who::Node(node) => format!("node {node}"),
-        simulator::Who::Device(_) => "a device".into(),
-    }
-}
-
 /// Arrangements side by side, over all their seeds.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let head = ["arrangement", "verdict", "unreadable", "policy again", "work lost", "as expected"];
-    let mut lines: Vec<[String; 6]> = vec![head.map(String::from)];
+    let head = [
+        "arrangement",
+        "verdict",
+        "unreadable",
+        "policy again",
+        "work lost",
+        "backups failed",
+        "as expected",
+    ];
+    let mut lines: Vec<[String; 7]> = vec![head.map(String::from)];
     let mut names: Vec<&str> = Vec::new();
     for row in rows {
         if !names.contains(&row.arrangement.as_str()) {
@@ -130,10 +138,11 @@ pub(crate) fn table(rows: &[Row]) -> String {
             }),
             longest(|row| row.repaired_after),
             longest(|row| row.work_lost),
+            failed(&of),
             if expected == of.len() { "yes".into() } else { format!("{expected} of {}", of.len()) },
         ]);
     }
-    let widths: Vec<usize> = (0..6)
+    let widths: Vec<usize> = (0..7)
         .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
@@ -144,6 +153,16 @@ pub(crate) fn table(rows: &[Row]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// How many backups failed, of how many; copies have none.
+fn failed(rows: &[&Row]) -> String {
+    let sum =
+        |get: fn(&Row) -> Option<u64>| -> Option<u64> { rows.iter().map(|row| get(row)).sum() };
+    match (sum(|row| row.backups), sum(|row| row.backups_failed)) {
+        (Some(backups), Some(failed)) => format!("{failed} of {}", backups.saturating_add(failed)),
+        _ => "-".into(),
+    }
 }
 
 /// The verdicts of several runs, with their numbers where they differ.

@@ -12,6 +12,7 @@ mod durability;
 mod failure;
 mod human;
 mod mesh;
+mod outputs;
 mod page;
 mod replay;
 mod runs;
@@ -152,7 +153,7 @@ struct RunArgs {
     #[arg(long, value_name = "NAME")]
     arrangement: Vec<String>,
     /// Threads [default: one a core]
-    #[arg(long, value_name = "J")]
+    #[arg(long, value_name = "J", value_parser = threads)]
     jobs: Option<usize>,
     /// Only the third part of sixteen: 3/16
     #[arg(long, value_name = "PART/PARTS")]
@@ -180,6 +181,12 @@ struct OutputArgs {
     /// All runs as one JSON file, for `merge`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+/// A number of threads.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    let threads = text.parse::<usize>().map_err(|error| error.to_string())?;
+    if threads == 0 { Err("at least one thread is needed".into()) } else { Ok(threads) }
 }
 
 fn main() -> ExitCode {

@@ -60,6 +60,16 @@ fn wrong(path: &Path, error: &FromMeshError) -> Failure {
 
 /// A file's text, up to so many bytes.
 pub(crate) fn text_of(path: &Path, most: u64, what: &str) -> Result<String, Failure> {
+    String::from_utf8(bytes_of(path, most, what)?).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let what = format!("{} is not UTF-8: line {line} has other bytes", path.display());
+        Failure::usage(what, "save it as UTF-8")
+    })
+}
+
+/// What is in a file, up to so many bytes.
+pub(crate) fn bytes_of(path: &Path, most: u64, what: &str) -> Result<Vec<u8>, Failure> {
     let name = path.display();
     let unread = |error: std::io::Error| {
         Failure::usage(
@@ -71,7 +81,7 @@ pub(crate) fn text_of(path: &Path, most: u64, what: &str) -> Result<String, Fail
         let long = format!("{name} is longer than {most} bytes, which no {what} is");
         return Err(Failure::usage(long, format!("give a file with a {what}")));
     }
-    std::fs::read_to_string(path).map_err(unread)
+    std::fs::read(path).map_err(unread)
 }
 
 /// Says what is to be known of a mesh.
@@ -109,21 +119,33 @@ pub(crate) fn what_if(args: &WhatIfArgs) -> Result<End, Failure> {
         let what = format!("{dark} is no outage: at most {DARK_MAX} are played");
         return Err(Failure::usage(what, "leave --dark out to play a loss for good"));
     }
+    if args.dark == Some(Period(0)) {
+        let what = "an outage of no time is none";
+        return Err(Failure::usage(
+            what,
+            "give --dark 6h, or leave it out to play a loss for good",
+        ));
+    }
     let toll = mesh.toll(&args.lose).map_err(fail)?;
     let scenario = scenario(args);
     let arrangement = mesh.arrangement(&scenario).map_err(fail)?;
     let row = study::play(&scenario, &arrangement, args.seed).row;
     if args.json {
         let found = serde_json::json!({
-            "lost": args.lose, "title": arrangement.title, "toll": toll, "run": row, "notes": mesh.notes(),
+            "lost": args.lose, "title": arrangement.title, "toll": toll, "run": study::json(&row), "notes": mesh.notes(),
         });
         say!("{found}");
     } else {
         say!("{}", told(&toll, args));
-        say!("Played ({}):\n  {}", arrangement.title, human::verdict(&row, &scenario));
+        say!(
+            "Played ({}):\n  {}",
+            arrangement.title,
+            human::verdict(&row, &scenario, &arrangement)
+        );
         say(&mesh.notes());
     }
-    let is_kept = matches!(row.verdict, Verdict::Survived | Verdict::Degraded);
+    let is_kept =
+        matches!(row.verdict, Verdict::Survived | Verdict::Degraded) && !row.is_never_backed_up();
     Ok(match row.violation {
         Some(_) => End::Violated,
         None if is_kept && (args.dark.is_some() || toll.left == toll.stripes) => End::Expected,

@@ -3,7 +3,7 @@
 use crate::failure::{End, Failure};
 use crate::human;
 use crate::mesh::MeshArgs;
-use crate::runs::write;
+use crate::outputs::Target;
 use crate::show::{Found, find};
 use simulator::NodeSetup;
 use simulator::chart::{self, Axis, Nested, Section, Series};
@@ -15,9 +15,10 @@ use std::path::Path;
 /// Writes the page.
 pub(crate) fn report(name: &str, with: &MeshArgs, seed: u64, html: &Path) -> Result<End, Failure> {
     let Found { scenario, notes, .. } = find(name, with)?;
+    let target = Target::open(html)?;
     let played: Vec<Played> =
         scenario.arrangements.iter().map(|a| study::play(&scenario, a, seed)).collect();
-    write(html, page(&scenario, seed, &played, &notes).as_bytes())?;
+    target.write(page(&scenario, seed, &played, &notes).as_bytes())?;
     say!("{} has the report of {name} with seed {seed}", html.display());
     let expected = played.iter().all(|played| played.row.unexpected.is_empty());
     let violated = played.iter().any(|played| played.row.violation.is_some());
@@ -34,7 +35,7 @@ fn page(scenario: &Scenario, seed: u64, played: &[Played], notes: &[String]) -> 
     for (arrangement, played) in scenario.arrangements.iter().zip(played) {
         let body = [
             chart::paragraph(&arrangement.title),
-            chart::paragraph(&human::verdict(&played.row, scenario)),
+            chart::paragraph(&human::verdict(&played.row, scenario, arrangement)),
             timeline(played),
             map(arrangement, played),
         ];

@@ -2,8 +2,8 @@
 
 use crate::failure::{End, Failure};
 use crate::human;
-use crate::mesh::MeshArgs;
-use crate::runs::write;
+use crate::mesh::{MeshArgs, bytes_of};
+use crate::outputs::Target;
 use crate::show::{Found, find};
 use simulator::Replay;
 use simulator::plan::Verdict;
@@ -44,15 +44,11 @@ pub(crate) fn write_plan(
 
 /// Runs a plan again.
 pub(crate) fn replay(file: &Path, json: bool) -> Result<End, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| {
+    let bytes = bytes_of(file, PLAN_LEN_MAX, "plan")?;
+    let Replay { seed, plan, .. } = serde_json::from_slice(&bytes).map_err(|error| {
         let what = format!("{} is no plan: {error}", file.display());
         Failure::usage(what, "give a file that a violation or `strewn-sim show --plan` wrote")
-    };
-    if std::fs::metadata(file).map_err(|e| wrong(&e))?.len() > PLAN_LEN_MAX {
-        return Err(wrong(&"it is too long"));
-    }
-    let bytes = std::fs::read(file).map_err(|e| wrong(&e))?;
-    let Replay { seed, plan, .. } = serde_json::from_slice(&bytes).map_err(|e| wrong(&e))?;
+    })?;
     let outcome = simulator::run(&plan, seed);
     if json {
         say!("{}", serde_json::json!(outcome));
@@ -99,7 +95,7 @@ pub(crate) fn fuzz(minutes: f64, first: Option<u64>, out: &Path) -> Result<End, 
     let json = serde_json::to_vec_pretty(&replay).map_err(|error| {
         Failure::failed(format!("the plan cannot be written: {error}"), "report this")
     })?;
-    write(out, &json)?;
+    Target::open(out)?.write(&json)?;
     say!("run it again: strewn-sim replay {}", out.display());
     Ok(End::Violated)
 }

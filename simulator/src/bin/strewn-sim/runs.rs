@@ -2,15 +2,15 @@
 
 use crate::failure::{End, Failure};
 use crate::mesh::{self, MeshArgs};
+use crate::outputs::{Tables, Target};
 use crate::show::{Found, find};
 use crate::{OutputArgs, RunArgs, human};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use simulator::from_mesh::NAME;
 use simulator::scenario::{Arrangement, Scenario};
 use simulator::study::{self, RUNS_MAX, Row, Runs, Study};
-use simulator::table::Table;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Longest part that `merge` reads, in bytes: ten million runs of a few hundred bytes.
 const PART_LEN_MAX: u64 = 8 << 30;
@@ -35,12 +35,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
         let what = format!("{} runs are more than {RUNS_MAX}", study.total());
         return Err(Failure::usage(what, "run fewer seeds at once"));
     }
+    let outputs = Outputs::open(&args.output)?;
     let runs = with_progress(&study, args.jobs);
-    written(&args.output, &runs)?;
     if !args.output.json {
         mesh::say(&notes);
+        if let (0, (part, parts)) = (runs.rows.len(), shard) {
+            say!("part {part} of {parts} has no runs: the study has {}", study.total());
+        }
     }
-    Ok(answer(&scenario, &study.arrangements, &runs.rows, args.output.json))
+    let end = answer(&scenario, &study.arrangements, &runs.rows, args.output.json);
+    outputs.write(&runs)?;
+    Ok(end)
 }
 
 /// Plays a scenario once and shows all arrangements.
@@ -54,40 +59,41 @@ pub(crate) fn compare(
     let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
     let (text, seeds, shard) = (hash(&text), (seed, seed), (1, 1));
     let study = Study { scenario: &scenario, text, arrangements, seeds, shard };
+    let outputs = Outputs::open(output)?;
     let runs = with_progress(&study, None);
-    written(output, &runs)?;
     if !output.json {
         say!("{}\n", scenario.title);
         mesh::say(&notes);
         say!("{}", human::table(&runs.rows));
     }
-    Ok(answer(&scenario, &study.arrangements, &runs.rows, output.json))
+    let end = answer(&scenario, &study.arrangements, &runs.rows, output.json);
+    outputs.write(&runs)?;
+    Ok(end)
 }
 
 /// Puts parts together.
 pub(crate) fn merge(parts: &[PathBuf], output: &OutputArgs) -> Result<End, Failure> {
-    let read = |path: &PathBuf| -> Result<Runs, Failure> {
-        let wrong = |error: &dyn std::fmt::Display| {
-            let what = format!("{} is no part of a study: {error}", path.display());
+    let read = |path: &PathBuf| -> Result<(String, Runs), Failure> {
+        let name = path.display().to_string();
+        let bytes = mesh::bytes_of(path, PART_LEN_MAX, "part of a study")?;
+        let runs = serde_json::from_slice(&bytes).map_err(|error| {
+            let what = format!("{name} is no part of a study: {error}");
             Failure::usage(what, "give files that `strewn-sim run --shard --out` wrote")
-        };
-        if std::fs::metadata(path).map_err(|e| wrong(&e))?.len() > PART_LEN_MAX {
-            return Err(wrong(&"it is too long"));
-        }
-        let bytes = std::fs::read(path).map_err(|e| wrong(&e))?;
-        serde_json::from_slice(&bytes).map_err(|e| wrong(&e))
+        })?;
+        Ok((name, runs))
     };
     let parts = parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let runs = study::merge(parts).map_err(|error| {
         Failure::usage(error.to_string(), "give every part of one study, each once")
     })?;
-    written(output, &runs)?;
+    let outputs = Outputs::open(output)?;
     if output.json {
         print_rows(&runs.rows);
     } else {
         say!("{} runs of {}\n", runs.rows.len(), runs.scenario);
         say!("{}", human::table(&runs.rows));
     }
+    outputs.write(&runs)?;
     Ok(end(&runs.rows))
 }
 
@@ -120,8 +126,10 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
         print_rows(rows);
     } else if rows.len() <= arrangements.len() {
         for row in rows {
-            let title = scenario.arrangement(&row.arrangement).map_or("", |a| a.title.as_str());
-            say!("{}: {title}\n  {}", row.arrangement, human::verdict(row, scenario));
+            let Some(of) = arrangements.iter().find(|a| a.name == row.arrangement) else {
+                continue;
+            };
+            say!("{}: {}\n  {}", of.name, of.title, human::verdict(row, scenario, of));
             if !row.unexpected.is_empty() {
                 say!("  NOT AS EXPECTED: {}", row.unexpected);
             }
@@ -149,7 +157,7 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
 
 fn print_rows(rows: &[Row]) {
     for row in rows {
-        say!("{}", serde_json::json!(row));
+        say!("{}", study::json(row));
     }
 }
 
@@ -162,44 +170,29 @@ fn end(rows: &[Row]) -> End {
     rows.iter().map(of).max().unwrap_or(End::Expected)
 }
 
-fn written(output: &OutputArgs, runs: &Runs) -> Result<(), Failure> {
-    write_table(&study::table(&runs.rows), output.csv.as_deref(), output.parquet.as_deref())?;
-    if let Some(path) = &output.out {
-        let json = serde_json::to_vec_pretty(runs).map_err(|error| {
-            Failure::failed(format!("runs cannot be written: {error}"), "report this")
-        })?;
-        write(path, &json)?;
-    }
-    Ok(())
+/// Where runs are written.
+struct Outputs {
+    tables: Tables,
+    out: Option<Target>,
 }
 
-/// Writes a table in the forms that were asked for.
-pub(crate) fn write_table(
-    table: &Table,
-    csv: Option<&Path>,
-    parquet: Option<&Path>,
-) -> Result<(), Failure> {
-    if let Some(path) = csv {
-        write(path, table.csv().as_bytes())?;
+impl Outputs {
+    fn open(args: &OutputArgs) -> Result<Self, Failure> {
+        let paths = [&args.csv, &args.parquet, &args.out].map(|path| path.as_deref());
+        let [csv, parquet, out] = Target::open_all(paths)?;
+        Ok(Self { tables: Tables { csv, parquet }, out })
     }
-    if let Some(path) = parquet {
-        let bytes = table.parquet().map_err(|error| {
-            Failure::failed(
-                format!("Parquet cannot be written: {error}"),
-                "use --csv, and report this",
-            )
-        })?;
-        write(path, &bytes)?;
-    }
-    Ok(())
-}
 
-/// Writes a file.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, bytes).map_err(|error| {
-        let what = format!("{} cannot be written: {error}", path.display());
-        Failure::failed(what, "check that the folder exists and has space")
-    })
+    fn write(self, runs: &Runs) -> Result<(), Failure> {
+        self.tables.write(&study::table(&runs.rows))?;
+        if let Some(target) = self.out {
+            let json = serde_json::to_vec_pretty(runs).map_err(|error| {
+                Failure::failed(format!("runs cannot be written: {error}"), "report this")
+            })?;
+            target.write(&json)?;
+        }
+        Ok(())
+    }
 }
 
 fn hash(text: &str) -> String {
