@@ -35,7 +35,7 @@ const COPIED_MAX: u32 = 2;
 /// if the stripe has no more than so many.
 const PLACES_MAX: usize = 10;
 /// Of so many holders each may be known to be gone, or to leave, or not.
-const UNSURE_MAX: usize = 6;
+const UNSURE_MAX: usize = 8;
 
 /// All choices among so many, none of them first and all of them last.
 fn subsets(of: usize) -> impl Iterator<Item = impl Iterator<Item = bool>> {
@@ -114,8 +114,9 @@ impl World {
         // What is concealed counts all that lies anywhere: who is silent and not lost to this node has what the record says.
         let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
         let there: BTreeSet<usize> = before.values().copied().collect();
-        let silent: Vec<usize> =
-            named.filter(|holder| !there.contains(holder)).take(UNSURE_MAX).collect();
+        let stand_ins = self.checker_ref().standing_in(stripe).map(|(node, ..)| node);
+        let others: BTreeSet<usize> = named.chain(stand_ins).collect();
+        let silent: Vec<usize> = others.difference(&there).copied().take(UNSURE_MAX).collect();
         let hides = subsets(silent.len()).map(|heard| {
             let all = silent.iter().zip(heard).filter(|(_, is_there)| *is_there);
             let all: BTreeSet<usize> = all.map(|(node, _)| *node).chain(there.clone()).collect();
@@ -137,6 +138,12 @@ impl World {
             let mut before = before.clone();
             for (index, _) in leavers.iter().zip(known).filter(|(_, is_known)| *is_known) {
                 before.remove(index);
+                let shard = record.stripe.shards[usize::from(*index)];
+                let mut stand_ins = self.checker_ref().standing_in(stripe);
+                let counts =
+                    |holder: usize| !has_left(holder) && self.hosts[holder].disk.has(shard);
+                let other = stand_ins.find(|(holder, of, _)| *of == shard && counts(*holder));
+                before.extend(other.map(|(holder, ..)| (*index, holder)));
             }
             // Of what is copied the copy counts.
             let mut after = before.clone();

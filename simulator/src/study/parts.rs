@@ -105,22 +105,19 @@ impl Runs {
 
     /// In what it is of another study, and what it and the other one have.
     fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
-        let seeds = |runs: &Self| format!("are {}..{}", runs.seeds.0, runs.seeds.1);
-        let names = |runs: &Self| format!("are {}", runs.arrangements.join(", "));
-        let parts = |runs: &Self| format!("is {}", runs.shard.1);
-        let name = |runs: &Self| format!("is {}", runs.scenario);
-        let hash = |runs: &Self| {
-            format!("has the hash {}", runs.text.chars().take(12).collect::<String>())
+        let text = |runs: &Self| runs.text.chars().take(12).collect::<String>();
+        let forms = |runs: &Self| {
+            [
+                ("scenario", format!("is {}", runs.scenario)),
+                ("scenario's text", format!("has the hash {}", text(runs))),
+                ("seeds", format!("are {}..{}", runs.seeds.0, runs.seeds.1)),
+                ("arrangements", format!("are {}", runs.arrangements.join(", "))),
+                ("number of parts", format!("is {}", runs.shard.1)),
+            ]
         };
-        let forms: [(&'static str, &dyn Fn(&Self) -> String, bool); 5] = [
-            ("scenario", &name, self.scenario != other.scenario),
-            ("scenario's text", &hash, self.text != other.text),
-            ("seeds", &seeds, self.seeds != other.seeds),
-            ("arrangements", &names, self.arrangements != other.arrangements),
-            ("number of parts", &parts, self.shard.1 != other.shard.1),
-        ];
-        let (what, form, _) = forms.into_iter().find(|(_, _, differs)| *differs)?;
-        Some((what, form(self), form(other)))
+        let mut both = forms(self).into_iter().zip(forms(other));
+        let ((what, own), (_, other)) = both.find(|((_, own), (_, other))| own != other)?;
+        Some((what, own, other))
     }
 }
 

@@ -151,7 +151,7 @@ fn twenty_operators_give_each_other_what_they_agreed_and_no_more() {
     assert_eq!(world.restores, (1, 0));
     let held = held(&world);
     let full = held.iter().filter(|held| **held > (23 << 10)).count();
-    assert!(full > 5, "who is greedy fills what was given: {held:?}");
+    assert!(full >= 2, "who is greedy fills what was given: {held:?}");
     // With all its nodes the second one has no more than one operator.
     let its = |node| world.checker_ref().held_for(node, operator_id(&name(2)));
     let most = (0..world.nodes()).filter(|node| !(3..9).contains(node)).map(its).max();

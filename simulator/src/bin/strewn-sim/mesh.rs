@@ -62,7 +62,7 @@ fn wrong(path: &Path, error: &FromMeshError) -> Failure {
 pub(crate) fn text_of(path: &Path, most: u64, what: &str) -> Result<String, Failure> {
     String::from_utf8(bytes_of(path, most, what)?).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..at].split(|byte| *byte == b'\n').count();
         let what = format!("{} is not UTF-8: line {line} has other bytes", path.display());
         Failure::usage(what, "save it as UTF-8")
     })
