@@ -129,21 +129,28 @@ impl World {
         let is_told = hides.iter().all(|hides| hides.1 < hides.0.min(0));
         let hides = hides[0];
         // Who leaves has what it has and does not count, and it takes a while until a node goes by that, of each: in one of these cases
-        // the order must be right.
+        // the order must be right, whether or not it has heard of who stands in for those.
         let has_left = |node: usize| self.hosts[node].has_left || self.has_parted(vault, node);
         let leavers: Vec<u16> =
             before.iter().filter(|(_, node)| has_left(**node)).map(|(index, _)| *index).collect();
         let leavers = &leavers[..leavers.len().min(UNSURE_MAX)];
-        let views = subsets(leavers.len()).map(|known| {
+        let stand_in = |index: u16| {
+            let shard = record.stripe.shards[usize::from(index)];
+            let counts = |holder: usize| !has_left(holder) && self.hosts[holder].disk.has(shard);
+            let mut stand_ins = self.checker_ref().standing_in(stripe);
+            let found = stand_ins.find(|(holder, of, _)| *of == shard && counts(*holder));
+            found.map(|(holder, ..)| holder)
+        };
+        let cases = subsets(leavers.len()).flat_map(|known| {
+            let known: Vec<bool> = known.collect();
+            [(known.clone(), true), (known, false)]
+        });
+        let views = cases.map(|(known, are_heard)| {
             let mut before = before.clone();
-            for (index, _) in leavers.iter().zip(known).filter(|(_, is_known)| *is_known) {
-                before.remove(index);
-                let shard = record.stripe.shards[usize::from(*index)];
-                let mut stand_ins = self.checker_ref().standing_in(stripe);
-                let counts =
-                    |holder: usize| !has_left(holder) && self.hosts[holder].disk.has(shard);
-                let other = stand_ins.find(|(holder, of, _)| *of == shard && counts(*holder));
-                before.extend(other.map(|(holder, ..)| (*index, holder)));
+            for (&index, _) in leavers.iter().zip(known).filter(|(_, is_known)| *is_known) {
+                before.remove(&index);
+                let other = stand_in(index).filter(|_| are_heard);
+                before.extend(other.map(|holder| (index, holder)));
             }
             // Of what is copied the copy counts.
             let mut after = before.clone();
