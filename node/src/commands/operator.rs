@@ -216,16 +216,23 @@ async fn go_on(home: &Home, draft: Draft, output: &Output) -> Result<Exit, CliEr
     if have >= need {
         return apply(home, draft, output).await;
     }
-    let drafted = Drafted::of(&draft);
+    let next = "Each heir says: strewn operator sign LINE, and sends the line back that it prints.\nThen here: strewn operator take LINE…";
+    hand_on(&draft, next, output);
+    Ok(Exit::Done)
+}
+
+/// Shows a line that others are to get, and what they do with it.
+fn hand_on(draft: &Draft, next: &str, output: &Output) {
+    let drafted = Drafted::of(draft);
     if output.style().json {
         output.json("summary", &drafted);
-        return Ok(Exit::Done);
+        return;
     }
     output.result(&drafted.line);
     output.line("");
     drafted.print(output);
-    output.line("\nEach heir says: strewn operator sign LINE, and sends the line back that it prints.\nThen here: strewn operator take LINE…");
-    Ok(Exit::Done)
+    output.line("");
+    output.line(next);
 }
 
 fn sign(home: &Home, line: &str, key: Option<PathBuf>, output: &Output) -> Result<Exit, CliError> {
@@ -237,15 +244,7 @@ fn sign(home: &Home, line: &str, key: Option<PathBuf>, output: &Output) -> Resul
             .exit(Exit::NotThere)
     })?;
     draft.sign(&key).map_err(crate::client::operator::OperatorError::from)?;
-    let drafted = Drafted::of(&draft);
-    if output.style().json {
-        output.json("summary", &drafted);
-        return Ok(Exit::Done);
-    }
-    output.result(&drafted.line);
-    output.line("");
-    drafted.print(output);
-    output.line("\nSend the line back, or on to the next heir.");
+    hand_on(&draft, "Send the line back, or on to the next heir.", output);
     Ok(Exit::Done)
 }
 

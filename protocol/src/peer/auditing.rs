@@ -198,6 +198,8 @@ impl Peer {
         let every = STORE_EVERY.min(Period(self.config.audit_period.0 / 16));
         if self.asking.stored.is_none_or(|stored| stored.after(every) <= now.mono) {
             self.asking.stored = Some(now.mono);
+            let members = &self.members;
+            self.asking.cuts.retain(|node, _| members.contains_key(node));
             let write = Write::audit(&self.asking.safe);
             self.persist(vec![write], None, super::Then::Nothing);
         }

@@ -110,57 +110,20 @@ impl World {
         let new: Vec<(u16, usize)> = new.collect();
         let (policy, k) = (&record.policy, usize::from(record.stripe.k));
         let n = usize::from(record.stripe.n);
-        let site = |&node: &usize| self.site(node);
-        // What is concealed counts all that lies anywhere: who is silent and not lost to this node has what the record says.
-        let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
-        let there: BTreeSet<usize> = before.values().copied().collect();
-        let stand_ins = self.checker_ref().standing_in(stripe).map(|(node, ..)| node);
-        let others: BTreeSet<usize> = named.chain(stand_ins).collect();
-        let silent: Vec<usize> = others.difference(&there).copied().take(UNSURE_MAX).collect();
-        let hides = subsets(silent.len()).map(|heard| {
-            let all = silent.iter().zip(heard).filter(|(_, is_there)| *is_there);
-            let all: BTreeSet<usize> = all.map(|(node, _)| *node).chain(there.clone()).collect();
-            let mut sites: Vec<&Site> = all.iter().map(site).collect();
-            let margin_before = conceal_margin(policy, k, &sites);
-            sites.extend(new.iter().filter(|(_, to)| !all.contains(to)).map(|(_, to)| site(to)));
-            (margin_before, conceal_margin(policy, k, &sites))
-        });
-        let hides: Vec<(i64, i64)> = hides.collect();
-        let is_told = hides.iter().all(|hides| hides.1 < hides.0.min(0));
-        let hides = hides[0];
-        // Who leaves has what it has and does not count, and it takes a while until a node goes by that, of each: in one of these cases
-        // the order must be right, whether or not it has heard of who stands in for those.
-        let has_left = |node: usize| self.hosts[node].has_left || self.has_parted(vault, node);
-        let leavers: Vec<u16> =
-            before.iter().filter(|(_, node)| has_left(**node)).map(|(index, _)| *index).collect();
-        let leavers = &leavers[..leavers.len().min(UNSURE_MAX)];
-        let stand_in = |index: u16| {
-            let shard = record.stripe.shards[usize::from(index)];
-            let counts = |holder: usize| !has_left(holder) && self.hosts[holder].disk.has(shard);
-            let mut stand_ins = self.checker_ref().standing_in(stripe);
-            let found = stand_ins.find(|(holder, of, _)| *of == shard && counts(*holder));
-            found.map(|(holder, ..)| holder)
-        };
-        let cases = subsets(leavers.len()).flat_map(|known| {
-            let known: Vec<bool> = known.collect();
-            [(known.clone(), true), (known, false)]
-        });
-        let views = cases.map(|(known, are_heard)| {
-            let mut before = before.clone();
-            for (&index, _) in leavers.iter().zip(known).filter(|(_, is_known)| *is_known) {
-                before.remove(&index);
-                let other = stand_in(index).filter(|_| are_heard);
-                before.extend(other.map(|holder| (index, holder)));
-            }
+        let hides = self.hidden(record, &before, &new);
+        let is_exposed = hides.iter().all(|hides| hides.1 < hides.0.min(0));
+        let views = self.believed(record, &before).into_iter().map(|before| {
+            let bears = |holders: &BTreeMap<u16, usize>| {
+                let sites: Vec<&Site> = holders.values().map(|&node| self.site(node)).collect();
+                margin(policy, k, &sites)
+            };
             // Of what is copied the copy counts.
             let mut after = before.clone();
             after.extend(new.iter().copied());
-            let holders: Vec<&Site> = before.values().map(site).collect();
-            let later: Vec<&Site> = after.values().map(site).collect();
-            let bears = (margin(policy, k, &holders), margin(policy, k, &later));
+            let bears = (bears(&before), bears(&after));
             // What is whole and lies well is not touched.
             let is_good = after.len() == n && bears.1 >= 0;
-            let is_needed = holders.len() < n || bears.0 < 0;
+            let is_needed = before.len() < n || bears.0 < 0;
             let own = matches!(targets, [target] if before.get(&target.index) == Some(&node));
             let is_given = is_good && own && self.is_nearly_full(node);
             let is_right = is_good && is_needed || is_given || bears.1 > bears.0;
@@ -168,8 +131,8 @@ impl World {
         });
         let views: Vec<_> = views.collect();
         let is_wrong = is_clear && views.iter().all(|(is_right, ..)| !is_right);
-        if (is_wrong || is_told)
-            && let Some((_, bears, before)) = views.last()
+        if (is_wrong || is_exposed)
+            && let (Some((_, bears, before)), Some(hides)) = (views.last(), hides.first())
         {
             let placed = |nodes: &[(u16, usize)]| {
                 let shown = nodes.iter().map(|(index, node)| format!("{index} at {node}"));
@@ -192,6 +155,64 @@ impl World {
             );
             self.checker().report("P6", text);
         }
+    }
+
+    /// How much is hidden before an order and after it. What is concealed counts all that lies anywhere, and of holders that the node did not
+    /// hear each may be there or not: one that is silent and not lost has what the record says.
+    fn hidden(
+        &self,
+        record: &Record,
+        before: &BTreeMap<u16, usize>,
+        new: &[(u16, usize)],
+    ) -> Vec<(i64, i64)> {
+        let (policy, k) = (&record.policy, usize::from(record.stripe.k));
+        let heard: BTreeSet<usize> = before.values().copied().collect();
+        let named = record.holders.iter().filter_map(|holder| self.node_of(*holder));
+        let stand_ins = self.checker_ref().standing_in(record.stripe.id()).map(|(node, ..)| node);
+        let others: BTreeSet<usize> = named.chain(stand_ins).collect();
+        let unsure: Vec<usize> = others.difference(&heard).copied().take(UNSURE_MAX).collect();
+        let hidden = subsets(unsure.len()).map(|choice| {
+            let there = unsure.iter().zip(choice).filter(|(_, is_there)| *is_there);
+            let all: BTreeSet<usize> = there.map(|(node, _)| *node).chain(heard.clone()).collect();
+            let mut sites: Vec<&Site> = all.iter().map(|&node| self.site(node)).collect();
+            let before = conceal_margin(policy, k, &sites);
+            let come = new.iter().map(|(_, to)| *to).filter(|to| !all.contains(to));
+            sites.extend(come.map(|node| self.site(node)));
+            (before, conceal_margin(policy, k, &sites))
+        });
+        hidden.collect()
+    }
+
+    /// Who may count for a node that repairs, of those that it hears. Who leaves has what it has and does not count, but it takes a while until a
+    /// node goes by that, of each; and then it may have heard of who stands in for those, or not.
+    fn believed(
+        &self,
+        record: &Record,
+        before: &BTreeMap<u16, usize>,
+    ) -> Vec<BTreeMap<u16, usize>> {
+        let vault = record.stripe.vault;
+        let has_left = |node: usize| self.hosts[node].has_left || self.has_parted(vault, node);
+        let stand_in = |index: u16| {
+            let shard = record.stripe.shards[usize::from(index)];
+            let counts = |holder: usize| !has_left(holder) && self.hosts[holder].disk.has(shard);
+            let mut stand_ins = self.checker_ref().standing_in(record.stripe.id());
+            let found = stand_ins.find(|(holder, of, _)| *of == shard && counts(*holder));
+            found.map(|(holder, ..)| holder)
+        };
+        let leavers = before.iter().filter(|(_, node)| has_left(**node)).map(|(index, _)| *index);
+        let leavers: Vec<u16> = leavers.take(UNSURE_MAX).collect();
+        let mut views = Vec::new();
+        for choice in subsets(leavers.len()) {
+            let known: Vec<u16> =
+                leavers.iter().zip(choice).filter(|(_, is)| *is).map(|(index, _)| *index).collect();
+            let mut without = before.clone();
+            without.retain(|index, _| !known.contains(index));
+            let others = known.iter().filter_map(|&index| Some((index, stand_in(index)?)));
+            let mut with = without.clone();
+            with.extend(others);
+            views.extend([with, without]);
+        }
+        views
     }
 
     /// Whether a node gives what it has to others that have more room.
