@@ -26,7 +26,7 @@ pub use scrub::ScrubStatus;
 use crate::audit::{AuditAnswer, AuditOpening, AuditQuestion, AuditTurn, Finding, Transcript};
 use crate::certificate::{
     ConsolePass, DeviceCertificate, DeviceRevocation, Invitation, JoinRequest, NodeCertificate,
-    NodeRecord, VaultCertificate, VaultPapers,
+    NodeRecord, VaultCertificate, VaultDescriptor, VaultPapers,
 };
 use crate::codec::{self, Blob, CodecError};
 use crate::discharge::Discharge;
@@ -293,6 +293,8 @@ pub enum Request {
         /// From this stripe of the discharge on, by its place there.
         from: u32,
     },
+    /// A node: the descriptors by which this vault named its guardians.
+    Namings(VaultId),
 }
 
 /// What a node's record is called by who asks for others: the first bytes of [`Signed::digest`]. Whoever makes two records of one name keeps
@@ -570,6 +572,8 @@ pub enum Response {
     Standings(Vec<PartnerStanding>),
     /// When I heard those that you ask about.
     Hearsay(Hearsay),
+    /// For each choice of guardians the first descriptor that I have of it, [`PAGE_LEN`] bytes at most.
+    Namings(Vec<Signed<VaultDescriptor>>),
 }
 
 macro_rules! framed {

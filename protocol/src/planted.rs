@@ -24,7 +24,7 @@ pub enum Bug {
     Continuation,
     /// An entry is countersigned under another number.
     Countersignature,
-    /// A record counts at a node that the roster does not list.
+    /// A record counts at a node that no roster lists.
     Roster,
     /// The quota is not looked at.
     Quota,

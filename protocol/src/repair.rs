@@ -96,18 +96,9 @@ impl Spread<'_> {
         if missing.is_empty() {
             return Err(NoPlace::Complete);
         }
-        if is_planted(Bug::RepairPlacement) && !candidates.is_empty() {
-            return Ok(missing.iter().copied().zip(0..candidates.len()).collect());
-        }
-        let fixed: Vec<Site> = self.counted.iter().copied().cloned().collect();
-        let (policy, k) = (self.policy, self.k);
-        let whole = solve(policy, k, self.n, self.shard_len, candidates, &fixed, tie);
-        let error = match whole {
-            Ok(chosen) if self.keeps_secret(&chosen, candidates) => {
-                return Ok(missing.iter().copied().zip(chosen).collect());
-            }
-            Ok(_) => None,
-            Err(error) => Some(error),
+        let error = match self.whole(candidates, tie) {
+            Ok(chosen) => return Ok(missing.iter().copied().zip(chosen).collect()),
+            Err(error) => error,
         };
         let chosen = self.raise(missing.len(), candidates);
         match (chosen.is_empty(), error) {
@@ -120,6 +111,35 @@ impl Spread<'_> {
             }
             .into()),
         }
+    }
+
+    /// As [`Self::place`], but the first `preferred` candidates take all of it where they can.
+    ///
+    /// # Errors
+    /// As [`Self::place`].
+    pub fn place_preferring(
+        &self,
+        preferred: usize,
+        missing: &[u16],
+        candidates: &[Candidate],
+        tie: u64,
+    ) -> Result<Vec<(u16, usize)>, NoPlace> {
+        let first = candidates.get(..preferred).unwrap_or(candidates);
+        match self.whole(first, tie) {
+            Ok(chosen) if !missing.is_empty() => Ok(missing.iter().copied().zip(chosen).collect()),
+            _ => self.place(missing, candidates, tie),
+        }
+    }
+
+    /// Candidates for all that is missing, so that the policy is satisfied.
+    fn whole(&self, candidates: &[Candidate], tie: u64) -> Result<Vec<usize>, Option<Unplaceable>> {
+        if is_planted(Bug::RepairPlacement) && !candidates.is_empty() {
+            return Ok((0..candidates.len()).collect());
+        }
+        let fixed: Vec<Site> = self.counted.iter().copied().cloned().collect();
+        let (policy, len) = (self.policy, self.shard_len);
+        let chosen = solve(policy, self.k, self.n, len, candidates, &fixed, tie)?;
+        if self.keeps_secret(&chosen, candidates) { Ok(chosen) } else { Err(None) }
     }
 
     /// Where copies go when shards are there and lie too close together: for some of the shards that count, by their places among
@@ -380,6 +400,25 @@ mod tests {
         let mut placed = spread.place(&[0, 1], &others, 1).unwrap();
         placed.sort_unstable_by_key(|(_, at)| *at);
         assert_eq!(placed.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn who_is_preferred_takes_all_of_it_or_others_do_too() {
+        let policy = policy(&[("provider", 1)], &[]);
+        let left = [site(3, 2, 0), site(4, 2, 1), site(5, 3, 0), site(6, 3, 1)];
+        let spread = spread(&policy, 4, 6, &left);
+        let others = [site(7, 4, 0), site(8, 4, 1), site(9, 5, 0), site(10, 5, 1)];
+        let others = others.map(|site| candidate(&site));
+        let chosen = |preferred| {
+            let placed = spread.place_preferring(preferred, &[0, 1], &others, 1).unwrap();
+            placed.iter().map(|(_, at)| *at).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(chosen(2), BTreeSet::from([0, 1]));
+        // One alone cannot, and nobody is none.
+        for preferred in [0, 1, 4, 9] {
+            assert_eq!(chosen(preferred).len(), 2);
+        }
+        assert_eq!(spread.place_preferring(2, &[], &others, 1), Err(NoPlace::Complete));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::owner::policy_of;
 use crate::plan::{Attack, What};
 use crate::setup::EPOCH;
 use crate::world::{Event, World};
-use protocol::certificate::VaultDescriptor;
+use protocol::certificate::{Roster, VaultDescriptor};
 use protocol::codec::{Blob, VALUE_LEN_MAX, decode};
 use protocol::id::{ShardId, StripeId, VaultId};
 use protocol::label::{Domain, Level, Site};
@@ -104,6 +104,9 @@ impl World {
             policy: policy.clone(),
         };
         papers.descriptor = Signed::sign(&descriptor, &key);
+        let listed = papers.roster.verify().map_or(1, |roster| roster.version);
+        let nobody = Roster { vault: descriptor.vault, version: listed + 1, nodes: Vec::new() };
+        papers.roster = Signed::sign(&nobody, &key);
         let stored: Vec<_> = owner.stripes.iter().map(|owned| owned.stored.clone()).collect();
         let weaker: Vec<_> =
             stored.iter().map(|stored| self.clients[client].record(stored, &policy, 2)).collect();

@@ -429,7 +429,7 @@ pub enum Attack {
         dated_ms: i64,
     },
     /// With a vault's key and a device's: shows every holder a policy with the shortest lock and no guardians as the newest, and
-    /// writes the records of all stripes anew under it.
+    /// a roster that lists nobody, and writes the records of all stripes anew under it.
     Weaken {
         /// Which vault.
         vault: usize,

@@ -2,8 +2,8 @@
 //! whom for what is here; what is shown is [`super::showing`]'s, and what is taken [`super::taking`]'s.
 //!
 //! - A node pulls. At each meeting it asks what the other one has of the vaults whose rosters list it, in two hashes for each
-//!   vault; where they differ it asks for papers, then for the ends of logs, then for entries, one call after the other, and
-//!   goes on when what it took is durable. Who has the same as the other sends nothing but hashes.
+//!   vault; where they differ it asks for papers, for those that named guardians before, for the ends of logs, then for entries, one
+//!   call after the other, and goes on when what it took is durable. Who has the same as the other sends nothing but hashes.
 //! - Nobody is believed: what is taken was signed by the vault and its devices, and is judged as if a device had brought it.
 //! - A talk ends after [`CALLS_MAX`] calls, or [`USELESS_MAX`] that brought nothing; who wastes calls is left alone for a while, longer
 //!   each time. What brought nothing is not asked for again before one of the two has something else.
@@ -41,6 +41,7 @@ const SETTLED_MAX: usize = 16 << 10;
 pub(super) enum Step {
     Vaults,
     Holdings(VaultId),
+    Namings(VaultId),
     Logs(VaultId),
     Entries {
         vault: VaultId,
@@ -61,6 +62,7 @@ impl Step {
         Some(match *self {
             Self::Vaults => Request::Vaults,
             Self::Holdings(vault) => Request::Holdings(vault),
+            Self::Namings(vault) => Request::Namings(vault),
             Self::Logs(vault) => Request::Logs(vault),
             Self::Entries { vault, device, from, .. } => Request::Entries { vault, device, from },
             Self::Forks { vault, device } => Request::Forks { vault, device },
@@ -260,6 +262,9 @@ impl Peer {
             (Step::Holdings(vault), Some(Response::Holdings(Some(theirs)))) => {
                 self.take_holdings(now, facts, *vault, &theirs)
             }
+            (Step::Namings(vault), Some(Response::Namings(theirs))) => {
+                self.take_namings(now, facts, *vault, &theirs)
+            }
             (Step::Logs(vault), Some(Response::Logs(theirs))) => {
                 self.compare_logs(facts, node, *vault, theirs)
             }
@@ -304,7 +309,7 @@ impl Peer {
                 continue;
             }
             if own.is_none_or(|own| own.papers != theirs.papers) {
-                steps.push(Step::Holdings(vault));
+                steps.extend([Step::Holdings(vault), Step::Namings(vault)]);
             }
             if own.is_none_or(|own| own.logs != theirs.logs) {
                 steps.push(Step::Logs(vault));

@@ -12,6 +12,7 @@ use crate::certificate::VaultDescriptor;
 use crate::hold::{HOLDERS_MAX, HoldError, HoldOrder};
 use crate::id::{OperatorId, ReleaseId, VaultId};
 use crate::message::{RELEASES_ASKED_MAX, Refusal, RefusalCode, Request, Response, Stops};
+use crate::policy::Guardians;
 use crate::release::Veto;
 use crate::sign::Signed;
 use crate::time::Now;
@@ -24,6 +25,37 @@ const VETOES_MAX: usize = 1024;
 const VERSIONS_MAX: usize = 1024;
 /// Versions read at once.
 const VERSIONS_PAGE: usize = 16;
+
+/// The first versions, in which choices of guardians are looked for that records still name: a few are made in a vault's life, and
+/// whoever stole its key could make them many.
+const CHOICES_WITHIN: usize = 64;
+/// Most choices that nodes tell each other.
+pub(super) const NAMINGS_MAX: usize = 16;
+
+/// For each choice of guardians the first descriptor by which a vault made it, as far as that is durable.
+pub(super) fn namings(
+    facts: &dyn Facts,
+    vault: VaultId,
+) -> Result<Vec<(Guardians, Signed<VaultDescriptor>)>, FactsError> {
+    let mut found: Vec<(Guardians, Signed<VaultDescriptor>)> = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    for _ in 0..CHOICES_WITHIN / VERSIONS_PAGE {
+        let page = facts.scan(Table::Descriptor, &vault.0, after.as_deref(), VERSIONS_PAGE)?;
+        for (_, bytes) in &page {
+            let signed: Signed<VaultDescriptor> = decode(Table::Descriptor, bytes)?;
+            let Ok(descriptor) = signed.verify() else { continue };
+            let Some(guardians) = descriptor.policy.lock.guardians else { continue };
+            if found.len() < NAMINGS_MAX && !found.iter().any(|(named, _)| *named == guardians) {
+                found.push((guardians, signed));
+            }
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == VERSIONS_PAGE => after = Some(last.clone()),
+            _ => break,
+        }
+    }
+    Ok(found)
+}
 
 /// The guardians that the policies of a vault name or ever named, [`HOLDERS_MAX`] of them at most, the first named first.
 fn guardians_of(view: &View<'_>, vault: VaultId) -> Result<Vec<OperatorId>, FactsError> {

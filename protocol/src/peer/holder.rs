@@ -1,6 +1,7 @@
 //! Shards: which are accepted, kept, served and refused. Nothing here drops one; [`super::lives`] does.
 
 use super::facts::{Facts, Held, Table, View, Write, decode, key};
+use super::guardians::namings;
 use super::lives::{self, Extension};
 use super::{Decision, LaneId, Output, Peer, Role, Then, Usage, refusal, tallies};
 use crate::certificate::DeviceCertificate;
@@ -79,8 +80,8 @@ impl Peer {
         let device = self.check_terms(view, &record)?;
         Self::check_not_revoked(view, *vault, record.device)?;
         DeviceCertificate::verify(&device, now.wall)?;
-        if !self.lists(view, *vault, self.node())? && !is_planted(Bug::Roster) {
-            return Err(not_allowed("the vault's roster does not list this node"));
+        if !self.may_hold(view, *vault, self.node())? && !is_planted(Bug::Roster) {
+            return Err(not_allowed("no roster of the vault lists this node"));
         }
         Ok((record, *sender))
     }
@@ -664,8 +665,9 @@ fn check_same(held: &Held, vault: VaultId, stripe: StripeId, index: u16) -> Deci
     }
 }
 
-/// A lock names the guardians that the vault names, or those that it named for this stripe before: who has a device's key alone
-/// does not give stripes to guardians of his own, whom no release would ever satisfy.
+/// A lock names the guardians that the vault names or once named, or those that it named for this stripe before: who has a device's key
+/// alone does not give stripes to guardians of his own, whom no release would ever satisfy; and who has the vault's does not end
+/// backups and repair by a descriptor that names others.
 fn check_guardians(view: &View<'_>, vault: VaultId, record: &Record) -> Decision {
     let guardians = &record.policy.lock.guardians;
     let internal = |e: crate::sign::SignatureError| refusal(RefusalCode::Internal, e.to_string());
@@ -677,6 +679,10 @@ fn check_guardians(view: &View<'_>, vault: VaultId, record: &Record) -> Decision
     if let Some(signed) = view.record(vault, record.stripe.id())?
         && signed.verify().map_err(internal)?.policy.lock.guardians == *guardians
     {
+        return Ok(());
+    }
+    let earlier = namings(view.facts, vault)?;
+    if earlier.iter().any(|(named, _)| Some(named) == guardians.as_ref()) {
         return Ok(());
     }
     Err(not_allowed("the vault names no such guardians"))

@@ -68,8 +68,18 @@ impl Inquiry {
 
 /// Who may take shards of a vault.
 struct Ground {
+    /// Nodes that the newest roster lists,
     listed: BTreeMap<NodeId, Site>,
+    /// and members that only an earlier one did. They are asked to take something where the others cannot: a thief of the vault's key
+    /// would end repair by a roster that lists nobody.
+    formerly: BTreeMap<NodeId, Site>,
     seen: Seen,
+}
+
+impl Ground {
+    fn has(&self, node: NodeId) -> bool {
+        self.listed.contains_key(&node) || self.formerly.contains_key(&node)
+    }
 }
 
 /// What is to become of a case.
@@ -256,9 +266,7 @@ impl Peer {
     /// Decides about each stripe that was asked about, the most urgent first.
     pub(super) fn conclude(&mut self, now: Now, facts: &dyn Facts) {
         let Some(inquiry) = self.repair.inquiry.take() else { return };
-        let ground = self.sites_for(now, facts, inquiry.vault).and_then(|listed| {
-            Ok(Ground { listed, seen: self.seen_for(now, facts, inquiry.vault)? })
-        });
+        let ground = self.ground(now, facts, inquiry.vault);
         self.notice_mute(now, &inquiry);
         let mut order: Vec<(i64, StripeId)> = Vec::new();
         for &stripe in inquiry.heard.keys() {
@@ -302,6 +310,18 @@ impl Peer {
                 }
             }
         }
+    }
+
+    fn ground(&self, now: Now, facts: &dyn Facts, vault: VaultId) -> Result<Ground, Refusal> {
+        let view = View { facts, overlay: &self.overlay };
+        let listed = self.sites_for(now, facts, vault)?;
+        let mut formerly = BTreeMap::new();
+        for site in self.sites().chain([&self.site]) {
+            if !listed.contains_key(&site.node) && view.is_listed(site.node, vault)? {
+                formerly.insert(site.node, site.clone());
+            }
+        }
+        Ok(Ground { listed, formerly, seen: self.seen_for(now, facts, vault)? })
     }
 
     /// Counts how often in a row who is heard left an inquiry without any answer.
@@ -401,15 +421,15 @@ impl Peer {
             readable,
         };
         let allowed = self.check_terms(&view, record).map(|_| ());
-        let is_listed = ground.listed.contains_key(&own);
-        let candidates = || self.candidates(now, ground, (vault, stripe), heard, &all);
+        let is_listed = ground.has(own);
+        let candidates = |of| self.candidates(now, (ground, of), (vault, stripe), heard, &all);
         let found = match spread.assess() {
             Finding::Well => {
                 let is_able = !is_unheard && allowed.is_ok() && is_listed;
                 if !is_able || !self.may_give(stripe, held.index, &promised) {
                     return Ok(Verdict::Well(holders));
                 }
-                let candidates = candidates();
+                let candidates = candidates(&ground.listed);
                 let Some(to) = self.given_to(&spread, tie(stripe), &candidates) else {
                     return Ok(Verdict::Well(holders));
                 };
@@ -431,7 +451,7 @@ impl Peer {
         let missing: Vec<u16> =
             (0..record.stripe.n).filter(|i| counted[usize::from(*i)].is_none()).collect();
         let term = self.repair_term();
-        let listed = promised.keys().copied().filter(|n| ground.listed.contains_key(n));
+        let listed = promised.keys().copied().filter(|n| ground.has(*n));
         let rank = rank(stripe, own, &leavers, listed);
         let Some(case) = self.repair.cases.get(&stripe) else { return Ok(Verdict::None) };
         // Before it was asked about the first time nobody is known to have changed.
@@ -440,14 +460,21 @@ impl Peer {
         let is_left = rank > 0 && is_planted(Bug::Takeover);
         let terms = if is_left { u64::MAX } else { term.0.saturating_mul(rank as u64) };
         let turn = since.after(Period(terms));
-        let candidates = candidates();
-        let placed = spread.place(&missing, &candidates, tie(stripe)).map(|placed| {
+        let formerly = candidates(&ground.formerly);
+        let mut candidates = candidates(&ground.listed);
+        let preferred = candidates.len();
+        candidates.extend(formerly);
+        let placed = spread.place_preferring(preferred, &missing, &candidates, tie(stripe));
+        let placed = placed.map(|placed| {
             each_its_own(&placed, &missing, |i| record.index_of(candidates[i].site.node))
         });
         let lying: Vec<u16> =
             (0..record.stripe.n).filter(|i| counted[usize::from(*i)].is_some()).collect();
         // What is there and lies too close together is copied.
-        let placed = placed.or_else(|why| match spread.spread_out(&candidates) {
+        let spread_out = || {
+            spread.spread_out(&candidates[..preferred]).or_else(|_| spread.spread_out(&candidates))
+        };
+        let placed = placed.or_else(|why| match spread_out() {
             Ok(moved) if found < 0 => Ok(moved.iter().map(|&(at, to)| (lying[at], to)).collect()),
             _ => Err(why),
         });
@@ -476,7 +503,7 @@ impl Peer {
         }
         allowed?;
         if !is_listed {
-            return Ok(Verdict::Stuck("the vault's roster does not list this node".into()));
+            return Ok(Verdict::Stuck("no roster of the vault lists this node".into()));
         }
         if sources.len() < needed {
             let text = format!("{} shards can be had now, {needed} needed", sources.len());
@@ -494,11 +521,11 @@ impl Peer {
         seen.or_else(|| ground.listed.get(&node))
     }
 
-    /// Nodes that have nothing of a stripe and could take a shard of it.
+    /// Of these nodes those that have nothing of a stripe and could take a shard of it.
     fn candidates(
         &self,
         now: Now,
-        ground: &Ground,
+        (ground, of): (&Ground, &BTreeMap<NodeId, Site>),
         (vault, stripe): (VaultId, StripeId),
         heard: &Heard,
         all: &BTreeMap<NodeId, u16>,
@@ -509,9 +536,7 @@ impl Peer {
             let until = case.and_then(|case| case.refused.get(node));
             until.is_some_and(|until| *until > now.mono)
         };
-        ground
-            .listed
-            .values()
+        of.values()
             .filter(|site| heard.answered.contains(&site.node) && !all.contains_key(&site.node))
             .filter(|site| !heard.unsure.contains(&site.node))
             .filter(|site| !leavers.contains(&site.node))

@@ -60,14 +60,9 @@ impl Peer {
             || refusal(RefusalCode::UnknownVault, format!("vault {vault} is not known here"));
         match role {
             Role::Device { vault: own, .. } if *own == vault || is_planted(Bug::Reader) => Ok(()),
-            Role::Node(node) if view.is_listed(*node, vault)? => Ok(()),
             Role::Node(node) => {
-                // Rosters that came before such rows were kept.
-                let roster = self.roster_of(view, vault).map_err(|_| unknown())?;
-                let listed = roster.nodes.iter().any(|signed| {
-                    signed.verify().is_ok_and(|certificate| certificate.node == *node)
-                });
-                if listed { Ok(()) } else { Err(unknown()) }
+                let may_hold = self.may_hold(view, vault, *node).map_err(|_| unknown())?;
+                if may_hold { Ok(()) } else { Err(unknown()) }
             }
             Role::Device { .. } | Role::Console { .. } => Err(unknown()),
         }
@@ -480,7 +475,7 @@ fn is_news(
 }
 
 /// Every version is kept, so there is an end to them.
-fn check_versions(facts: &dyn Facts, table: Table, vault: VaultId) -> Decision {
+pub(super) fn check_versions(facts: &dyn Facts, table: Table, vault: VaultId) -> Decision {
     let (mut count, mut after) = (0, None);
     while count < VERSIONS_MAX {
         // Each can be a MiB long.

@@ -580,6 +580,7 @@ impl Peer {
             }
             Request::Vaults => self.handle_vaults(facts, lane, &role),
             Request::Holdings(vault) => self.handle_holdings(facts, lane, &role, vault),
+            Request::Namings(vault) => self.handle_namings(facts, lane, &role, vault),
             Request::Logs(vault) => self.handle_logs(facts, lane, &role, vault),
             Request::Entries { vault, device, from } => {
                 self.handle_entries(facts, lane, &role, (vault, device, from))

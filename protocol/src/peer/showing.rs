@@ -2,6 +2,7 @@
 //! one, and only what is durable here.
 
 use super::facts::{Facts, Overlay, Table, View, decode, key};
+use super::guardians::namings;
 use super::ledger::{DEVICES_MAX, FORKS_MAX, VAULTS_MAX};
 use super::{Decision, LaneId, Peer, Role, refusal};
 use crate::codec;
@@ -73,6 +74,9 @@ impl Peer {
         let papers = &holdings.state.papers;
         let mut parts =
             vec![papers.certificate.digest(), papers.descriptor.digest(), papers.roster.digest()];
+        let namings = namings(facts, vault)?;
+        let earlier = namings.iter().filter(|(_, signed)| *signed != papers.descriptor);
+        parts.extend(earlier.map(|(_, signed)| signed.digest()));
         parts.extend(holdings.state.devices.iter().map(Signed::digest));
         // Of several revocations of one device each node keeps another: their rows name the devices.
         let revoked = facts.scan(Table::Revoked, &vault.0, None, 2 * DEVICES_MAX)?;
@@ -140,6 +144,26 @@ impl Peer {
         self.check_partner(facts, role, vault)?;
         let holdings = self.holdings(facts, vault)?.map(Box::new);
         self.reply(lane, Response::Holdings(holdings));
+        Ok(())
+    }
+
+    pub(super) fn handle_namings(
+        &mut self,
+        facts: &dyn Facts,
+        lane: LaneId,
+        role: &Role,
+        vault: VaultId,
+    ) -> Decision {
+        self.check_partner(facts, role, vault)?;
+        let (mut shown, mut len) = (Vec::new(), 0);
+        for (_, signed) in namings(facts, vault)? {
+            len += signed.to_bytes().len();
+            if len > PAGE_LEN {
+                break;
+            }
+            shown.push(signed);
+        }
+        self.reply(lane, Response::Namings(shown));
         Ok(())
     }
 

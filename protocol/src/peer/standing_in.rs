@@ -54,14 +54,18 @@ impl Peer {
         Ok(None)
     }
 
-    /// Whether the vault's newest roster lists a node.
-    pub(super) fn lists(
+    /// Whether a node may hold for a vault: a roster of it lists the node, or did. Whoever stole the vault's key would end backups and
+    /// repair by a newest roster that lists nobody.
+    pub(super) fn may_hold(
         &self,
         view: &View<'_>,
         vault: VaultId,
         node: NodeId,
     ) -> Result<bool, Refusal> {
-        // The roster was verified when it was accepted; here only whom it lists counts.
+        if view.is_listed(node, vault)? {
+            return Ok(true);
+        }
+        // Rosters that came before such rows were kept. They were verified when they were accepted; here only whom one lists counts.
         let roster = self.roster_of(view, vault)?;
         let mut listed = roster.nodes.iter().filter_map(|signed| signed.split().ok());
         Ok(listed.any(|(certificate, _)| certificate.node == node))
@@ -78,8 +82,8 @@ impl Peer {
         record.check().map_err(|e| refusal(RefusalCode::Malformed, e.to_string()))?;
         let vault = record.stripe.vault;
         for node in [custodian, self.node()] {
-            if !self.lists(view, vault, node)? {
-                return Err(not_allowed(format!("the vault's roster does not list node {node}")));
+            if !self.may_hold(view, vault, node)? {
+                return Err(not_allowed(format!("no roster of the vault lists node {node}")));
             }
         }
         self.check_terms(view, &record)?;

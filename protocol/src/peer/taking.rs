@@ -10,9 +10,10 @@
 //! - Budgets for what nodes bring are their own: a liar uses up nothing that a device needs, and who lacks years of logs catches up.
 
 use super::facts::{Facts, Table, View, Write, key};
-use super::ledger::DEVICES_MAX;
+use super::guardians::{NAMINGS_MAX, namings};
+use super::ledger::{DEVICES_MAX, check_versions};
 use super::{Note, Output, Peer, refusal};
-use crate::certificate::{CertificateError, DeviceCertificate};
+use crate::certificate::{CertificateError, DeviceCertificate, VaultDescriptor};
 use crate::id::{DeviceId, EntryId, NodeId, VaultId};
 use crate::label::Site;
 use crate::log::{Continuation, Entry, Head, check_held, continuation, entry_id};
@@ -153,6 +154,48 @@ impl Peer {
             }
         }
         writes.extend(super::recovery::card_writes(facts, vault, cards)?);
+        let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
+        match self.spend_catching_up(now, vault, len) {
+            Ok(()) => Ok(Taken::of(writes)),
+            Err(_) => Ok(Taken::Later),
+        }
+    }
+
+    /// Takes descriptors that are older than the newest one and name other guardians than those known here.
+    pub(super) fn take_namings(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        vault: VaultId,
+        theirs: &[Signed<VaultDescriptor>],
+    ) -> Result<Taken, Refusal> {
+        let view = View { facts, overlay: &self.overlay };
+        if view.count_pending(Table::Descriptor, &vault.0) > 0 {
+            return Ok(Taken::Later);
+        }
+        // Of a vault that was not taken nothing is.
+        let Some(newest) = view.descriptor(vault)? else { return Ok(Taken::Nothing) };
+        let newest = newest.verify().map_err(CertificateError::from)?.version;
+        let mut known = namings(facts, vault)?;
+        let mut writes = Vec::new();
+        for signed in theirs.iter().take(NAMINGS_MAX) {
+            let naming = signed.verify().map_err(CertificateError::from)?;
+            if naming.vault != vault {
+                return Err(refusal(RefusalCode::Malformed, "a descriptor of another vault"));
+            }
+            let Some(guardians) = naming.policy.lock.guardians else { continue };
+            let is_free = facts
+                .get(Table::Descriptor, &key(&[&vault.0, &naming.version.to_be_bytes()]))?
+                .is_none();
+            let is_known = known.iter().any(|(named, _)| *named == guardians);
+            if !is_known && is_free && naming.version < newest && known.len() < NAMINGS_MAX {
+                writes.push(Write::descriptor(vault, naming.version, signed));
+                known.push((guardians, signed.clone()));
+            }
+        }
+        if !writes.is_empty() {
+            check_versions(facts, Table::Descriptor, vault)?;
+        }
         let len = writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
         match self.spend_catching_up(now, vault, len) {
             Ok(()) => Ok(Taken::of(writes)),

@@ -87,6 +87,7 @@ fn nodes_understand_each_other_as_ever() {
         Request::Forks { vault, device },
         Request::PromiseHead { nonce, known: Some(known.clone()), witness },
         Request::Promised,
+        Request::Namings(vault),
     ];
     for (number, request) in requests.into_iter().enumerate() {
         let written = request.encode().1;
@@ -110,6 +111,7 @@ fn nodes_understand_each_other_as_ever() {
         Response::Entries(vec![]),
         Response::PromiseHead(known),
         Response::Promised(Box::new(promised)),
+        Response::Namings(vec![]),
     ];
     for (number, response) in responses.into_iter().enumerate() {
         let written = response.encode().1;

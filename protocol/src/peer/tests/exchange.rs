@@ -119,6 +119,7 @@ fn who_is_in_no_roster_gets_nothing_and_takes_nothing() {
     let (vault, device) = (public(VAULT).into(), public(DEVICE).into());
     let requests = [
         Request::Holdings(vault),
+        Request::Namings(vault),
         Request::Logs(vault),
         Request::Entries { vault, device, from: 0 },
         Request::Forks { vault, device },
@@ -141,11 +142,13 @@ fn who_is_in_no_roster_gets_nothing_and_takes_nothing() {
             let state = crate::message::VaultState { papers, devices: vec![], revoked: vec![] };
             Response::Holdings(Some(Box::new(Holdings { state, cards: vec![] })))
         }
+        Request::Namings(_) => Response::Namings(vec![papers.descriptor.clone()]),
         Request::Logs(_) => Response::Logs(vec![]),
         _ => Response::Done,
     };
     let asked = ask_through(&mut here, &mut there, &mut tell);
-    assert_eq!(asked, [Request::Vaults, Request::Holdings(vault), Request::Logs(vault)]);
+    let once = [Request::Holdings(vault), Request::Namings(vault), Request::Logs(vault)];
+    assert_eq!(asked[1..], once);
     assert_eq!(ask_through(&mut here, &mut there, &mut tell), [Request::Vaults]);
     assert_eq!((here.rows(Table::Vault), here.rows(Table::Listed)), (0, 0));
 }
@@ -165,6 +168,50 @@ fn a_roster_that_lists_nobody_does_not_part_the_holders() {
     let reader = here.node(THIRD);
     let log = Request::Log { vault: public(VAULT).into(), after: None };
     assert!(matches!(here.ask(reader, log), Response::Log { entries, .. } if entries.len() == 3));
+}
+
+#[test]
+fn who_joins_after_a_theft_learns_whom_the_vault_named_before() {
+    let (mut there, link) = holder(NEIGHBOUR, &HOLDERS);
+    let introduce = |desk: &mut Desk, link, papers| {
+        assert_eq!(desk.ask(link, Request::Introduce(papers)), Response::Done);
+    };
+    introduce(&mut there, link, guarded_papers(VAULT, 2, &HOLDERS));
+    introduce(&mut there, link, papers(VAULT, 3, &HOLDERS));
+    let mut here = desk(NODE);
+    meet(&mut here, &mut there);
+    assert_eq!(here.rows(Table::Descriptor), 2, "the newest, and the one that named guardians");
+    assert_eq!(digest(&mut here, THIRD), digest(&mut there, THIRD));
+    assert_eq!(meet(&mut here, &mut there), [Request::Vaults]);
+    assert_eq!(meet(&mut there, &mut here), [Request::Vaults]);
+    let node = here.node(THIRD);
+    let put = here.put(node, &guarded_record(1), 0, &shard_bytes(1, 0));
+    assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+    // What names nobody, is another vault's, or comes after what is the newest here is not taken.
+    let (mut fourth, link) = holder(FOURTH, &HOLDERS);
+    for (shown, taken) in [
+        (papers(VAULT, 0, &HOLDERS).descriptor, 1),
+        (guarded_papers(VAULT, 9, &HOLDERS).descriptor, 1),
+        (guarded_papers(OTHER_VAULT, 0, &HOLDERS).descriptor, 1),
+        (guarded_papers(VAULT, 0, &HOLDERS).descriptor, 2),
+    ] {
+        introduce(&mut fourth, link, papers(VAULT, 1, &HOLDERS));
+        let vault = public(VAULT).into();
+        let mut tell = |_: &mut Desk, request| match request {
+            Request::Vaults => {
+                Response::Vaults(vec![VaultDigest { vault, papers: [taken; 32], logs: [1; 32] }])
+            }
+            Request::Namings(_) => Response::Namings(vec![shown.clone()]),
+            Request::Holdings(_) => {
+                let papers = papers(VAULT, 1, &HOLDERS);
+                let state = crate::message::VaultState { papers, devices: vec![], revoked: vec![] };
+                Response::Holdings(Some(Box::new(Holdings { state, cards: vec![] })))
+            }
+            _ => Response::Logs(vec![]),
+        };
+        ask_through(&mut fourth, &mut there, &mut tell);
+        assert_eq!(fourth.rows(Table::Descriptor), usize::from(taken));
+    }
 }
 
 #[test]
@@ -270,6 +317,9 @@ fn who_shows_heads_that_lead_nowhere_is_left_alone_for_longer_each_time() {
             let papers = papers(OTHER_VAULT, 7, &HOLDERS);
             let state = crate::message::VaultState { papers, devices: vec![], revoked: vec![] };
             Response::Holdings(Some(Box::new(Holdings { state, cards: vec![] })))
+        }
+        Request::Namings(_) => {
+            Response::Namings(vec![guarded_papers(OTHER_VAULT, 0, &HOLDERS).descriptor])
         }
         Request::Logs(_) => {
             let head = crate::log::Head { seq: u64::MAX, entry: crate::id::EntryId([1; 32]) };

@@ -51,6 +51,7 @@ fn is_exchange(request: &Request) -> bool {
         request,
         Request::Vaults
             | Request::Holdings(_)
+            | Request::Namings(_)
             | Request::Logs(_)
             | Request::Entries { .. }
             | Request::Forks { .. }

@@ -317,6 +317,27 @@ fn what_a_lost_node_held_is_rebuilt_elsewhere_and_then_there_is_peace() {
     assert!(mesh.ordered().is_none());
 }
 
+#[test]
+fn a_roster_that_lists_nobody_ends_no_repair() {
+    let mut mesh = three_and_two_spare();
+    let listed = |mesh: &mut Mesh, version, nodes: &[u8]| {
+        let papers = papers(VAULT, version, nodes);
+        assert_eq!(mesh.desk.ask(mesh.device, Request::Introduce(papers)), Response::Done);
+    };
+    listed(&mut mesh, 3, &[]);
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(28 * HOUR.0));
+    let (.., targets) = mesh.ordered().expect("a repair");
+    assert!([id(FOURTH), id(FIFTH)].contains(&targets[0].node));
+    // Whom the newest one lists comes first.
+    let mut mesh = three_and_two_spare();
+    listed(&mut mesh, 3, &[NODE, FIFTH]);
+    mesh.silent.insert(NEIGHBOUR);
+    mesh.pass(Period(28 * HOUR.0));
+    let (.., targets) = mesh.ordered().expect("a repair");
+    assert_eq!(targets[0].node, id(FIFTH));
+}
+
 /// One of three shards suffices, and each lies at a provider of its own. What is lost breaks no policy yet.
 #[test]
 fn who_tells_nothing_or_never_answers_holds_up_no_repair_for_ever() {

@@ -57,6 +57,26 @@ fn a_listed_node_takes_what_another_one_rebuilt_and_shows_it() {
 }
 
 #[test]
+fn papers_of_a_thief_end_neither_repair_nor_backups() {
+    let (mut desk, device, node) = desk();
+    let known = [NODE, NEIGHBOUR, THIRD];
+    let named = guarded_papers(VAULT, 2, &known);
+    assert_eq!(desk.ask(device, Request::Introduce(named)), Response::Done);
+    // Who has the vault's key names no guardians any more, and lists nobody.
+    assert_eq!(desk.ask(device, Request::Introduce(papers(VAULT, 3, &[]))), Response::Done);
+    let holders = [NEIGHBOUR, THIRD, LOST].map(|name| public(name).into()).to_vec();
+    let put = desk.put(node, &Record { holders, ..guarded_record(1) }, 2, &shard_bytes(1, 2));
+    assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+    let put = desk.put(device, &guarded_record(2), 0, &shard_bytes(2, 0));
+    assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+    // Guardians that the vault never named are refused as before.
+    let mut record = guarded_record(3);
+    record.policy.lock.guardians.as_mut().unwrap().need = 1;
+    let put = desk.put(device, &record, 0, &shard_bytes(3, 0));
+    assert_eq!(code(&put), RefusalCode::NotAllowed);
+}
+
+#[test]
 fn the_shard_of_a_stand_in_is_locked_and_extended_like_any_other() {
     let (mut desk, device, node) = desk();
     let record = elsewhere(1);
