@@ -9,30 +9,21 @@ use crate::certificate::{
     ADMITTED_VALIDITY_MAX, Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest,
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
-use crate::codec::Blob;
 use crate::id::{NodeId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
-use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Request, Response};
+use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Response};
 use crate::sign::Signed;
 use crate::succession::{Lines, Said};
-use crate::time::{Mono, Now, Period};
+use crate::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most members that a node keeps.
 const MEMBERS_MAX: usize = crate::certificate::ROSTER_MAX;
-/// Members asked in one round of exchange: log-many rounds reach everybody.
-const EXCHANGE_FANOUT: usize = 3;
-
-/// So often each member has its turn within the patience.
-const TURNS_IN_PATIENCE: u64 = 4;
-/// No two rounds are closer together.
-const EXCHANGE_MIN: Period = Period(250);
-
 /// Another node that is vouched for.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) signed: Signed<NodeRecord>,
-    name: RecordName,
+    pub(super) name: RecordName,
     pub(super) record: NodeRecord,
     pub(super) site: Site,
     /// Under which line of its operator's keys it was certified.
@@ -103,7 +94,7 @@ pub(super) enum Pending {
 /// What a record is called by who asks for others.
 type RecordName = [u8; RECORD_NAME_LEN];
 
-fn name_of(signed: &Signed<NodeRecord>) -> RecordName {
+pub(super) fn name_of(signed: &Signed<NodeRecord>) -> RecordName {
     *signed.digest().first_chunk().expect("a hash is longer than a name")
 }
 
@@ -472,72 +463,17 @@ impl Peer {
         Ok(own.into_iter().chain(others).take_while(fits).cloned().collect())
     }
 
-    /// Between two rounds of exchange: each member has its turn several times within the patience, however many there are, or else
-    /// some would seem silent that nobody asked.
-    pub(super) fn exchange_period(&self) -> Period {
-        let turns = TURNS_IN_PATIENCE * self.members.len().max(1) as u64;
-        let patience = self.config.patience.0.saturating_mul(EXCHANGE_FANOUT as u64);
-        self.config.exchange_period.min(Period((patience / turns).max(EXCHANGE_MIN.0)))
-    }
-
-    /// One round of anti-entropy: a few members in turn, or the bootstrap nodes while nobody is known.
-    pub(super) fn exchange_members(&mut self, now: Now, facts: &dyn Facts) {
-        self.rounds += 1;
-        let start =
-            (self.rounds as usize).wrapping_mul(EXCHANGE_FANOUT) % self.members.len().max(1);
-        let in_turn = self.members.values().skip(start).chain(self.members.values().take(start));
-        let mut targets: Vec<(NodeId, Vec<String>)> = in_turn
-            .take(EXCHANGE_FANOUT)
-            .map(|member| (member.record.node, member.record.addresses.clone()))
-            .collect();
-        let is_met = |operator| {
-            let mut members = self.members.values();
-            members.any(|member| member.site.operator == operator && member.heard.is_some())
-        };
-        let contacts = self.partnership.contacts(is_met);
-        for (node, addresses) in self.config.bootstrap.iter().chain(&contacts) {
-            if !self.members.contains_key(node) {
-                targets.push((*node, addresses.clone()));
-            }
-        }
-        for (node, addresses) in targets {
-            if node == self.node() {
-                continue;
-            }
-            self.liveness.ask(node, now.mono);
-            match self.link_to(node) {
-                Some(link) => self.exchange_with(now, facts, node, link),
-                None => self.outputs.push_back(Output::Dial { node, addresses }),
-            }
-        }
-    }
-
     /// The newest link to a node.
     pub(super) fn link_to(&self, node: NodeId) -> Option<LinkId> {
         self.links.newest(node)
     }
 
-    fn exchange_with(&mut self, now: Now, facts: &dyn Facts, node: NodeId, link: LinkId) {
-        if !self.is_guest(node) {
-            self.ask_time(now, node, link);
-            self.ask_promises(facts, node, link);
+    /// A node asked or answered.
+    pub(super) fn hear_member(&mut self, now: Now, node: NodeId) {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.heard = Some(now.mono);
+            self.hear(now, node);
         }
-        self.begin_talk(now, node, link);
-        self.ask_stops(link);
-        self.tell_partners(node, link);
-        self.tell_notices(node, link);
-        self.ask_findings(node, link);
-        self.ask_hearsay(now, node, link);
-        let operator = self.operator_of_node(node);
-        let members = self.members.iter().filter(|(member, _)| self.is_told_of(operator, **member));
-        let names: Vec<RecordName> = members.map(|(_, member)| member.name).collect();
-        let known = Blob([names.concat(), name_of(&self.record).to_vec()].concat());
-        let call = self.call(Pending::Members(node));
-        self.outputs.push_back(Output::Call {
-            call,
-            link,
-            request: Box::new(Request::Lacking { known }),
-        });
     }
 
     pub(super) fn call(&mut self, pending: Pending) -> CallId {
@@ -572,13 +508,11 @@ impl Peer {
             }
             (Some(Pending::Welcome(link)), _) => self.outputs.push_back(Output::Close { link }),
             (Some(Pending::Members(node)), Some(Response::Members(records))) => {
-                if let Some(member) = self.members.get_mut(&node) {
-                    member.heard = Some(now.mono);
-                    self.hear(now, node);
-                }
+                self.hear_member(now, node);
                 self.learn(now, facts, &records);
             }
             (Some(Pending::Hearsay { node, of }), Some(Response::Hearsay(said))) => {
+                self.hear_member(now, node);
                 self.handle_hearsay_answer(now, node, of, &said);
             }
             (Some(Pending::Inquiry { number, node, stripes }), response) => {

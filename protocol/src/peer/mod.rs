@@ -37,6 +37,7 @@ mod leaving;
 mod ledger;
 mod links;
 mod lives;
+mod meetings;
 mod membership;
 mod parting;
 mod partners;
@@ -79,6 +80,7 @@ use crate::record::SHARD_LEN_MAX;
 use crate::sign::{SecretKey, Signed};
 use crate::time::{Mono, Now, Period};
 use facts::{Overlay, View};
+use meetings::Meetings;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a peer is set to.
@@ -260,8 +262,7 @@ pub struct Peer {
     space: u64,
     doubt: Option<String>,
     next_token: u64,
-    exchange_at: Mono,
-    rounds: u64,
+    meetings: Meetings,
 }
 
 /// Why a peer cannot start.
@@ -386,8 +387,7 @@ impl Peer {
             space: u64::MAX,
             doubt: None,
             next_token: 0,
-            exchange_at: now.mono,
-            rounds: 0,
+            meetings: Meetings::new(now.mono),
         };
         peer.members.remove(&node);
         peer.learn_lines();
@@ -480,15 +480,7 @@ impl Peer {
             }
             self.outputs.push_back(Output::Close { link: id });
         }
-        if self.exchange_at <= now.mono {
-            self.exchange_at = now.mono.after(self.exchange_period());
-            self.tick_lock_clock(now);
-            self.judge_partners(now);
-            self.part_from_succeeded(now);
-            self.exchange_members(now, facts);
-            self.forget_releases(facts);
-            self.store_tallies();
-        }
+        self.handle_meetings(now, facts);
         self.handle_lives(now, facts);
         self.handle_repair(now, facts);
         self.handle_scrub(now, facts);
@@ -499,7 +491,11 @@ impl Peer {
     #[must_use]
     pub fn poll_timeout(&self) -> Mono {
         let greetings = self.links.next_greeting();
-        let other = self.exchange_at.min(self.lives.poll_timeout()).min(self.repair.poll_timeout());
+        let other = self
+            .meetings
+            .poll_timeout()
+            .min(self.lives.poll_timeout())
+            .min(self.repair.poll_timeout());
         let other = other.min(self.scrub.poll_timeout()).min(self.asking.poll_timeout());
         greetings.map_or(other, |at| at.min(other))
     }
@@ -529,11 +525,8 @@ impl Peer {
             self.outputs.push_back(Output::Close { link });
             return;
         };
-        if let Role::Node(node) = &role
-            && let Some(member) = self.members.get_mut(node)
-        {
-            member.heard = Some(now.mono);
-            self.hear(now, *node);
+        if let Role::Node(node) = role {
+            self.hear_member(now, node);
         }
         let checked = self.check_guest(&role, &request);
         if let Err(refusal) = checked.and_then(|()| self.check_speakers(now, facts, &request)) {

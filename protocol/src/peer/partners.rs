@@ -284,7 +284,7 @@ impl Peer {
         self.part_from_succeeded(now);
         self.outputs.push_back(Output::Note(Note::Partners { version, partners }));
         // Those who are new are looked for at once, and the own nodes are told. Who counts has changed.
-        self.exchange_at = now.mono;
+        self.meetings.hurry(now.mono);
         self.repair.rounds.change();
         self.repair.wake();
     }

@@ -187,7 +187,7 @@ impl Peer {
         let write = Write::member(self.node(), &self.record);
         self.persist(vec![write], None, Then::Nothing);
         // Whoever has taken this node for a stranger meanwhile is to see the new one soon.
-        self.exchange_at = now.mono;
+        self.meetings.hurry(now.mono);
         Ok(())
     }
 }

@@ -5,10 +5,11 @@ use super::desk::{Desk, code};
 use crate::certificate::NodeRecord;
 use crate::codec::Blob;
 use crate::id::NodeId;
-use crate::message::{Greeting, IDS_MAX, RECORD_NAME_LEN, RefusalCode, Request, Response};
-use crate::peer::{Input, MemoryFacts, Note, PeerConfig, Table};
+use crate::message::{Greeting, Hearsay, IDS_MAX, RECORD_NAME_LEN, RefusalCode, Request, Response};
+use crate::peer::{Input, LinkId, MemoryFacts, Note, PeerConfig, Table};
 use crate::sign::Signed;
 use crate::time::Period;
+use std::collections::BTreeMap;
 
 fn members(desk: &mut Desk) -> Vec<u8> {
     let link = desk.node(NEIGHBOUR);
@@ -86,11 +87,51 @@ fn the_more_members_there_are_the_more_often_some_are_asked() {
     let (exchange_period, patience) = (Period::seconds(3600), Period::seconds(7200));
     let mut desk = Desk::with(PeerConfig { exchange_period, patience, ..PeerConfig::default() });
     let link = desk.node(NEIGHBOUR);
-    assert_eq!(desk.peer.exchange_period(), Period::seconds(450), "a part of the patience");
+    assert_eq!(desk.peer.meeting_period(), Period::seconds(450), "a part of the patience");
     let others = (100..151).map(|name| node_record(OPERATOR, name, 1)).collect();
     desk.ask(link, Request::Members(others));
     // All 52 four times, three at once.
-    assert_eq!(desk.peer.exchange_period(), Period(7_200_000 * 3 / (4 * 52)));
+    assert_eq!(desk.peer.meeting_period(), Period(7_200_000 * 3 / (4 * 52)));
+}
+
+#[test]
+fn between_two_rounds_those_alone_are_glanced_at_that_were_not_heard_for_a_while() {
+    let (exchange_period, patience) = (Period::days(1), Period::days(16));
+    let mut desk = Desk::with(PeerConfig { exchange_period, patience, ..PeerConfig::default() });
+    let nodes: Vec<u8> = (100..200).collect();
+    let links: BTreeMap<LinkId, u8> = nodes.iter().map(|&node| (desk.node(node), node)).collect();
+    let (mut met, mut glanced) = (0, BTreeMap::new());
+    let silent = [nodes[7], nodes[70]];
+    desk.pass(Period(0));
+    for _ in 0..16 * 24 {
+        desk.pass(Period::seconds(3600));
+        for (call, link, request) in std::mem::take(&mut desk.called) {
+            let node = links[&link];
+            met += usize::from(matches!(request, Request::Lacking { .. }));
+            let Request::Hearsay { of } = request else { continue };
+            glanced.entry(node).or_insert_with(Vec::new).push(desk.now.mono);
+            if !silent.contains(&node) {
+                let ages = of.iter().map(|_| None).collect();
+                let said = Hearsay { ages, room: 0, leaves: false };
+                let response = Some(Box::new(Response::Hearsay(said)));
+                desk.handle(Input::Answer { call, response });
+            }
+        }
+    }
+    assert_eq!(met, 3 * 17, "a round a day, and one at the start");
+    let times = |node| glanced.get(node).map_or(0, Vec::len);
+    assert!(nodes.iter().all(|node| (3..=6).contains(&times(node))), "{glanced:?}");
+    // Who asks is not asked.
+    let (asker, before) = (nodes[50], times(&nodes[50]));
+    let link = *links.iter().find(|(_, node)| **node == asker).unwrap().0;
+    for _ in 0..4 * 24 {
+        desk.pass(Period::seconds(3600));
+        desk.ask(link, Request::Status);
+    }
+    let asked = |(_, on, request): &&(_, LinkId, Request)| {
+        *on == link && matches!(request, Request::Hearsay { .. })
+    };
+    assert!(desk.called.iter().filter(asked).count() <= 1, "but in a round ({before} before)");
 }
 
 #[test]

@@ -5,10 +5,12 @@ use crate::human;
 use crate::mesh::{MeshArgs, bytes_of};
 use crate::outputs::Target;
 use crate::show::{Found, find};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use simulator::Replay;
 use simulator::plan::Verdict;
 use simulator::scenario::Kind;
 use simulator::study::word;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -64,6 +66,17 @@ pub(crate) fn replay(file: &Path, json: bool) -> Result<End, Failure> {
     Ok(if violated { End::Violated } else { End::Expected })
 }
 
+/// A bar that is full then; on a terminal only.
+fn progress(until: Instant) -> ProgressBar {
+    let bar = ProgressBar::new(until.saturating_duration_since(Instant::now()).as_secs());
+    let style = ProgressStyle::with_template("{bar:30} {elapsed} of {len} s  {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
+}
+
 /// Runs drawn plans until one breaks a promise or the time is over.
 pub(crate) fn fuzz(minutes: f64, first: Option<u64>, out: &Path) -> Result<End, Failure> {
     if !(minutes > 0.0 && minutes <= MINUTES_MAX) {
@@ -77,7 +90,16 @@ pub(crate) fn fuzz(minutes: f64, first: Option<u64>, out: &Path) -> Result<End, 
         || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |age| age.as_secs() << 16);
     let first = first.unwrap_or_else(fresh);
     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
-    let (ran, found) = simulator::fuzz(Some(until), first..=u64::MAX);
+    let bar = progress(until);
+    let (ran, found) = simulator::fuzz(
+        Some(until),
+        (first..=u64::MAX).inspect(|seed| {
+            let left = until.saturating_duration_since(Instant::now());
+            bar.set_position(bar.length().unwrap_or(0).saturating_sub(left.as_secs()));
+            bar.set_message(format!("{} plans, at seed {seed}", seed - first));
+        }),
+    );
+    bar.finish_and_clear();
     let Some(found) = found else {
         say!("{ran} drawn plans, seeds from {first} on: no promise was broken");
         return Ok(End::Expected);
