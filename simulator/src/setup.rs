@@ -11,6 +11,7 @@ use protocol::peer::PeerConfig;
 use protocol::sign::{SecretKey, Signed};
 use protocol::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The wall clock when the world begins.
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000);
@@ -167,7 +168,10 @@ impl Setup {
     pub(crate) fn trust(&self, index: usize) -> Trust {
         let own = &self.nodes[index].operator;
         let is_trusted = |node: &&NodeSetup| self.swaps.is_empty() || node.operator == *own;
-        Trust::new(self.nodes.iter().filter(is_trusted).map(|node| operator_id(&node.operator)))
+        let trusted = self.nodes.iter().filter(is_trusted).map(|node| node.operator.as_str());
+        // To know a key by its name takes a multiplication on the curve.
+        let trusted: BTreeSet<&str> = trusted.collect();
+        Trust::new(trusted.into_iter().map(operator_id))
     }
 
     /// Where a node looks for members first: at the first one that its operator runs, or at node 0 where they do not swap.
