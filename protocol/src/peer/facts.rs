@@ -69,8 +69,9 @@ use std::collections::BTreeMap;
 /// | `Breach` | partner | since when it breaks its part ([`crate::notice::Breach`]) |
 /// | `Statement` | vault, month (u32 BE) | what the vault's operator countersigned last |
 /// | `Miscounted` | vault | [`super::MiscountRow`] |
+/// | `Denied` | stripe, holder | [`super::DeniedRow`] |
 ///
-/// Spans of `Life`, `Holds`, `Release` and `Discharge` count by the lock clock, which is stored in the same write.
+/// Spans of `Life`, `Holds`, `Release`, `Discharge` and `Denied` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table above says what each is")]
@@ -111,6 +112,7 @@ pub enum Table {
     Breach = 38,
     Discharge = 39,
     Miscounted = 40,
+    Denied = 41,
 }
 
 impl Table {

@@ -64,6 +64,7 @@ pub use facts::{
     Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage,
     Write, held_key, is_first_record, rows_of, sums_of, thawed,
 };
+pub use faults::DeniedRow;
 pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 pub use scrub::ScrubRow;
 pub use sums::MiscountRow;
@@ -366,7 +367,8 @@ impl Peer {
         let boot = config.boot;
         let mut liveness = Liveness::new(config.patience, operator, now.mono);
         members.keys().filter(|&&known| known != node).for_each(|&n| liveness.watch(n, now.mono));
-        let repair = repair::Repair::new(&config, now.mono);
+        let mut repair = repair::Repair::new(&config, now.mono);
+        repair.taken = faults::Taken::load(facts, lock_clock.reading().at, now.mono)?;
         let asking = auditing::Asking::load(now, config.audit_period, facts)?;
         let mut peer = Self {
             key,

@@ -12,7 +12,7 @@ use protocol::message::{
 };
 use protocol::notice::{Breach, Cause, Notice, NoticeRow};
 use protocol::partner::{Contact, Introduction, Partner, PartnerList};
-use protocol::peer::{MiscountRow, Usage};
+use protocol::peer::{DeniedRow, MiscountRow, Usage};
 use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
 use protocol::time::Period;
@@ -146,6 +146,13 @@ fn what_is_kept_of_wrong_sums_is_read_as_ever() {
     let row = MiscountRow { found: NOW, kept, counted };
     let read = stored("miscount-row-v1.bin", &protocol::codec::encode(&row));
     assert_eq!(protocol::codec::decode_canonical::<MiscountRow>(&read, 100).unwrap(), row);
+}
+
+#[test]
+fn what_is_denied_is_read_as_ever() {
+    let row = DeniedRow { vault: VaultId([0x93; 32]), until: LockTime(86_400_000) };
+    let read = stored("denied-row-v1.bin", &protocol::codec::encode(&row));
+    assert_eq!(protocol::codec::decode_canonical::<DeniedRow>(&read, 100).unwrap(), row);
 }
 
 #[test]
