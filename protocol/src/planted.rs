@@ -74,11 +74,13 @@ pub enum Bug {
     Months,
     /// What one operator says against a holder counts.
     Word,
+    /// What an operator's earlier key signs goes on counting.
+    Succession,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Lock,
         Self::Extension,
         Self::Placement,
@@ -113,6 +115,7 @@ impl Bug {
         Self::Notice,
         Self::Months,
         Self::Word,
+        Self::Succession,
     ];
 }
 

@@ -6,7 +6,7 @@ mod partners;
 use crate::client::Client;
 use crate::owner::policy_of;
 use crate::plan::{Attack, What};
-use crate::setup::EPOCH;
+use crate::setup::{EPOCH, operator_key};
 use crate::world::{Event, World};
 use protocol::certificate::{Roster, VaultDescriptor};
 use protocol::codec::{Blob, VALUE_LEN_MAX, decode};
@@ -18,6 +18,7 @@ use protocol::peer::{Facts, Held, Table};
 use protocol::placement::Exposure;
 use protocol::recovery::RecoveryCard;
 use protocol::sign::Signed;
+use protocol::succession::Speaker;
 use protocol::time::Period;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +46,7 @@ impl World {
                 self.attack_greedily(vault, vaults, stripes, lock);
             }
             Attack::Slander { by, of } => self.attack_slander(&by, &of),
+            Attack::OldKey { operator } => self.attack_with_old_key(&operator),
             Attack::Random { rounds } => self.attack_randomly(rounds),
         }
     }
@@ -61,7 +63,7 @@ impl World {
         self.owners.get(vault).map_or(0, |owner| owner.old_devices.len().saturating_sub(1))
     }
 
-    fn stripes_of(&self, vault: usize) -> Vec<StripeId> {
+    pub(crate) fn stripes_of(&self, vault: usize) -> Vec<StripeId> {
         let owner = self.owners.get(vault);
         owner.map_or_else(Vec::new, |owner| {
             owner.stripes.iter().map(|owned| owned.stored.stripe.id()).collect()
@@ -182,7 +184,7 @@ impl World {
     }
 
     /// Everything that may be asked about a vault.
-    fn questions(&mut self, client: usize, vault: VaultId, stripes: &[StripeId]) {
+    pub(crate) fn questions(&mut self, client: usize, vault: VaultId, stripes: &[StripeId]) {
         let ids: Vec<StripeId> = stripes.iter().copied().take(8).collect();
         for node in 0..self.nodes() {
             let disk = &self.hosts[node].disk;
@@ -214,7 +216,8 @@ impl World {
         let vault = self.clients[owner.client].vault();
         let name = format!("stranger {}", self.clients.len());
         let roster = self.certificates();
-        let client = Client::new((&name, &name), "whom nobody knows", roster, &[], policy);
+        let nobody = Speaker::first(operator_key("whom nobody knows"));
+        let client = Client::new((&name, &name), &nobody, roster, &[], policy);
         let client = self.join(client);
         self.checker().strangers.insert(client, None);
         self.questions(client, vault, &stripes);

@@ -81,6 +81,8 @@ enum Asked {
     },
     /// By somebody to whom nothing may be told or done.
     Nothing,
+    /// By somebody who may not even be welcomed.
+    Greeting,
 }
 
 /// Under which terms a shard is held.
@@ -138,6 +140,8 @@ pub(crate) struct Checker {
     pub(crate) outside: BTreeMap<VaultId, Vec<usize>>,
     /// Clients that nobody vouches for, with the only vault that they may ask about, if any.
     pub(crate) strangers: BTreeMap<usize, Option<VaultId>>,
+    /// Clients that have only a key that was succeeded, and speak to those alone that know that.
+    pub(crate) unwelcome: BTreeSet<usize>,
     /// The worst error of an honest clock so far.
     pub(crate) error: Period,
     /// Whether so many clocks lie that all others of a node may.
@@ -197,6 +201,13 @@ impl Checker {
         books.started = now;
         self.asked.retain(|_, (of, _)| *of != node);
         self.forked.retain(|(of, ..), _| *of != node);
+    }
+
+    /// A greeting arrives.
+    pub(crate) fn greeted(&mut self, node: usize, lane: LaneId, asker: End) {
+        if matches!(asker, End::Client(client) if self.unwelcome.contains(&client)) {
+            self.asked.insert(lane, (node, Asked::Greeting));
+        }
     }
 
     /// A request arrives.
@@ -288,6 +299,13 @@ impl Checker {
                 | Response::Members(_)
                 | Response::Stops(_),
             ) => {}
+            (Asked::Greeting, Response::Refused(_) | Response::Busy { .. }) => {}
+            (Asked::Greeting, response) => {
+                let response = brief(response);
+                let text =
+                    format!("node {node} tells who has a key that was succeeded: {response}");
+                self.report("P8", text);
+            }
             (Asked::Nothing, Response::Records(records)) if records.iter().all(Option::is_none) => {
             }
             (Asked::Nothing, response) => {

@@ -5,9 +5,10 @@
 //! ([`Client::poll_action`]).
 
 use crate::network::Frame;
-use crate::setup::{EPOCH, VALIDITY, key, operator_key};
+use crate::setup::{EPOCH, VALIDITY, key};
+use crate::succession::word_for;
 use protocol::certificate::{
-    DeviceCertificate, NodeCertificate, Roster, VaultCertificate, VaultDescriptor, VaultPapers,
+    DeviceCertificate, NodeCertificate, Roster, VaultDescriptor, VaultPapers,
 };
 use protocol::codec::Blob;
 use protocol::erasure::{Codec, Slot};
@@ -18,6 +19,7 @@ use protocol::peer::LinkId;
 use protocol::policy::Policy;
 use protocol::record::{CODEC_REED_SOLOMON, Receipt, Record, Stripe};
 use protocol::sign::{SecretKey, Signed};
+use protocol::succession::Speaker;
 use protocol::time::{Mono, Period};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -151,11 +153,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A device of a vault, both with these names, which the operator with this name vouches for and whose roster
+    /// A device of a vault, both with these names, which an operator vouches for by this key and whose roster
     /// lists these nodes but for those that are `outside`.
     pub(crate) fn new(
         (name, device_name): (&str, &str),
-        operator: &str,
+        speaker: &Speaker,
         mut roster: Vec<Signed<NodeCertificate>>,
         outside: &[usize],
         policy: Policy,
@@ -168,13 +170,7 @@ impl Client {
         roster.retain(|_| index.next().is_none_or(|index| !outside.contains(&index)));
         let roster_len = nodes.len();
         let (vault, device) = (key("vault", name), key("device", device_name));
-        let certificate = VaultCertificate {
-            vault: vault.public().into(),
-            operator: operator_key(operator).public().into(),
-            issued: EPOCH,
-            expires: EPOCH.after(VALIDITY),
-        };
-        let certificate = Signed::sign(&certificate, &operator_key(operator));
+        let certificate = word_for(vault.public().into(), speaker);
         let descriptor = VaultDescriptor {
             vault: vault.public().into(),
             version: 1,
@@ -232,6 +228,26 @@ impl Client {
         let session = Body::Session { session: client.session, sealed_key: Blob(vec![0; 200]) };
         client.append(session);
         client
+    }
+
+    /// Its vault's operator vouches for it by another key now, which every node is to know before anything else.
+    pub(crate) fn renew(&mut self, speaker: &Speaker) {
+        let word = word_for(self.vault(), speaker);
+        if let Greeting::Device { vault, .. } = &mut self.greeting {
+            *vault = word.clone();
+        }
+        self.papers.certificate = word;
+        for node in 0..self.channels.len() {
+            let channel = &mut self.channels[node];
+            if channel.is_over {
+                continue;
+            }
+            // What is asked now is answered first.
+            let is_asking = matches!(channel.line, Line::Asked(_));
+            channel.tasks.insert(usize::from(is_asking), (0, Task::Introduce));
+            *self.open.entry(0).or_default() += 1;
+            self.advance(node);
+        }
     }
 
     /// Whoever greets in this way, and asks for nothing of its own accord.

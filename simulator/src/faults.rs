@@ -65,6 +65,7 @@ impl World {
             What::Attack(attack) => self.attack(attack),
             What::Agree(swap) => self.agree(&swap),
             What::Notice { by, to } => self.give_notice(&by, &to),
+            What::Succeed { operator } => self.succeed(&operator),
             What::Lurk { until, then } => self.lurking.push((until, *then)),
             fault => {
                 let until = match &fault {

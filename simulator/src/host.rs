@@ -3,7 +3,7 @@
 
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskConfig};
-use crate::setup::{Setup, certify};
+use crate::setup::{Setup, certify, operator_key};
 use protocol::Peer;
 use protocol::certificate::{NodeCertificate, Trust};
 use protocol::id::NodeId;
@@ -11,6 +11,7 @@ use protocol::label::{Labels, Site};
 use protocol::lock_clock::BootId;
 use protocol::peer::{Input, LaneId, LinkId, PeerConfig};
 use protocol::sign::{SecretKey, Signed};
+use protocol::succession::Speaker;
 use protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,8 @@ pub(crate) struct Host {
     index: usize,
     key: SecretKey,
     certificate: Signed<NodeCertificate>,
+    /// Who certifies it.
+    speaker: Speaker,
     trust: Trust,
     config: PeerConfig,
     pub(crate) site: Site,
@@ -74,6 +77,7 @@ impl Host {
             index,
             key: Setup::node_key(index),
             certificate,
+            speaker: Speaker::first(operator_key(&setup.nodes[index].operator)),
             trust: setup.trust(index),
             config,
             site,
@@ -156,9 +160,15 @@ impl Host {
 
     /// Has a certificate that states these labels from the next start on.
     pub(crate) fn relabel(&mut self, labels: Labels) {
-        let certificate = certify(self.index, &self.operator, labels);
+        let certificate = certify(self.key.public().into(), &self.speaker, labels);
         self.site = certificate.verify().expect("signed by its operator just now").site();
         self.certificate = certificate;
+    }
+
+    /// Has a certificate by another key of its operator.
+    pub(crate) fn speak(&mut self, speaker: Speaker) {
+        self.speaker = speaker;
+        self.relabel(self.site.labels.clone());
     }
 
     /// Stops it at once, in the middle of whatever it does; so many bytes of what it writes are on the disk.

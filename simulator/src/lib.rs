@@ -43,6 +43,7 @@ pub mod scenario;
 mod setup;
 mod shrink;
 pub mod study;
+mod succession;
 mod swap;
 pub mod table;
 #[cfg(test)]

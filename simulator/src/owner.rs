@@ -225,7 +225,8 @@ impl World {
         let roster = self.certificates();
         let policy = policy_of(setup);
         let names = (vault, device);
-        let client = Client::new(names, &setup.operator, roster, &setup.outside, policy);
+        let client =
+            Client::new(names, &self.speaker(&setup.operator), roster, &setup.outside, policy);
         self.join_known(client, &setup.operator)
     }
 

@@ -329,6 +329,11 @@ pub enum What {
         /// and whom.
         to: String,
     },
+    /// Another key speaks for an operator from now on, by the word of its heirs: the one before was stolen. Nothing where nobody swaps.
+    Succeed {
+        /// Which.
+        operator: String,
+    },
     /// An attacker acts.
     Attack(Attack),
     /// An attacker waits for a moment, and then does something. What never comes never happens.
@@ -376,6 +381,7 @@ impl What {
             | Self::Heal
             | Self::Agree(_)
             | Self::Notice { .. }
+            | Self::Succeed { .. }
             | Self::Attack(_) => {}
         }
     }
@@ -498,6 +504,12 @@ pub enum Attack {
         by: Vec<String>,
         /// Of whom.
         of: String,
+    },
+    /// With the key of an operator that another key took the place of: greets all who know that, as a vault's device and as a node, and
+    /// asks for everything.
+    OldKey {
+        /// Whose.
+        operator: String,
     },
     /// With the panel of a node that rebuilds something right now: has that node from then on, as [`What::Seize`].
     Repairer,

@@ -5,10 +5,11 @@ use crate::disk::DiskConfig;
 use crate::network::NetworkConfig;
 use crate::swap::Swap;
 use protocol::certificate::{Authority, NodeCertificate, Trust};
-use protocol::id::OperatorId;
+use protocol::id::{NodeId, OperatorId};
 use protocol::label::{Label, Labels};
 use protocol::peer::PeerConfig;
 use protocol::sign::{SecretKey, Signed};
+use protocol::succession::Speaker;
 use protocol::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -188,21 +189,22 @@ impl Setup {
     /// The certificate of one node.
     pub(crate) fn certificate(&self, index: usize) -> Signed<NodeCertificate> {
         let NodeSetup { operator, labels, .. } = &self.nodes[index];
-        certify(index, operator, labels.clone())
+        let node = Self::node_key(index).public().into();
+        certify(node, &Speaker::first(operator_key(operator)), labels.clone())
     }
 }
 
 /// An operator's word for a node.
-pub(crate) fn certify(index: usize, operator: &str, labels: Labels) -> Signed<NodeCertificate> {
+pub(crate) fn certify(node: NodeId, speaker: &Speaker, labels: Labels) -> Signed<NodeCertificate> {
     let certificate = NodeCertificate {
-        node: Setup::node_key(index).public().into(),
-        operator: operator_id(operator),
+        node,
+        operator: speaker.operator(),
         labels,
         issued: EPOCH,
         expires: EPOCH.after(VALIDITY),
         authority: Authority::Operator,
     };
-    Signed::sign(&certificate, &operator_key(operator))
+    Signed::speak(&certificate, speaker)
 }
 
 /// The key of whoever has this name.

@@ -6,7 +6,7 @@ use crate::check::Swapping;
 use crate::client::Client;
 use crate::host::address;
 use crate::plan::VaultSetup;
-use crate::setup::{EPOCH, Setup, key, operator_id, operator_key};
+use crate::setup::{EPOCH, Setup, key, operator_id};
 use crate::world::World;
 use protocol::agreement::{Acceptance, Agreement, Side};
 use protocol::certificate::{ConsolePass, NodeRecord};
@@ -19,6 +19,7 @@ use protocol::partner::{CONTACTS_MAX, Contact, Introduction, Partner, PartnerLis
 use protocol::peer::{Facts, Input, Table, Write};
 use protocol::policy::Policy;
 use protocol::sign::Signed;
+use protocol::succession::Speaker;
 use protocol::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,8 +58,8 @@ impl Swap {
         }
     }
 
-    /// The document, with both signatures.
-    fn signed(&self, version: u64) -> Signed<Acceptance> {
+    /// The document, with the signatures of both.
+    fn signed(&self, version: u64, [first, second]: [&Speaker; 2]) -> Signed<Acceptance> {
         let side = |at: usize| Side {
             operator: operator_id(&self.between[at]),
             gives: self.gives[at],
@@ -73,16 +74,26 @@ impl Swap {
             notice: self.notice,
             lock_max: self.lock_max,
         };
-        let agreement = Signed::sign(&agreement, &operator_key(&self.between[0]));
-        let acceptance = Acceptance { operator: operator_id(&self.between[1]), agreement };
-        Signed::sign(&acceptance, &operator_key(&self.between[1]))
+        let agreement = Signed::speak(&agreement, first);
+        Signed::speak(&Acceptance { operator: second.operator(), agreement }, second)
     }
+}
+
+/// What two operators agreed.
+#[derive(Debug, Clone)]
+struct Agreed {
+    version: u64,
+    swap: Swap,
+    /// By the keys that spoke then.
+    signed: Signed<Acceptance>,
 }
 
 /// What is agreed now.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Swaps {
-    agreed: Vec<(u64, Swap)>,
+    agreed: Vec<Agreed>,
+    /// Who speaks for operators that have not their first key any more.
+    pub(crate) speakers: BTreeMap<String, Speaker>,
     /// The versions of operators' lists, where that is not the first one.
     lists: BTreeMap<String, u64>,
     /// Whose vaults were to lie with others than this one's nodes at some time: notice was given, or it broke its part.
@@ -97,8 +108,15 @@ impl Swaps {
         for (index, node) in setup.nodes.iter().enumerate() {
             nodes.entry(node.operator.clone()).or_default().push(index);
         }
-        let agreed = setup.swaps.iter().map(|swap| (1, swap.clone())).collect();
-        Self { agreed, lists: BTreeMap::new(), parted: BTreeSet::new(), nodes }
+        let mut swaps = Self { nodes, ..Self::default() };
+        swaps.agreed = setup.swaps.iter().map(|swap| swaps.sign(swap, 1)).collect();
+        swaps
+    }
+
+    fn sign(&self, swap: &Swap, version: u64) -> Agreed {
+        let [first, second] = [0, 1].map(|side| self.speaker(&swap.between[side]));
+        let signed = swap.signed(version, [&first, &second]);
+        Agreed { version, swap: swap.clone(), signed }
     }
 
     fn nodes_of(&self, operator: &str) -> &[usize] {
@@ -107,7 +125,7 @@ impl Swaps {
 
     /// Whom an operator deals with, by its own word.
     pub(crate) fn list(&self, operator: &str) -> Signed<PartnerList> {
-        let partners = self.agreed.iter().filter_map(|(version, swap)| {
+        let partners = self.agreed.iter().filter_map(|Agreed { swap, signed, .. }| {
             let (other, ..) = swap.seen_by(operator)?;
             let contact = |&node: &usize| Contact {
                 node: Setup::node_key(node).public().into(),
@@ -122,9 +140,9 @@ impl Swaps {
             let holders = self.nodes_of(operator).iter();
             Some(Partner {
                 name: other.to_owned(),
-                introduction: Signed::sign(&introduction, &operator_key(other)),
+                introduction: Signed::speak(&introduction, &self.speaker(other)),
                 added: EPOCH,
-                agreement: Some(swap.signed(*version)),
+                agreement: Some(signed.clone()),
                 holders: holders.map(|&node| Setup::node_key(node).public().into()).collect(),
             })
         });
@@ -133,7 +151,7 @@ impl Swaps {
             version: self.lists.get(operator).copied().unwrap_or(1),
             partners: partners.collect(),
         };
-        Signed::sign(&list, &operator_key(operator))
+        Signed::speak(&list, &self.speaker(operator))
     }
 
     /// A list, as a node of its operator has it on its disk.
@@ -144,12 +162,13 @@ impl Swaps {
 
     /// Whether two operators are partners, or one and the same.
     pub(crate) fn are_partners(&self, one: &str, other: &str) -> bool {
-        one == other || self.agreed.iter().any(|(_, swap)| swap.is_between(one, other))
+        one == other || self.agreed.iter().any(|known| known.swap.is_between(one, other))
     }
 
     /// Bytes that one operator holds for the other's vaults, on all of its nodes together; `None` where they are the same.
     pub(crate) fn given(&self, by: &str, to: &str) -> Option<u64> {
-        let mut found = self.agreed.iter().filter_map(|(_, swap)| {
+        let mut found = self.agreed.iter().filter_map(|known| {
+            let swap = &known.swap;
             swap.seen_by(by).filter(|(other, ..)| *other == to).map(|(_, gives, _)| gives)
         });
         (by != to).then(|| found.next().unwrap_or(0))
@@ -163,13 +182,25 @@ impl Swaps {
     /// A new agreement, or the next version of one.
     fn agree(&mut self, swap: &Swap) {
         let [one, other] = &swap.between;
-        match self.agreed.iter_mut().find(|(_, known)| known.is_between(one, other)) {
-            Some(known) => *known = (known.0 + 1, swap.clone()),
-            None => self.agreed.push((1, swap.clone())),
+        match self.agreed.iter().position(|known| known.swap.is_between(one, other)) {
+            Some(at) => self.agreed[at] = self.sign(swap, self.agreed[at].version + 1),
+            None => self.agreed.push(self.sign(swap, 1)),
         }
-        for operator in &swap.between {
+        self.renew_lists(&swap.between);
+    }
+
+    /// Operators sign their lists anew.
+    pub(crate) fn renew_lists(&mut self, of: &[String]) {
+        for operator in of {
             *self.lists.entry(operator.clone()).or_insert(1) += 1;
         }
+    }
+
+    /// An operator and its partners.
+    pub(crate) fn partners_of(&self, operator: &str) -> Vec<String> {
+        let others = self.agreed.iter().filter_map(|known| known.swap.seen_by(operator));
+        let others = others.map(|(other, ..)| other.to_owned());
+        others.chain([operator.to_owned()]).collect()
     }
 
     /// One operator wants to have nothing with the other any more.
@@ -178,8 +209,8 @@ impl Swaps {
     }
 
     fn version(&self, one: &str, other: &str) -> Option<u64> {
-        let known = self.agreed.iter().find(|(_, known)| known.is_between(one, other));
-        known.map(|(version, _)| *version)
+        let known = self.agreed.iter().find(|known| known.swap.is_between(one, other));
+        known.map(|known| known.version)
     }
 }
 
@@ -236,7 +267,13 @@ impl World {
     pub(crate) fn agree(&mut self, swap: &Swap) {
         let Some(swaps) = &mut self.swaps else { return };
         swaps.agree(swap);
-        let told = swap.between.iter().filter_map(|operator| {
+        self.tell_lists(&swap.between);
+    }
+
+    /// Of each of these operators one node is told its list, if one is up. It tells the others.
+    pub(crate) fn tell_lists(&mut self, of: &[String]) {
+        let Some(swaps) = &self.swaps else { return };
+        let told = of.iter().filter_map(|operator| {
             let first =
                 swaps.nodes_of(operator).iter().find(|&&node| self.hosts[node].peer.is_some());
             Some((*first?, swaps.list(operator)))
@@ -264,7 +301,7 @@ impl World {
         let (leaver, other) = (operator_id(by), operator_id(to));
         swaps.parted.extend([(leaver, other), (other, leaver)]);
         let notice = Notice { leaver, other, version, given };
-        let notice = Signed::sign(&notice, &operator_key(by));
+        let notice = Signed::speak(&notice, &swaps.speaker(by));
         let nodes: BTreeSet<usize> =
             swaps.nodes_of(by).iter().chain(swaps.nodes_of(to)).copied().collect();
         let name = format!("console {}", self.clients.len());
@@ -278,7 +315,7 @@ impl World {
         let pass = Greeting::Console(Signed::sign(&pass, &Setup::node_key(first)));
         let names = (name.as_str(), name.as_str());
         let policy = Policy::survive_one("node");
-        let client = Client::new(names, by, self.certificates(), &[], policy)
+        let client = Client::new(names, &self.speaker(by), self.certificates(), &[], policy)
             .greeting(Some(pass), Some(console));
         let client = self.join(client);
         for node in nodes {

@@ -278,8 +278,8 @@ impl World {
     /// lists all nodes. It introduces itself at once.
     pub fn add_client(&mut self, setup: &Setup, policy: Policy) -> usize {
         let name = self.clients.len().to_string();
-        let operator = &setup.nodes[0].operator;
-        let client = Client::new((&name, &name), operator, self.certificates(), &[], policy);
+        let speaker = self.speaker(&setup.nodes[0].operator);
+        let client = Client::new((&name, &name), &speaker, self.certificates(), &[], policy);
         let client = self.join(client);
         self.act(client);
         client

@@ -9,7 +9,7 @@ use super::vault::{Vault, choose};
 use super::{ClientError, Result, operator};
 use crate::home::{Home, write_signed};
 use protocol::id::{DeviceId, NodeId, OperatorId, StripeId, VaultId};
-use protocol::message::{Request, Response, Stated};
+use protocol::message::{HeldRecord, Request, Response, Stated};
 use protocol::sign::Signed;
 use protocol::tally::{
     Countersigned, Difference, Month, Recount, StatementError, Unshown, UsageStatement,
@@ -163,62 +163,99 @@ async fn count(
     statement: &UsageStatement,
     mut let_go: BTreeSet<StripeId>,
 ) -> Result<Counted> {
-    let (mut recount, mut receipts, mut wrong) = (Recount::of(statement), 0, Vec::new());
-    let mut useless = 0;
-    let (vault, mut after) = (statement.vault, None);
+    let mut counting = Counting::of(statement, USELESS_MAX);
+    let vault = statement.vault;
     loop {
-        let Response::Inventory { records, more } =
-            node.request(&Request::Inventory { vault, after }).await?
-        else {
+        let request = Request::Inventory { vault, after: counting.after };
+        let Response::Inventory { records, more } = node.request(&request).await? else {
             return Err(ClientError::node(node.id, "an unexpected answer"));
         };
-        let before = after;
-        tokio::task::block_in_place(|| {
-            for held in &records {
-                useless += 1;
-                let Ok(record) = held.record.verify() else { continue };
-                let stripe = record.stripe.id();
-                // A stripe that comes twice would be counted twice.
-                if after.is_some_and(|after| stripe <= after) {
-                    continue;
-                }
-                after = Some(stripe);
-                let told = Told::check(held, node.id, vault, devices);
-                if let Ok(told) = &told {
-                    // A device of the vault wrote it: there is no end of others.
-                    useless -= 1;
-                    recount.know(&told.record, told.promised.is_some());
-                }
-                let receipt = held.receipt.as_ref().and_then(|signed| signed.verify().ok());
-                let why = match (told, receipt) {
-                    (Ok(told), Some(receipt)) if told.promised.is_some() => {
-                        receipts += u64::from(recount.add(&receipt));
-                        let_go.remove(&stripe);
-                        continue;
-                    }
-                    (Err(error), _) => error.to_string(),
-                    (Ok(_), Some(_)) => "its receipt does not fit the record".into(),
-                    (Ok(told), None) if told.record.index_of(node.id).is_some() => {
-                        "the record names it, and it shows no receipt".into()
-                    }
-                    (Ok(_), None) => continue,
-                };
-                if wrong.len() < WRONG_MAX {
-                    wrong.push((stripe, why));
-                }
-            }
-        });
-        if useless > USELESS_MAX {
-            let text = format!("more than {USELESS_MAX} of its records are not the vault's");
-            return Err(ClientError::node(node.id, text));
-        }
-        if !more || after <= before {
-            break;
+        let counted = tokio::task::block_in_place(|| counting.take(&records, devices, &mut let_go));
+        let is_news = counted.map_err(|text| ClientError::node(node.id, text))?;
+        if !more || !is_news {
+            return Ok(counting.end(&let_go));
         }
     }
-    recount.let_go(let_go.len() as u64);
-    let (differences, unshown) = (recount.differences(statement), recount.unshown(statement));
-    Ok(Counted { receipts, recount, differences, unshown, wrong })
+}
+
+/// What the pages of records that a holder shows come to so far.
+struct Counting<'a> {
+    statement: &'a UsageStatement,
+    recount: Recount,
+    receipts: u64,
+    wrong: Vec<(StripeId, String)>,
+    /// Records that count for nothing, and how many of them are borne.
+    useless: u64,
+    useless_max: u64,
+    /// The last stripe that was shown.
+    after: Option<StripeId>,
+}
+
+impl<'a> Counting<'a> {
+    fn of(statement: &'a UsageStatement, useless_max: u64) -> Self {
+        let (recount, wrong) = (Recount::of(statement), Vec::new());
+        Self { statement, recount, receipts: 0, wrong, useless: 0, useless_max, after: None }
+    }
+
+    /// Counts a page, and says whether it shows anything new. What it shows is taken off what the vault let go.
+    fn take(
+        &mut self,
+        records: &[HeldRecord],
+        devices: &BTreeSet<DeviceId>,
+        let_go: &mut BTreeSet<StripeId>,
+    ) -> std::result::Result<bool, String> {
+        let UsageStatement { holder, vault, .. } = *self.statement;
+        let before = self.after;
+        for held in records {
+            self.useless += 1;
+            let Ok(record) = held.record.verify() else { continue };
+            let stripe = record.stripe.id();
+            // A stripe that comes twice would be counted twice.
+            if self.after.is_some_and(|after| stripe <= after) {
+                continue;
+            }
+            self.after = Some(stripe);
+            let told = Told::check(held, holder, vault, devices);
+            if let Ok(told) = &told {
+                // A device of the vault wrote it: there is no end of others.
+                self.useless -= 1;
+                self.recount.know(&told.record, told.promised.is_some());
+            }
+            let receipt = held.receipt.as_ref().and_then(|signed| signed.verify().ok());
+            let why = match (told, receipt) {
+                (Ok(told), Some(receipt)) if told.promised.is_some() => {
+                    self.receipts += u64::from(self.recount.add(&receipt));
+                    let_go.remove(&stripe);
+                    continue;
+                }
+                (Err(error), _) => error.to_string(),
+                (Ok(_), Some(_)) => "its receipt does not fit the record".into(),
+                (Ok(told), None) if told.record.index_of(holder).is_some() => {
+                    "the record names it, and it shows no receipt".into()
+                }
+                (Ok(_), None) => continue,
+            };
+            if self.wrong.len() < WRONG_MAX {
+                self.wrong.push((stripe, why));
+            }
+        }
+        if self.useless > self.useless_max {
+            return Err(format!(
+                "more than {} of its records are not the vault's",
+                self.useless_max
+            ));
+        }
+        Ok(self.after > before)
+    }
+
+    /// What all of them come to, where so much was let go and is shown no more.
+    fn end(mut self, let_go: &BTreeSet<StripeId>) -> Counted {
+        self.recount.let_go(let_go.len() as u64);
+        let (recount, receipts, wrong) = (self.recount, self.receipts, self.wrong);
+        let differences = recount.differences(self.statement);
+        let unshown = recount.unshown(self.statement);
+        Counted { receipts, recount, differences, unshown, wrong }
+    }
 }
 
 /// Agrees to what a node says, gives it back to the node and keeps it.
@@ -237,5 +274,114 @@ pub async fn countersign(home: &Home, entry: &Entry) -> Done<()> {
     match entry.node.request(&Request::Countersign(Box::new(signed))).await? {
         Response::Done => Ok(()),
         _ => Err(ClientError::node(entry.node.id, "an unexpected answer").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::id::{PublicKey, SessionId, ShardId};
+    use protocol::policy::Policy;
+    use protocol::record::{CODEC_REED_SOLOMON, Receipt, Record, Stripe};
+    use protocol::sign::SecretKey;
+    use protocol::tally::{Amount, Figures};
+    use protocol::time::{Period, Wall};
+
+    const USELESS: u64 = 8;
+    const HOLDER: u8 = 1;
+    const VAULT: u8 = 2;
+    const DEVICE: u8 = 3;
+    const NOBODY: u8 = 4;
+    const NOW: Wall = Wall(1_800_000_000_000);
+
+    fn key(name: u8) -> SecretKey {
+        SecretKey::from_seed(&[name; 32])
+    }
+
+    fn id<T: From<PublicKey>>(name: u8) -> T {
+        key(name).public().into()
+    }
+
+    fn said(shards: u64) -> UsageStatement {
+        let came = Amount { shards, bytes: 64 * shards };
+        UsageStatement {
+            holder: id(HOLDER),
+            vault: id(VAULT),
+            operator: id(NOBODY),
+            month: Month::of(NOW),
+            until: NOW.after(Period(1)),
+            figures: Figures { came, byte_ms: u128::from(came.bytes), ..Figures::default() },
+            gone_since: Amount::default(),
+        }
+    }
+
+    /// What a holder shows of a stripe that this device wrote, in the order of their names.
+    fn shown(device: u8, count: u8) -> Vec<HeldRecord> {
+        let held = |name: u8| {
+            let shards = vec![ShardId([name; 32]), ShardId([!name; 32])];
+            let (codec, k, n) = (CODEC_REED_SOLOMON, 1, 2);
+            let stripe = Stripe { vault: id(VAULT), codec, k, n, shard_len: 64, shards };
+            let record = Record {
+                stripe,
+                session: SessionId([7; 32]),
+                policy: Policy::survive_one("provider"),
+                holders: [HOLDER, NOBODY].map(id).to_vec(),
+                version: 1,
+                device: id(device),
+            };
+            let receipt = Receipt {
+                holder: id(HOLDER),
+                vault: id(VAULT),
+                stripe: record.stripe.id(),
+                index: 0,
+                shard: record.stripe.shards[0],
+                len: 64,
+                keep: record.policy.lock.period,
+                received: NOW,
+            };
+            HeldRecord {
+                record: Signed::sign(&record, &key(device)),
+                receipt: Some(Signed::sign(&receipt, &key(HOLDER))),
+            }
+        };
+        let mut shown: Vec<HeldRecord> = (1..=count).map(held).collect();
+        shown.sort_by_key(|held| held.record.verify().unwrap().stripe.id());
+        shown
+    }
+
+    fn devices() -> BTreeSet<DeviceId> {
+        BTreeSet::from([id(DEVICE)])
+    }
+
+    #[test]
+    fn what_devices_of_the_vault_wrote_is_counted_however_much_it_is() {
+        let count = 3 * USELESS as u8;
+        let statement = said(count.into());
+        let mut counting = Counting::of(&statement, USELESS);
+        for page in shown(DEVICE, count).chunks(5) {
+            assert_eq!(counting.take(page, &devices(), &mut BTreeSet::new()), Ok(true));
+        }
+        // The last page again counts nothing, and is nothing new.
+        let last = shown(DEVICE, count).pop().unwrap();
+        assert_eq!(counting.take(&[last], &devices(), &mut BTreeSet::new()), Ok(false));
+        let counted = counting.end(&BTreeSet::new());
+        assert!(counted.is_good() && counted.wrong.is_empty(), "{counted:?}");
+        assert_eq!(counted.receipts, u64::from(count));
+    }
+
+    #[test]
+    fn who_shows_what_is_not_the_vaults_is_asked_for_no_more_than_is_borne() {
+        let statement = said(0);
+        let mut counting = Counting::of(&statement, USELESS);
+        let strange = shown(NOBODY, USELESS as u8 + 1);
+        let (most, one_more) = strange.split_at(USELESS as usize);
+        assert_eq!(counting.take(most, &devices(), &mut BTreeSet::new()), Ok(true));
+        assert_eq!(counting.wrong.len(), USELESS as usize);
+        let refused = counting.take(one_more, &devices(), &mut BTreeSet::new()).unwrap_err();
+        assert!(refused.starts_with("more than 8 of its records"), "{refused}");
+        // The same stripe again and again is no better.
+        let mut counting = Counting::of(&statement, USELESS);
+        let again = vec![shown(DEVICE, 1).pop().unwrap(); USELESS as usize + 2];
+        assert!(counting.take(&again, &devices(), &mut BTreeSet::new()).is_err());
     }
 }

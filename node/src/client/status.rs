@@ -145,7 +145,7 @@ fn evidence_of(site: &Site) -> BTreeMap<String, Evidence> {
 /// What of a node somebody should look into.
 fn trouble(status: NodeStatus) -> Option<String> {
     let frozen = matches!(status.lock_clock, Standing::Frozen(_));
-    let damaged = status.scrub.damaged;
+    let (damaged, miscounted) = (status.scrub.damaged, status.scrub.miscounted);
     let stuck: u64 = status.repair.stuck.iter().map(|(_, count)| count).sum();
     let many = |count: u64, what| counted(usize::try_from(count).unwrap_or(usize::MAX), what);
     let parts = [
@@ -154,6 +154,10 @@ fn trouble(status: NodeStatus) -> Option<String> {
         frozen.then(|| format!("its lock clock: {}", status.lock_clock)),
         (damaged > 0).then(|| {
             format!("the bytes of {} are damaged: look at its disk", many(damaged, "shard"))
+        }),
+        (miscounted > 0).then(|| {
+            let vaults = many(miscounted, "vault");
+            format!("it had counted what it holds of {vaults} wrong, and corrected that: look at its log and its disk")
         }),
         status
             .repair

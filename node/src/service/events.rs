@@ -29,6 +29,7 @@ macro_rules! kinds {
 kinds! {
     REFUSED "refused" WARN "refused";
     SHARD_DAMAGED "shard-damaged" ERROR "a shard is damaged: it is served to nobody until it is brought again";
+    USAGE_WRONG "usage-wrong" ERROR "what was kept of how much of a vault is held was not what its shards come to: it is corrected, and should not happen";
     SHARD_DROPPED "shard-dropped" INFO "a shard was dropped";
     NODE_JOINED "node-joined" INFO "a node joined";
     NODE_MISLABELLED "node-mislabelled" WARN "a partner's node is not what was agreed: what it states counts as unknown";
@@ -188,6 +189,16 @@ impl From<&Note> for Event {
                 let mut details = ids![vault, stripe, shard];
                 details.push(text("what", what));
                 (SHARD_DAMAGED, details)
+            }
+            Note::Miscounted { vault, kept, counted } => {
+                let mut details = ids![vault];
+                details.extend([
+                    number("kept_bytes", kept.bytes),
+                    number("kept_shards", kept.shards),
+                    number("counted_bytes", counted.bytes),
+                    number("counted_shards", counted.shards),
+                ]);
+                (USAGE_WRONG, details)
             }
             Note::Dropped { vault, shard, release } => {
                 let mut details = ids![vault, shard];

@@ -11,7 +11,7 @@ use super::{StoreError, path_of};
 use protocol::codec;
 use protocol::id::ShardId;
 use protocol::message::HeldRecord;
-use protocol::peer::{Table, Write, rows_of};
+use protocol::peer::{Table, Write, rows_of, sums_of};
 use redb::Database;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,13 +63,15 @@ pub(super) fn rebuild(
 ) -> Result<Journal, StoreError> {
     let mut rows = Rows { state, steps, commits: &mut *commits, waiting: Vec::new(), len: 0 };
     // A life from an older time could be over for reasons that were overruled since: all begin anew.
-    // Sums of an older time would count what went since, and what came since twice: they are made of what the files tell.
+    // Sums of an older time would count what went since, and what came since twice: they are made of the rows of shards.
     for table in [Table::Life, Table::Usage, Table::Tally] {
         for key in state::keys(state, table)? {
             rows.add(key, None)?;
         }
     }
     let (shards, strays) = add_shards(dir, &mut rows)?;
+    rows.flush()?;
+    add_sums(&mut rows)?;
     let mut whole = false;
     if let Some(journal) = &journal {
         let mut end = journal.begin();
@@ -115,6 +117,19 @@ pub(super) fn rebuild(
     Ok(journal)
 }
 
+/// Counts all that is held by the rows that are there now: also what an older database has and no file tells, which stays promised until it is found to be
+/// gone. What is journaled counts nothing.
+fn add_sums(rows: &mut Rows<'_>) -> Result<(), StoreError> {
+    for key in state::keys(rows.state, Table::Held)? {
+        let held = state::get(rows.state, &key)?.unwrap_or_default();
+        for write in sums_of(&held).into_iter().flatten() {
+            let (key, value) = row_of(&write);
+            rows.add(key, value)?;
+        }
+    }
+    Ok(())
+}
+
 /// Adds what the files in shards/ tell. How many shards there are, and how many other things.
 fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError> {
     let root = dir.join("shards");
@@ -140,7 +155,7 @@ fn add_shards(dir: &Path, rows: &mut Rows<'_>) -> Result<(u64, u64), StoreError>
             match read_rows(&path, shard) {
                 Ok(Some(writes)) => {
                     shards += 1;
-                    for write in &writes {
+                    for write in writes.iter().filter(|write| !write.table.is_sum()) {
                         let (key, value) = row_of(write);
                         // A record that is there is as new as the one in the file, or newer.
                         let known =

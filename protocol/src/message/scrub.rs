@@ -14,4 +14,6 @@ pub struct ScrubStatus {
     pub finished: Option<Wall>,
     /// Bytes read since its start.
     pub read: u64,
+    /// Vaults of which what is kept of how much is held was not what is held, when all was read last. It was corrected.
+    pub miscounted: u64,
 }

@@ -525,7 +525,7 @@ impl Peer {
                 continue;
             }
             if held.is_none() {
-                self.see_taken(stripe, node, false);
+                self.see_taken(now, (stripe, node), false);
             }
             self.miss_promise(now, facts, node, vault, stripe);
         }

@@ -9,7 +9,7 @@ use crate::life::DropDecision;
 use crate::message::{Greeting, Refusal, Request, Response};
 use crate::notice::Cause;
 use crate::partner::PartnerList;
-use crate::peer::facts::Write;
+use crate::peer::facts::{Usage, Write};
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
 use crate::time::Period;
@@ -356,6 +356,15 @@ pub enum Note {
         shard: ShardId,
         /// What is wrong.
         what: String,
+    },
+    /// What was kept of how much of a vault is held was not what its shards come to. It is corrected.
+    Miscounted {
+        /// Whose.
+        vault: VaultId,
+        /// What was kept.
+        kept: Usage,
+        /// What its shards come to.
+        counted: Usage,
     },
     /// Somebody was refused.
     Refused {

@@ -68,8 +68,10 @@ use std::collections::BTreeMap;
 /// | `Notice` | leaver, other side | its signed notice |
 /// | `Breach` | partner | since when it breaks its part ([`crate::notice::Breach`]) |
 /// | `Statement` | vault, month (u32 BE) | what the vault's operator countersigned last |
+/// | `Miscounted` | vault | [`super::MiscountRow`] |
+/// | `Denied` | stripe, holder | [`super::DeniedRow`] |
 ///
-/// Spans of `Life`, `Holds`, `Release` and `Discharge` count by the lock clock, which is stored in the same write.
+/// Spans of `Life`, `Holds`, `Release`, `Discharge` and `Denied` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table above says what each is")]
@@ -109,6 +111,8 @@ pub enum Table {
     Notice = 37,
     Breach = 38,
     Discharge = 39,
+    Miscounted = 40,
+    Denied = 41,
 }
 
 impl Table {
@@ -648,16 +652,32 @@ impl Write {
     }
     /// So much more of a vault is held.
     pub(crate) fn more(vault: VaultId, more: Usage) -> Self {
-        put(Table::Usage, vault.0.to_vec(), &UsageChange { more, less: Usage::default() })
+        Self::change(vault, more, Usage::default())
     }
     /// So much less of a vault is held.
     #[must_use]
     pub fn less(vault: VaultId, less: Usage) -> Self {
-        put(Table::Usage, vault.0.to_vec(), &UsageChange { more: Usage::default(), less })
+        Self::change(vault, Usage::default(), less)
+    }
+    /// So much more and so much less.
+    pub(crate) fn change(vault: VaultId, more: Usage, less: Usage) -> Self {
+        put(Table::Usage, vault.0.to_vec(), &UsageChange { more, less })
+    }
+    pub(crate) fn miscounted(vault: VaultId, row: &super::MiscountRow) -> Self {
+        put(Table::Miscounted, vault.0.to_vec(), row)
     }
     pub(crate) fn row<T: Serialize>(table: Table, key: Vec<u8>, value: &T) -> Self {
         put(table, key, value)
     }
+}
+
+/// That a shard is counted, by the row in which it is held; `None` when that is no such row.
+#[must_use]
+pub fn sums_of(held: &[u8]) -> Option<[Write; 2]> {
+    let Held { vault, len, receipt, .. } = decode(Table::Held, held).ok()?;
+    let received = receipt.verify().ok()?.received;
+    let more = Write::more(vault, Usage::of_one(len.into()));
+    Some([more, super::tallies::came(vault, len.into(), received)])
 }
 
 /// The rows that the note in a shard's file tells of, and that the shard is counted; `None` when the note is not of this

@@ -3,13 +3,17 @@
 //! - What is missing, or has other bytes, counts as gone for a while. Whether its holder has it is for audits to find out, which are told to ask;
 //!   what they find is kept apart ([`super::findings`]).
 //! - Who took a shard of a repair signed for it, and cannot have dropped it lawfully before its lock is over. Who shows nothing of it *denies* it: it is
-//!   given that shard no more, and what it denies counts against its operator as what audits showed. Who shows it again denies it no more.
+//!   given that shard no more, and what it denies counts against its operator as what audits showed. Who shows it again denies it no more. What is
+//!   denied is stored, each for itself ([`Table::Denied`]), with its end by the lock clock; who only took something is forgotten by a restart.
 
-use super::{Note, Output, Peer};
+use super::facts::{Facts, FactsError, Table, Write, decode, key};
+use super::{Note, Output, Peer, Then};
 use crate::id::{NodeId, StripeId, VaultId};
+use crate::lock_clock::LockTime;
 use crate::record::Receipt;
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Most that are remembered; the newest.
@@ -57,43 +61,94 @@ struct Taking {
     is_denied: bool,
 }
 
+/// A shard that its holder denies, as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeniedRow {
+    /// Of whose vault.
+    pub vault: VaultId,
+    /// Until then it counts.
+    pub until: LockTime,
+}
+
 /// What is remembered of shards that this node's repairs brought to others.
 #[derive(Debug, Default)]
-pub(super) struct Taken(BTreeMap<Place, Taking>);
+pub(super) struct Taken {
+    of: BTreeMap<Place, Taking>,
+    /// What was denied and is forgotten, and is stored still.
+    forgotten: Vec<Place>,
+}
+
+/// What it means that somebody shows a shard, or nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing new.
+    Nothing,
+    /// It denies it from now on, until then,
+    Denies(VaultId, Mono),
+    /// and no more.
+    Shows,
+}
+
+fn row_of((stripe, node): Place) -> Vec<u8> {
+    key(&[&stripe.0, &node.0])
+}
 
 impl Taken {
+    /// What was denied before a start.
+    pub(super) fn load(facts: &dyn Facts, at: LockTime, now: Mono) -> Result<Self, FactsError> {
+        let mut taken = Self::default();
+        for (row, bytes) in facts.scan(Table::Denied, &[], None, usize::MAX)? {
+            let DeniedRow { vault, until } = decode(Table::Denied, &bytes)?;
+            let Some((stripe, node)) = row.split_first_chunk::<32>() else { continue };
+            let Ok(node) = node.try_into() else { continue };
+            let until = now.after(until.since(at));
+            let taking = Taking { vault, at: now, until, is_denied: true };
+            taken.of.insert((StripeId(*stripe), NodeId(node)), taking);
+        }
+        Ok(taken)
+    }
+
     /// Somebody signed that it keeps a shard for so long. Its clock may be the faster one: it is held to half of that.
     pub(super) fn take(&mut self, place: Place, vault: VaultId, keep: Period, now: Mono) {
         let until = now.after(Period(keep.0 / 2));
-        self.0.insert(place, Taking { vault, at: now, until, is_denied: false });
-        if self.0.len() > TAKEN_MAX {
-            let oldest = self.0.iter().min_by_key(|(place, of)| (of.is_denied, of.at, **place));
-            if let Some(oldest) = oldest.map(|(place, _)| *place) {
-                self.0.remove(&oldest);
+        let taking = Taking { vault, at: now, until, is_denied: false };
+        let before = self.of.insert(place, taking);
+        self.forgotten.extend(before.filter(|before| before.is_denied).map(|_| place));
+        if self.of.len() > TAKEN_MAX {
+            let oldest = self.of.iter().min_by_key(|(place, of)| (of.is_denied, of.at, **place));
+            if let Some((oldest, is_denied)) = oldest.map(|(place, of)| (*place, of.is_denied)) {
+                self.of.remove(&oldest);
+                self.forgotten.extend(is_denied.then_some(oldest));
             }
         }
     }
 
-    /// Somebody shows a shard, or nothing of it; whether it denies now what it did not deny before.
-    pub(super) fn see(&mut self, place: Place, is_shown: bool) -> bool {
-        let Some(taking) = self.0.get_mut(&place) else { return false };
+    /// Somebody shows a shard, or nothing of it.
+    pub(super) fn see(&mut self, place: Place, is_shown: bool) -> Seen {
+        let Some(taking) = self.of.get_mut(&place) else { return Seen::Nothing };
         let was_denied = std::mem::replace(&mut taking.is_denied, !is_shown);
-        !is_shown && !was_denied
+        match (was_denied, is_shown) {
+            (false, false) => Seen::Denies(taking.vault, taking.until),
+            (true, true) => Seen::Shows,
+            _ => Seen::Nothing,
+        }
     }
 
     pub(super) fn is_denied(&self, place: &Place) -> bool {
-        self.0.get(place).is_some_and(|taking| taking.is_denied)
+        self.of.get(place).is_some_and(|taking| taking.is_denied)
     }
 
     /// What is denied, and of which vaults.
     pub(super) fn denied(&self) -> impl Iterator<Item = (&Place, &VaultId)> {
-        let denied = self.0.iter().filter(|(_, taking)| taking.is_denied);
+        let denied = self.of.iter().filter(|(_, taking)| taking.is_denied);
         denied.map(|(place, taking)| (place, &taking.vault))
     }
 
     /// Forgets what may have been dropped since.
     pub(super) fn forget(&mut self, now: Mono) {
-        self.0.retain(|_, taking| taking.until > now);
+        let gone = self.of.extract_if(.., |_, taking| taking.until <= now);
+        let denied = gone.filter(|(_, taking)| taking.is_denied);
+        self.forgotten.extend(denied.map(|(place, _)| place));
     }
 }
 
@@ -114,9 +169,35 @@ impl Peer {
     }
 
     /// A node shows that it has a shard of a stripe, or knows nothing of one.
-    pub(super) fn see_taken(&mut self, stripe: StripeId, node: NodeId, is_shown: bool) {
-        if self.repair.taken.see((stripe, node), is_shown) {
-            self.outputs.push_back(Output::Note(Note::Faulty { node, stripe }));
+    pub(super) fn see_taken(
+        &mut self,
+        now: Now,
+        (stripe, node): (StripeId, NodeId),
+        is_shown: bool,
+    ) {
+        let write = match self.repair.taken.see((stripe, node), is_shown) {
+            Seen::Nothing => return,
+            Seen::Denies(vault, until) => {
+                self.outputs.push_back(Output::Note(Note::Faulty { node, stripe }));
+                let left = Period(until.0.saturating_sub(now.mono.0));
+                let until = self.lock_clock.reading().at.after(left);
+                Write::row(Table::Denied, row_of((stripe, node)), &DeniedRow { vault, until })
+            }
+            Seen::Shows => Write::remove(Table::Denied, row_of((stripe, node))),
+        };
+        let clock = Write::lock_clock(&self.lock_clock);
+        self.persist(vec![write, clock], None, Then::Nothing);
+    }
+
+    /// Forgets what may have been dropped since, and the rows of what was denied of it.
+    pub(super) fn forget_taken(&mut self, now: Now) {
+        self.repair.taken.forget(now.mono);
+        let gone = std::mem::take(&mut self.repair.taken.forgotten).into_iter();
+        let gone = gone.filter(|place| !self.repair.taken.is_denied(place));
+        let writes: Vec<Write> =
+            gone.map(|place| Write::remove(Table::Denied, row_of(place))).collect();
+        if !writes.is_empty() {
+            self.persist(writes, None, Then::Nothing);
         }
     }
 }
@@ -147,23 +228,27 @@ mod tests {
     fn who_took_a_shard_is_held_to_it_for_half_of_its_lock() {
         let (vault, keep) = (VaultId([2; 32]), Period(100));
         let mut taken = Taken::default();
-        assert!(!taken.see(place(1), false), "nobody took it");
+        assert_eq!(taken.see(place(1), false), Seen::Nothing, "nobody took it");
         taken.take(place(1), vault, keep, Mono(0));
-        assert!(!taken.see(place(1), true) && !taken.is_denied(&place(1)));
-        assert!(taken.see(place(1), false) && !taken.see(place(1), false), "told once");
+        assert_eq!(taken.see(place(1), true), Seen::Nothing);
+        assert!(!taken.is_denied(&place(1)));
+        assert_eq!(taken.see(place(1), false), Seen::Denies(vault, Mono(50)));
+        assert_eq!(taken.see(place(1), false), Seen::Nothing, "told once");
         assert_eq!(taken.denied().collect::<Vec<_>>(), [(&place(1), &vault)]);
-        assert!(!taken.see(place(1), true) && !taken.is_denied(&place(1)), "it shows it again");
-        assert!(taken.see(place(1), false));
+        assert_eq!(taken.see(place(1), true), Seen::Shows);
+        assert!(!taken.is_denied(&place(1)));
+        assert_ne!(taken.see(place(1), false), Seen::Nothing);
         taken.forget(Mono(49));
         assert!(taken.is_denied(&place(1)));
         // What is denied is remembered when there are too many.
         for stripe in 2..TAKEN_MAX as u16 + 9 {
             taken.take(place(stripe), vault, keep, Mono(20));
         }
-        assert_eq!(taken.0.len(), TAKEN_MAX);
+        assert_eq!(taken.of.len(), TAKEN_MAX);
         assert!(taken.is_denied(&place(1)));
         taken.forget(Mono(50));
         assert!(!taken.is_denied(&place(1)));
+        assert_eq!(taken.forgotten, [place(1)], "what is stored of it is removed");
     }
 
     #[test]

@@ -417,7 +417,7 @@ impl Peer {
             Write::promise(&mut self.lock_clock, now.mono),
         ];
         let response = Box::new(Response::Receipt(receipt));
-        let then = Then::Held { lane, response, vault, len: bytes };
+        let then = Then::Held { reply: Some((lane, response)), shard, vault, len: bytes };
         self.persist(writes, Some((lane, shard, note)), then);
     }
 

@@ -226,7 +226,7 @@ impl Peer {
                     }
                 }
                 for &stripe in &stripes {
-                    self.see_taken(stripe, node, false);
+                    self.see_taken(now, (stripe, node), false);
                 }
                 Vec::new()
             }
@@ -249,7 +249,7 @@ impl Peer {
             }
         }
         for (stripe, is_shown) in shown {
-            self.see_taken(stripe, node, is_shown);
+            self.see_taken(now, (stripe, node), is_shown);
         }
         // A page ends early; one with nothing in it says nothing.
         if count > 0 && !stripes.is_empty() {

@@ -72,6 +72,7 @@ impl Peer {
             self.part_from_succeeded(now);
             self.forget_releases(facts);
             self.store_tallies();
+            self.check_sums(now, facts);
         }
         self.meetings.at = now.mono.after(self.meeting_period()).min(self.meetings.round_at);
         let mut targets = self.next_in_turn(now, is_round);

@@ -51,6 +51,7 @@ mod showing;
 mod standing_in;
 mod standpoint;
 mod succession;
+mod sums;
 mod taking;
 mod tallies;
 #[cfg(test)]
@@ -62,10 +63,12 @@ pub use effects::{
 };
 pub use facts::{
     Facts, FactsError, FindingRow, Held, HoldRow, MemoryFacts, ReleaseRow, Rows, Table, Usage,
-    Write, held_key, is_first_record, rows_of, thawed,
+    Write, held_key, is_first_record, rows_of, sums_of, thawed,
 };
+pub use faults::DeniedRow;
 pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 pub use scrub::ScrubRow;
+pub use sums::MiscountRow;
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
 use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, ReleaseId, ShardId, VaultId};
@@ -184,8 +187,8 @@ enum Then {
         response: Box<Response>,
     },
     Held {
-        lane: LaneId,
-        response: Box<Response>,
+        reply: Option<(LaneId, Box<Response>)>,
+        shard: ShardId,
         vault: VaultId,
         len: u64,
     },
@@ -197,6 +200,12 @@ enum Then {
         vault: VaultId,
         len: u64,
         release: ReleaseId,
+    },
+    /// A vault's sums were wrong, and are right now.
+    Corrected {
+        vault: VaultId,
+        more: Usage,
+        less: Usage,
     },
     Welcome {
         lane: LaneId,
@@ -219,6 +228,18 @@ enum Then {
         number: u64,
         step: exchange::Step,
     },
+}
+
+impl Then {
+    /// The vault whose sums change with what is being written, if one's do.
+    fn counted(&self) -> Option<VaultId> {
+        match self {
+            Self::Held { vault, .. } | Self::Gone { vault, .. } | Self::Corrected { vault, .. } => {
+                Some(*vault)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The state machine of one node. See the module for the contract.
@@ -251,6 +272,7 @@ pub struct Peer {
     leaving: leaving::Leaving,
     abandonment: standing_in::Abandonment,
     scrub: scrub::Scrub,
+    sums: sums::Sums,
     asking: auditing::Asking,
     findings: findings::Findings,
     store_clock_at: Mono,
@@ -346,7 +368,8 @@ impl Peer {
         let boot = config.boot;
         let mut liveness = Liveness::new(config.patience, operator, now.mono);
         members.keys().filter(|&&known| known != node).for_each(|&n| liveness.watch(n, now.mono));
-        let repair = repair::Repair::new(&config, now.mono);
+        let mut repair = repair::Repair::new(&config, now.mono);
+        repair.taken = faults::Taken::load(facts, lock_clock.reading().at, now.mono)?;
         let asking = auditing::Asking::load(now, config.audit_period, facts)?;
         let mut peer = Self {
             key,
@@ -376,6 +399,7 @@ impl Peer {
             abandonment: standing_in::Abandonment::default(),
             certificate: verified,
             scrub: scrub::Scrub::load(now.mono, facts)?,
+            sums: sums::Sums::load(facts)?,
             asking,
             findings: findings::Findings::load(now.mono, facts)?,
             store_clock_at: now.mono,
@@ -704,9 +728,11 @@ impl Peer {
         }
         self.overlay.add(token, &writes);
         let then = match then {
-            Then::Held { lane, response, .. } if is_planted(Bug::Durable) => {
+            Then::Held { reply: Some((lane, response)), shard, vault, len }
+                if is_planted(Bug::Durable) =>
+            {
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
-                Then::Nothing
+                Then::Held { reply: None, shard, vault, len }
             }
             then => then,
         };
@@ -727,8 +753,11 @@ impl Peer {
             Some(Then::Reply { lane, response, close }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close });
             }
-            Some(Then::Held { lane, response, .. }) => {
-                self.outputs.push_back(Output::Reply { lane, response, close: false });
+            Some(Then::Held { reply, shard, vault, len }) => {
+                self.sums.came(shard, vault, len);
+                if let Some((lane, response)) = reply {
+                    self.outputs.push_back(Output::Reply { lane, response, close: false });
+                }
             }
             Some(Then::Discard { lane, len, response }) => {
                 self.outputs.push_back(Output::Discard { lane, len, response });
@@ -747,7 +776,9 @@ impl Peer {
             Some(Then::Taken { node, number, step }) => {
                 self.handle_taken(now, facts, (node, number), step);
             }
+            Some(Then::Corrected { vault, more, less }) => self.end_correction(vault, more, less),
             Some(Then::Gone { shard, vault, len, release }) => {
+                self.sums.went(shard, vault, len);
                 self.end_drop(shard, vault, len, release);
             }
             Some(Then::Welcome { lane, link, role, response }) => {
@@ -765,14 +796,17 @@ impl Peer {
         self.tallies.settle(token, false);
         let response = Box::new(Response::Refused(refusal));
         match self.pending.remove(&token) {
-            None | Some(Then::Nothing | Then::Partners { lane: None, .. }) => {}
+            None
+            | Some(Then::Nothing | Then::Corrected { .. } | Then::Partners { lane: None, .. }) => {}
             Some(Then::Partners { lane: Some(lane), .. } | Then::Notice { lane, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
-            Some(Then::Held { lane, vault, len, .. }) => {
+            Some(Then::Held { reply, vault, len, .. }) => {
                 let usage = self.usage.entry(vault).or_default();
                 *usage = usage.minus(Usage::of_one(len));
-                self.outputs.push_back(Output::Reply { lane, response, close: false });
+                if let Some((lane, _)) = reply {
+                    self.outputs.push_back(Output::Reply { lane, response, close: false });
+                }
             }
             Some(Then::Reply { lane, close, .. }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close });

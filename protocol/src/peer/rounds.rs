@@ -119,7 +119,7 @@ impl Peer {
         }
         self.repair.rounds.at = now.mono.after(self.round_period());
         self.repair.faults.forget(self.config.audit_period, now.mono);
-        self.repair.taken.forget(now.mono);
+        self.forget_taken(now);
     }
 
     /// Looks at some of the records that this round is about.

@@ -4,7 +4,7 @@
 //! A shard whose bytes are not those of its name is *damaged*: that is stored, so that a restart does not forget it. Its promise
 //! stands and its file stays, but it is served to nobody, proved to nobody, and shown to nobody as held, so that others rebuild it;
 //! whoever puts it again heals it. It is read again every hour, because a disk that was away may come back. While requests bring
-//! shards nothing is read, for a while.
+//! shards nothing is read, for a while. What all that is held comes to is checked on the way ([`super::sums`]).
 
 use super::facts::{Facts, Table, View, Write, decode};
 use super::{Note, Output, Peer, Then};
@@ -76,6 +76,11 @@ impl Scrub {
 
     pub(super) fn poll_timeout(&self) -> Mono {
         if self.reading.is_some() { Mono(u64::MAX) } else { self.at }
+    }
+
+    /// Up to which shard everything was read in this pass.
+    pub(super) fn reached(&self) -> Option<ShardId> {
+        self.row.after
     }
 
     /// Whether the bytes of a shard that is held are not there, as far as is known.
@@ -153,6 +158,7 @@ impl Peer {
             }
         }
         // Everything was read, if there was anything.
+        self.sums.end_pass();
         if self.scrub.row.after.take().is_some() {
             self.scrub.row.finished = Some(now.wall);
             self.scrub.at = now.mono.after(GIVE_WAY);
@@ -241,6 +247,7 @@ impl Peer {
             healed: self.scrub.healed,
             finished: self.scrub.row.finished,
             read: self.scrub.read,
+            miscounted: self.sums.wrong(),
         }
     }
 }

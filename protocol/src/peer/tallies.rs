@@ -77,6 +77,26 @@ pub(super) fn renewed(vault: VaultId, bytes: u64, at: Wall) -> Write {
     write(&(vault, (month, went.plus(came))))
 }
 
+/// What months lack, or have too much: it counts as come or gone at this moment.
+fn missing(vault: VaultId, held: Usage, is: Usage, at: Wall) -> impl Iterator<Item = Added> {
+    let amount = |Usage { bytes, shards }| Amount { shards, bytes };
+    let (more, less) = (amount(is.minus(held)), amount(held.minus(is)));
+    let is_any = |amount: &Amount| *amount != Amount::default();
+    let more = Some(more).filter(is_any).map(|more| (vault, Tally::came(more, at)));
+    let less = Some(less).filter(is_any).map(|less| (vault, Tally::went(less, at)));
+    more.into_iter().chain(less)
+}
+
+/// The months of a vault come to this much and should come to that.
+pub(super) fn corrected(
+    vault: VaultId,
+    held: Usage,
+    is: Usage,
+    at: Wall,
+) -> impl Iterator<Item = Write> {
+    missing(vault, held, is, at).map(|added| write(&added))
+}
+
 impl Tallies {
     pub(super) fn load(
         facts: &dyn Facts,
@@ -90,18 +110,16 @@ impl Tallies {
             tallies.of.entry(vault).or_default().add((month, tally));
         }
         for (&vault, usage) in usage {
-            let held = tallies.of.get(&vault).map(Months::held).unwrap_or_default();
-            let held = Usage { bytes: held.bytes, shards: held.shards };
-            let amount = |Usage { bytes, shards }| Amount { shards, bytes };
-            let (more, less) = (amount(usage.minus(held)), amount(held.minus(*usage)));
-            if more != Amount::default() {
-                tallies.add((vault, Tally::came(more, now.wall)));
-            }
-            if less != Amount::default() {
-                tallies.add((vault, Tally::went(less, now.wall)));
-            }
+            let missing = missing(vault, tallies.held(vault), *usage, now.wall);
+            missing.for_each(|added| tallies.add(added));
         }
         Ok(tallies)
+    }
+
+    /// What is held of a vault by what came and went.
+    pub(super) fn held(&self, vault: VaultId) -> Usage {
+        let Amount { shards, bytes } = self.of.get(&vault).map(Months::held).unwrap_or_default();
+        Usage { bytes, shards }
     }
 
     fn add(&mut self, (vault, (month, tally)): Added) {

@@ -31,6 +31,8 @@ mod scrub;
 mod shards;
 mod standing_in;
 mod succession;
+mod sums;
+mod sums_any_order;
 mod tallies;
 mod tallies_any_order;
 mod vaults;

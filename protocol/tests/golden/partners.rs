@@ -12,6 +12,7 @@ use protocol::message::{
 };
 use protocol::notice::{Breach, Cause, Notice, NoticeRow};
 use protocol::partner::{Contact, Introduction, Partner, PartnerList};
+use protocol::peer::{DeniedRow, MiscountRow, Usage};
 use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
 use protocol::time::Period;
@@ -136,6 +137,22 @@ fn statements_of_months_are_read_as_ever() {
     let written = Response::Statements(stated).encode().1;
     assert_eq!(hex(&stored("response-statements-v1.bin", &written)), hex(&written));
     assert_eq!(Response::decode(&written).unwrap().encode().1, written);
+}
+
+#[test]
+fn what_is_kept_of_wrong_sums_is_read_as_ever() {
+    let kept = Usage { bytes: 1 << 33, shards: 2049 };
+    let counted = Usage { bytes: 1 << 32, shards: 1024 };
+    let row = MiscountRow { found: NOW, kept, counted };
+    let read = stored("miscount-row-v1.bin", &protocol::codec::encode(&row));
+    assert_eq!(protocol::codec::decode_canonical::<MiscountRow>(&read, 100).unwrap(), row);
+}
+
+#[test]
+fn what_is_denied_is_read_as_ever() {
+    let row = DeniedRow { vault: VaultId([0x93; 32]), until: LockTime(86_400_000) };
+    let read = stored("denied-row-v1.bin", &protocol::codec::encode(&row));
+    assert_eq!(protocol::codec::decode_canonical::<DeniedRow>(&read, 100).unwrap(), row);
 }
 
 #[test]

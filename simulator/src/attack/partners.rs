@@ -46,12 +46,12 @@ impl World {
         if holders.is_empty() {
             return;
         }
+        let speaker = self.speaker(&setup.operator);
         for _ in 0..vaults {
             let name = format!("greedy {}", self.clients.len());
             let names = (name.as_str(), name.as_str());
             let roster = self.certificates();
-            let mut client =
-                Client::new(names, &setup.operator, roster, &setup.outside, policy.clone());
+            let mut client = Client::new(names, &speaker, roster, &setup.outside, policy.clone());
             for node in (0..self.nodes()).filter(|node| !holders.contains(node)) {
                 client.leave(node);
             }

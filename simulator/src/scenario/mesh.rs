@@ -6,10 +6,11 @@ use super::text::{ArrangementText, GuardiansText};
 use super::{Mesh, STRIPE_LEN, topology};
 use crate::client::shard_len;
 use crate::plan::GuardianSetup;
-use crate::setup::{NodeSetup, PeerSetup, certify};
+use crate::setup::{NodeSetup, PeerSetup, Setup, certify, operator_key};
 use protocol::label::Level;
 use protocol::placement::{Candidate, PlanLimits, Unplaceable, plan, solve};
 use protocol::policy::Policy;
+use protocol::succession::Speaker;
 use std::collections::BTreeSet;
 use toml::Spanned;
 
@@ -112,7 +113,9 @@ fn check_placeable(
     nodes: &[NodeSetup],
 ) -> Result<(), (bool, String, String)> {
     let candidate = |(index, node): (usize, &NodeSetup)| {
-        let certificate = certify(index, &node.operator, node.labels.clone());
+        let speaker = Speaker::first(operator_key(&node.operator));
+        let id = Setup::node_key(index).public().into();
+        let certificate = certify(id, &speaker, node.labels.clone());
         let site = certificate.verify().expect("signed by its operator just now").site();
         Candidate { site, free: node.quota.unwrap_or(PeerSetup::default().quota) }
     };

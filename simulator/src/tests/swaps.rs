@@ -157,3 +157,41 @@ fn twenty_operators_give_each_other_what_they_agreed_and_no_more() {
     let most = (2..world.nodes()).filter(|node| !(3..9).contains(node)).map(its).max();
     assert!(most.is_some_and(|most| most > 0 && most <= 24 << 10), "{most:?}");
 }
+
+#[test]
+fn who_has_only_a_key_that_was_succeeded_gets_nothing_and_what_was_agreed_goes_on() {
+    let succeed = |operator| What::Succeed { operator: name(operator) };
+    let thief = |operator| What::Attack(Attack::OldKey { operator: name(operator) });
+    let mut steps = vec![
+        (HOUR, back_up(10)),
+        (2 * HOUR, succeed(0)),
+        (2 * HOUR + 900, succeed(1)),
+        // A lost key can be followed by the loss of the next one.
+        (3 * HOUR, succeed(0)),
+        (4 * HOUR, thief(0)),
+        (4 * HOUR, thief(1)),
+        (5 * HOUR, back_up(30)),
+        (
+            7 * HOUR,
+            What::Attack(Attack::Greed { vault: 0, vaults: 1, stripes: 40, lock: Period::days(1) }),
+        ),
+        (8 * HOUR, What::Restore { vault: 0 }),
+    ];
+    let before = played(&plan(mesh(&[16 << 10; 8]), 2, vec![steps[0].clone()]), 5);
+    // Agreements that are made, and notices that are given, by later keys count as well.
+    let more = Swap { between: [name(0), name(1)], gives: [1 << 30, 24 << 10], ..swap(1, 0) };
+    steps.push((5 * HOUR, What::Agree(more)));
+    steps.push((5 * HOUR, What::Notice { by: name(0), to: name(2) }));
+    let world = played(&plan(mesh(&[16 << 10; 8]), 10, steps), 5);
+    assert_eq!(world.restores, (1, 0));
+    let (before, after) = (held(&before), held(&world));
+    // The second one was left by notice, and takes nothing since.
+    for (with, (before, after)) in
+        (1..).zip(before.iter().zip(&after)).filter(|(with, _)| *with != 2)
+    {
+        assert!(after >= &(2 * before), "{with} held {before} and holds {after}");
+    }
+    assert!(after[0] > 16 << 10, "what was agreed anew counts: {after:?}");
+    // Each thief comes with the stolen key, with a line that parts, and as a node.
+    assert_eq!(world.turned_away(), (6, 6));
+}

@@ -144,6 +144,14 @@ impl World {
                 let (what, short) = (outcome.as_str(), stripe.short());
                 self.note(format_args!("node {node}: node {holder} {what}, of {short}"));
             }
+            Output::Note(Note::Miscounted { vault, kept, counted }) => {
+                // No fault of a disk alters what is kept of that.
+                if self.hosts[node].is_honest() {
+                    let text =
+                        format!("node {node} kept {kept:?} of vault {vault}, {counted:?} is held");
+                    self.checker().report("conservation", text);
+                }
+            }
             Output::Note(Note::Unproved { node: holder, stripe }) => {
                 self.check_blame(node, holder, stripe);
             }

@@ -173,6 +173,11 @@ impl World {
         let Frame { kind, body, raw } = frame;
         let malformed = match (to, kind) {
             (End::Node(node), KIND_GREETING) => Greeting::decode(&body).map(|greeting| {
+                if let Some(Exchange { asker, .. }) = self.network.exchange(lane)
+                    && self.hosts[node].is_honest()
+                {
+                    self.checker.greeted(node, lane, asker);
+                }
                 let greeting = Box::new(greeting);
                 self.tell(node, Input::Greeting { link, lane, greeting });
             }),

@@ -1,6 +1,6 @@
 //! Databases that are damaged, gone or older than they should be, and starts after a crash at any step.
 
-use super::kept::{check_kept, keep, keep_many, record, vault};
+use super::kept::{check_counted, check_kept, keep, keep_many, record, vault};
 use super::*;
 use crate::store::steps::Step;
 use protocol::codec;
@@ -174,6 +174,23 @@ fn a_database_that_was_rolled_back_is_brought_up_to_date() {
             assert_eq!(store.get(Table::Head, b"device").unwrap().unwrap(), b"entry 2");
             assert_eq!(store.scan(Table::Entry, &[], None, 10).unwrap().len(), 3);
         }
+    }
+}
+
+#[test]
+fn what_an_older_database_holds_beyond_the_files_is_counted_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state.redb");
+    let shards = keep_many(&open(dir.path()), 3);
+    let old = fs::read(&state).unwrap();
+    keep_many(&open(dir.path()), 8);
+    fs::write(&state, &old).unwrap();
+    // It went since, or the disk lost it: nobody can tell, and its promise stands until somebody can.
+    fs::remove_file(path_of(dir.path(), shards[1])).unwrap();
+    for _ in 0..2 {
+        let store = open(dir.path());
+        assert!(store.doubt().unwrap().contains("rolled back"), "{:?}", store.doubt());
+        check_counted(&store, 8);
     }
 }
 

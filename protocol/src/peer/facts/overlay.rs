@@ -26,6 +26,13 @@ impl Overlay {
         Some(&self.0.get(&table)?.get(key)?.1)
     }
 
+    /// The first row behind this one of which something was decided.
+    pub(crate) fn first_after(&self, table: Table, after: Option<&[u8]>) -> Option<&Vec<u8>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rows = self.0.get(&table)?.range::<[u8], _>((from, Bound::Unbounded));
+        rows.next().map(|(key, _)| key)
+    }
+
     /// What was decided of rows whose keys begin with `prefix`, in order.
     pub(crate) fn range(
         &self,

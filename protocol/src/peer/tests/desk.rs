@@ -32,6 +32,8 @@ struct Pending {
     token: u64,
     writes: Vec<Write>,
     shard: Option<ShardId>,
+    /// It is in the facts already, and the peer does not know.
+    is_there: bool,
 }
 
 #[derive(Debug)]
@@ -266,7 +268,7 @@ impl Desk {
 
     /// Makes the oldest thing durable that is not.
     pub(super) fn settle_one(&mut self) -> bool {
-        let Some(Pending { token, writes, shard }) = self.undurable.pop_front() else {
+        let Some(Pending { token, writes, shard, .. }) = self.undurable.pop_front() else {
             return false;
         };
         self.facts.apply(writes);
@@ -277,8 +279,24 @@ impl Desk {
         true
     }
 
+    /// Makes the oldest thing durable that is not, and does not say so yet.
+    pub(super) fn commit_one(&mut self) {
+        if let Some(next) = self.undurable.iter_mut().find(|pending| !pending.is_there) {
+            next.is_there = true;
+            self.facts.apply(std::mem::take(&mut next.writes));
+        }
+    }
+
+    /// Whether the peer knows of all that is durable.
+    pub(super) fn is_told(&self) -> bool {
+        self.undurable.iter().all(|pending| !pending.is_there)
+    }
+
     /// The oldest thing that is not durable will not be.
     pub(super) fn fail_one(&mut self) -> bool {
+        if self.undurable.front().is_some_and(|pending| pending.is_there) {
+            return self.settle_one();
+        }
         let Some(Pending { token, .. }) = self.undurable.pop_front() else { return false };
         self.handle(Input::PersistFailed { token, refusal: storage_refusal() });
         true
@@ -356,7 +374,7 @@ impl Desk {
                 Output::Prove { lane, pieces } => self.proving.push_back((lane, pieces)),
                 Output::Persist { token, writes, shard } => {
                     let shard = shard.map(|(_, shard, _)| shard);
-                    self.undurable.push_back(Pending { token, writes, shard });
+                    self.undurable.push_back(Pending { token, writes, shard, is_there: false });
                 }
                 Output::Drop { shard, decision } => {
                     let life: Life = decode(

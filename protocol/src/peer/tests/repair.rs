@@ -371,7 +371,27 @@ fn who_takes_a_shard_and_then_knows_nothing_of_it_is_not_given_it_again() {
     mesh.rebuild(job, &signed.verify().unwrap(), &targets);
     mesh.pass(Period(2 * HOUR.0));
     assert!(mesh.ordered().is_none(), "the honest one has it");
-    assert!(mesh.desk.peer.repair.taken.is_denied(&(stripe, id(cheat))));
+    let place = (stripe, id(cheat));
+    assert!(mesh.desk.peer.repair.taken.is_denied(&place));
+    // A restart does not forget it, and its end is what it was.
+    let mut desk = mesh.desk.restart();
+    assert!(desk.peer.repair.taken.is_denied(&place));
+    assert_eq!(desk.rows(Table::Denied), 1);
+    desk.peer.see_taken(desk.now, place, true);
+    desk.pass(HOUR);
+    desk.settle();
+    assert_eq!((desk.peer.repair.taken.is_denied(&place), desk.rows(Table::Denied)), (false, 0));
+    desk.peer.see_taken(desk.now, place, false);
+    desk.pass(HOUR);
+    desk.settle();
+    assert_eq!(desk.rows(Table::Denied), 1);
+    let period = signed.verify().unwrap().policy.lock.period;
+    desk.pass(Period(period.0 / 2));
+    desk.peer.forget_taken(desk.now);
+    desk.pass(HOUR);
+    desk.settle();
+    let is_denied = desk.peer.repair.taken.is_denied(&place);
+    assert_eq!((is_denied, desk.rows(Table::Denied)), (false, 0), "it may be gone by now");
 }
 
 /// One of three shards suffices, and an operator may be lost: the three that the record names are one operator's.
