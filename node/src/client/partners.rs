@@ -19,7 +19,7 @@ use protocol::partner::{
 use protocol::sign::{Signed, Statement};
 use protocol::succession::{Line as KeyLine, Speaker, SuccessionError};
 use protocol::tally::StatementError;
-use protocol::time::{Period, Wall};
+use protocol::time::Period;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -222,6 +222,12 @@ pub async fn ask(mesh: &Mesh, own: OperatorId) -> Told {
     told
 }
 
+/// Whether a list was signed under this line of the operator's keys, or a part of it: what parts from it is somebody else's.
+fn is_under(line: &KeyLine, signed: &Signed<PartnerList>) -> bool {
+    let said = signed.said().ok().flatten();
+    said.is_some_and(|said| line.check_names(&said).is_ok())
+}
+
 /// The list, in the hands of whoever has the operator's key.
 #[derive(Debug)]
 pub struct Book {
@@ -237,15 +243,16 @@ impl Book {
         let operator = speaker.operator();
         let here = stored(home, operator)?.map(|(signed, known)| (signed, known.rank(operator)));
         let all = here.into_iter().chain(told.list.clone());
-        // What parts from the own line is somebody else's.
-        let counts = |signed: &Signed<PartnerList>| {
-            signed.said().is_ok_and(|said| {
-                said.is_some_and(|said| speaker.line().check(&said, Wall(0)).is_ok())
-            })
-        };
+        let counts = |signed: &Signed<PartnerList>| is_under(speaker.line(), signed);
         let newest = all.filter(|(signed, _)| counts(signed)).max_by_key(|(_, rank)| *rank);
-        let (list, known) = match newest {
-            Some((signed, _)) => {
+        Self::of(speaker, newest.map(|(signed, _)| signed))
+    }
+
+    /// This list, or an empty one.
+    fn of(speaker: Speaker, signed: Option<Signed<PartnerList>>) -> Done<Self> {
+        let operator = speaker.operator();
+        let (list, known) = match signed {
+            Some(signed) => {
                 let known = PartnerList::verify(&signed, operator)?;
                 (signed.verify().map_err(PartnerError::from)?, known)
             }
