@@ -404,8 +404,8 @@ impl Mesh {
         let sites: Vec<Site> =
             met.chain(self.silent.values().map(|silent| &silent.site)).cloned().collect();
         let operators = sites.iter().map(|site| site.operator).chain([caller.operator]);
-        let believed: BTreeSet<OperatorId> =
-            operators.filter(|operator| caller.relies_on(*operator)).collect();
+        let believed =
+            self.believed(caller, operators.filter(|operator| caller.relies_on(*operator)));
         let now = wall();
         let mut judged: BTreeMap<NodeId, Site> = BTreeMap::new();
         for site in sites {
@@ -430,6 +430,27 @@ impl Mesh {
                 silent.site = site;
             }
         }
+    }
+
+    /// These operators, with the lines of their keys as they are known, or as their nodes show them: rosters will list these.
+    fn believed(&self, caller: &Caller, operators: impl Iterator<Item = OperatorId>) -> Lines {
+        let (mut believed, known) = (Lines::default(), caller.lines.read());
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        let mut learn = |line: Line| {
+            if let Err(error) = believed.learn(line) {
+                tracing::error!(%error, "two keys are said to speak for one operator");
+            }
+        };
+        for operator in operators {
+            learn(known.get(operator).cloned().unwrap_or_else(|| Line::first(operator)));
+        }
+        for node in self.nodes.values().filter(|node| caller.relies_on(node.site.operator)) {
+            let certificate = node.certificate.verify();
+            if let Some(Ok(line)) = certificate.ok().map(|known| known.line(&node.certificate)) {
+                learn(line);
+            }
+        }
+        believed
     }
 
     /// Where a node was reached.
