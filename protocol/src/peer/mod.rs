@@ -610,7 +610,7 @@ impl Peer {
             Request::Discharge { discharge, approvals, from } => {
                 self.handle_release(now, facts, lane, &role, discharge, approvals, from)
             }
-            Request::Veto { vault, veto } => self.handle_veto(facts, lane, &role, vault, veto),
+            Request::Veto { vault, veto } => self.handle_veto(now, facts, lane, &role, vault, veto),
             Request::Hold(order) => self.handle_hold(now, facts, lane, &role, order),
             Request::Releases(vault) => self.handle_releases(now, facts, lane, &role, vault),
             Request::Stops { vault, releases } => {
