@@ -34,6 +34,8 @@ pub const ADDRESS_LEN_MAX: usize = 256;
 pub const VERSION_STEP_MAX: u64 = 1 << 20;
 /// Longest time for which a certificate counts that an admitter signed.
 pub const ADMITTED_VALIDITY_MAX: Period = Period::days(5 * 365);
+/// Longest time for which an operator's word for a vault counts.
+pub const VAULT_VALIDITY_MAX: Period = Period::days(100 * 365);
 /// Most recipients of a vault.
 pub const RECIPIENTS_MAX: usize = 32;
 
@@ -686,6 +688,9 @@ impl VaultCertificate {
     pub fn verify(signed: &Signed<Self>, now: Wall) -> Result<Self, CertificateError> {
         let certificate = signed.verify()?;
         check_time(certificate.issued, certificate.expires, now)?;
+        if certificate.expires > certificate.issued.after(VAULT_VALIDITY_MAX) {
+            return Err(CertificateError::Chain("nobody vouches for a vault for 100 years"));
+        }
         Ok(certificate)
     }
 }
@@ -898,14 +903,6 @@ mod tests {
         assert!(matches!(verified, Err(CertificateError::TooMany { .. })));
     }
 
-    #[test]
-    fn what_a_bearer_adds_to_its_invitation_is_declared() {
-        let (operator, admitter, node) = (key(1), key(2), key(3));
-        let site = invited(&operator, &admitter, &node).site();
-        let of = |level: &str| site.evidence.of(&crate::label::Level::new(level).unwrap());
-        assert_eq!((of("provider"), of("account")), (Evidence::Signed, Evidence::Declared));
-    }
-
     /// Whose key was succeeded vouches no more: all see it by the roster, on which its nodes show the key that speaks.
     #[test]
     fn a_vouch_by_a_key_that_was_succeeded_is_none() {
@@ -932,6 +929,14 @@ mod tests {
         assert_eq!(seen(&speaker, &speaker), Evidence::Vouched);
         assert_eq!(seen(&speaker, &first), Evidence::Vouched, "it is further than they know");
         assert_eq!(seen(&first, &speaker), Evidence::Signed);
+    }
+
+    #[test]
+    fn what_a_bearer_adds_to_its_invitation_is_declared() {
+        let (operator, admitter, node) = (key(1), key(2), key(3));
+        let site = invited(&operator, &admitter, &node).site();
+        let of = |level: &str| site.evidence.of(&crate::label::Level::new(level).unwrap());
+        assert_eq!((of("provider"), of("account")), (Evidence::Signed, Evidence::Declared));
     }
 
     #[test]

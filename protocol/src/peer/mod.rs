@@ -464,7 +464,7 @@ impl Peer {
                     self.count_refusal(self.certificate.operator.key(), &refusal);
                 }
             }
-            Input::Certificate(signed) => self.handle_certificate(now, &signed),
+            Input::Certificate(signed) => self.handle_certificate(now, facts, &signed),
             Input::TurnedAway(counts) => self.turned_away = counts,
         }
     }

@@ -30,6 +30,7 @@ mod restart;
 mod scrub;
 mod shards;
 mod standing_in;
+mod stolen;
 mod succession;
 mod tallies;
 mod tallies_any_order;
