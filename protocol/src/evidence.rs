@@ -300,7 +300,9 @@ mod tests {
         let all = Evidences::signed(vec![backing]);
         let seen = |by: &[OperatorId], now| {
             let mut believed = Lines::default();
-            by.iter().for_each(|&by| drop(believed.learn(Line::first(by))));
+            for &by in by {
+                believed.learn(Line::first(by)).unwrap();
+            }
             all.by(&believed, now).of(&level)
         };
         assert_eq!(seen(&[by], NOW), Evidence::Vouched);

@@ -83,8 +83,10 @@ pub struct Caller {
     lines: RwLock<Lines>,
     /// Nodes that it believes because somebody named them, whosever they are.
     named: BTreeSet<NodeId>,
-    /// The version of the list of partners that it knows, where it asks nodes for a newer one.
-    asks: Option<u64>,
+    /// Whether it takes in what nodes have of its operator's list of partners, and keeps it.
+    asks: bool,
+    /// Whether it does not, whatever it is.
+    keeps_nothing: bool,
 }
 
 impl Caller {
@@ -117,7 +119,8 @@ impl Caller {
     fn new(key: SecretKey, greeting: Greeting, operator: OperatorId) -> Self {
         let [trust, relies] = [(); 2].map(|()| RwLock::new(Trust::new([operator])));
         let (agreed, lines, named) = (RwLock::default(), RwLock::default(), BTreeSet::new());
-        Self { key, greeting, operator, trust, relies, agreed, lines, named, asks: None }
+        let (asks, keeps_nothing) = (false, false);
+        Self { key, greeting, operator, trust, relies, agreed, lines, named, asks, keeps_nothing }
     }
 
     /// Believes also these operators.
@@ -175,23 +178,28 @@ impl Caller {
         if let Some(line) = operator::line(home)?.filter(|line| line.operator() == self.operator) {
             self.learn_line(line);
         }
-        let stored = partners::stored(home, self.operator)?;
-        let version = stored.as_ref().map_or(0, |(_, partners)| partners.version);
-        if let Some((_, partners)) = &stored {
-            self.rely(partners);
+        if let Some((_, partners)) = partners::stored(home, self.operator)? {
+            self.rely(&partners);
         }
-        self.asks = (!home.path("operator.key").exists()).then_some(version);
+        self.asks = !self.keeps_nothing && !home.path("operator.key").exists();
         Ok(self)
     }
 
-    /// Takes in a list of partners that a node has, and keeps it.
+    /// Takes in no list of partners that nodes have: which one counts is to be asked yet.
+    #[must_use]
+    pub fn keeping_nothing(self) -> Self {
+        Self { keeps_nothing: true, ..self }
+    }
+
+    /// Takes in a list of partners that a node has, and keeps it, unless it comes before the one here.
     fn learn(&self, home: &Home, list: &Signed<PartnerList>) -> Result<()> {
         let partners = PartnerList::verify(list, self.operator).map_err(ClientError::content)?;
         if let Some(said) = list.said().map_err(ClientError::content)? {
             self.check_said(&said)?;
         }
-        partners::keep(home, self.operator, list)?;
-        self.rely(&partners);
+        if partners::keep(home, self.operator, list)? {
+            self.rely(&partners);
+        }
         Ok(())
     }
 
