@@ -17,7 +17,7 @@ use crate::label::{Labels, Site};
 use crate::planted::{Bug, is_planted};
 use crate::policy::Policy;
 use crate::sign::{SignatureError, Signed, Statement};
-use crate::succession::{Line, Said, SuccessionError};
+use crate::succession::{Line, Lines, Said, SuccessionError};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +34,8 @@ pub const ADDRESS_LEN_MAX: usize = 256;
 pub const VERSION_STEP_MAX: u64 = 1 << 20;
 /// Longest time for which a certificate counts that an admitter signed.
 pub const ADMITTED_VALIDITY_MAX: Period = Period::days(5 * 365);
+/// Longest time for which an operator's word for a vault counts.
+pub const VAULT_VALIDITY_MAX: Period = Period::days(100 * 365);
 /// Most recipients of a vault.
 pub const RECIPIENTS_MAX: usize = 32;
 
@@ -362,8 +364,12 @@ impl NodeCertificate {
             Authority::Operator => Evidences::signed(Vec::new()),
             Authority::Shown { vouches } => {
                 let mut backings = Vec::new();
-                for vouch in vouches.iter().filter_map(|signed| Vouch::verify(signed).ok()) {
-                    self.back(&vouch, &mut backings);
+                for signed in vouches {
+                    if let Ok(vouch) = Vouch::verify(signed)
+                        && let Ok(Some(said)) = signed.said()
+                    {
+                        self.back(&vouch, &said, &mut backings);
+                    }
                 }
                 Evidences::signed(backings)
             }
@@ -377,7 +383,7 @@ impl NodeCertificate {
     }
 
     /// Which of the labels a vouch is for. Nobody vouches for himself.
-    fn back(&self, vouch: &Vouch, backings: &mut Vec<Backing>) {
+    fn back(&self, vouch: &Vouch, said: &Said, backings: &mut Vec<Backing>) {
         if vouch.node != self.node || vouch.by == self.operator {
             return;
         }
@@ -386,7 +392,7 @@ impl NodeCertificate {
         let same = vouch.labels.iter().filter(|(level, name)| self.labels.get(level) == Some(name));
         backings.extend(same.map(|(level, _)| Backing {
             level: level.clone(),
-            by: vouch.by,
+            by: said.clone(),
             from: vouch.issued,
             until: vouch.expires,
             evidence,
@@ -581,26 +587,37 @@ impl Roster {
     #[must_use]
     pub fn sites(&self, now: Wall, owner: OperatorId) -> Vec<Site> {
         let mut bearers = BTreeMap::new();
-        let certificates: Vec<NodeCertificate> = self
-            .nodes
-            .iter()
-            .filter_map(|signed| NodeCertificate::verify(signed, now).ok())
-            .filter(|certificate| {
-                let node = certificate.node;
-                certificate.bearer().is_none_or(|b| *bearers.entry(b).or_insert(node) == node)
-            })
-            .collect();
-        let operators = certificates.iter().map(|certificate| certificate.operator);
-        let believed = operators.chain([owner]).collect();
+        let (certificates, believed) = self.read(now, owner);
+        let is_first = |certificate: &NodeCertificate| {
+            let node = certificate.node;
+            certificate.bearer().is_none_or(|b| *bearers.entry(b).or_insert(node) == node)
+        };
+        let certificates: Vec<NodeCertificate> =
+            certificates.into_iter().filter(is_first).collect();
         certificates.iter().map(|certificate| certificate.site().seen_by(&believed, now)).collect()
     }
 
-    /// Whose word about the labels of other operators' nodes counts for this vault of `owner`: those whose nodes it lists, and its own.
+    /// Whose word about the labels of other operators' nodes counts for this vault of `owner`: those whose nodes it lists, and its own. By the
+    /// longest line of keys that the nodes of each show: so all holders end a key that was succeeded alike.
     #[must_use]
-    pub fn believed(&self, now: Wall, owner: OperatorId) -> BTreeSet<OperatorId> {
-        let certificates =
-            self.nodes.iter().filter_map(|signed| NodeCertificate::verify(signed, now).ok());
-        certificates.map(|certificate| certificate.operator).chain([owner]).collect()
+    pub fn believed(&self, now: Wall, owner: OperatorId) -> Lines {
+        self.read(now, owner).1
+    }
+
+    fn read(&self, now: Wall, owner: OperatorId) -> (Vec<NodeCertificate>, Lines) {
+        let mut believed = Lines::default();
+        let _ = believed.learn(Line::first(owner));
+        let mut certificates = Vec::new();
+        for signed in &self.nodes {
+            if let Ok(certificate) = NodeCertificate::verify(signed, now)
+                && let Ok(line) = certificate.line(signed)
+            {
+                // Of two that part the one listed first counts.
+                let _ = believed.learn(line);
+                certificates.push(certificate);
+            }
+        }
+        (certificates, believed)
     }
 }
 
@@ -671,6 +688,9 @@ impl VaultCertificate {
     pub fn verify(signed: &Signed<Self>, now: Wall) -> Result<Self, CertificateError> {
         let certificate = signed.verify()?;
         check_time(certificate.issued, certificate.expires, now)?;
+        if certificate.expires > certificate.issued.after(VAULT_VALIDITY_MAX) {
+            return Err(CertificateError::Chain("nobody vouches for a vault for 100 years"));
+        }
         Ok(certificate)
     }
 }
@@ -858,7 +878,7 @@ mod tests {
             let (vault, version) = (VaultId([5; 32]), 1);
             let roster = Roster { vault, version, nodes: vec![signed, beside] };
             let owner = operator.public().into();
-            assert!(roster.believed(now, owner).contains(&other.public().into()));
+            assert!(roster.believed(now, owner).get(other.public().into()).is_some());
             roster.sites(now, owner)[0].evidence.of(&provider)
         };
         let good = vouch(&other, &node, "provider=aws");
@@ -881,6 +901,34 @@ mod tests {
         let many = NodeCertificate { authority, ..certificate(&operator, &node) };
         let verified = NodeCertificate::verify(&Signed::sign(&many, &operator), NOW);
         assert!(matches!(verified, Err(CertificateError::TooMany { .. })));
+    }
+
+    /// Whose key was succeeded vouches no more: all see it by the roster, on which its nodes show the key that speaks.
+    #[test]
+    fn a_vouch_by_a_key_that_was_succeeded_is_none() {
+        use crate::succession::{Change, Draft, Heirs, Speaker};
+        let [operator, other, new, node] = [1, 2, 3, 4].map(key);
+        let provider = crate::label::Level::new("provider").unwrap();
+        let line = Line::first(other.public().into());
+        let change = Change { heirs: Heirs::default(), issued: NOW, grace: Period(0) };
+        let mut draft = Draft::new(line, change, &new).unwrap();
+        draft.sign(&other).unwrap();
+        let speaker = Speaker::new(new, draft.finish().unwrap()).unwrap();
+        let first = Speaker::first(other);
+        let seen = |vouches: &Speaker, certifies: &Speaker| {
+            let vouch = vouch(&key(2), &node, "provider=aws");
+            let authority = Authority::Shown { vouches: vec![Signed::speak(&vouch, vouches)] };
+            let certificate = NodeCertificate { authority, ..certificate(&operator, &node) };
+            let signed = Signed::sign(&certificate, &operator);
+            let beside = Signed::speak(&self::certificate(&key(2), &key(5)), certifies);
+            let roster =
+                Roster { vault: VaultId([5; 32]), version: 1, nodes: vec![signed, beside] };
+            roster.sites(NOW, operator.public().into())[0].evidence.of(&provider)
+        };
+        assert_eq!(seen(&first, &first), Evidence::Vouched);
+        assert_eq!(seen(&speaker, &speaker), Evidence::Vouched);
+        assert_eq!(seen(&speaker, &first), Evidence::Vouched, "it is further than they know");
+        assert_eq!(seen(&first, &speaker), Evidence::Signed);
     }
 
     #[test]

@@ -14,9 +14,10 @@ use crate::codec::Blob;
 use crate::id::{NodeId, OperatorId, PublicKey};
 use crate::label::{Labels, Level};
 use crate::sign::{SignatureError, Signed, Statement};
+use crate::succession::{Lines, Said};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -175,8 +176,8 @@ impl Vouch {
 pub struct Backing {
     /// The label's level.
     pub level: Level,
-    /// Who.
-    pub by: OperatorId,
+    /// Who, and under which line of its keys.
+    pub by: Said,
     /// From when on,
     pub from: Wall,
     /// and until when.
@@ -218,14 +219,15 @@ impl Evidences {
         &self.backings
     }
 
-    /// As somebody sees it who believes these operators, at this time.
+    /// As somebody sees it, at this time, who believes the operators of these lines: by the keys that speak for them.
     #[must_use]
-    pub fn by(&self, believed: &BTreeSet<OperatorId>, now: Wall) -> Self {
+    pub fn by(&self, believed: &Lines, now: Wall) -> Self {
         let mut seen = self.clone();
         let skew = crate::certificate::CLOCK_SKEW_MAX;
         for backing in &self.backings {
             let is_now = backing.from <= now.after(skew) && now < backing.until;
-            if is_now && believed.contains(&backing.by) {
+            let line = believed.get(backing.by.operator());
+            if is_now && line.is_some_and(|line| line.check(&backing.by, now).is_ok()) {
                 let counted = seen.counted.entry(backing.level.clone()).or_insert(self.rest);
                 *counted = (*counted).max(backing.evidence);
             }
@@ -245,6 +247,7 @@ impl Evidences {
 mod tests {
     use super::*;
     use crate::sign::SecretKey;
+    use crate::succession::Line;
     use proptest::prelude::*;
 
     const NOW: Wall = Wall(1_800_000_000_000);
@@ -292,10 +295,16 @@ mod tests {
     fn a_vouch_counts_for_who_believes_its_operator_while_it_lasts() {
         let (level, by) = (Level::new("provider").unwrap(), vouch().by);
         let until = NOW.after(Period::days(1));
-        let backing =
-            Backing { level: level.clone(), by, from: NOW, until, evidence: Evidence::Vouched };
+        let (said, evidence) = (Said::first(by), Evidence::Vouched);
+        let backing = Backing { level: level.clone(), by: said, from: NOW, until, evidence };
         let all = Evidences::signed(vec![backing]);
-        let seen = |by: &[OperatorId], now| all.by(&by.iter().copied().collect(), now).of(&level);
+        let seen = |by: &[OperatorId], now| {
+            let mut believed = Lines::default();
+            for &by in by {
+                believed.learn(Line::first(by)).unwrap();
+            }
+            all.by(&believed, now).of(&level)
+        };
         assert_eq!(seen(&[by], NOW), Evidence::Vouched);
         assert_eq!(seen(&[OperatorId([9; 32])], NOW), Evidence::Signed);
         assert_eq!(seen(&[by], until), Evidence::Signed);

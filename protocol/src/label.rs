@@ -2,6 +2,7 @@
 
 use crate::evidence::{Evidence, Evidences};
 use crate::id::{NodeId, OperatorId};
+use crate::succession::Lines;
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -405,9 +406,9 @@ impl Site {
         self.labels.iter().map(|(level, name)| (level, name, self.evidence.of(level)))
     }
 
-    /// The node as somebody sees it who believes these operators: what others say of it counts as far as they are among them.
+    /// The node as somebody sees it who believes the operators of these lines: what others say of it counts as far as they are among them.
     #[must_use]
-    pub fn seen_by(&self, believed: &BTreeSet<OperatorId>, now: Wall) -> Self {
+    pub fn seen_by(&self, believed: &Lines, now: Wall) -> Self {
         Self { evidence: self.evidence.by(believed, now), ..self.clone() }
     }
 }

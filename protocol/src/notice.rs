@@ -202,9 +202,9 @@ impl Conduct {
     }
 }
 
-/// With which operators nothing new is put, by what the nodes of this one say of partners: most of them say that one breaks its part, or one
-/// shows a notice by which one of these agreements has ended. So no own node alone, in somebody else's hands, shuts out whom it likes, nor
-/// by a notice of what was agreed before.
+/// With which operators nothing new is put, by what the nodes of this one say of partners: most of them say that one breaks its part, or
+/// show a notice by which one of these agreements has ended. So no own node alone, in somebody else's hands, shuts out whom it likes: when a notice came it
+/// alone would know, and whoever stole a key of either side could date one as he likes.
 #[must_use]
 pub fn avoided(
     own: OperatorId,
@@ -212,16 +212,7 @@ pub fn avoided(
     agreements: &[Agreement],
     now: Wall,
 ) -> BTreeSet<OperatorId> {
-    let mut frozen: BTreeMap<OperatorId, usize> = BTreeMap::new();
-    let mut avoided = BTreeSet::new();
-    for of_node in said {
-        let by_node: BTreeSet<OperatorId> =
-            of_node.iter().filter(|said| said.frozen.is_some()).map(|said| said.operator).collect();
-        for operator in by_node {
-            *frozen.entry(operator).or_default() += 1;
-        }
-    }
-    for standing in said.iter().flatten() {
+    let is_ended = |standing: &PartnerStanding| {
         let operator = standing.operator;
         let is_theirs = |agreement: &&Agreement| {
             agreement.side(own).is_some() && agreement.side(operator).is_some()
@@ -235,12 +226,21 @@ pub fn avoided(
                     && agreements.iter().filter(is_theirs).any(|of| ends(&notice, of))
             })
         };
-        if standing.is_over && standing.notices.iter().any(is_shown) {
-            avoided.insert(operator);
+        standing.is_over && standing.notices.iter().any(is_shown)
+    };
+    let is_frozen = |standing: &PartnerStanding| standing.frozen.is_some();
+    let by_most = |is_so: &dyn Fn(&PartnerStanding) -> bool| {
+        let mut nodes: BTreeMap<OperatorId, usize> = BTreeMap::new();
+        for of_node in said {
+            let by_node: BTreeSet<OperatorId> =
+                of_node.iter().filter(|said| is_so(said)).map(|said| said.operator).collect();
+            for operator in by_node {
+                *nodes.entry(operator).or_default() += 1;
+            }
         }
-    }
-    let by_most = frozen.into_iter().filter(|(_, nodes)| 2 * nodes > said.len());
-    avoided.extend(by_most.map(|(operator, _)| operator));
+        nodes.into_iter().filter(|(_, nodes)| 2 * nodes > said.len()).map(|(operator, _)| operator)
+    };
+    let mut avoided: BTreeSet<OperatorId> = by_most(&is_frozen).chain(by_most(&is_ended)).collect();
     avoided.remove(&own);
     avoided
 }
@@ -311,8 +311,9 @@ mod tests {
             let notice =
                 Notice { leaver: operator(leaver), other: operator(other), version, given };
             let shown = vec![standing(false, vec![Signed::sign(&notice, &key(leaver))])];
-            let said = [shown, vec![standing(false, Vec::new())], Vec::new()];
-            avoided(&said).contains(&operator(2))
+            let alone = [shown.clone(), vec![standing(false, Vec::new())], Vec::new()];
+            assert!(avoided(&alone).is_empty(), "whenever it is dated");
+            avoided(&[shown.clone(), shown, Vec::new()]).contains(&operator(2))
         };
         let given = Wall(now.0 - month.0);
         assert!(shows(1, 2, 2, given) && shows(2, 1, 2, given));

@@ -195,11 +195,14 @@ pub struct Partners {
     pub lines: Lines,
 }
 
+/// What a later list has more of: steps in the line of the operator's keys, or versions under the same.
+pub type Rank = (usize, u64);
+
 impl Partners {
-    /// What a later list has more of: the operator's key is a later one, or it is a later version by the same. So whoever stole a key
-    /// that was succeeded cannot have used all numbers up.
+    /// What a later list has more of. So whoever stole a key that was succeeded cannot have used all numbers up, and a list from before heirs were named
+    /// has nobody forget them.
     #[must_use]
-    pub fn rank(&self, own: OperatorId) -> (usize, u64) {
+    pub fn rank(&self, own: OperatorId) -> Rank {
         (self.lines.get(own).map_or(0, Line::number), self.version)
     }
 }

@@ -4,7 +4,7 @@
 //! signed message = context "\0" version(u8) body
 //! ```
 //! The context differs for every kind of statement, so that no signature means two things. What operators state may be signed by the key that
-//! speaks for them by then, which shows the line from the first one ([`crate::succession`]).
+//! speaks for them by then, which shows the line from the first one, and signs that with it ([`crate::succession`]).
 
 pub mod key;
 pub mod memo;
@@ -14,6 +14,7 @@ use crate::id::{OperatorId, PublicKey};
 use crate::succession::{LINE_LEN_MAX, Line, Said, Speaker, SuccessionError};
 use key::{SIGNATURE_LEN, is_signed};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -177,27 +178,31 @@ impl<T: Statement> Signed<T> {
     pub fn verify(&self) -> Result<T, SignatureError> {
         let context = T::CONTEXT;
         let (statement, body) = self.read()?;
-        let (signer, signature) = match statement.operator() {
+        let (signer, signature, (signed, bytes)) = match statement.operator() {
             Some(operator) if self.signature.0.len() != SIGNATURE_LEN => {
                 let line = Line::of_signature(operator, &self.signature.0);
                 let (line, signature) =
                     line.map_err(|source| SignatureError::Succession { context, source })?;
-                (line.key(), Some(signature))
+                let (spoken, bytes) = line.spoken(context, &self.body.0);
+                (line.key(), Some(signature), (spoken, Cow::Owned(bytes)))
             }
-            _ => (statement.signer(), self.signature.0.as_slice().try_into().ok()),
+            _ => {
+                let signature = self.signature.0.as_slice().try_into().ok();
+                (statement.signer(), signature, (context, Cow::Borrowed(&self.body.0[..])))
+            }
         };
         let wrong = || SignatureError::Wrong { context, signer };
         let signature: [u8; SIGNATURE_LEN] = signature.ok_or_else(wrong)?;
-        if memo::is_known(&signer, &signature, context, &self.body.0) {
+        if memo::is_known(&signer, &signature, signed, &bytes) {
             return Ok(statement);
         }
         if codec::encode(&statement) != body {
             return Err(Self::codec_error(CodecError::NotCanonical));
         }
-        if !is_signed(signer, context, &self.body.0, &signature) {
+        if !is_signed(signer, signed, &bytes, &signature) {
             return Err(wrong());
         }
-        memo::remember(&signer, &signature, context, &self.body.0);
+        memo::remember(&signer, &signature, signed, &bytes);
         Ok(statement)
     }
 

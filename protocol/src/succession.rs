@@ -7,6 +7,7 @@
 //! step      = body, the named key's consent, voices: (place among who may sign u8, signature)…
 //! body      = version(u8) Succession
 //! signature = 64 bytes by the first key, or codec bytes of (line, 64 bytes by the line's last key)
+//! signed    = as ever (crate::sign), or under a line "strewn spoken\0" name of its last step, context "\0" version(u8) body
 //! ```
 //! An operator *is* its first key ([`OperatorId`]), whoever speaks for it: agreements, domains and accounts go by that, so a mesh that has heard
 //! of a change in part counts one operator, never two. Every statement of an operator shows the line of the key that signed it, and so can be checked by whoever
@@ -42,6 +43,8 @@ pub const LINE_LEN_MAX: usize = 8 << 10;
 const VOICE: &str = "strewn succession";
 /// What the key signs that a step names: that its owner has it.
 const CONSENT: &str = "strewn succession consent";
+/// What a key signs that speaks under a line. That names the line, so that nothing said under one was said under another.
+const SPOKEN: &str = "strewn spoken";
 const VERSION: u8 = 1;
 
 /// Why a line, or what was said under it, does not count.
@@ -158,10 +161,14 @@ pub struct Succession {
 }
 
 impl Succession {
-    /// Until when what earlier keys signed is taken.
+    /// Until when what earlier keys signed is taken; where no grace was given, that is over whatever the time is.
     #[must_use]
     pub fn ends(&self) -> Wall {
         self.issued.after(self.grace)
+    }
+
+    fn is_over(&self, now: Wall) -> bool {
+        self.grace == Period(0) || now >= self.ends()
     }
 }
 
@@ -193,7 +200,7 @@ fn name_of(operator: OperatorId) -> [u8; 32] {
 }
 
 /// How far the line was under which something was said: the names of its steps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Said {
     operator: OperatorId,
     names: Vec<[u8; 32]>,
@@ -391,52 +398,70 @@ impl Line {
         self.names.last().copied().unwrap_or_else(|| name_of(self.operator))
     }
 
+    /// What people compare by voice, of an operator and whoever speaks for it together: another line has another one. That of a first key is the
+    /// key's own.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        if self.steps.is_empty() {
+            return self.operator.key().fingerprint();
+        }
+        let both = [self.operator.0, self.tip()].concat();
+        PublicKey(blake3::derive_key("strewn 2026-11 line of keys v1", &both)).fingerprint()
+    }
+
+    /// The context, and the bytes, that its last key signs: contexts have no zero in them.
+    pub(crate) fn spoken(&self, context: &str, body: &[u8]) -> (&'static str, Vec<u8>) {
+        (SPOKEN, [&self.tip()[..], context.as_bytes(), &[0], body].concat())
+    }
+
     /// How far it is.
     #[must_use]
     pub fn said(&self) -> Said {
         Said { operator: self.operator, names: self.names.clone() }
     }
 
-    /// Until when something counts that was said under a part of this line, and the step by which another key speaks; `None` where
-    /// nothing has ended its key.
-    fn end_of(&self, said: &Said) -> Option<(Wall, usize)> {
-        let (before, after) = self.said.split_at(said.number());
+    /// The steps by which other keys came to speak than the one by which something was said under a part of this line.
+    fn changes_since(&self, said: &Said) -> impl Iterator<Item = (&Succession, usize)> {
+        let (before, after) = self.said.split_at(said.number().min(self.number()));
         let mut key = before.last().map_or(self.operator.key(), |last| last.key);
-        let mut found: Option<(Wall, usize)> = None;
-        for (step, number) in after.iter().zip(said.number() + 1..) {
-            if std::mem::replace(&mut key, step.key) != step.key {
-                // A later theft leaves no grace to what came before either.
-                let end = found.map_or(step.ends(), |(end, _)| end.min(step.ends()));
-                found = Some((end, number));
-            }
+        let steps = after.iter().zip(said.number() + 1..);
+        steps.filter(move |(step, _)| std::mem::replace(&mut key, step.key) != step.key)
+    }
+
+    /// When what was said under a part of this line came to its end, or will; `None` where nothing has ended its key.
+    #[must_use]
+    pub fn end_of(&self, said: &Said) -> Option<Wall> {
+        self.changes_since(said).map(|(step, _)| step.ends()).min()
+    }
+
+    /// Refuses what was said under a line that parts from this one, whatever has ended meanwhile.
+    pub fn check_names(&self, said: &Said) -> Result<(), SuccessionError> {
+        if said.operator != self.operator {
+            return Err(SuccessionError::Broken("it is another operator's"));
         }
-        found
+        let operator = self.operator;
+        match self.names.iter().zip(&said.names).position(|(known, shown)| known != shown) {
+            Some(at) => Err(SuccessionError::Forked { operator, number: at + 1 }),
+            None => Ok(()),
+        }
     }
 
     /// Refuses what was said with a key that this line has ended, and what was said under a line that parts from it.
     pub fn check(&self, said: &Said, now: Wall) -> Result<(), SuccessionError> {
-        if said.operator != self.operator {
-            return Err(SuccessionError::Broken("it is another operator's"));
-        }
-        let parts = self.names.iter().zip(&said.names).position(|(known, shown)| known != shown);
+        self.check_names(said)?;
         let operator = self.operator;
-        if let Some(at) = parts {
-            return Err(SuccessionError::Forked { operator, number: at + 1 });
-        }
-        if said.number() >= self.number() {
-            return Ok(());
-        }
-        match self.end_of(said) {
-            Some((end, number)) if now >= end && !is_planted(Bug::Succession) => {
-                Err(SuccessionError::Succeeded { operator, number })
-            }
-            _ => Ok(()),
+        // A later theft leaves no grace to what came before either.
+        let is_over = self.changes_since(said).any(|(step, _)| step.is_over(now));
+        let is_over = is_over && !is_planted(Bug::Succession);
+        match self.changes_since(said).last().filter(|_| is_over) {
+            Some((_, number)) => Err(SuccessionError::Succeeded { operator, number }),
+            None => Ok(()),
         }
     }
 
     /// Whether another line goes on from where this one ends: then it takes its place.
     pub fn is_continued_by(&self, other: &Self) -> Result<bool, SuccessionError> {
-        self.check(&other.said(), Wall(0))?;
+        self.check_names(&other.said())?;
         Ok(other.number() > self.number())
     }
 
@@ -463,6 +488,11 @@ impl Lines {
     #[must_use]
     pub fn get(&self, operator: OperatorId) -> Option<&Line> {
         self.0.get(&operator)
+    }
+
+    /// Those that are known.
+    pub fn iter(&self) -> impl Iterator<Item = &Line> {
+        self.0.values()
     }
 
     /// Takes a line in where it goes on from the one known, and says whether another key speaks now. One that is behind changes
@@ -545,10 +575,11 @@ impl Speaker {
 
     /// What stands in place of a signature.
     pub(crate) fn sign(&self, context: &str, body: &[u8]) -> Vec<u8> {
-        let signature = self.key.sign(context, body).to_vec();
         if self.line.steps.is_empty() {
-            return signature;
+            return self.key.sign(context, body).to_vec();
         }
+        let (context, spoken) = self.line.spoken(context, body);
+        let signature = self.key.sign(context, &spoken).to_vec();
         codec::encode(&Word { line: self.line.steps.clone(), signature: Blob(signature) })
     }
 }

@@ -175,6 +175,13 @@ impl From<PartnersError> for CliError {
                 "`strewn partner list` shows them, `strewn partner add` adds one"
             }
             PartnersError::NameTaken(_) => "give it another name with --name",
+            PartnersError::Shorter => {
+                "ask the partner for a new line (strewn partner ticket), and compare fingerprints by voice"
+            }
+            PartnersError::Ahead => "set the clocks of both hosts, and have the line made anew",
+            PartnersError::Which(_) => {
+                "look at who these are; then say --partners here, or --partners nodes to sign what nodes have"
+            }
             PartnersError::NothingAgreed => "`strewn partner remove` removes a partner",
             PartnersError::NoHolders => "start the node of this host with `strewn node run`",
             PartnersError::Agreement(AgreementError::Version { .. }) => {

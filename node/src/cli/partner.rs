@@ -16,7 +16,8 @@ pub enum PartnerCommand {
     /// Print the line by which another operator adds this one
     #[command(
         after_help = "Give it to the other operator, by any way, and take theirs; then each adds the other. Whoever carries the lines could swap them: so compare\n\
-fingerprints by voice. Nothing in the line is secret."
+both fingerprints by voice. Each is of an operator and of the key that speaks for it, so it is another one once heirs are named or the key has changed. Nothing in\n\
+the line is secret."
     )]
     Ticket {
         /// What this operator calls itself [default: this host's name]
@@ -29,7 +30,7 @@ fingerprints by voice. Nothing in the line is secret."
 It is done once, on the host with the operator's key: its node tells the operator's other nodes. Where no node runs on that host,\n\
 copy the file `partners` from its state folder into that of a node.\n\
 A later line of the same partner says where its nodes are now, which key speaks for it and who its heirs are; what was agreed stays. A line that shows\n\
-another successor than the one known here is refused: then compare by voice, and remove the partner and add it again if its people say so."
+fewer of its keys than are known here, or another successor, is refused: then compare by voice, and remove the partner and add it again if its people say so."
     )]
     Add {
         /// The line that `strewn partner ticket` printed there

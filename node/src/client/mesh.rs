@@ -83,8 +83,10 @@ pub struct Caller {
     lines: RwLock<Lines>,
     /// Nodes that it believes because somebody named them, whosever they are.
     named: BTreeSet<NodeId>,
-    /// The version of the list of partners that it knows, where it asks nodes for a newer one.
-    asks: Option<u64>,
+    /// Whether it takes in what nodes have of its operator's list of partners, and keeps it.
+    asks: bool,
+    /// Whether it does not, whatever it is.
+    keeps_nothing: bool,
 }
 
 impl Caller {
@@ -117,7 +119,8 @@ impl Caller {
     fn new(key: SecretKey, greeting: Greeting, operator: OperatorId) -> Self {
         let [trust, relies] = [(); 2].map(|()| RwLock::new(Trust::new([operator])));
         let (agreed, lines, named) = (RwLock::default(), RwLock::default(), BTreeSet::new());
-        Self { key, greeting, operator, trust, relies, agreed, lines, named, asks: None }
+        let (asks, keeps_nothing) = (false, false);
+        Self { key, greeting, operator, trust, relies, agreed, lines, named, asks, keeps_nothing }
     }
 
     /// Believes also these operators.
@@ -175,23 +178,28 @@ impl Caller {
         if let Some(line) = operator::line(home)?.filter(|line| line.operator() == self.operator) {
             self.learn_line(line);
         }
-        let stored = partners::stored(home, self.operator)?;
-        let version = stored.as_ref().map_or(0, |(_, partners)| partners.version);
-        if let Some((_, partners)) = &stored {
-            self.rely(partners);
+        if let Some((_, partners)) = partners::stored(home, self.operator)? {
+            self.rely(&partners);
         }
-        self.asks = (!home.path("operator.key").exists()).then_some(version);
+        self.asks = !self.keeps_nothing && !home.path("operator.key").exists();
         Ok(self)
     }
 
-    /// Takes in a list of partners that a node has, and keeps it.
+    /// Takes in no list of partners that nodes have: which one counts is to be asked yet.
+    #[must_use]
+    pub fn keeping_nothing(self) -> Self {
+        Self { keeps_nothing: true, ..self }
+    }
+
+    /// Takes in a list of partners that a node has, and keeps it, unless it comes before the one here.
     fn learn(&self, home: &Home, list: &Signed<PartnerList>) -> Result<()> {
         let partners = PartnerList::verify(list, self.operator).map_err(ClientError::content)?;
         if let Some(said) = list.said().map_err(ClientError::content)? {
             self.check_said(&said)?;
         }
-        partners::keep(home, self.operator, list)?;
-        self.rely(&partners);
+        if partners::keep(home, self.operator, list)? {
+            self.rely(&partners);
+        }
         Ok(())
     }
 
@@ -404,8 +412,8 @@ impl Mesh {
         let sites: Vec<Site> =
             met.chain(self.silent.values().map(|silent| &silent.site)).cloned().collect();
         let operators = sites.iter().map(|site| site.operator).chain([caller.operator]);
-        let believed: BTreeSet<OperatorId> =
-            operators.filter(|operator| caller.relies_on(*operator)).collect();
+        let believed =
+            self.believed(caller, operators.filter(|operator| caller.relies_on(*operator)));
         let now = wall();
         let mut judged: BTreeMap<NodeId, Site> = BTreeMap::new();
         for site in sites {
@@ -430,6 +438,27 @@ impl Mesh {
                 silent.site = site;
             }
         }
+    }
+
+    /// These operators, with the lines of their keys as they are known, or as their nodes show them: rosters will list these.
+    fn believed(&self, caller: &Caller, operators: impl Iterator<Item = OperatorId>) -> Lines {
+        let (mut believed, known) = (Lines::default(), caller.lines.read());
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        let mut learn = |line: Line| {
+            if let Err(error) = believed.learn(line) {
+                tracing::error!(%error, "two keys are said to speak for one operator");
+            }
+        };
+        for operator in operators {
+            learn(known.get(operator).cloned().unwrap_or_else(|| Line::first(operator)));
+        }
+        for node in self.nodes.values().filter(|node| caller.relies_on(node.site.operator)) {
+            let certificate = node.certificate.verify();
+            if let Some(Ok(line)) = certificate.ok().map(|known| known.line(&node.certificate)) {
+                learn(line);
+            }
+        }
+        believed
     }
 
     /// Where a node was reached.

@@ -15,9 +15,11 @@ use crate::home::{
 };
 use crate::line::{LineError, from_line, to_line};
 use crate::service::wall;
-use protocol::certificate::{Authority, NodeCertificate, VaultCertificate};
+use protocol::certificate::{Authority, NodeCertificate, VAULT_VALIDITY_MAX, VaultCertificate};
 use protocol::codec::Blob;
+use protocol::evidence::Evidence;
 use protocol::id::OperatorId;
+use protocol::label::{Label, Labels, Level};
 use protocol::sign::{SecretKey, Signed};
 use protocol::succession::{Change, Draft, Heirs, LINE_LEN_MAX, Line, Speaker, SuccessionError};
 use protocol::time::Period;
@@ -34,7 +36,7 @@ const NEXT: &str = "operator.key.next";
 pub(crate) const DRAFT: &str = "strewnheir1";
 /// Longest such line, in characters behind that.
 const DRAFT_LEN_MAX: usize = 2 * LINE_LEN_MAX;
-/// How long a certificate counts that is signed anew: as long as one that is signed for the first time.
+/// How long a certificate counts at most that is signed anew: as long as one that is signed for the first time.
 const NODE_VALIDITY: Period = Period::days(5 * 365);
 
 /// Why the operator's key cannot be dealt with as asked.
@@ -57,6 +59,14 @@ pub enum OperatorError {
         own: OperatorId,
         /// The one it is about.
         found: OperatorId,
+    },
+    /// The line is shorter than the one here.
+    #[error("the line has {found} steps, and this host's has {known} already")]
+    Behind {
+        /// How far it goes,
+        found: usize,
+        /// and how far the one here goes.
+        known: usize,
     },
     /// The new key is not here.
     #[error("the key that is to speak is not on this host: {NEXT} is another one, or not there")]
@@ -207,7 +217,10 @@ pub fn take(home: &Home, draft: Draft) -> Done<Speaker> {
         let (own, found) = (known.operator(), line.operator());
         return Err(OperatorError::Other { own, found });
     }
-    known.is_continued_by(&line)?;
+    // One that is behind would take back what is known of heirs.
+    if line != known && !known.is_continued_by(&line)? {
+        return Err(OperatorError::Behind { found: line.number(), known: known.number() });
+    }
     let has = |name: &str| -> Result<bool> {
         Ok(read_key(&home.path(name))?.is_some_and(|key| key.public() == line.key()))
     };
@@ -218,7 +231,29 @@ pub fn take(home: &Home, draft: Draft) -> Done<Speaker> {
     Ok(speaker_for(home, "taking over")?)
 }
 
-/// A certificate of the same operator, signed anew. What its node stated by itself becomes its operator's word: whoever signs has seen it.
+fn label(level: &Level, name: &str) -> Label {
+    Label { level: level.clone(), name: name.into() }
+}
+
+/// The labels that a node states by itself: its operator has not signed them yet.
+#[must_use]
+pub fn declared(known: &NodeCertificate) -> Vec<Label> {
+    let site = known.site();
+    let by_itself = site.shown().filter(|(.., evidence)| *evidence == Evidence::Declared);
+    by_itself.map(|(level, name, _)| label(level, name)).collect()
+}
+
+/// The certificate without what its node states by itself.
+pub fn without_declared(known: NodeCertificate) -> Done<NodeCertificate> {
+    let declared = declared(&known);
+    let all = known.labels.iter().map(|(level, name)| label(level, name));
+    let kept = all.filter(|label| !declared.contains(label));
+    let labels = Labels::new(kept).map_err(ClientError::content)?;
+    Ok(NodeCertificate { labels, ..known })
+}
+
+/// A certificate of the same operator, signed anew, for no longer than it was made for. What its node stated by itself becomes its operator's word:
+/// whoever signs has seen it ([`declared`]).
 #[must_use]
 pub fn renew(speaker: &Speaker, known: NodeCertificate) -> Signed<NodeCertificate> {
     let authority = match known.authority {
@@ -226,8 +261,9 @@ pub fn renew(speaker: &Speaker, known: NodeCertificate) -> Signed<NodeCertificat
         _ => Authority::Operator,
     };
     let issued = wall();
+    let validity = Period(known.expires.0.saturating_sub(known.issued.0)).min(NODE_VALIDITY);
     let certificate =
-        NodeCertificate { authority, issued, expires: issued.after(NODE_VALIDITY), ..known };
+        NodeCertificate { authority, issued, expires: issued.after(validity), ..known };
     Signed::speak(&certificate, speaker)
 }
 
@@ -257,7 +293,10 @@ pub fn renew_here(home: &Home, speaker: &Speaker) -> Done<Renewed> {
         let known = signed.verify().map_err(ClientError::content)?;
         if known.operator == speaker.operator() {
             let issued = wall();
-            let expires = issued.after(super::vault::VALIDITY).max(known.expires);
+            // A later date makes it news to holders; beyond the longest it would count nowhere.
+            let later = known.expires.after(Period(1));
+            let expires = issued.after(super::vault::VALIDITY).max(later);
+            let expires = expires.min(issued.after(VAULT_VALIDITY_MAX));
             let certificate = VaultCertificate { issued, expires, ..known };
             write_signed(&path, &Signed::speak(&certificate, speaker))?;
             renewed.vaults.push(name);
@@ -269,6 +308,7 @@ pub fn renew_here(home: &Home, speaker: &Speaker) -> Done<Renewed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::certificate::{Invitation, JoinRequest};
 
     fn home() -> (tempfile::TempDir, Home) {
         let dir = tempfile::tempdir().unwrap();
@@ -313,6 +353,58 @@ mod tests {
         // The first key alone says nothing here any more.
         crate::home::write_secret(&home.path(KEY), "a key", &first.seed()).unwrap();
         assert!(speaker_for(&home, "this").is_err());
+    }
+
+    #[test]
+    fn a_line_that_is_behind_takes_no_heirs_back() {
+        let (_dir, home) = home();
+        create_key(&home.path(KEY), "a key").unwrap();
+        let keys = [1, 2, 3].map(|seed| SecretKey::from_seed(&[seed; 32]));
+        let early = name_heirs(&home, heirs(&keys)).unwrap();
+        take(&home, early.clone()).unwrap();
+        let mut later = name_heirs(&home, Heirs::new(1, [keys[1].public()]).unwrap()).unwrap();
+        for key in &keys[..2] {
+            later.sign(key).unwrap();
+        }
+        let known = take(&home, later.clone()).unwrap().line().clone();
+        assert_eq!(known.number(), 2);
+        let behind = take(&home, early);
+        assert!(matches!(behind, Err(OperatorError::Behind { found: 1, known: 2 })), "{behind:?}");
+        assert_eq!(take(&home, later).unwrap().line(), &known, "twice is as once");
+    }
+
+    #[test]
+    fn a_certificate_signed_anew_lasts_no_longer_and_says_what_the_node_said_by_itself() {
+        let speaker = Speaker::first(SecretKey::from_seed(&[1; 32]));
+        let (admitter, bearer) = (SecretKey::from_seed(&[2; 32]), SecretKey::from_seed(&[3; 32]));
+        let labels = |text: &[&str]| Labels::new(text.iter().map(|l| l.parse().unwrap())).unwrap();
+        let invitation = Invitation {
+            operator: speaker.operator(),
+            admitter: admitter.public().into(),
+            bearer: bearer.public(),
+            labels: labels(&["provider=aws"]),
+            issued: wall(),
+            expires: wall().after(Period::days(1)),
+        };
+        let node = SecretKey::from_seed(&[4; 32]).public().into();
+        let request = JoinRequest { bearer: bearer.public(), node, labels: labels(&["region=eu"]) };
+        let known = NodeCertificate {
+            node,
+            operator: speaker.operator(),
+            labels: labels(&["provider=aws", "region=eu"]),
+            issued: wall(),
+            expires: wall().after(Period::days(30)),
+            authority: Authority::Bearer {
+                node: admitter.public().into(),
+                invitation: Signed::speak(&invitation, &speaker),
+                request: Signed::sign(&request, &bearer),
+            },
+        };
+        assert_eq!(declared(&known), ["region=eu".parse().unwrap()]);
+        assert_eq!(without_declared(known.clone()).unwrap().labels, labels(&["provider=aws"]));
+        let renewed = renew(&speaker, known).verify().unwrap();
+        assert_eq!(renewed.expires, renewed.issued.after(Period::days(30)));
+        assert_eq!(declared(&renewed), []);
     }
 
     #[test]

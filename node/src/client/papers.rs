@@ -40,7 +40,8 @@ impl<T> Versions<T> {
 /// What nodes showed.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
-    certificate: Option<(Wall, Signed<VaultCertificate>)>,
+    /// Rather one by a later key of the operator than one with a later date.
+    certificate: Option<((usize, Wall), Signed<VaultCertificate>)>,
     descriptors: Versions<VaultDescriptor>,
     rosters: Versions<Roster>,
 }
@@ -57,8 +58,10 @@ impl Shown {
         if certificate.vault != vault || certificate.operator != operator {
             return Err(CertificateError::Chain("papers of another vault"));
         }
-        if self.certificate.as_ref().is_none_or(|(expires, _)| *expires < certificate.expires) {
-            self.certificate = Some((certificate.expires, papers.certificate));
+        let said = papers.certificate.said()?.map_or(0, |said| said.number());
+        let rank = (said, certificate.expires);
+        if self.certificate.as_ref().is_none_or(|(known, _)| *known < rank) {
+            self.certificate = Some((rank, papers.certificate));
         }
         self.descriptors.take(descriptor.version, papers.descriptor);
         self.rosters.take(roster.version, papers.roster);
@@ -90,6 +93,45 @@ mod tests {
     fn roster(version: u64) -> Signed<Roster> {
         let key = SecretKey::from_seed(&[1; 32]);
         Signed::sign(&Roster { vault: key.public().into(), version, nodes: Vec::new() }, &key)
+    }
+
+    #[test]
+    fn a_later_keys_word_for_the_vault_counts_before_a_later_date() {
+        use protocol::codec::Blob;
+        use protocol::policy::Policy;
+        use protocol::succession::{Change, Draft, Heirs, Line, Speaker};
+        use protocol::time::Period;
+        let [vault, first, later] = [1, 2, 3].map(|seed| SecretKey::from_seed(&[seed; 32]));
+        let now = Wall(1_800_000_000_000);
+        let change = Change { heirs: Heirs::default(), issued: now, grace: Period(0) };
+        let mut draft = Draft::new(Line::first(first.public().into()), change, &later).unwrap();
+        draft.sign(&first).unwrap();
+        let later = Speaker::new(later, draft.finish().unwrap()).unwrap();
+        let (first, id) = (Speaker::first(first), VaultId::from(vault.public()));
+        let papers = |speaker: &Speaker, days: u64| {
+            let (operator, expires) = (speaker.operator(), now.after(Period::days(days)));
+            let certificate = VaultCertificate { vault: id, operator, issued: now, expires };
+            let descriptor = VaultDescriptor {
+                vault: id,
+                version: 1,
+                recipients: Vec::new(),
+                sealed_secret: Blob(Vec::new()),
+                policy: Policy::survive_one("node"),
+            };
+            VaultPapers {
+                certificate: Signed::speak(&certificate, speaker),
+                descriptor: Signed::sign(&descriptor, &vault),
+                roster: roster(1),
+            }
+        };
+        let both = [papers(&later, 30), papers(&first, 36_000)];
+        for order in [[0, 1], [1, 0]] {
+            let mut shown = Shown::default();
+            for at in order {
+                shown.take(both[at].clone(), (id, first.operator()), now).unwrap();
+            }
+            assert_eq!(shown.into_papers().unwrap().certificate, both[0].certificate);
+        }
     }
 
     #[test]

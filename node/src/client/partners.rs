@@ -3,12 +3,15 @@
 //! On the operator's host the list is written, with its key; this host's node looks for it and tells the others. Hosts without the key ask
 //! the operator's nodes for it when they connect ([`super::mesh`]), and keep it.
 
+mod again;
+
 use super::mesh::{Mesh, Node};
 use super::{ClientError, Result, operator};
 use crate::home::{Home, read_signed, write_signed};
 use crate::line::{LineError, from_line, to_line};
 use crate::service::wall;
 use protocol::agreement::{Acceptance, Agreement, AgreementError, Side, supersedes};
+use protocol::certificate::CLOCK_SKEW_MAX;
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::Labels;
 use protocol::message::{HeldFor, PartnerStanding, Request, Response};
@@ -19,9 +22,11 @@ use protocol::partner::{
 use protocol::sign::{Signed, Statement};
 use protocol::succession::{Line as KeyLine, Speaker, SuccessionError};
 use protocol::tally::StatementError;
-use protocol::time::{Period, Wall};
+use protocol::time::Period;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+pub use again::{Lists, Whose};
 
 /// In the state folder, the operator's list of partners.
 pub const FILE: &str = "partners";
@@ -68,6 +73,15 @@ pub enum PartnersError {
     /// The line is older than what is known.
     #[error("what is known of the partner is as new as this line, or newer")]
     Old,
+    /// The line knows less of its operator's keys.
+    #[error("the line shows fewer steps of its operator's keys than are known here")]
+    Shorter,
+    /// The line was made in the future.
+    #[error("the line is dated more than a day ahead of this host's clock")]
+    Ahead,
+    /// There are two lists, and nobody has said which counts.
+    #[error("which list of partners is the new key to sign? {0}")]
+    Which(String),
     /// There is nothing to leave.
     #[error("nothing is agreed with this partner")]
     NothingAgreed,
@@ -96,14 +110,19 @@ pub fn stored(home: &Home, own: OperatorId) -> Result<Option<(Signed<PartnerList
     }
 }
 
-/// Keeps a list that nodes told, where it is newer than the one here.
-pub(super) fn keep(home: &Home, own: OperatorId, signed: &Signed<PartnerList>) -> Result<()> {
+/// Keeps a list that nodes told, where it is newer than the one here. Whether it is the one that counts.
+pub(super) fn keep(home: &Home, own: OperatorId, signed: &Signed<PartnerList>) -> Result<bool> {
     let found = PartnerList::verify(signed, own).map_err(ClientError::content)?;
-    let known = stored(home, own)?.map(|(_, known)| known).unwrap_or_default();
-    if found.rank(own) > known.rank(own) {
+    let known = match stored(home, own)? {
+        Some((known, _)) if known == *signed => return Ok(true),
+        Some((_, known)) => known,
+        None => Partners::default(),
+    };
+    let is_newer = found.rank(own) > known.rank(own);
+    if is_newer {
         write_signed(&home.path(FILE), signed)?;
     }
-    Ok(())
+    Ok(is_newer)
 }
 
 /// What stands in a line that a partner may send.
@@ -142,7 +161,8 @@ pub fn find<'a>(
 ) -> Option<&'a Known> {
     let is_key = |known: &&Known| {
         let operator = known.introduction.operator;
-        operator.to_string() == meant || operator.key().fingerprint() == meant
+        let fingerprints = [operator.key().fingerprint(), known.line.fingerprint()];
+        operator.to_string() == meant || fingerprints.iter().any(|shown| shown == meant)
     };
     let by_key = partners.clone().find(is_key);
     by_key.or_else(|| partners.into_iter().find(|known| known.name == meant))
@@ -154,14 +174,6 @@ pub struct Told {
     /// By operator.
     pub held: BTreeMap<OperatorId, HeldFor>,
     list: Option<(Signed<PartnerList>, (usize, u64))>,
-}
-
-impl Told {
-    /// The version of the newest list that a node has; 0 where none has one.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.list.as_ref().map_or(0, |(_, (_, version))| *version)
-    }
 }
 
 /// How partners stand at this operator's nodes, and how it stands at theirs, by the nodes that answer.
@@ -222,6 +234,12 @@ pub async fn ask(mesh: &Mesh, own: OperatorId) -> Told {
     told
 }
 
+/// Whether a list was signed under this line of the operator's keys, or a part of it: what parts from it is somebody else's.
+fn is_under(line: &KeyLine, signed: &Signed<PartnerList>) -> bool {
+    let said = signed.said().ok().flatten();
+    said.is_some_and(|said| line.check_names(&said).is_ok())
+}
+
 /// The list, in the hands of whoever has the operator's key.
 #[derive(Debug)]
 pub struct Book {
@@ -237,15 +255,16 @@ impl Book {
         let operator = speaker.operator();
         let here = stored(home, operator)?.map(|(signed, known)| (signed, known.rank(operator)));
         let all = here.into_iter().chain(told.list.clone());
-        // What parts from the own line is somebody else's.
-        let counts = |signed: &Signed<PartnerList>| {
-            signed.said().is_ok_and(|said| {
-                said.is_some_and(|said| speaker.line().check(&said, Wall(0)).is_ok())
-            })
-        };
+        let counts = |signed: &Signed<PartnerList>| is_under(speaker.line(), signed);
         let newest = all.filter(|(signed, _)| counts(signed)).max_by_key(|(_, rank)| *rank);
-        let (list, known) = match newest {
-            Some((signed, _)) => {
+        Self::of(speaker, newest.map(|(signed, _)| signed))
+    }
+
+    /// This list, or an empty one.
+    fn of(speaker: Speaker, signed: Option<Signed<PartnerList>>) -> Done<Self> {
+        let operator = speaker.operator();
+        let (list, known) = match signed {
+            Some(signed) => {
                 let known = PartnerList::verify(&signed, operator)?;
                 (signed.verify().map_err(PartnerError::from)?, known)
             }
@@ -260,6 +279,12 @@ impl Book {
     #[must_use]
     pub fn operator(&self) -> OperatorId {
         self.list.operator
+    }
+
+    /// Whose key speaks for it.
+    #[must_use]
+    pub fn line(&self) -> &KeyLine {
+        self.speaker.line()
     }
 
     /// All partners.
@@ -297,15 +322,26 @@ impl Book {
         let line = signed.line().map_err(PartnerError::from)?;
         let line = line.unwrap_or_else(|| KeyLine::first(operator));
         // The line that is known stays known: what shows another, or an earlier key, is nobody's word. Of one key the later counts.
+        // A shorter one would have heirs and changes forgotten.
         let is_further = match known {
             Some(known) => {
                 known.line.check(&line.said(), wall())?;
+                if line.number() < known.line.number() {
+                    return Err(PartnersError::Shorter);
+                }
                 line.number() > known.line.number()
             }
             None => true,
         };
-        if !is_further && known.is_some_and(|known| known.introduction.issued > introduction.issued)
-        {
+        let latest = wall().after(CLOCK_SKEW_MAX);
+        if introduction.issued > latest {
+            return Err(PartnersError::Ahead);
+        }
+        // One that is dated ahead, from before that was refused, is not the last.
+        let is_older = |known: &Known| {
+            (introduction.issued.0 + 1..=latest.0).contains(&known.introduction.issued.0)
+        };
+        if !is_further && known.is_some_and(is_older) {
             return Err(PartnersError::Old);
         }
         let old = known.map(|known| known.name.clone());
@@ -463,11 +499,6 @@ impl Book {
 
     fn entry(&mut self, name: Option<&str>) -> Option<&mut Partner> {
         self.list.partners.iter_mut().find(|partner| Some(partner.name.as_str()) == name)
-    }
-
-    /// Signs the list anew as it is: its nodes learn by it who speaks for the operator.
-    pub fn say_again(&mut self, home: &Home) -> Done<()> {
-        self.save(home)
     }
 
     /// Signs the list anew and writes it.

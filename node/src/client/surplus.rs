@@ -13,7 +13,7 @@ use super::release::Asked;
 use super::vault::Vault;
 use crate::service::wall;
 use protocol::discharge::{DISCHARGE_STRIPES_MAX, Discharge, Discharged, surplus};
-use protocol::id::{NodeId, StripeId};
+use protocol::id::{NodeId, OperatorId, StripeId};
 use protocol::log::Body;
 use protocol::message::{Request, Response};
 use protocol::release::{RELEASE_VALIDITY_MAX, ReleaseRequest};
@@ -127,9 +127,25 @@ impl Surplus {
     }
 }
 
+/// Nodes that fail audits by the word of an own node, or of nodes of two operators: they show receipts for what they may not have, and who holds the
+/// copy that was made for it is not to be discharged for them.
+fn failing(
+    own: OperatorId,
+    said: impl IntoIterator<Item = (OperatorId, Vec<NodeId>)>,
+) -> BTreeSet<NodeId> {
+    let mut by: BTreeMap<NodeId, BTreeSet<OperatorId>> = BTreeMap::new();
+    for (operator, nodes) in said {
+        for node in nodes {
+            by.entry(node).or_default().insert(operator);
+        }
+    }
+    by.retain(|_, operators| operators.contains(&own) || operators.len() >= 2);
+    by.into_keys().collect()
+}
+
 /// Nodes that are to be free of what they hold, if that can be.
 struct Ways {
-    /// On which nothing is to be counted for long: they leave, or their operator does or breaks its part.
+    /// On which nothing is to be counted for long: they leave or fail audits, or their operator leaves or breaks its part.
     moving: BTreeSet<NodeId>,
     /// Which are nearly full.
     full: BTreeSet<NodeId>,
@@ -140,8 +156,11 @@ impl Ways {
         let avoided = partners::avoided(mesh, vault.operator).await;
         let theirs = mesh.nodes.values().filter(|node| avoided.contains(&node.site.operator));
         let mut ways = Self { moving: theirs.map(|node| node.id).collect(), full: BTreeSet::new() };
+        let mut audits = Vec::new();
         for (node, answer) in mesh.ask_all(&Request::Status).await {
             let Ok(Response::Status(status)) = answer else { continue };
+            let shown = status.audit.failing.iter().map(|(node, _)| *node).collect();
+            audits.push((node.site.operator, shown));
             if status.leaving.is_some() {
                 ways.moving.insert(node.id);
             }
@@ -149,6 +168,24 @@ impl Ways {
                 ways.full.insert(node.id);
             }
         }
+        ways.moving.extend(failing(vault.operator, audits));
         ways
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_fails_audits_is_not_counted_on_by_the_word_of_an_own_node_or_of_two_operators() {
+        let [own, one, other] = [1, 2, 3].map(|name| OperatorId([name; 32]));
+        let node = |name: u8| NodeId([name; 32]);
+        let said = |said: &[(OperatorId, u8)]| {
+            failing(own, said.iter().map(|&(operator, name)| (operator, vec![node(name)])))
+        };
+        assert_eq!(said(&[(own, 9)]), [node(9)].into());
+        assert_eq!(said(&[(one, 9), (one, 9), (other, 8)]), [].into());
+        assert_eq!(said(&[(one, 9), (other, 9), (other, 8)]), [node(9)].into());
     }
 }

@@ -4,19 +4,22 @@ use super::data::time;
 use super::vouch::CERTIFICATE;
 use crate::cli::Exit;
 use crate::cli::error::CliError;
-use crate::cli::operator::{HeirsArgs, OperatorCommand};
-use crate::cli::output::Output;
+use crate::cli::operator::{HeirsArgs, ListArgs, OperatorCommand};
+use crate::cli::output::{Output, printable};
 use crate::client::mesh::{Caller, Mesh};
 use crate::client::operator::{
-    Renewed, begin, draft_line, line, name_heirs, read_draft, renew, renew_here, speaker_for, take,
+    OperatorError, Renewed, begin, declared, draft_line, line, name_heirs, read_draft, renew,
+    renew_here, speaker_for, take, without_declared,
 };
-use crate::client::partners::{self, Book, Told};
+use crate::client::partners::{self, Book, Lists};
 use crate::home::{Home, create_key, read_key};
 use crate::line::{from_line, to_line};
-use protocol::certificate::NodeCertificate;
+use crate::service::wall;
+use protocol::certificate::{CLOCK_SKEW_MAX, NodeCertificate};
 use protocol::id::{NodeId, OperatorId, PublicKey};
+use protocol::partner::PartnerList;
 use protocol::sign::Signed;
-use protocol::succession::{Draft, Heirs, Line, Speaker};
+use protocol::succession::{Draft, Heirs, Line, STEPS_MAX, Speaker};
 use protocol::time::{Period, Wall};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -31,13 +34,27 @@ pub async fn run(home: &Home, command: OperatorCommand, output: &Output) -> Resu
         OperatorCommand::Show { line: Some(line) } => show_draft(&line, output),
         OperatorCommand::Heir { file } => heir(&file, output),
         OperatorCommand::Heirs(args) => heirs(home, args, output).await,
-        OperatorCommand::Succeed { grace } => {
+        OperatorCommand::Succeed { grace, list } => {
+            let known = line(home)?.ok_or(OperatorError::Nobody)?;
+            // What has to be asked is asked before there is a key that waits.
+            let settled = if known.heirs().is_empty() {
+                Some(settle(home, &known, true, list, output).await?)
+            } else {
+                None
+            };
             let draft = begin(home, None, grace)?;
-            go_on(home, draft, output).await
+            go_on(home, draft, settled, list, output).await
         }
         OperatorCommand::Sign { line, key } => sign(home, &line, key, output),
-        OperatorCommand::Take { lines } => put_together(home, &lines, output).await,
-        OperatorCommand::Renew { certificate } => renew_one(home, &certificate, output),
+        OperatorCommand::Take { lines, list } => put_together(home, &lines, list, output).await,
+        OperatorCommand::Renew { certificate, declared_too, without_declared } => {
+            let declared = match (declared_too, without_declared) {
+                (true, _) => Declared::Signed,
+                (_, true) => Declared::LeftOut,
+                _ => Declared::Refused,
+            };
+            renew_one(home, &certificate, declared, output)
+        }
     }
 }
 
@@ -47,6 +64,8 @@ pub(super) struct Speaks {
     /// 0 for the first one, which the operator is called by.
     number: usize,
     key: PublicKey,
+    /// What people compare: of operator and line together.
+    fingerprint: String,
     /// So many of these name the next one; 0 where the key itself does.
     need: usize,
     heirs: Vec<Named>,
@@ -62,13 +81,23 @@ impl Speaks {
     pub(super) fn of(line: &Line) -> Self {
         let heirs = line.heirs();
         let named = heirs.of().iter().map(|&key| Named { key, fingerprint: key.fingerprint() });
-        Self { number: line.number(), key: line.key(), need: heirs.need(), heirs: named.collect() }
+        Self {
+            number: line.number(),
+            key: line.key(),
+            fingerprint: line.fingerprint(),
+            need: heirs.need(),
+            heirs: named.collect(),
+        }
     }
 
     pub(super) fn print(&self, output: &Output) {
         if self.number > 0 {
             let key = self.key.fingerprint();
             output.line(format!("  speaks    {key}, step {} of its line", self.number));
+            output.line(format!(
+                "  compare   {} by voice: it is of operator and line together",
+                self.fingerprint
+            ));
         }
         if !self.heirs.is_empty() {
             output.line(format!("  heirs     {} of these name its next key", self.need));
@@ -89,7 +118,7 @@ struct Shown {
 }
 
 fn show(home: &Home, output: &Output) -> Result<Exit, CliError> {
-    let line = line(home)?.ok_or(crate::client::operator::OperatorError::Nobody)?;
+    let line = line(home)?.ok_or(OperatorError::Nobody)?;
     let key = read_key(&home.path(crate::client::operator::KEY))?;
     let shown = Shown {
         operator: line.operator(),
@@ -204,17 +233,23 @@ fn heir(file: &Path, output: &Output) -> Result<Exit, CliError> {
 }
 
 async fn heirs(home: &Home, args: HeirsArgs, output: &Output) -> Result<Exit, CliError> {
-    let heirs =
-        Heirs::new(args.need, args.keys).map_err(crate::client::operator::OperatorError::from)?;
+    let list = args.list;
+    let heirs = Heirs::new(args.need(), args.keys).map_err(OperatorError::from)?;
     let draft = name_heirs(home, heirs)?;
-    go_on(home, draft, output).await
+    go_on(home, draft, None, list, output).await
 }
 
 /// Has it count where enough have signed, and shows the line that others have to sign otherwise.
-async fn go_on(home: &Home, draft: Draft, output: &Output) -> Result<Exit, CliError> {
+async fn go_on(
+    home: &Home,
+    draft: Draft,
+    settled: Option<Settled>,
+    list: ListArgs,
+    output: &Output,
+) -> Result<Exit, CliError> {
     let (have, need) = draft.signatures();
     if have >= need {
-        return apply(home, draft, output).await;
+        return apply(home, draft, settled, list, output).await;
     }
     let next = "Each heir says: strewn operator sign LINE, and sends the line back that it prints.\nThen here: strewn operator take LINE…";
     hand_on(&draft, next, output);
@@ -243,25 +278,69 @@ fn sign(home: &Home, line: &str, key: Option<PathBuf>, output: &Output) -> Resul
             .next("name the heir's key with --key FILE")
             .exit(Exit::NotThere)
     })?;
-    draft.sign(&key).map_err(crate::client::operator::OperatorError::from)?;
+    let issued = draft.succession().issued;
+    if issued > wall().after(CLOCK_SKEW_MAX) {
+        let text = format!(
+            "the succession is dated {}, which is more than a day ahead of this host's clock",
+            time(issued)
+        );
+        return Err(CliError::new(text)
+            .next("set the clock of the host that made the line, and have it made anew there"));
+    }
+    draft.sign(&key).map_err(OperatorError::from)?;
     hand_on(&draft, "Send the line back, or on to the next heir.", output);
     Ok(Exit::Done)
 }
 
-async fn put_together(home: &Home, lines: &[String], output: &Output) -> Result<Exit, CliError> {
+async fn put_together(
+    home: &Home,
+    lines: &[String],
+    list: ListArgs,
+    output: &Output,
+) -> Result<Exit, CliError> {
     let mut drafts = lines.iter().map(|line| read_draft(line));
     let mut draft = drafts.next().ok_or_else(|| CliError::new("no line").exit(Exit::Usage))??;
     for other in drafts {
-        draft.join(other?).map_err(crate::client::operator::OperatorError::from)?;
+        draft.join(other?).map_err(OperatorError::from)?;
     }
-    apply(home, draft, output).await
+    apply(home, draft, None, list, output).await
 }
 
 /// A node's certificate, signed anew.
 #[derive(Debug, Serialize)]
-struct Certificate {
+struct Renewal {
     node: NodeId,
+    /// What it states.
+    labels: String,
     certificate: String,
+}
+
+impl Renewal {
+    fn of(speaker: &Speaker, known: NodeCertificate) -> Self {
+        let (node, labels) = (known.node, known.labels.to_string());
+        Self { node, labels, certificate: to_line(CERTIFICATE, &renew(speaker, known)) }
+    }
+}
+
+/// One that somebody has to look at before it is.
+#[derive(Debug, Serialize)]
+struct Unsigned {
+    node: NodeId,
+    labels: String,
+    /// What of that it states by itself.
+    declared: Vec<String>,
+    issued: Wall,
+    /// As it is.
+    certificate: String,
+}
+
+/// A partner on the list that was signed anew.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    operator: OperatorId,
+    fingerprint: String,
+    added: Wall,
 }
 
 #[derive(Debug, Serialize)]
@@ -270,89 +349,119 @@ struct Done {
     speaks: Speaks,
     renewed: Renewed,
     /// Of the operator's other nodes that are known: what each is to be given.
-    certificates: Vec<Certificate>,
+    certificates: Vec<Renewal>,
+    /// Of those that somebody has to look at first.
+    unsigned: Vec<Unsigned>,
+    /// Who is on the list of partners that the key has signed.
+    partners: Vec<Listed>,
 }
 
-/// What the operator's nodes know, before another key speaks: afterwards they may not show it.
-struct Reached {
-    /// The certificates of its other nodes.
-    others: Vec<NodeCertificate>,
-    /// The newest list of partners that they have.
-    told: Told,
+/// What is settled before another key speaks: afterwards nodes may not show it.
+struct Settled {
+    /// The certificates of the operator's other nodes.
+    others: Vec<Signed<NodeCertificate>>,
+    /// The list of partners that is to be signed.
+    list: Option<Signed<PartnerList>>,
 }
 
-async fn reach(home: &Home, own: OperatorId, output: &Output) -> Option<Reached> {
-    let caller = Caller::console(home).ok()?;
-    let Ok(mesh) = Mesh::connect(home, caller).await else {
-        output.warn("no node of this operator answers: `strewn operator renew` signs the certificates of others later");
-        return None;
+/// Asks the nodes, and keeps nothing of what they say: whoever had the key may have told them.
+async fn settle(
+    home: &Home,
+    known: &Line,
+    changes_key: bool,
+    args: ListArgs,
+    output: &Output,
+) -> Result<Settled, CliError> {
+    let own = known.operator();
+    let mesh = match Caller::console(home) {
+        Ok(caller) => Mesh::connect(home, caller.keeping_nothing()).await.ok(),
+        Err(_) => None,
     };
-    let told = partners::ask(&mesh, own).await;
-    let here = read_key(&home.path("node.key")).ok().flatten().map(|key| key.public());
-    let certificates = mesh.certificates().into_iter().filter_map(|signed| signed.verify().ok());
-    let is_other =
-        |known: &NodeCertificate| known.operator == own && Some(known.node.key()) != here;
-    Some(Reached { others: certificates.filter(is_other).collect(), told })
+    let (mut others, mut told) = (Vec::new(), None);
+    if let Some(mesh) = &mesh {
+        told = Some(partners::ask(mesh, own).await);
+        let here = read_key(&home.path("node.key"))?.map(|key| key.public());
+        others = mesh.certificates();
+        others.retain(|signed| {
+            signed
+                .verify()
+                .is_ok_and(|known| known.operator == own && Some(known.node.key()) != here)
+        });
+    } else {
+        output.warn("no node of this operator answers: `strewn operator renew` signs the certificates of others later");
+    }
+    let lists = Lists::gather(home, known, told.as_ref())?;
+    let list = lists.choose(args.partners.map(Into::into), changes_key)?;
+    Ok(Settled { others, list })
 }
 
-/// Signs the list of partners anew, by which nodes hear who speaks. An empty one in place of one that is elsewhere would remove all partners; and after a
-/// theft the one that nodes have may be the thief's.
+/// Signs the list of partners anew, by which nodes hear who speaks. An empty one in place of one that is elsewhere would remove all partners.
 fn say_again(
     home: &Home,
-    own: OperatorId,
-    reached: Option<Told>,
-    is_theft: bool,
+    list: Option<Signed<PartnerList>>,
     output: &Output,
-) -> Result<(), CliError> {
-    let here = partners::stored(home, own)?.map(|(_, known)| known.version);
-    let told = match (here, reached) {
-        (None, None) => {
-            output.warn("no list of partners is here and no node has told one: nodes hear of it by its next change, such as `strewn partner add`");
-            return Ok(());
-        }
-        (Some(version), Some(told)) if is_theft => {
-            if told.version() > version {
-                output.warn("nodes had a later list of partners than this host; after a theft the one here counts: look at `strewn partner list`");
-            }
-            Told::default()
-        }
-        (_, told) => told.unwrap_or_default(),
+) -> Result<Vec<Listed>, CliError> {
+    let Some(list) = list else {
+        output.warn("no list of partners is here and no node has told one: nodes hear of it by its next change, such as `strewn partner add`");
+        return Ok(Vec::new());
     };
-    Ok(Book::open(home, &told)?.say_again(home)?)
+    let book = Book::say_again(home, list)?;
+    let listed = book.partners().map(|known| Listed {
+        name: known.name.clone(),
+        operator: known.introduction.operator,
+        fingerprint: known.line.fingerprint(),
+        added: known.added,
+    });
+    Ok(listed.collect())
 }
 
 /// It counts: the key speaks, and what this host has is signed anew.
-async fn apply(home: &Home, draft: Draft, output: &Output) -> Result<Exit, CliError> {
+async fn apply(
+    home: &Home,
+    draft: Draft,
+    settled: Option<Settled>,
+    list: ListArgs,
+    output: &Output,
+) -> Result<Exit, CliError> {
     let changes_key = draft.succession().key != draft.line().key();
     let is_theft = changes_key && draft.succession().grace == Period(0);
-    let (others, told) = match reach(home, draft.succession().operator, output).await {
-        Some(Reached { others, told }) => (others, Some(told)),
-        None => (Vec::new(), None),
+    let Settled { others, list } = if let Some(settled) = settled {
+        settled
+    } else {
+        let known = line(home)?.ok_or(OperatorError::Nobody)?;
+        settle(home, &known, changes_key, list, output).await?
     };
     let speaker = take(home, draft)?;
     let renewed = renew_here(home, &speaker)?;
-    say_again(home, speaker.operator(), told, is_theft, output)?;
-    let certificate = |known: NodeCertificate| Certificate {
-        node: known.node,
-        certificate: to_line(CERTIFICATE, &renew(&speaker, known)),
-    };
-    let certificates =
-        if changes_key { others.into_iter().map(certificate).collect() } else { Vec::new() };
-    let done = Done {
-        operator: speaker.operator(),
-        speaks: Speaks::of(speaker.line()),
-        renewed,
-        certificates,
-    };
+    let partners = say_again(home, list, output)?;
+    let (mut certificates, mut unsigned) = (Vec::new(), Vec::new());
+    for signed in others {
+        let Ok(known) = signed.verify() else { continue };
+        let declared = declared(&known);
+        // After a theft the thief's nodes are among them.
+        if !is_theft && declared.is_empty() {
+            certificates.push(Renewal::of(&speaker, known));
+        } else if changes_key {
+            unsigned.push(Unsigned {
+                node: known.node,
+                labels: known.labels.to_string(),
+                declared: declared.iter().map(ToString::to_string).collect(),
+                issued: known.issued,
+                certificate: to_line(CERTIFICATE, &signed),
+            });
+        }
+    }
+    let (operator, speaks) = (speaker.operator(), Speaks::of(speaker.line()));
+    let done = Done { operator, speaks, renewed, certificates, unsigned, partners };
     if output.style().json {
         output.json("summary", &done);
         return Ok(Exit::Done);
     }
-    tell(&speaker, &done, changes_key, output);
+    tell(&speaker, &done, (changes_key, is_theft), output);
     Ok(Exit::Done)
 }
 
-fn tell(speaker: &Speaker, done: &Done, changes_key: bool, output: &Output) {
+fn tell(speaker: &Speaker, done: &Done, (changes_key, is_theft): (bool, bool), output: &Output) {
     let fingerprint = speaker.operator().key().fingerprint();
     output.good(if changes_key {
         format!("another key speaks for operator {fingerprint}")
@@ -360,9 +469,29 @@ fn tell(speaker: &Speaker, done: &Done, changes_key: bool, output: &Output) {
         format!("operator {fingerprint} has named its heirs")
     });
     done.speaks.print(output);
+    for partner in &done.partners {
+        let (name, added) = (printable(&partner.name), time(partner.added));
+        output.line(format!("  partner   {name}, {}, added {added}", partner.fingerprint));
+    }
+    if is_theft && !done.partners.is_empty() {
+        output.warn("look at each partner: whoever had the key may have added some. `strewn partner remove` removes one");
+    }
     for certificate in &done.certificates {
-        output.line(format!("\nOn the host of node {}:", certificate.node.short()));
+        let labels = printable(&certificate.labels);
+        output.line(format!("\nOn the host of node {} ({labels}):", certificate.node.short()));
         output.line(format!("strewn node carry {}", certificate.certificate));
+    }
+    if !done.unsigned.is_empty() {
+        output.line("\nThese nodes answer, and their certificates were not signed anew. Sign those that are yours, and whose labels are true:");
+    }
+    for node in &done.unsigned {
+        let labels = printable(&node.labels);
+        output.line(format!("\nnode {}, certified {}: {labels}", node.node, time(node.issued)));
+        if !node.declared.is_empty() {
+            let declared = node.declared.join(", ");
+            output.line(format!("It states {} by itself.", printable(&declared)));
+        }
+        output.line(format!("strewn operator renew {}", node.certificate));
     }
     if !done.renewed.vaults.is_empty() {
         output.line(format!(
@@ -370,10 +499,22 @@ fn tell(speaker: &Speaker, done: &Done, changes_key: bool, output: &Output) {
             done.renewed.vaults.join(", ")
         ));
     }
+    if speaker.line().number() + 2 >= STEPS_MAX {
+        let left = STEPS_MAX - speaker.line().number();
+        output.warn(format!("a line of keys has {STEPS_MAX} steps at most, and {left} are left: after the last one nothing ends a stolen key"));
+    }
     output.line("Next: `strewn partner ticket`, whose line each partner adds again");
 }
 
-fn renew_one(home: &Home, line: &str, output: &Output) -> Result<Exit, CliError> {
+/// What becomes of labels that a node states by itself.
+#[derive(Debug, Clone, Copy)]
+enum Declared {
+    Signed,
+    LeftOut,
+    Refused,
+}
+
+fn renew_one(home: &Home, line: &str, what: Declared, output: &Output) -> Result<Exit, CliError> {
     let speaker = speaker_for(home, "signing a certificate")?;
     let wrong = |error: &dyn std::fmt::Display| CliError::new(error.to_string());
     let signed: Signed<NodeCertificate> =
@@ -382,11 +523,19 @@ fn renew_one(home: &Home, line: &str, output: &Output) -> Result<Exit, CliError>
     if known.operator != speaker.operator() {
         return Err(CliError::new("the certificate is of another operator's node"));
     }
-    let labels = known.labels.to_string();
-    let certificate = Certificate {
-        node: known.node,
-        certificate: to_line(CERTIFICATE, &renew(&speaker, known)),
+    let declared: Vec<String> = declared(&known).iter().map(ToString::to_string).collect();
+    let known = match what {
+        Declared::LeftOut => without_declared(known)?,
+        Declared::Refused if !declared.is_empty() => {
+            let declared = declared.join(", ");
+            let text = format!("the node states {} by itself", printable(&declared));
+            return Err(CliError::new(text).next(
+                "look whether that is true, and say --declared-too; --without-declared leaves it out",
+            ));
+        }
+        Declared::Signed | Declared::Refused => known,
     };
+    let certificate = Renewal::of(&speaker, known);
     if output.style().json {
         output.json("summary", &certificate);
         return Ok(Exit::Done);
@@ -395,7 +544,7 @@ fn renew_one(home: &Home, line: &str, output: &Output) -> Result<Exit, CliError>
     output.line(format!(
         "\nOn the host of node {}: strewn node carry LINE\nIt states: {}",
         certificate.node.short(),
-        crate::cli::output::printable(&labels)
+        printable(&certificate.labels)
     ));
     Ok(Exit::Done)
 }

@@ -21,6 +21,8 @@ use protocol::evidence::Evidence;
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::Labels;
 use protocol::partner::{CONTACT_ADDRESSES_MAX, CONTACTS_MAX, Contact, Introduction, Known};
+use protocol::sign::Signed;
+use protocol::succession::Line as KeyLine;
 use protocol::time::{Period, Wall};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -92,7 +94,7 @@ async fn ticket(home: &Home, name: Option<String>, output: &Output) -> Result<Ex
         .next("start a node with `strewn node run`, or set external in strewn.toml"));
     }
     let line = book.introduce(name.clone(), contacts)?;
-    let fingerprint = book.operator().key().fingerprint();
+    let fingerprint = book.line().fingerprint();
     if output.style().json {
         let body = serde_json::json!({
             "ticket": line, "name": name, "operator": book.operator(), "fingerprint": fingerprint,
@@ -102,7 +104,7 @@ async fn ticket(home: &Home, name: Option<String>, output: &Output) -> Result<Ex
     }
     output.result(line);
     output.line(format!(
-        "\nThis is operator {fingerprint}. The partner says: strewn partner add LINE\nCompare the fingerprint by voice."
+        "\nThis is {fingerprint}. The partner says: strewn partner add LINE\nCompare both fingerprints that it prints by voice."
     ));
     Ok(Exit::Done)
 }
@@ -144,21 +146,26 @@ async fn add(
     let before = book.partners().find(|known| known.introduction.operator == partner);
     let before = before.map(|known| known.line.key());
     let known = book.add(home, signed, name)?;
-    let key_changed = before.is_some_and(|key| key != known.line.key());
+    let changed = before.filter(|key| *key != known.line.key());
     let shown = Shown::of(own, known, &reached.told);
+    let yours = book.line().fingerprint();
+    let was_heir = changed.is_some_and(|key| book.line().heirs().of().contains(&key));
     if output.style().json {
         output.json("summary", &shown);
         return Ok(Exit::Done);
     }
     output.good(format!("{} is a partner", printable(&shown.name)));
     output.line(format!("  theirs  {}", shown.fingerprint));
-    output.line(format!("  yours   {}", own.key().fingerprint()));
-    if key_changed {
+    output.line(format!("  yours   {yours}"));
+    if changed.is_some() {
         output.warn("another key speaks for this partner now. What was agreed stays; what its earlier key signs from now on does not count");
+    }
+    if was_heir {
+        output.warn("its earlier key is an heir of this operator and stays one: name the heirs anew with `strewn operator heirs`");
     }
     shown.speaks.print(output);
     output.line(
-        "\nCompare both by voice before anything is agreed. A node that runs takes it up in a few seconds.\nNext: `strewn partner propose`",
+        "\nCompare both fingerprints by voice before anything is agreed: they stand for operator and key. A node that runs takes it up in a few seconds.\nNext: `strewn partner propose`",
     );
     Ok(Exit::Done)
 }
@@ -168,6 +175,7 @@ async fn add(
 struct Shown {
     name: String,
     operator: OperatorId,
+    /// What people compare: of the operator and the line of its keys.
     fingerprint: String,
     /// What it calls itself.
     calls_itself: String,
@@ -280,7 +288,7 @@ impl Shown {
         Self {
             name: known.name.clone(),
             operator,
-            fingerprint: operator.key().fingerprint(),
+            fingerprint: known.line.fingerprint(),
             calls_itself: known.introduction.name.clone(),
             added: known.added,
             speaks: Speaks::of(&known.line),
@@ -370,8 +378,10 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
         return Ok(Exit::Done);
     }
     output.heading(printable(&shown.name));
-    output.line(format!("  operator  {}", shown.fingerprint));
-    output.line(format!("  yours     {}", own.key().fingerprint()));
+    output.line(format!("  theirs    {}", shown.fingerprint));
+    let yours =
+        operator::line(home)?.map_or_else(|| own.key().fingerprint(), |line| line.fingerprint());
+    output.line(format!("  yours     {yours}"));
     output.line(format!("  added     {}", time(shown.added)));
     shown.speaks.print(output);
     match &shown.agreement {
@@ -399,7 +409,9 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
 /// Shows what stands in a line.
 fn show_line(own: OperatorId, line: &Pasted, output: &Output) {
     let (kind, agreement) = match line {
-        Pasted::Introduction(_, introduction) => return show_introduction(introduction, output),
+        Pasted::Introduction(signed, introduction) => {
+            return show_introduction(signed, introduction, output);
+        }
         Pasted::Proposal(_, agreement) => ("proposal", agreement),
         Pasted::Agreed(_, agreement) => ("agreement", agreement),
     };
@@ -418,8 +430,10 @@ fn show_line(own: OperatorId, line: &Pasted, output: &Output) {
     terms.lines(output);
 }
 
-fn show_introduction(introduction: &Introduction, output: &Output) {
-    let fingerprint = introduction.operator.key().fingerprint();
+fn show_introduction(signed: &Signed<Introduction>, introduction: &Introduction, output: &Output) {
+    let line = signed.line().ok().flatten();
+    let line = line.unwrap_or_else(|| KeyLine::first(introduction.operator));
+    let fingerprint = line.fingerprint();
     if output.style().json {
         let body = serde_json::json!({
             "line": "introduction", "name": introduction.name,
@@ -429,7 +443,7 @@ fn show_introduction(introduction: &Introduction, output: &Output) {
         return;
     }
     output.heading(printable(&introduction.name));
-    output.line(format!("  operator  {fingerprint}"));
+    output.line(format!("  theirs    {fingerprint}"));
 }
 
 async fn remove(home: &Home, name: &str, output: &Output) -> Result<Exit, CliError> {

@@ -1,7 +1,7 @@
 //! Stories, and any sequence of events against a naive oracle that only knows what was said and when.
 
 use super::*;
-use crate::hold::HoldOrder;
+use crate::hold::{Arrival, HoldOrder};
 use crate::id::VaultId;
 use crate::policy::Guardians;
 use crate::release::{Approval, Release, ReleaseRequest, accepts, release_id};
@@ -90,7 +90,9 @@ impl Game {
         let order = HoldOrder { vault: vault(), guardian: guardian(seed), number, period };
         let signed = Signed::sign(&order, &key(seed));
         let all: Vec<OperatorId> = (1..=6).map(guardian).collect();
-        self.holds.follow(&signed, vault(), &all, self.now.at).is_ok()
+        let (vault, guardians, at) = (vault(), &all[..], self.now.at);
+        let arrival = Arrival { vault, guardians, is_further: false, at, wall: NOW };
+        self.holds.follow(&signed, &arrival).is_ok()
     }
 }
 

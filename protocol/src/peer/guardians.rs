@@ -2,6 +2,9 @@
 //! something cools here, other nodes are asked for what they have heard. So one guardian that reaches one node
 //! reaches every holder.
 //!
+//! A key that was succeeded says nothing more here, by whomever it is brought; what it said before stays. Where nobody knows the line of a guardian's keys
+//! but by its orders, the one under the longest line that goes on from the first counts ([`crate::hold`]), and approvals of releases go by that as well.
+//!
 //! Only guardians that the vault named in a policy, or a lock named under which something cools, are heard: what others
 //! say would fill the disk.
 
@@ -9,7 +12,7 @@ use super::facts::{Facts, FactsError, Table, View, Write, decode, key};
 use super::releases::check_speaker;
 use super::{Decision, LaneId, Note, Output, Peer, Role, Then, refusal};
 use crate::certificate::VaultDescriptor;
-use crate::hold::{HOLDERS_MAX, HoldError, HoldOrder};
+use crate::hold::{Arrival, HOLDERS_MAX, HoldError, HoldOrder, is_further};
 use crate::id::{OperatorId, ReleaseId, VaultId};
 use crate::message::{RELEASES_ASKED_MAX, Refusal, RefusalCode, Request, Response, Stops};
 use crate::policy::Guardians;
@@ -91,6 +94,7 @@ type Asker = Option<LaneId>;
 impl Peer {
     pub(super) fn handle_veto(
         &mut self,
+        now: Now,
         facts: &dyn Facts,
         lane: LaneId,
         role: &Role,
@@ -98,11 +102,12 @@ impl Peer {
         signed: Signed<Veto>,
     ) -> Decision {
         check_speaker(&View { facts, overlay: &self.overlay }, role, vault)?;
-        self.take_veto(facts, vault, signed, Some(lane))
+        self.take_veto(now, facts, vault, signed, Some(lane))
     }
 
     fn take_veto(
         &mut self,
+        now: Now,
         facts: &dyn Facts,
         vault: VaultId,
         signed: Signed<Veto>,
@@ -124,7 +129,12 @@ impl Peer {
         }
         let own = key(&[&vault.0, &guardian.0]);
         let count = facts.scan(Table::Veto, &own, None, VETOES_MAX)?.len();
-        if !is_known && count + view.count_pending(Table::Veto, &own) >= VETOES_MAX {
+        let is_full = count + view.count_pending(Table::Veto, &own) >= VETOES_MAX;
+        if !is_known {
+            self.check_signed(now, &signed)?;
+        }
+        // Of what runs here few are at a time, and whoever stole the key may have used the others up.
+        if !is_known && !is_named && is_full {
             let text = format!("{VETOES_MAX} vetoes of this guardian are kept already");
             return Err(refusal(RefusalCode::Quota, text));
         }
@@ -160,7 +170,8 @@ impl Peer {
     ) -> Decision {
         let malformed = |text: String| refusal(RefusalCode::Malformed, text);
         let order = signed.verify().map_err(|e| malformed(e.to_string()))?;
-        let reading = self.read_lock_clock(now);
+        let wall = self.lock_clock.latest(now.wall);
+        let at = self.read_lock_clock(now).at;
         let view = View { facts, overlay: &self.overlay };
         let guardian = order.guardian;
         let mut row = view.holds(vault)?;
@@ -170,12 +181,25 @@ impl Peer {
             return Ok(());
         }
         if !is_known {
+            self.check_signed(now, &signed)?;
+            let view = View { facts, overlay: &self.overlay };
             let guardians = guardians_of(&view, vault)?;
-            let followed = row.holds.follow(&signed, vault, &guardians, reading.at);
+            let is_further = match row.orders.get(&guardian) {
+                // By a key that is known to have ended, or under a line that is known to be nobody's.
+                Some(last) if self.is_spoken(now, last).is_err() => Ok(true),
+                Some(last) => is_further(last, &signed),
+                None => Ok(false),
+            };
+            let followed = is_further.and_then(|is_further| {
+                let guardians = &guardians;
+                row.holds.follow(&signed, &Arrival { vault, guardians, is_further, at, wall })
+            });
             followed.map_err(|error| match error {
                 HoldError::NoGuardian(guardian) => not_guardian(guardian),
                 HoldError::TooMany => refusal(RefusalCode::Quota, error.to_string()),
-                HoldError::Old { .. } => refusal(RefusalCode::NotAllowed, error.to_string()),
+                HoldError::Old { .. } | HoldError::Ahead { .. } | HoldError::Succession(_) => {
+                    refusal(RefusalCode::NotAllowed, error.to_string())
+                }
                 HoldError::Signature(_) | HoldError::Vault => malformed(error.to_string()),
             })?;
             row.orders.insert(guardian, signed.clone());
@@ -252,7 +276,7 @@ impl Peer {
             let is_asked =
                 veto.verify().is_ok_and(|veto| self.releases.contains_key(&(vault, veto.release)));
             if is_asked {
-                let _ = self.take_veto(facts, vault, veto, None);
+                let _ = self.take_veto(now, facts, vault, veto, None);
             }
         }
         for order in stops.holds.into_iter().take(HOLDERS_MAX) {

@@ -310,7 +310,7 @@ impl Peer {
             receiving.signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
         let reading = self.read_lock_clock(now);
         let view = View { facts, overlay: &self.overlay };
-        let (lock, longest) = (&record.policy.lock, self.longest_lock(now, held.vault));
+        let (lock, longest) = (&record.policy.lock, self.longest_lock(now, &view, held.vault)?);
         Ok(match lives::extend(&view, shard, held, lock, reading, longest)? {
             Some(Extension { life, is_news: true }) => {
                 let clock = Write::promise(&mut self.lock_clock, now.mono);
@@ -478,7 +478,7 @@ impl Peer {
             return Err(not_allowed("the record takes this node's shard away"));
         }
         check_lock_kept(&known.policy.lock, &record.policy.lock)?;
-        let longest = self.longest_lock(now, vault);
+        let longest = self.longest_lock(now, &view, vault)?;
         if !known.policy.lock.covers(&record.policy.lock) {
             check_bounds(&record.policy.lock, longest).map_err(|e| not_allowed(e.to_string()))?;
         }

@@ -125,11 +125,7 @@ impl Peer {
         let vault = terms.certificate.vault;
         let view = View { facts, overlay: &self.overlay };
         let mut writes = Vec::new();
-        // Whoever has the operator's key may not make the vault end earlier than it said before.
-        let known = view.vault(vault)?.map(|signed| signed.verify());
-        let known = known.transpose().map_err(CertificateError::from)?;
-        let (operator, expires) = (terms.certificate.operator, terms.certificate.expires);
-        if known.is_none_or(|known| known.operator != operator || known.expires < expires) {
+        if self.is_later_word(now, &view, &papers.certificate)? {
             self.is_spoken(now, &papers.certificate)?;
             writes.push(Write::vault(vault, &papers.certificate));
         }
@@ -156,6 +152,24 @@ impl Peer {
             }
         }
         Ok(writes)
+    }
+
+    /// Whether an operator's word for a vault comes after the one known. First counts by whose key it is, then the date: whoever has that key may not
+    /// make the vault end earlier than it said before, and who had it before may not have said the last word.
+    fn is_later_word(
+        &self,
+        now: Now,
+        view: &View<'_>,
+        signed: &Signed<VaultCertificate>,
+    ) -> Result<bool, Refusal> {
+        let rank = |signed: &Signed<VaultCertificate>, word: &VaultCertificate| {
+            let steps = signed.said()?.map_or(0, |said| said.number());
+            Ok::<_, CertificateError>((self.is_spoken(now, signed).is_ok(), steps, word.expires))
+        };
+        let word = signed.verify().map_err(CertificateError::from)?;
+        let Some(known) = view.vault(word.vault)? else { return Ok(true) };
+        let before = known.verify().map_err(CertificateError::from)?;
+        Ok(before.operator != word.operator || rank(&known, &before)? < rank(signed, &word)?)
     }
 
     pub(super) fn check_room_for_vault(facts: &dyn Facts) -> Decision {

@@ -191,8 +191,9 @@ impl Peer {
             let text = format!("{} ids, at most {IDS_MAX}", stripes.len());
             return Err(refusal(RefusalCode::Malformed, text));
         }
-        let (reading, longest) = (self.read_lock_clock(now), self.longest_lock(now, vault));
+        let reading = self.read_lock_clock(now);
         let view = View { facts, overlay: &self.overlay };
+        let longest = self.longest_lock(now, &view, vault)?;
         let (mut writes, mut answer) = (Vec::new(), Vec::new());
         for &stripe in stripes.iter().take(RELEASE_PAGE) {
             let extension = match self.held_of(&view, vault, stripe)? {

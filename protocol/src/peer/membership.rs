@@ -12,6 +12,7 @@ use crate::certificate::{
 use crate::id::{NodeId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Response};
+use crate::partner::Rank;
 use crate::sign::Signed;
 use crate::succession::{Lines, Said};
 use crate::time::{Mono, Now};
@@ -83,7 +84,7 @@ pub(super) enum Pending {
     /// That a node of the own operator takes the list of partners.
     Partners {
         node: NodeId,
-        version: u64,
+        rank: Rank,
     },
     /// That a node takes a notice.
     Notice(ToldNotice),
@@ -540,8 +541,8 @@ impl Peer {
                 };
                 self.handle_promise_answer(now, facts, node, nonce, said);
             }
-            (Some(Pending::Partners { node, version }), Some(Response::Done)) => {
-                self.handle_told_partners(node, version);
+            (Some(Pending::Partners { node, rank }), Some(Response::Done)) => {
+                self.handle_told_partners(node, rank);
             }
             (Some(Pending::Notice(told)), Some(Response::Done)) => self.handle_told_notice(told),
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {

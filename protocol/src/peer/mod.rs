@@ -488,7 +488,7 @@ impl Peer {
                     self.count_refusal(self.certificate.operator.key(), &refusal);
                 }
             }
-            Input::Certificate(signed) => self.handle_certificate(now, &signed),
+            Input::Certificate(signed) => self.handle_certificate(now, facts, &signed),
             Input::TurnedAway(counts) => self.turned_away = counts,
         }
     }
@@ -627,7 +627,7 @@ impl Peer {
             Request::Discharge { discharge, approvals, from } => {
                 self.handle_release(now, facts, lane, &role, discharge, approvals, from)
             }
-            Request::Veto { vault, veto } => self.handle_veto(facts, lane, &role, vault, veto),
+            Request::Veto { vault, veto } => self.handle_veto(now, facts, lane, &role, vault, veto),
             Request::Hold(order) => self.handle_hold(now, facts, lane, &role, order),
             Request::Releases(vault) => self.handle_releases(now, facts, lane, &role, vault),
             Request::Stops { vault, releases } => {

@@ -111,6 +111,11 @@ impl Parting {
         Ok(parting)
     }
 
+    /// Whether it is one that counts.
+    pub(super) fn is_kept(&self, signed: &Signed<Notice>) -> bool {
+        self.notices.values().any(|kept| kept.signed == *signed)
+    }
+
     /// Notices of an agreement between these two, by either.
     fn of(
         &self,

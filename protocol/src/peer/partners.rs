@@ -22,7 +22,7 @@ use crate::certificate::{Trust, VaultCertificate, VaultTerms, is_next_version};
 use crate::id::{NodeId, OperatorId, VaultId};
 use crate::life::check_bounds;
 use crate::message::{HeldFor, PartnerStatus, Refusal, RefusalCode, Request, Response};
-use crate::partner::{Known, PartnerList, Partners};
+use crate::partner::{Known, PartnerList, Partners, Rank};
 use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::sign::Signed;
@@ -53,8 +53,8 @@ pub(super) struct Partnership {
     undecided: BTreeMap<u64, Vec<(VaultId, Option<OperatorId>)>>,
     /// Nodes of partners that are not what was agreed, and how.
     pub(super) flagged: BTreeMap<NodeId, String>,
-    /// Which version of the list the own operator's nodes have taken.
-    told: BTreeMap<NodeId, u64>,
+    /// Which list the own operator's nodes have taken.
+    told: BTreeMap<NodeId, Rank>,
     /// Who leaves, or breaks its part.
     pub(super) parting: super::parting::Parting,
 }
@@ -70,6 +70,12 @@ impl Partnership {
             Some(signed) => PartnerList::verify(signed, own).unwrap_or_default(),
             None => Partners::default(),
         };
+        // Nor does a list under a line that parts from this node's certificate: that was put here by whoever owns the host.
+        let parts = super::succession::parting(&line, &known.lines);
+        let (signed, known) = match &parts {
+            Some(_) => (None, Partners::default()),
+            None => (signed, known),
+        };
         let mut owners = BTreeMap::new();
         for (_, bytes) in facts.scan(Table::Vault, &[], None, VAULTS_MAX)? {
             let signed: Signed<VaultCertificate> = decode(Table::Vault, &bytes)?;
@@ -80,7 +86,7 @@ impl Partnership {
         let (undecided, told) = (BTreeMap::new(), BTreeMap::new());
         let parting = super::parting::Parting::load(facts)?;
         let flagged = BTreeMap::new();
-        let speakers = super::succession::Speakers::new(line, known.lines.clone());
+        let speakers = super::succession::Speakers::new(line, &known.lines, parts);
         Ok(Self { own, base, signed, known, speakers, owners, undecided, flagged, told, parting })
     }
 
@@ -253,12 +259,31 @@ impl Peer {
         known: Partners,
     ) {
         let own = self.partnership.own;
-        if known.rank(own) <= self.partnership.known.rank(own) {
+        // The node may have been given a certificate meanwhile from which it parts.
+        let parts = self.partnership.speakers.parting(&known.lines).is_some();
+        if parts || known.rank(own) <= self.partnership.known.rank(own) {
             return;
         }
+        self.put_partners(now, facts, Some(signed), known);
+    }
+
+    /// The list that counts is under a line that parts from the certificate that this node was given: it is none.
+    pub(super) fn drop_partners(&mut self, now: Now, facts: &dyn Facts) {
+        self.put_partners(now, facts, None, Partners::default());
+        let row = Write::remove(Table::Partners, vec![0]);
+        self.persist(vec![row], None, Then::Nothing);
+    }
+
+    fn put_partners(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        signed: Option<Signed<PartnerList>>,
+        known: Partners,
+    ) {
         let (version, partners) = (known.version, known.by_operator.len());
         let before = std::mem::replace(&mut self.partnership.known, known);
-        self.partnership.signed = Some(signed);
+        self.partnership.signed = signed;
         self.trust = self.partnership.trust();
         self.learn_lines();
         self.notice_all_contradictions();
@@ -306,13 +331,13 @@ impl Peer {
     /// Tells a node of the own operator the list, once.
     pub(super) fn tell_partners(&mut self, node: NodeId, link: LinkId) {
         let is_own = self.operator_of_node(node) == Some(self.partnership.own);
-        let version = self.partnership.known.version;
-        let known = self.partnership.told.get(&node).copied().unwrap_or(0);
-        let Some(signed) = self.partnership.signed.clone().filter(|_| is_own && known < version)
+        let rank = self.partnership.known.rank(self.partnership.own);
+        let known = self.partnership.told.get(&node).copied().unwrap_or_default();
+        let Some(signed) = self.partnership.signed.clone().filter(|_| is_own && known < rank)
         else {
             return;
         };
-        let call = self.call(Pending::Partners { node, version });
+        let call = self.call(Pending::Partners { node, rank });
         let request = Box::new(Request::TakePartners(Box::new(signed)));
         self.outputs.push_back(Output::Call { call, link, request });
     }
@@ -323,9 +348,9 @@ impl Peer {
         self.partnership.parting.forget_told(node);
     }
 
-    pub(super) fn handle_told_partners(&mut self, node: NodeId, version: u64) {
+    pub(super) fn handle_told_partners(&mut self, node: NodeId, rank: Rank) {
         if self.members.contains_key(&node) {
-            self.partnership.told.insert(node, version);
+            self.partnership.told.insert(node, rank);
         }
         self.partnership.told.retain(|node, _| self.members.contains_key(node));
     }
@@ -655,11 +680,21 @@ impl Peer {
         Ok(())
     }
 
-    /// The longest lock that is promised to a vault now: none to a partner with which nothing is agreed, whose locks run on as they are.
-    pub(super) fn longest_lock(&self, now: Now, vault: VaultId) -> Period {
-        let Some(operator) = self.partner_of(vault) else { return self.config.lock_max };
+    /// The longest lock that is promised to a vault now: none to a partner with which nothing is agreed, whose locks run on as they are, and none to one
+    /// that lets its word for the vault be that of a key that ended so long ago: it may be a thief's vault, which the partner pays for.
+    pub(super) fn longest_lock(
+        &self,
+        now: Now,
+        view: &View<'_>,
+        vault: VaultId,
+    ) -> Result<Period, FactsError> {
+        let Some(operator) = self.partner_of(vault) else { return Ok(self.config.lock_max) };
         let agreed =
             self.partnership.in_force(now, operator).map(|(_, agreement)| agreement.lock_max);
-        agreed.map_or(Period(0), |lock_max| lock_max.min(self.config.lock_max))
+        let longest = agreed.map_or(Period(0), |lock_max| lock_max.min(self.config.lock_max));
+        let said = view.vault(vault)?.and_then(|signed| signed.said().ok().flatten());
+        let ended = said.and_then(|said| self.ended_at(&said));
+        let is_over = ended.is_some_and(|end| self.latest(now) >= end.after(longest));
+        Ok(if is_over { Period(0) } else { longest })
     }
 }

@@ -30,6 +30,7 @@ mod restart;
 mod scrub;
 mod shards;
 mod standing_in;
+mod stolen;
 mod succession;
 mod sums;
 mod sums_any_order;

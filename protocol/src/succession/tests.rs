@@ -90,6 +90,47 @@ fn a_theft_leaves_no_grace_to_any_key_before() {
     assert_eq!(check(&third, &by(3, &third), NOW), Ok(()));
 }
 
+/// A clock that is behind, or was set back, gives a key that was stolen no time.
+#[test]
+fn no_grace_is_none_whatever_the_time_is() {
+    let first = Line::first(operator());
+    let line = next(&with_heirs(), heirs(1, &[11]), Period(0), 2, &[11, 12]);
+    let succeeded = Err(SuccessionError::Succeeded { operator: operator(), number: 2 });
+    for now in [Wall(0), Wall(NOW.0 - 1), NOW] {
+        assert_eq!(check(&line, &by(OPERATOR, &first), now), succeeded);
+        assert_eq!(check(&line, &by(OPERATOR, &with_heirs()), now), succeeded);
+    }
+    // Which line goes on from which has nothing to do with that.
+    assert_eq!(line.is_continued_by(&first), Ok(false));
+    assert_eq!(first.is_continued_by(&line), Ok(true));
+}
+
+/// A signature is one under its line: in another one's wrapping it is none.
+#[test]
+fn what_was_said_before_heirs_were_named_is_not_said_after_it() {
+    let named = with_heirs();
+    let wrap = |signed: &Signed<Veto>, line: &Line| {
+        let (body, signature): (Blob, Blob) = codec::decode(&signed.to_bytes(), 1 << 14).unwrap();
+        let signature = match Word::read(&signature.0) {
+            Ok(word) => word.signature,
+            Err(_) => signature,
+        };
+        let signature = if line.number() == 0 {
+            signature
+        } else {
+            Blob(codec::encode(&Word { line: line.steps.clone(), signature }))
+        };
+        Signed::<Veto>::from_bytes(&codec::encode(&(body, signature))).unwrap()
+    };
+    let first = Line::first(operator());
+    let (before, after) = (by(OPERATOR, &first), by(OPERATOR, &named));
+    assert_eq!(wrap(&before, &first), before);
+    assert_eq!(wrap(&after, &named), after);
+    for wrong in [wrap(&before, &named), wrap(&after, &first)] {
+        assert!(matches!(wrong.verify(), Err(SignatureError::Wrong { .. })));
+    }
+}
+
 #[test]
 fn new_heirs_end_no_key() {
     let (first, named) = (Line::first(operator()), with_heirs());

@@ -15,7 +15,7 @@ use protocol::codec::Blob;
 use protocol::discharge::Discharge;
 use protocol::erasure::Codec;
 use protocol::given_up::GivenUp;
-use protocol::hold::{HoldOrder, Holds};
+use protocol::hold::{Arrival, HoldOrder, Holds};
 use protocol::id::{ChunkId, EntryId, NodeId, OperatorId, SessionId, StripeId, VaultId};
 use protocol::index::{IndexBlock, IndexedPack};
 use protocol::item::{
@@ -181,7 +181,9 @@ fn releases_approvals_vetoes_and_holds_are_read() {
     statement("hold-on-v1.bin", &on, &operator);
     statement("hold-off-v1.bin", &HoldOrder { number: 8, period: None, ..on.clone() }, &operator);
     let mut holds = Holds::default();
-    holds.follow(&Signed::sign(&on, &operator), id, &[guardian], LockTime(3_600_000)).unwrap();
+    let (guardians, at) = (&[guardian], LockTime(3_600_000));
+    let arrival = Arrival { vault: id, guardians, is_further: false, at, wall: NOW };
+    holds.follow(&Signed::sign(&on, &operator), &arrival).unwrap();
     let written = protocol::codec::encode(&holds);
     let read = stored("holds-v1.bin", &written);
     assert_eq!(hex(&read), hex(&written));
@@ -272,7 +274,9 @@ fn lives_that_end_and_what_is_said_about_it_are_read() {
     value("life-dropped-v1.bin", &life);
 
     let mut row = HoldRow::default();
-    row.holds.follow(&order, id, &[guardian], day(1).at).unwrap();
+    let (guardians, at) = (&[guardian], day(1).at);
+    let arrival = Arrival { vault: id, guardians, is_further: false, at, wall: NOW };
+    row.holds.follow(&order, &arrival).unwrap();
     row.orders.insert(guardian, order.clone());
     value("hold-row-v1.bin", &row);
     let (approvals, guardians) = (vec![approval.clone()], vec![guardian]);

@@ -36,7 +36,7 @@ fn lines_of_keys_are_read_as_ever() {
     let speaker = Speaker::new(key(0xa4), line.clone()).unwrap();
     let signed = Signed::speak(&introduction, &speaker);
     let written = signed.to_bytes();
-    let read = stored("introduction-spoken-v1.bin", &written);
+    let read = stored("introduction-spoken-v2.bin", &written);
     assert_eq!(hex(&read), hex(&written));
     let read = Signed::<Introduction>::from_bytes(&read).unwrap();
     assert_eq!(Introduction::verify(&read).unwrap(), introduction);

@@ -96,14 +96,16 @@ impl Node {
         let Response::Members(members) = node.request(&Request::Members(Vec::new())).await? else {
             return Err(ClientError::node(id, "an unexpected answer"));
         };
-        let known = node.caller.asks.filter(|_| node.site.operator == node.caller.operator);
-        let partners = match known {
-            None => None,
-            Some(known) => match node.request(&Request::Partners { known }).await {
+        // Whatever version is known: it may be one by a key that was succeeded, whose numbers come first.
+        let asks = node.caller.asks && node.site.operator == node.caller.operator;
+        let partners = if asks {
+            match node.request(&Request::Partners { known: 0 }).await {
                 Ok(Response::Partners(status)) => status.list,
                 // It serves all the same.
                 _ => None,
-            },
+            }
+        } else {
+            None
         };
         Ok(Begun { node, members, partners })
     }

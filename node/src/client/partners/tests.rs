@@ -121,6 +121,49 @@ fn a_later_introduction_keeps_what_was_agreed() {
     assert!(matches!(b.find("o0"), Err(PartnersError::Unknown(_))));
 }
 
+/// What is known of a partner's heirs and of changes of its key is not forgotten by a line from before: neither by one that a thief made, nor by
+/// one that was stripped.
+#[test]
+fn a_line_that_shows_fewer_steps_takes_nothing_back() {
+    use crate::client::operator::{begin, name_heirs, take};
+    use protocol::succession::Heirs;
+    let [(_a, home_a, first), (_b, home_b, mut b)] = two();
+    let introduction = |book: &Book, name: &str| {
+        let line = book.introduce(name.into(), Vec::new()).unwrap();
+        let Line::Introduction(signed, _) = read_line(&line).unwrap() else { panic!() };
+        signed
+    };
+    let heir = SecretKey::from_seed(&[7; 32]);
+    take(&home_a, name_heirs(&home_a, Heirs::new(1, [heir.public()]).unwrap()).unwrap()).unwrap();
+    let named = Book::open(&home_a, &Told::default()).unwrap();
+    assert_eq!(b.add(&home_b, introduction(&named, "o0"), None).unwrap().line, *named.line());
+    let result = b.add(&home_b, introduction(&first, "elsewhere"), None).map(|_| ());
+    assert!(matches!(result, Err(PartnersError::Shorter)), "{result:?}");
+    assert_eq!(b.known.by_operator[&first.operator()].introduction.name, "o0");
+    // Within the grace of a change, too.
+    let mut draft = begin(&home_a, None, Period::days(30)).unwrap();
+    draft.sign(&heir).unwrap();
+    take(&home_a, draft).unwrap();
+    let changed = Book::open(&home_a, &Told::default()).unwrap();
+    let (line, shown) = (changed.line().clone(), introduction(&changed, "o0"));
+    let Ok(known) = b.add(&home_b, shown, None) else { panic!("it is further") };
+    assert_eq!(known.line, line);
+    for earlier in [&first, &named] {
+        let result = b.add(&home_b, introduction(earlier, "elsewhere"), None).map(|_| ());
+        assert!(matches!(result, Err(PartnersError::Shorter)), "{result:?}");
+    }
+    // What people compare differs as soon as another key speaks, or heirs are named.
+    let shown = [&first, &named, &changed].map(|book| book.line().fingerprint());
+    assert_eq!(shown[0], first.operator().key().fingerprint());
+    assert!(shown[0] != shown[1] && shown[1] != shown[2]);
+    // A line that is dated ahead is not the last.
+    let mut ahead = introduction(&changed, "o0").verify().unwrap();
+    ahead.issued = wall().after(Period::days(2));
+    let result = b.add(&home_b, Signed::speak(&ahead, &changed.speaker), None).map(|_| ());
+    assert!(matches!(result, Err(PartnersError::Ahead)), "{result:?}");
+    assert!(b.add(&home_b, introduction(&changed, "here"), None).is_ok());
+}
+
 /// Who shows another line than the known one, or signs with a key that was succeeded, is refused by the book; what was agreed stays.
 #[test]
 fn a_partners_later_key_is_taken_and_an_earlier_one_is_not() {

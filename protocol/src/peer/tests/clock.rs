@@ -18,7 +18,7 @@ fn desk(facts: MemoryFacts, boot: u8, now: Now) -> Desk {
 }
 
 /// The node with a neighbour of its own operator and one of each of two others, and those links.
-fn among_others(facts: MemoryFacts, boot: u8, now: Now) -> (Desk, [LinkId; 2]) {
+pub(super) fn among_others(facts: MemoryFacts, boot: u8, now: Now) -> (Desk, [LinkId; 2]) {
     let mut desk = desk(facts, boot, now);
     let _ = desk.node(NEIGHBOUR);
     let mut link = |operator, node| {
@@ -31,7 +31,7 @@ fn among_others(facts: MemoryFacts, boot: u8, now: Now) -> (Desk, [LinkId; 2]) {
 }
 
 /// Time passes until the members are asked, and the others answer that they are so much ahead.
-fn ask(desk: &mut Desk, links: [LinkId; 2], ahead: [i64; 2]) {
+pub(super) fn ask(desk: &mut Desk, links: [LinkId; 2], ahead: [i64; 2]) {
     desk.called.clear();
     desk.pass(Period::seconds(30));
     let mut asked = 0;

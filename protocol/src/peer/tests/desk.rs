@@ -1,7 +1,7 @@
 //! The driver of the stories: one peer, its facts, and a clerk who makes things durable when told to.
 
 use super::cast::{self, EPOCH, NODE, OPERATOR};
-use crate::certificate::Trust;
+use crate::certificate::{NodeCertificate, Trust};
 use crate::codec;
 use crate::id::{NodeId, PublicKey, ShardId, VaultId};
 use crate::life::Life;
@@ -93,11 +93,22 @@ impl Desk {
         config: PeerConfig,
         now: Now,
     ) -> Self {
-        let certificate = cast::node_certificate(OPERATOR, node);
         let trust = Trust::new(operators.iter().map(|&name| cast::public(name).into()));
+        Self::certified(&cast::node_certificate(OPERATOR, node), trust, (facts, config), now)
+    }
+
+    /// A node with this certificate.
+    pub(super) fn certified(
+        certificate: &Signed<NodeCertificate>,
+        trust: Trust,
+        (facts, config): (MemoryFacts, PeerConfig),
+        now: Now,
+    ) -> Self {
+        let node = certificate.verify().unwrap().node.key();
+        let node = (0..=255u8).find(|&name| cast::public(name) == node).unwrap();
         let addresses = vec![format!("/memory/{node}")];
         let peer =
-            Peer::new(cast::secret(node), &certificate, trust, addresses, config, now, &facts)
+            Peer::new(cast::secret(node), certificate, trust, addresses, config, now, &facts)
                 .unwrap();
         let mut desk = Self {
             peer,
@@ -142,6 +153,13 @@ impl Desk {
     pub(super) fn restart(self) -> Self {
         let after = Period(self.now.wall.0 - EPOCH.0);
         Self::of(NODE, self.facts, PeerConfig::default(), cast::at(after))
+    }
+
+    /// The same, started with another certificate.
+    pub(super) fn restart_as(self, certificate: &Signed<NodeCertificate>) -> Self {
+        let now = cast::at(Period(self.now.wall.0 - EPOCH.0));
+        let trust = Trust::new([cast::public(OPERATOR).into()]);
+        Self::certified(certificate, trust, (self.facts, PeerConfig::default()), now)
     }
 
     pub(super) fn connect(&mut self, key: PublicKey, outbound: bool) -> LinkId {

@@ -16,11 +16,11 @@ use crate::time::{Period, Wall};
 
 const NEW: u8 = 70;
 const HEIRS: [u8; 3] = [71, 72, 73];
-const THIEF: u8 = 75;
-const ITS_THIEF: u8 = 76;
+pub(super) const THIEF: u8 = 75;
+pub(super) const ITS_THIEF: u8 = 76;
 
 /// Goes on from a line: `key` speaks, and these have signed.
-fn next(line: &Line, heirs: &[u8], grace: Period, key: u8, signed: &[u8]) -> Line {
+pub(super) fn next(line: &Line, heirs: &[u8], grace: Period, key: u8, signed: &[u8]) -> Line {
     let need = u8::from(!heirs.is_empty()) * 2;
     let heirs = Heirs::new(need, heirs.iter().map(|&heir| public(heir))).unwrap();
     let change = Change { heirs, issued: EPOCH, grace };
@@ -32,26 +32,26 @@ fn next(line: &Line, heirs: &[u8], grace: Period, key: u8, signed: &[u8]) -> Lin
 }
 
 /// An operator that named two of three as heirs,
-fn with_heirs(name: u8) -> Line {
+pub(super) fn with_heirs(name: u8) -> Line {
     next(&Line::first(operator(name)), &HEIRS, Period(0), name, &[name])
 }
 
 /// and whose key these have replaced since.
-fn succeeded(name: u8, grace: Period) -> Speaker {
+pub(super) fn succeeded(name: u8, grace: Period) -> Speaker {
     let line = next(&with_heirs(name), &HEIRS, grace, NEW, &[71, 73]);
     Speaker::new(secret(NEW), line).unwrap()
 }
 
-fn first(name: u8) -> Speaker {
+pub(super) fn first(name: u8) -> Speaker {
     Speaker::first(secret(name))
 }
 
-fn certified(speaker: &Speaker, node: u8) -> Signed<NodeCertificate> {
+pub(super) fn certified(speaker: &Speaker, node: u8) -> Signed<NodeCertificate> {
     let plain = node_certificate(THIEF, node).verify().unwrap();
     Signed::speak(&NodeCertificate { operator: speaker.operator(), ..plain }, speaker)
 }
 
-fn greeting(speaker: &Speaker, node: u8, version: u64) -> Greeting {
+pub(super) fn greeting(speaker: &Speaker, node: u8, version: u64) -> Greeting {
     let record = NodeRecord {
         node: public(node).into(),
         certificate: certified(speaker, node),
@@ -62,17 +62,21 @@ fn greeting(speaker: &Speaker, node: u8, version: u64) -> Greeting {
 }
 
 /// The partner with the line that its people showed.
-fn shown_by(speaker: &Speaker, known: Partner) -> Partner {
+pub(super) fn shown_by(speaker: &Speaker, known: Partner) -> Partner {
     let introduction = known.introduction.verify().unwrap();
     Partner { introduction: Signed::speak(&introduction, speaker), ..known }
 }
 
-fn list_by(speaker: &Speaker, version: u64, partners: Vec<Partner>) -> Signed<PartnerList> {
+pub(super) fn list_by(
+    speaker: &Speaker,
+    version: u64,
+    partners: Vec<Partner>,
+) -> Signed<PartnerList> {
     let list = PartnerList { operator: speaker.operator(), version, partners };
     Signed::speak(&list, speaker)
 }
 
-fn is_welcome(response: &Response) -> bool {
+pub(super) fn is_welcome(response: &Response) -> bool {
     matches!(response, Response::Welcome { .. })
 }
 
