@@ -205,7 +205,7 @@ pub fn plan(seed: u64) -> Plan {
     if swaps {
         drawing.random = apart_again;
         swaps::deeds(&mut drawing, &setup, &mut steps);
-        drawing.random = Random::new(seed ^ 0x6865_6972_73);
+        drawing.random = Random::new(seed ^ 0x0068_6569_7273);
         swaps::successions(&mut drawing, &setup, &mut steps);
     }
     calm(&drawing, &mut steps);
