@@ -292,7 +292,9 @@ impl Peer {
                 next.map_or(self.round_period(), |due| Period(due.0.saturating_sub(now.mono.0)));
             due.clamp(PAUSE, self.round_period())
         };
-        self.repair.at = now.mono.after(wait).min(self.leaving.vouching.due(now.mono));
+        // Whatever is due and cannot be done now is not tried again and again in the same moment.
+        let due = self.leaving.vouching.due(now.mono).max(now.mono.after(PAUSE));
+        self.repair.at = now.mono.after(wait).min(due);
     }
 
     /// Finds who is lost now, and who is not any more; whether anything is to be looked at again.
