@@ -10,7 +10,7 @@
 //! It is said in the vault's log first, so that none of the vault's hosts extends the lock of that copy any more ([`Discharged`]). Like what is
 //! given up, that ends with the statement: hosts extend again what is still there when it has expired.
 
-use crate::id::{NodeId, PublicKey, StripeId};
+use crate::id::{NodeId, OperatorId, PublicKey, StripeId};
 use crate::label::Site;
 use crate::placement::check_placement;
 use crate::record::Record;
@@ -109,6 +109,23 @@ pub fn surplus<'a>(
         }
     }
     promised.keys().copied().filter(|node| !counted.contains(node)).collect()
+}
+
+/// Nodes that fail audits by the word of an own node, or of nodes of two operators: they show receipts for what they may not have, and who holds the
+/// copy that was made for it is not to be discharged for them.
+#[must_use]
+pub fn failing(
+    own: OperatorId,
+    said: impl IntoIterator<Item = (OperatorId, Vec<NodeId>)>,
+) -> BTreeSet<NodeId> {
+    let mut by: BTreeMap<NodeId, BTreeSet<OperatorId>> = BTreeMap::new();
+    for (operator, nodes) in said {
+        for node in nodes {
+            by.entry(node).or_default().insert(operator);
+        }
+    }
+    by.retain(|_, operators| operators.contains(&own) || operators.len() >= 2);
+    by.into_keys().collect()
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::partners;
 use super::release::Asked;
 use super::vault::Vault;
 use crate::service::wall;
-use protocol::discharge::{DISCHARGE_STRIPES_MAX, Discharge, Discharged, surplus};
-use protocol::id::{NodeId, OperatorId, StripeId};
+use protocol::discharge::{DISCHARGE_STRIPES_MAX, Discharge, Discharged, failing, surplus};
+use protocol::id::{NodeId, StripeId};
 use protocol::log::Body;
 use protocol::message::{Request, Response};
 use protocol::release::{RELEASE_VALIDITY_MAX, ReleaseRequest};
@@ -127,22 +127,6 @@ impl Surplus {
     }
 }
 
-/// Nodes that fail audits by the word of an own node, or of nodes of two operators: they show receipts for what they may not have, and who holds the
-/// copy that was made for it is not to be discharged for them.
-fn failing(
-    own: OperatorId,
-    said: impl IntoIterator<Item = (OperatorId, Vec<NodeId>)>,
-) -> BTreeSet<NodeId> {
-    let mut by: BTreeMap<NodeId, BTreeSet<OperatorId>> = BTreeMap::new();
-    for (operator, nodes) in said {
-        for node in nodes {
-            by.entry(node).or_default().insert(operator);
-        }
-    }
-    by.retain(|_, operators| operators.contains(&own) || operators.len() >= 2);
-    by.into_keys().collect()
-}
-
 /// Nodes that are to be free of what they hold, if that can be.
 struct Ways {
     /// On which nothing is to be counted for long: they leave or fail audits, or their operator leaves or breaks its part.
@@ -170,22 +154,5 @@ impl Ways {
         }
         ways.moving.extend(failing(vault.operator, audits));
         ways
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_fails_audits_is_not_counted_on_by_the_word_of_an_own_node_or_of_two_operators() {
-        let [own, one, other] = [1, 2, 3].map(|name| OperatorId([name; 32]));
-        let node = |name: u8| NodeId([name; 32]);
-        let said = |said: &[(OperatorId, u8)]| {
-            failing(own, said.iter().map(|&(operator, name)| (operator, vec![node(name)])))
-        };
-        assert_eq!(said(&[(own, 9)]), [node(9)].into());
-        assert_eq!(said(&[(one, 9), (one, 9), (other, 8)]), [].into());
-        assert_eq!(said(&[(one, 9), (other, 9), (other, 8)]), [node(9)].into());
     }
 }

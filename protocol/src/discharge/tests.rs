@@ -200,3 +200,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_fails_audits_is_not_counted_on_by_the_word_of_an_own_node_or_of_two_operators() {
+    let [own, one, other] = [1, 2, 3].map(|name| OperatorId([name; 32]));
+    let node = |name: u8| NodeId([name; 32]);
+    let said = |said: &[(OperatorId, u8)]| {
+        failing(own, said.iter().map(|&(operator, name)| (operator, vec![node(name)])))
+    };
+    assert_eq!(said(&[(own, 9)]), [node(9)].into());
+    assert_eq!(said(&[(one, 9), (one, 9), (other, 8)]), [].into());
+    assert_eq!(said(&[(one, 9), (other, 9), (other, 8)]), [node(9)].into());
+}

@@ -293,7 +293,7 @@ impl Peer {
             due.clamp(PAUSE, self.round_period())
         };
         // Whatever is due and cannot be done now is not tried again and again in the same moment.
-        let due = self.leaving.vouching.due(now.mono).max(now.mono.after(PAUSE));
+        let due = self.vouching_due(now.mono).max(now.mono.after(PAUSE));
         self.repair.at = now.mono.after(wait).min(due);
     }
 

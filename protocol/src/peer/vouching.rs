@@ -67,7 +67,7 @@ impl Vouching {
     }
 
     /// When to go on.
-    pub(super) fn due(&self, now: Mono) -> Mono {
+    fn due(&self, now: Mono) -> Mono {
         if self.unsigned() == 0 {
             return Mono(u64::MAX);
         }
@@ -190,6 +190,11 @@ impl Peer {
         let (before, unsigned) = (sheet.unsigned, self.lacking(sheet).len() as u64);
         self.leaving.vouching.sheets[at].unsigned = unsigned;
         unsigned < before
+    }
+
+    /// When others are to be asked: not before the own count is done.
+    pub(super) fn vouching_due(&self, now: Mono) -> Mono {
+        if self.leaving.is_done() { self.leaving.vouching.due(now) } else { Mono(u64::MAX) }
     }
 
     /// Asks the next one, if somebody is to be asked.
