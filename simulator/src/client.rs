@@ -529,6 +529,12 @@ impl Client {
     /// A node is gone for good, or a client has done with it.
     pub(crate) fn leave(&mut self, node: usize) {
         self.channels[node].is_over = true;
+        // What is dialed is greeted as soon as it answers.
+        let dials = self.actions.len();
+        self.actions.retain(|action| !matches!(action, Action::Dial(to) if *to == node));
+        if self.actions.len() < dials {
+            self.channels[node].line = Line::Idle;
+        }
         while let Some((purpose, _)) = self.channels[node].tasks.pop_front() {
             self.close(purpose);
         }

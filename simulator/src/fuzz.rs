@@ -205,6 +205,8 @@ pub fn plan(seed: u64) -> Plan {
     if swaps {
         drawing.random = apart_again;
         swaps::deeds(&mut drawing, &setup, &mut steps);
+        drawing.random = Random::new(seed ^ 0x0068_6569_7273);
+        swaps::successions(&mut drawing, &setup, &mut steps);
     }
     calm(&drawing, &mut steps);
     steps.sort_by_key(|step| step.at);

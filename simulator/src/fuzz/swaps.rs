@@ -148,3 +148,22 @@ pub(super) fn deeds(drawing: &mut Drawing, setup: &Setup, steps: &mut Vec<Step>)
         }
     }
 }
+
+/// Keys of operators are stolen and succeeded. (Drawn apart, too.)
+pub(super) fn successions(drawing: &mut Drawing, setup: &Setup, steps: &mut Vec<Step>) {
+    if drawing.slanders || !drawing.random.happens(500) {
+        return;
+    }
+    for _ in 0..=drawing.below(2) {
+        let side = drawing.below(2) as usize;
+        let operator = drawing.one_of(&setup.swaps).between[side].clone();
+        let at = drawing.random.between(Period::seconds(900), drawing.busy);
+        // Once all nodes may have heard of it.
+        let heard = 3 * setup.peer.exchange_period.0;
+        for later in [at.0 + heard, drawing.busy.0.max(at.0) + heard] {
+            let operator = operator.clone();
+            add(steps, Period(later), What::Attack(Attack::OldKey { operator }));
+        }
+        add(steps, at, What::Succeed { operator });
+    }
+}
