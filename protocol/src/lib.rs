@@ -50,6 +50,7 @@ pub mod repair;
 pub mod retention;
 pub mod scrub;
 pub mod seal;
+pub mod served;
 pub mod share;
 pub mod sign;
 pub mod succession;

@@ -31,7 +31,7 @@ use crate::certificate::{
 use crate::codec::{self, Blob, CodecError};
 use crate::discharge::Discharge;
 use crate::hold::HoldOrder;
-use crate::id::{DeviceId, NodeId, ReleaseId, ShardId, StripeId, VaultId};
+use crate::id::{DeviceId, NodeId, PublicKey, ReleaseId, ShardId, StripeId, VaultId};
 use crate::leave::{Page, Word, paper::Part};
 use crate::lock_clock::{Standing, TimeStatement};
 use crate::log::{Entry, EntryAck};
@@ -41,6 +41,7 @@ use crate::promise::{PromiseStatement, PromiseWitness};
 use crate::record::{Receipt, Record};
 use crate::recovery::{RecoveryCard, RecoveryTag};
 use crate::release::{Approval, ReleaseRequest, Veto};
+use crate::served::ServiceReceipt;
 use crate::sign::Signed;
 use crate::tally::{Countersigned, Month};
 use crate::time::{Period, Wall};
@@ -295,6 +296,17 @@ pub enum Request {
     },
     /// A node: the descriptors by which this vault named its guardians.
     Namings(VaultId),
+    /// This is what you did for me.
+    Served(Box<Signed<ServiceReceipt>>),
+    /// What did others sign that you did for a vault in a month, and what did you sign of others?
+    Services {
+        /// Whose shards.
+        vault: VaultId,
+        /// Which month.
+        month: Month,
+        /// Behind the receipt about this holder by that giver.
+        after: Option<(NodeId, PublicKey)>,
+    },
 }
 
 /// What a node's record is called by who asks for others: the first bytes of [`Signed::digest`]. Whoever makes two records of one name keeps
@@ -574,6 +586,15 @@ pub enum Response {
     Hearsay(Hearsay),
     /// For each choice of guardians the first descriptor that I have of it, [`PAGE_LEN`] bytes at most.
     Namings(Vec<Signed<VaultDescriptor>>),
+    /// A receipt for service does not follow the last one that I have, which is this.
+    Served(Box<Signed<ServiceReceipt>>),
+    /// A page of receipts for service.
+    Services {
+        /// They.
+        receipts: Vec<Signed<ServiceReceipt>>,
+        /// Whether there are more.
+        more: bool,
+    },
 }
 
 macro_rules! framed {

@@ -5,7 +5,7 @@
 //! ```
 //! A shard counts from the moment that its receipt names until it goes, whatever lies between: a month is a sum over its shards, so the order in which
 //! they come and go does not matter, nothing has to be done when a month ends, and whoever has the receipts finds the same sum
-//! ([`Recount`]). Months are those of the holder's wall clock, in UTC: a clock that is wrong moves figures to another month and makes none.
+//! ([`Recount`]). What was done besides is what receipts for service ([`crate::served`]) come to. Months are those of the holder's wall clock, in UTC: a clock that is wrong moves figures to another month and makes none.
 //! What is written down where is [`crate::peer`]'s.
 
 use crate::id::{NodeId, OperatorId, PublicKey, VaultId};
@@ -140,6 +140,7 @@ impl Moved {
 pub struct Tally {
     came: Moved,
     went: Moved,
+    /// Part of the row: what earlier programs counted themselves, which is stated no more.
     done: Done,
 }
 
@@ -159,12 +160,6 @@ impl Tally {
         (month, Self { went: Moved::of(amount, month.offset(at)), ..Self::default() })
     }
 
-    /// What was done.
-    #[must_use]
-    pub fn of_done(done: Done) -> Self {
-        Self { done, ..Self::default() }
-    }
-
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -176,27 +171,40 @@ impl Tally {
     }
 }
 
-/// What was done for a vault in a month.
+/// What was done for a vault in a month, by the receipts of whoever was served ([`crate::served`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Done {
     /// Bytes of shards that arrived, those that healed a damaged one among them.
     pub received: u64,
     /// Bytes of shards that were sent to whoever may read the vault.
     pub sent: u64,
-    /// Shards that were proved when somebody asked for that.
+    /// Shards that were proved to whoever asked for that.
     pub proved: u64,
-    /// Shards that were held, and not proved.
+    /// Shards that were promised, and not proved.
     pub unproved: u64,
 }
 
 impl Done {
-    fn plus(self, other: Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             received: self.received.saturating_add(other.received),
             sent: self.sent.saturating_add(other.sent),
             proved: self.proved.saturating_add(other.proved),
             unproved: self.unproved.saturating_add(other.unproved),
         }
+    }
+
+    /// What is more than that; `None` where anything is less.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Option<Self> {
+        Some(Self {
+            received: self.received.checked_sub(other.received)?,
+            sent: self.sent.checked_sub(other.sent)?,
+            proved: self.proved.checked_sub(other.proved)?,
+            unproved: self.unproved.checked_sub(other.unproved)?,
+        })
     }
 }
 
@@ -284,7 +292,7 @@ impl Months {
         later.map(|(_, tally)| tally.went.amount).fold(Amount::default(), Amount::plus)
     }
 
-    /// A month up to a moment of it that nothing counted lies behind.
+    /// A month up to a moment of it that nothing counted lies behind; what was done in it is not written down here.
     #[must_use]
     pub fn figures(&self, month: Month, until: Wall) -> Figures {
         let earlier = Self(self.0.range(..month).map(|(&month, &tally)| (month, tally)).collect());
@@ -292,7 +300,7 @@ impl Months {
         let all = u128::from(opening.bytes) * u128::from(offset);
         let byte_ms = (all + tally.came.until(offset)).saturating_sub(tally.went.until(offset));
         let (came, went) = (tally.came.amount, tally.went.amount);
-        Figures { opening, came, went, byte_ms, done: tally.done }
+        Figures { opening, came, went, byte_ms, done: Done::default() }
     }
 }
 
@@ -324,12 +332,13 @@ impl Statement for UsageStatement {
 }
 
 impl UsageStatement {
-    /// What this holder says now; `None` of a month that has not begun.
+    /// What this holder says now, by what it held and the receipts for what it did; `None` of a month that has not begun.
     #[must_use]
     pub fn of(
         (holder, vault, operator): (NodeId, VaultId, OperatorId),
         months: &Months,
         month: Month,
+        done: Done,
         now: Wall,
     ) -> Option<Self> {
         let until = now.min(month.end());
@@ -339,7 +348,7 @@ impl UsageStatement {
             operator,
             month,
             until,
-            figures: months.figures(month, until),
+            figures: Figures { done, ..months.figures(month, until) },
             gone_since: months.gone_since(month),
         })
     }
@@ -506,7 +515,8 @@ impl Recount {
     }
 
     /// What the receipts do not bear out. Exact where nothing went since the month began; where something did, its receipts are gone,
-    /// and what the statement says of it is taken for as much as it can be. What was done is the holder's word alone.
+    /// and what the statement says of it is taken for as much as it can be. What was done is counted by
+    /// [`crate::served::ServiceCount`].
     #[must_use]
     pub fn differences(&self, statement: &UsageStatement) -> Vec<Difference> {
         let UsageStatement { figures, gone_since, .. } = statement;

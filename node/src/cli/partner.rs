@@ -102,7 +102,8 @@ Both operators can begin anew with a further agreement: strewn partner propose."
     /// Show what nodes held and did in a month: this operator's for partners, and partners' for its vaults
     #[command(
         after_help = "Each node signs what it says. With --verify the receipts that partners' nodes show for the vaults of this host are counted again: a month in\n\
-which nothing was dropped comes to the same, to the byte. Bytes sent and audits are the holder's word. With --countersign, which needs the operator's key,\n\
+which nothing was dropped comes to the same, to the byte. Bytes sent and received and audits are what those signed for who were served; that is added up as well,\n\
+from what the holder shows and what they have. With --countersign, which needs the operator's key,\n\
 what is borne out is signed as well, given back to the node, and kept in the state folder under `statements`: neither side can dispute it later.\n\n\
 Example: strewn partner statement --month 2026-10 --verify --csv"
     )]

@@ -19,6 +19,7 @@ use protocol::id::{DeviceId, NodeId, PublicKey, StripeId, VaultId};
 use protocol::message::{HeldRecord, Request, Response};
 use protocol::record::Receipt;
 use protocol::sign::Signed;
+use protocol::tally::Done;
 use protocol::told::Told;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -127,6 +128,7 @@ pub async fn audit(
         tasks.spawn(run.all(lot));
     }
     let mut nodes = tasks.join_all().await;
+    mesh.acknowledge().await;
     nodes.sort_by_key(|audit| audit.node);
     let (asked, proved) =
         nodes.iter().fold((0, 0), |(asked, proved), n| (asked + n.asked, proved + n.proved));
@@ -259,6 +261,8 @@ impl Run {
         while let Some(ended) = asking.join_next().await {
             audit.take(ended);
         }
+        let (proved, unproved) = (audit.proved, audit.missing + audit.wrong);
+        self.node.note(Done { proved, unproved, ..Done::default() });
         audit
     }
 

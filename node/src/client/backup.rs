@@ -218,6 +218,11 @@ impl Writer {
         &self.extended
     }
 
+    /// Gives nodes of others receipts for what they did.
+    pub async fn close(&self) {
+        self.mesh.acknowledge().await;
+    }
+
     /// What another device gave up of the vault, in words.
     #[must_use]
     pub fn given_up(&self) -> Option<&str> {

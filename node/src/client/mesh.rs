@@ -1,6 +1,7 @@
 //! Connections of a command to the nodes of a mesh.
 
 mod node;
+mod served;
 
 use node::Begun;
 pub use node::{Node, ask_stranger, join};

@@ -1,6 +1,8 @@
 //! Months as holders state them: what this operator's nodes held for partners, and what partners' nodes held for its vaults. The rules are
 //! [`protocol::tally`]'s; here statements are fetched, compared with receipts, countersigned and kept.
 
+mod services;
+
 use super::inventory::devices;
 use super::ledger::Ledger;
 use super::mesh::{Caller, Mesh, Node};
@@ -117,6 +119,8 @@ pub struct Counted {
     pub unshown: Option<Unshown>,
     /// Stripes of which the holder shows no receipt that counts, though it is to hold them; and why.
     pub wrong: Vec<(StripeId, String)>,
+    /// Receipts for service that the holder shows and that do not count, and why; and those that it does not show.
+    pub services_wrong: Vec<String>,
 }
 
 impl Counted {
@@ -143,13 +147,21 @@ pub async fn recount(
     let mesh = Mesh::connect(home, Caller::device(vault)).await?;
     let devices = devices(&mesh, vault).await;
     let ledger = Ledger::read(&mesh, vault).await?;
+    let givers = services::givers(&mesh, vault, &devices)?;
     let mut counted = Vec::new();
     for statement in statements {
         // What can have gone there: nothing else ends what is held.
         let mut let_go = ledger.given_up().stripes();
         let_go.extend(ledger.discharged().stripes(statement.holder));
         counted.push(match mesh.nodes.get(&statement.holder) {
-            Some(node) => count(node, &devices, statement, let_go).await.map_err(|e| e.to_string()),
+            Some(node) => {
+                let counted = count(node, &devices, statement, let_go).await;
+                match counted {
+                    Ok(counted) => services::add(&mesh, node, statement, &givers, counted).await,
+                    Err(error) => Err(error),
+                }
+                .map_err(|error| error.to_string())
+            }
             None => Err("it does not answer".into()),
         });
     }
@@ -254,7 +266,8 @@ impl<'a> Counting<'a> {
         let (recount, receipts, wrong) = (self.recount, self.receipts, self.wrong);
         let differences = recount.differences(self.statement);
         let unshown = recount.unshown(self.statement);
-        Counted { receipts, recount, differences, unshown, wrong }
+        let services_wrong = Vec::new();
+        Counted { receipts, recount, differences, unshown, wrong, services_wrong }
     }
 }
 

@@ -47,12 +47,36 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
         stream: stream.map(Arc::new),
     };
     let mut writer = Writer::open(home, vault, options.allow_degraded).await?;
+    let backed_up = backup_all(&mut writer, &sources, &options, &roots, output).await;
+    writer.close().await;
+    let (exit, failed) = backed_up?;
+    warn_of_locks(writer.extended(), output);
+    if let Some(note) = writer.given_up() {
+        output.warn(note);
+    }
+    roots.sum_up(&failed, output);
+    if !failed.is_empty() {
+        let (failed, all) = (failed.len(), sources.len());
+        return Err(CliError::new(format!("{failed} of {all} sources could not be backed up"))
+            .next("the messages above say why; the others are saved"));
+    }
+    Ok(exit)
+}
+
+/// Backs up one source after the other; how that ended, and those that could not be backed up.
+async fn backup_all<'a>(
+    writer: &mut Writer,
+    sources: &'a [PathBuf],
+    options: &BackupOptions,
+    roots: &GitRoots,
+    output: &Output,
+) -> Result<(Exit, Vec<&'a PathBuf>), CliError> {
     let mut exit = roots.exit();
     let mut failed = Vec::new();
-    for source in &sources {
+    for source in sources {
         let begin = Instant::now();
         let progress = Progress::start(output, "backing up");
-        let summary = writer.backup(source, &options, &progress.counters()).await;
+        let summary = writer.backup(source, options, &progress.counters()).await;
         drop(progress);
         let summary = match summary {
             Ok(summary) => summary,
@@ -95,17 +119,7 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
             );
         }
     }
-    warn_of_locks(writer.extended(), output);
-    if let Some(note) = writer.given_up() {
-        output.warn(note);
-    }
-    roots.sum_up(&failed, output);
-    if !failed.is_empty() {
-        let (failed, all) = (failed.len(), sources.len());
-        return Err(CliError::new(format!("{failed} of {all} sources could not be backed up"))
-            .next("the messages above say why; the others are saved"));
-    }
-    Ok(exit)
+    Ok((exit, failed))
 }
 
 /// What was saved is saved; that it may be released one day sooner than meant is worth saying.
@@ -232,6 +246,16 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
     let identities = Identities::find(args.identity.as_deref())?;
     let reader = Reader::open(home, vault, Some(&identities)).await?;
     warn_of_logs(&reader.ledger, output);
+    let restored = restore_all(&reader, args, output).await;
+    reader.mesh.acknowledge().await;
+    restored
+}
+
+async fn restore_all(
+    reader: &Reader,
+    args: RestoreArgs,
+    output: &Output,
+) -> Result<Exit, CliError> {
     let mut snapshots = Vec::new();
     for name in &args.snapshots {
         let snapshot = reader.ledger.find_snapshot(name)?;
@@ -258,8 +282,8 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
     };
     let [snapshot] = snapshots[..] else {
         let mut exit = Exit::Done;
-        for (snapshot, target) in apart(&reader, &snapshots, &args.target)? {
-            match restore_one(&reader, snapshot, &target, &options, args.dry_run, output).await {
+        for (snapshot, target) in apart(reader, &snapshots, &args.target)? {
+            match restore_one(reader, snapshot, &target, &options, args.dry_run, output).await {
                 Ok(Exit::Done) => {}
                 Ok(worse) => exit = worse,
                 // One snapshot that fails does not stop the others.
@@ -272,7 +296,7 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
         }
         return Ok(exit);
     };
-    restore_one(&reader, snapshot, &args.target, &options, args.dry_run, output).await
+    restore_one(reader, snapshot, &args.target, &options, args.dry_run, output).await
 }
 
 /// Where each of several snapshots goes: below `target`, by the name of its source.

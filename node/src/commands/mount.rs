@@ -11,6 +11,7 @@ use crate::home::Home;
 use crate::size::counted;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Shows all snapshots as folders, until it is unmounted or interrupted.
 pub async fn mount(home: &Home, args: MountArgs, output: &Output) -> Result<Exit, CliError> {
@@ -20,6 +21,7 @@ pub async fn mount(home: &Home, args: MountArgs, output: &Output) -> Result<Exit
         browser = open(home, &args.open) => browser?,
         () = signals.next() => return Ok(Exit::Interrupted),
     };
+    let mesh = Arc::clone(&browser.reader.mesh);
     let warner = output.clone();
     let warn = move |text: &str| warner.warn(text);
     let mounted = mount_all(browser, &args.mountpoint, args.allow_other, args.all, warn);
@@ -32,11 +34,13 @@ pub async fn mount(home: &Home, args: MountArgs, output: &Output) -> Result<Exit
     tokio::select! {
         ended = mounted.ended() => {
             ended?;
+            mesh.acknowledge().await;
             return Ok(Exit::Done);
         }
         () = signals.next() => {}
     }
     let unmounted = tokio::task::block_in_place(|| mounted.unmount());
+    mesh.acknowledge().await;
     match unmounted {
         Ok(Unmounted::Cleanly) => Ok(Exit::Done),
         Ok(Unmounted::InUse) => {

@@ -81,6 +81,8 @@ struct Verified {
     /// Where more went, by the holder's word, than the vault let go.
     unshown: Option<NotShown>,
     receipts_wrong: Vec<Wrong>,
+    /// Receipts for service that count for nothing, or that the holder was given and does not show.
+    services_wrong: Vec<String>,
 }
 
 /// What went by a holder's word, and what can have gone by what the vault did.
@@ -115,6 +117,7 @@ impl Verified {
                 let_go_bytes: let_go.bytes,
             }),
             receipts_wrong: wrong.collect(),
+            services_wrong: counted.services_wrong.clone(),
         }
     }
 }
@@ -348,6 +351,9 @@ fn print(rows: &[Row], csv: bool, output: &Output) {
         }
         for wrong in &verified.receipts_wrong {
             output.bad(format!("{which}: stripe {}: {}", wrong.stripe, wrong.why));
+        }
+        for wrong in &verified.services_wrong {
+            output.bad(format!("{which}: {wrong}"));
         }
     }
 }

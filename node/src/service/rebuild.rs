@@ -107,7 +107,7 @@ async fn copy(
     for source in from {
         match read(shared, stripe, source).await {
             Ok(bytes) => {
-                rebuilt.moved += source.link.map_or(0, |_| bytes.len() as u64);
+                note_read(rebuilt, source, &bytes);
                 copied.push(bytes);
             }
             Err(error) => {
@@ -132,6 +132,14 @@ async fn make(
     let stripe = stripe.clone();
     let made = tokio::task::spawn_blocking(move || compute(&stripe, shards, &wanted)).await;
     made.map_err(|error| error.to_string())?
+}
+
+/// Bytes came from a source, unless that is this node.
+fn note_read(rebuilt: &mut Rebuilt, source: Source, bytes: &[u8]) {
+    if source.link.is_some() {
+        rebuilt.moved += bytes.len() as u64;
+        rebuilt.read.push((source.node, bytes.len() as u64));
+    }
 }
 
 async fn read(shared: &Arc<Shared>, stripe: &Stripe, source: Source) -> Result<Vec<u8>, Failed> {
@@ -201,7 +209,7 @@ async fn gather(
         match given {
             Ok(bytes) => {
                 found += 1;
-                rebuilt.moved += source.link.map_or(0, |_| bytes.len() as u64);
+                note_read(rebuilt, source, &bytes);
                 shards[usize::from(source.index)] = Some(bytes);
             }
             Err(error) => {

@@ -8,7 +8,6 @@ use crate::codec::Blob;
 use crate::id::{PublicKey, ShardId, VaultId};
 use crate::message::{RefusalCode, Response};
 use crate::sign::Signed;
-use crate::tally::Done;
 use crate::time::Now;
 
 /// Most audits that are answered at once: each reads up to 16 shards from the disk.
@@ -19,7 +18,6 @@ const AUDITS_MAX: usize = 4;
 pub(super) struct Auditing {
     /// What the answer calls the question.
     question: [u8; 32],
-    vault: VaultId,
     /// Those that are held.
     shards: Vec<Option<ShardId>>,
 }
@@ -76,7 +74,7 @@ impl Peer {
         }
         let shards =
             pieces.iter().map(|pieces| pieces.as_ref().map(|pieces| pieces.shard)).collect();
-        self.auditing.insert(lane, Auditing { question: asked.digest, vault, shards });
+        self.auditing.insert(lane, Auditing { question: asked.digest, shards });
         self.outputs.push_back(Output::Prove { lane, pieces });
         Ok(())
     }
@@ -97,12 +95,9 @@ impl Peer {
 
     pub(super) fn handle_proved(&mut self, now: Now, lane: LaneId, proofs: Vec<Option<Vec<u8>>>) {
         // The stream may have ended meanwhile.
-        let Some(Auditing { question, vault, shards }) = self.auditing.remove(&lane) else {
+        let Some(Auditing { question, shards }) = self.auditing.remove(&lane) else {
             return;
         };
-        let proved = proofs.iter().flatten().count() as u64;
-        let unproved = (shards.iter().flatten().count() as u64).saturating_sub(proved);
-        self.tallies.done(vault, Done { proved, unproved, ..Done::default() }, now);
         let failed = shards.iter().zip(&proofs).filter(|(_, proof)| proof.is_none());
         for shard in failed.filter_map(|(shard, _)| *shard) {
             self.scrub.suspect(shard, now.mono);

@@ -63,6 +63,8 @@ pub struct Rebuilt {
     pub refused: Vec<NodeId>,
     /// Bytes that were moved.
     pub moved: u64,
+    /// How many of them each source sent.
+    pub read: Vec<(NodeId, u64)>,
     /// Of [`Output::Mend`]: where the bytes are, in temporary storage.
     pub mended: Option<LaneId>,
     /// Why nothing was rebuilt, if so.

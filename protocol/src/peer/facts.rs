@@ -70,6 +70,7 @@ use std::collections::BTreeMap;
 /// | `Statement` | vault, month (u32 BE) | what the vault's operator countersigned last |
 /// | `Miscounted` | vault | [`super::MiscountRow`] |
 /// | `Denied` | stripe, holder | [`super::DeniedRow`] |
+/// | `Served` | vault, month (u32 BE), holder, giver's key | the last signed [`crate::served::ServiceReceipt`], taken or given |
 ///
 /// Spans of `Life`, `Holds`, `Release`, `Discharge` and `Denied` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,6 +114,7 @@ pub enum Table {
     Discharge = 39,
     Miscounted = 40,
     Denied = 41,
+    Served = 42,
 }
 
 impl Table {

@@ -13,6 +13,7 @@ use crate::id::{NodeId, ShardId, StripeId, VaultId};
 use crate::message::{AuditStatus, Request, Response};
 use crate::record::Record;
 use crate::sign::Signed;
+use crate::tally::Done;
 use crate::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,7 +129,10 @@ impl Peer {
         let place = (stripe, holder);
         self.asking.asked += 1;
         match outcome {
-            Outcome::Proved => self.findings.proved += 1,
+            Outcome::Proved => {
+                self.findings.proved += 1;
+                self.note_service(now, holder, vault, Done { proved: 1, ..Done::default() });
+            }
             Outcome::NotPromised => {}
             Outcome::Missing | Outcome::Wrong | Outcome::Silent => {
                 let view = View { facts, overlay: &self.overlay };
@@ -142,6 +146,7 @@ impl Peer {
                     return;
                 }
                 self.findings.failed += 1;
+                self.note_service(now, holder, vault, Done { unproved: 1, ..Done::default() });
             }
         }
         let known = self.findings.outcome(place);

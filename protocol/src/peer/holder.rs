@@ -13,7 +13,6 @@ use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::record::{Receipt, Record};
 use crate::sign::Signed;
-use crate::tally::Done;
 use crate::time::{Now, Period};
 
 /// When to come back after having been told that too much is arriving at once.
@@ -412,7 +411,7 @@ impl Peer {
             Write::held(shard, &held),
             Write::record(vault, stripe, &signed),
             Write::more(vault, more),
-            tallies::arrived(vault, bytes, now.wall),
+            tallies::came(vault, bytes, now.wall),
             Write::life(shard, &life),
             Write::promise(&mut self.lock_clock, now.mono),
         ];
@@ -430,8 +429,6 @@ impl Peer {
         mut writes: Vec<Write>,
     ) {
         writes.push(Write::held(shard, held));
-        let done = Done { received: held.len.into(), ..Done::default() };
-        self.tallies.done(held.vault, done, now);
         writes.extend(self.scrub.heal(shard, now.mono));
         let receipt = held.receipt.clone();
         let note =
@@ -563,8 +560,6 @@ impl Peer {
                 return Ok(());
             }
         };
-        let done = Done { sent: len.into(), ..Done::default() };
-        self.tallies.done(held.vault, done, now);
         self.outputs.push_back(Output::Transmit { lane, shard, offset, len, wait });
         Ok(())
     }

@@ -71,7 +71,6 @@ impl Peer {
             self.judge_partners(now);
             self.part_from_succeeded(now);
             self.forget_releases(facts);
-            self.store_tallies();
             self.check_sums(now, facts);
         }
         self.meetings.at = now.mono.after(self.meeting_period()).min(self.meetings.round_at);
@@ -136,6 +135,7 @@ impl Peer {
         self.tell_partners(node, link);
         self.tell_notices(node, link);
         self.ask_findings(node, link);
+        self.give_receipts(now, facts, node, link);
         self.ask_hearsay(now, node, link);
         let operator = self.operator_of_node(node);
         let members = self.members.iter().filter(|(member, _)| self.is_told_of(operator, **member));

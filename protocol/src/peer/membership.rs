@@ -88,6 +88,8 @@ pub(super) enum Pending {
     },
     /// That a node takes a notice.
     Notice(ToldNotice),
+    /// That a node takes a receipt for what it did.
+    Served(super::served::Given),
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -545,6 +547,9 @@ impl Peer {
                 self.handle_told_partners(node, rank);
             }
             (Some(Pending::Notice(told)), Some(Response::Done)) => self.handle_told_notice(told),
+            (Some(Pending::Served(given)), Some(Response::Served(known))) => {
+                self.handle_given(now, given, &known);
+            }
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);
             }

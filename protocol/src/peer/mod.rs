@@ -47,6 +47,7 @@ mod releases;
 mod repair;
 mod rounds;
 mod scrub;
+mod served;
 mod showing;
 mod standing_in;
 mod standpoint;
@@ -192,8 +193,6 @@ enum Then {
         vault: VaultId,
         len: u64,
     },
-    /// What was done is written down.
-    Tallied(Vec<tallies::Added>),
     Drop(Vec<(ShardId, DropDecision)>),
     Gone {
         shard: ShardId,
@@ -259,6 +258,7 @@ pub struct Peer {
     calls: BTreeMap<CallId, membership::Pending>,
     usage: BTreeMap<VaultId, Usage>,
     tallies: tallies::Tallies,
+    services: served::Services,
     budgets: BTreeMap<VaultId, budgets::Budgets>,
     partner_budgets: BTreeMap<OperatorId, budgets::PartnerBudgets>,
     lives: lives::Lives,
@@ -357,7 +357,8 @@ impl Peer {
                 usage.insert(VaultId(vault), facts::decode(Table::Usage, &bytes)?);
             }
         }
-        let tallies = tallies::Tallies::load(facts, &usage, now)?;
+        let tallies = tallies::Tallies::load(facts)?;
+        let missing = tallies.missing(&usage, now.wall);
         let operator = verified.operator;
         let lock_clock = match view.lock_clock()? {
             Some(stored) => LockClock::resume(&stored, operator, config.boot, now.mono)
@@ -385,6 +386,7 @@ impl Peer {
             calls: BTreeMap::new(),
             usage,
             tallies,
+            services: served::Services::default(),
             budgets: BTreeMap::new(),
             partner_budgets: BTreeMap::new(),
             lives: lives::Lives::begin(now.mono, facts)?,
@@ -416,8 +418,8 @@ impl Peer {
         peer.members.remove(&node);
         peer.learn_lines();
         peer.notice_all_contradictions();
-        let write = Write::member(node, &peer.record);
-        peer.persist(vec![write], None, Then::Nothing);
+        let writes = std::iter::once(Write::member(node, &peer.record)).chain(missing).collect();
+        peer.persist(writes, None, Then::Nothing);
         peer.begin_renewal();
         Ok(peer)
     }
@@ -565,6 +567,12 @@ impl Peer {
             Request::Partners { known } => self.handle_partners_asked(now, lane, &role, known),
             Request::Statements { month } => self.handle_statements(now, facts, lane, &role, month),
             Request::Countersign(signed) => self.handle_countersigned(facts, lane, &role, &signed),
+            Request::Served(receipt) => {
+                self.handle_served(now, facts, lane, (&role, key), &receipt)
+            }
+            Request::Services { vault, month, after } => {
+                self.handle_services(facts, lane, &role, (vault, month), after)
+            }
             Request::GiveNotice(notice) => self.handle_notice(now, facts, lane, &role, *notice),
             Request::Standings => self.handle_standings(now, facts, lane, &role),
             Request::TakePartners(list) => {
@@ -723,9 +731,7 @@ impl Peer {
         self.promises.link(token, &mut writes);
         self.exchange.touch(token, &writes);
         self.partnership.touch(token, &writes);
-        if !matches!(then, Then::Tallied(_)) {
-            self.tallies.touch(token, &writes);
-        }
+        self.tallies.touch(token, &writes);
         self.overlay.add(token, &writes);
         let then = match then {
             Then::Held { reply: Some((lane, response)), shard, vault, len }
@@ -749,7 +755,7 @@ impl Peer {
         self.partnership.settle(token, true);
         self.tallies.settle(token, true);
         match self.pending.remove(&token) {
-            None | Some(Then::Nothing | Then::Tallied(_)) => {}
+            None | Some(Then::Nothing) => {}
             Some(Then::Reply { lane, response, close }) => {
                 self.outputs.push_back(Output::Reply { lane, response, close });
             }
@@ -814,7 +820,6 @@ impl Peer {
             Some(Then::Discard { lane, len, .. }) => {
                 self.outputs.push_back(Output::Discard { lane, len, response });
             }
-            Some(Then::Tallied(added)) => self.tallies.keep_unwritten(added),
             Some(Then::Drop(decided)) => self.cancel_drops(&decided),
             Some(Then::Taken { node, .. }) => self.end_talk(node),
             Some(Then::Gone { shard, .. }) => self.await_removal(shard),

@@ -559,6 +559,7 @@ impl Peer {
         // Who took a shard shows it when it is asked; here it is counted, and held to it.
         if let Some(vault) = self.repair.cases.get(&stripe).map(|case| case.vault) {
             self.note_taken(now, (vault, stripe), &rebuilt.receipts);
+            self.note_repair(now, vault, &rebuilt.read, &rebuilt.receipts);
         }
         let mended = rebuilt.mended.is_some_and(|lane| self.keep_mended(now, facts, stripe, lane));
         let taken = rebuilt.receipts.len() + usize::from(mended);

@@ -2,10 +2,9 @@
 //!
 //! - What comes and goes is added in the same write as the shard's own rows ([`Table::SUMS`]), so that it is exact after a crash, whatever else
 //!   failed; and it is stated once that write is durable.
-//! - Bytes that are sent and proofs that are asked for change nothing else that is stored: they are written down at each exchange of members.
-//!   A crash loses what was done since, which a holder claims too little then and never too much.
-//! - After the tables were made anew from the shards' files a month has what is held, since when its receipts say; what went before, and what
-//!   was done, is forgotten. What the rows miss of what is held (an earlier program wrote none) is counted from the start on.
+//! - What was done besides is what others signed for ([`super::served`]), summed when it is asked for.
+//! - After the tables were made anew from the shards' files a month has what is held, since when its receipts say; what went before is
+//!   forgotten. What the rows miss of what is held (an earlier program wrote none) is counted from the start on.
 //! - A statement is made when it is asked for. What the owner has countersigned is kept, the latest of each month, and shown with it.
 
 use super::facts::{self, Facts, FactsError, Table, View, Write, decode, key};
@@ -14,7 +13,7 @@ use super::{Decision, LaneId, Peer, Role, Then, Usage, refusal};
 use crate::id::{OperatorId, VaultId};
 use crate::message::{RefusalCode, Response, Stated};
 use crate::sign::Signed;
-use crate::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
+use crate::tally::{Amount, Countersigned, Month, Months, Tally, UsageStatement};
 use crate::time::{Now, Wall};
 use std::collections::BTreeMap;
 
@@ -27,10 +26,8 @@ pub(super) type Added = (VaultId, (Month, Tally));
 /// What is written down of all vaults.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
-    /// What is durable, and what was done.
+    /// What is durable.
     of: BTreeMap<VaultId, Months>,
-    /// What of that no write has taken along.
-    unwritten: BTreeMap<(VaultId, Month), Tally>,
     /// What came and went by writes that are not durable yet.
     writing: BTreeMap<u64, Vec<Added>>,
 }
@@ -59,13 +56,6 @@ pub(super) fn came(vault: VaultId, bytes: u64, received: Wall) -> Write {
     write(&(vault, Tally::came(one(bytes), received)))
 }
 
-/// A shard came just now, over the network.
-pub(super) fn arrived(vault: VaultId, bytes: u64, received: Wall) -> Write {
-    let (month, tally) = Tally::came(one(bytes), received);
-    let done = Tally::of_done(Done { received: bytes, ..Done::default() });
-    write(&(vault, (month, tally.plus(done))))
-}
-
 /// A shard goes, at that moment.
 pub(super) fn went(vault: VaultId, bytes: u64, at: Wall) -> Write {
     write(&(vault, Tally::went(one(bytes), at)))
@@ -77,43 +67,36 @@ pub(super) fn renewed(vault: VaultId, bytes: u64, at: Wall) -> Write {
     write(&(vault, (month, went.plus(came))))
 }
 
-/// What months lack, or have too much: it counts as come or gone at this moment.
-fn missing(vault: VaultId, held: Usage, is: Usage, at: Wall) -> impl Iterator<Item = Added> {
-    let amount = |Usage { bytes, shards }| Amount { shards, bytes };
-    let (more, less) = (amount(is.minus(held)), amount(held.minus(is)));
-    let is_any = |amount: &Amount| *amount != Amount::default();
-    let more = Some(more).filter(is_any).map(|more| (vault, Tally::came(more, at)));
-    let less = Some(less).filter(is_any).map(|less| (vault, Tally::went(less, at)));
-    more.into_iter().chain(less)
-}
-
-/// The months of a vault come to this much and should come to that.
+/// The months of a vault come to this much and should come to that: what they lack, or have too much, counts as come or gone at this moment.
 pub(super) fn corrected(
     vault: VaultId,
     held: Usage,
     is: Usage,
     at: Wall,
 ) -> impl Iterator<Item = Write> {
-    missing(vault, held, is, at).map(|added| write(&added))
+    let amount = |Usage { bytes, shards }| Amount { shards, bytes };
+    let (more, less) = (amount(is.minus(held)), amount(held.minus(is)));
+    let is_any = |amount: &Amount| *amount != Amount::default();
+    let more = Some(more).filter(is_any).map(|more| (vault, Tally::came(more, at)));
+    let less = Some(less).filter(is_any).map(|less| (vault, Tally::went(less, at)));
+    more.into_iter().chain(less).map(|added| write(&added))
 }
 
 impl Tallies {
-    pub(super) fn load(
-        facts: &dyn Facts,
-        usage: &BTreeMap<VaultId, Usage>,
-        now: Now,
-    ) -> Result<Self, FactsError> {
+    pub(super) fn load(facts: &dyn Facts) -> Result<Self, FactsError> {
         let mut tallies = Self::default();
         for (row, bytes) in facts.scan(Table::Tally, &[], None, usize::MAX)? {
             let tally: Tally = facts::decode(Table::Tally, &bytes)?;
             let Some((vault, month)) = month_of(&row) else { continue };
             tallies.of.entry(vault).or_default().add((month, tally));
         }
-        for (&vault, usage) in usage {
-            let missing = missing(vault, tallies.held(vault), *usage, now.wall);
-            missing.for_each(|added| tallies.add(added));
-        }
         Ok(tallies)
+    }
+
+    /// What months lack of what is held, or have too much.
+    pub(super) fn missing(&self, usage: &BTreeMap<VaultId, Usage>, at: Wall) -> Vec<Write> {
+        let of = |(&vault, &is): (&VaultId, &Usage)| corrected(vault, self.held(vault), is, at);
+        usage.iter().flat_map(of).collect()
     }
 
     /// What is held of a vault by what came and went.
@@ -122,15 +105,9 @@ impl Tallies {
         Usage { bytes, shards }
     }
 
-    fn add(&mut self, (vault, (month, tally)): Added) {
-        self.of.entry(vault).or_default().add((month, tally));
-        let unwritten = self.unwritten.entry((vault, month)).or_default();
-        *unwritten = unwritten.plus(tally);
-    }
-
-    /// Something was done.
-    pub(super) fn done(&mut self, vault: VaultId, done: Done, now: Now) {
-        self.add((vault, (Month::of(now.wall), Tally::of_done(done))));
+    /// The first month of a vault of which something is written down.
+    pub(super) fn first(&self, vault: VaultId) -> Option<Month> {
+        self.of.get(&vault).and_then(Months::first)
     }
 
     /// Remembers what writes add, until [`Tallies::settle`] is told that `token` is durable or has failed.
@@ -153,32 +130,9 @@ impl Tallies {
             self.of.entry(vault).or_default().add(added);
         }
     }
-
-    /// What no write has taken along yet.
-    fn take_unwritten(&mut self) -> Vec<Added> {
-        let unwritten = std::mem::take(&mut self.unwritten).into_iter();
-        unwritten.map(|((vault, month), tally)| (vault, (month, tally))).collect()
-    }
-
-    /// That was not written either.
-    pub(super) fn keep_unwritten(&mut self, added: Vec<Added>) {
-        for (vault, (month, tally)) in added {
-            let unwritten = self.unwritten.entry((vault, month)).or_default();
-            *unwritten = unwritten.plus(tally);
-        }
-    }
 }
 
 impl Peer {
-    /// Writes down what was done since.
-    pub(super) fn store_tallies(&mut self) {
-        let added = self.tallies.take_unwritten();
-        if !added.is_empty() {
-            let writes = added.iter().map(write).collect();
-            self.persist(writes, None, Then::Tallied(added));
-        }
-    }
-
     /// Says what was held and done in a month: to the own operator for others' vaults, to others for theirs.
     pub(super) fn handle_statements(
         &mut self,
@@ -201,7 +155,8 @@ impl Peer {
                 continue;
             }
             let who = (self.node(), vault, operator);
-            let Some(statement) = UsageStatement::of(who, months, month, now.wall) else {
+            let done = self.done_for(facts, vault, month)?;
+            let Some(statement) = UsageStatement::of(who, months, month, done, now.wall) else {
                 return Err(refusal(RefusalCode::Malformed, format!("{month} has not begun here")));
             };
             let countersigned = facts.get(Table::Statement, &tally_key(vault, month))?;
@@ -230,8 +185,7 @@ impl Peer {
         if said.operator != asker {
             return Err(not_allowed("an operator agrees to what is said of its own vaults"));
         }
-        let first = self.tallies.of.get(&said.vault).and_then(Months::first);
-        if first.is_none_or(|first| said.month < first) {
+        if self.tallies.first(said.vault).is_none_or(|first| said.month < first) {
             let text = format!("nothing was held or done for the vault in {}", said.month);
             return Err(not_allowed(text));
         }
@@ -256,7 +210,7 @@ impl Peer {
     }
 
     /// For which operator somebody asks about months: not a node, and no guest.
-    fn check_accountant(&self, role: &Role) -> Result<OperatorId, super::Refusal> {
+    pub(super) fn check_accountant(&self, role: &Role) -> Result<OperatorId, super::Refusal> {
         match role {
             Role::Device { operator, .. } | Role::Console { operator } => Ok(*operator),
             Role::Node(_) => Err(not_allowed("months are stated to operators' commands")),

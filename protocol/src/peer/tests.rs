@@ -28,6 +28,7 @@ mod recovery;
 mod repair;
 mod restart;
 mod scrub;
+mod served;
 mod shards;
 mod standing_in;
 mod stolen;

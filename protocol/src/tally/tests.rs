@@ -30,7 +30,7 @@ fn receipt(len: u32, received: Wall) -> Receipt {
 
 fn stated(months: &Months, month: Month, now: Wall) -> UsageStatement {
     let who = (key(1).public().into(), VaultId([2; 32]), key(3).public().into());
-    UsageStatement::of(who, months, month, now).unwrap()
+    UsageStatement::of(who, months, month, Done::default(), now).unwrap()
 }
 
 #[test]
@@ -91,7 +91,11 @@ fn a_statement_is_its_holders_and_agreed_to_by_its_owner() {
     assert!(matches!(agree(3, &Signed::sign(&late, &key(1))), Err(StatementError::Time(_))));
     let who = (key(1).public().into(), VaultId([2; 32]), key(3).public().into());
     let next = Month(Month::of(NOW).0 + 1);
-    assert_eq!(UsageStatement::of(who, &months, next, NOW), None, "it has not begun");
+    assert_eq!(
+        UsageStatement::of(who, &months, next, Done::default(), NOW),
+        None,
+        "it has not begun"
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ use protocol::message::{
 use protocol::notice::{Breach, Cause, Notice, NoticeRow};
 use protocol::partner::{Contact, Introduction, Partner, PartnerList};
 use protocol::peer::{DeniedRow, MiscountRow, Usage};
+use protocol::served::ServiceReceipt;
 use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
 use protocol::time::Period;
@@ -113,17 +114,25 @@ fn statements_of_months_are_read_as_ever() {
     months.add(Tally::came(amount(4 << 20), NOW));
     months.add(Tally::came(amount(1 << 40), NOW.after(Period::days(1))));
     months.add(Tally::went(amount(4 << 20), NOW.after(Period::days(2))));
-    let done = Done { received: 1 << 40, sent: 5, proved: 1000, unproved: 3 };
-    months.add((month, Tally::of_done(done)));
     let tally = months.get(month);
     let written = protocol::codec::encode(&tally);
-    let read = stored("tally-v1.bin", &written);
+    let read = stored("tally-v1b.bin", &written);
     assert_eq!(hex(&read), hex(&written));
     assert_eq!(protocol::codec::decode_canonical::<Tally>(&read, 1000).unwrap(), tally);
+    // As it was written while a holder counted itself what it did: the same but for that, which nothing states any more.
+    let earlier = stored("tally-v1.bin", &written);
+    let earlier: Tally = protocol::codec::decode_canonical(&earlier, 1000).unwrap();
+    let figures = |tally| {
+        let mut months = Months::default();
+        months.insert(month, tally);
+        months.figures(month, month.end())
+    };
+    assert_eq!(figures(earlier), figures(tally));
+    let done = Done { received: 1 << 40, sent: 5, proved: 1000, unproved: 3 };
 
     let operator = OperatorId::from(owner.public());
     let who = (NodeId::from(holder.public()), vault, operator);
-    let said = UsageStatement::of(who, &months, month, NOW.after(Period::days(3))).unwrap();
+    let said = UsageStatement::of(who, &months, month, done, NOW.after(Period::days(3))).unwrap();
     statement("usage-statement-v1.bin", &said, &holder);
     let signed = Signed::sign(&said, &holder);
     let agreed = Countersigned { operator, statement: signed.clone() };
@@ -137,6 +146,23 @@ fn statements_of_months_are_read_as_ever() {
     let written = Response::Statements(stated).encode().1;
     assert_eq!(hex(&stored("response-statements-v1.bin", &written)), hex(&written));
     assert_eq!(Response::decode(&written).unwrap().encode().1, written);
+}
+
+#[test]
+fn receipts_for_service_are_read_as_ever() {
+    let (giver, holder) = (SecretKey::from_seed(&[0x9b; 32]), NodeId([0x9c; 32]));
+    let (vault, month) = (VaultId([0x97; 32]), Month::of(NOW));
+    let who = (giver.public(), holder, vault);
+    let done = Done { received: 1 << 40, sent: 5, proved: 1000, unproved: 3 };
+    let first = ServiceReceipt::next(who, month, None, done, NOW);
+    let receipt = ServiceReceipt::next(who, month, Some(&first), done, NOW.after(Period(1)));
+    statement("service-receipt-v1.bin", &receipt, &giver);
+    let signed = Signed::sign(&receipt, &giver);
+    value("request-served-v1.bin", &Request::Served(Box::new(signed.clone())));
+    let after = Some((holder, giver.public()));
+    value("request-services-v1.bin", &Request::Services { vault, month, after });
+    value("response-served-v1.bin", &Response::Served(Box::new(signed.clone())));
+    value("response-services-v1.bin", &Response::Services { receipts: vec![signed], more: true });
 }
 
 #[test]

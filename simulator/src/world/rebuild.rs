@@ -155,7 +155,10 @@ impl World {
         let Some(of) = self.rebuilds.jobs.get_mut(&(node, job)) else { return };
         of.found += 1;
         self.rebuilds.moved.0 += bytes.len() as u64;
-        of.rebuilt.moved += source.link.map_or(0, |_| bytes.len() as u64);
+        if source.link.is_some() {
+            of.rebuilt.moved += bytes.len() as u64;
+            of.rebuilt.read.push((source.node, bytes.len() as u64));
+        }
         of.shards[usize::from(source.index)] = Some(bytes);
     }
 

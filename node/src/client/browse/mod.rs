@@ -43,6 +43,11 @@ impl Browser {
         Ok(Self { reader, opened })
     }
 
+    /// Gives nodes of others receipts for what was read.
+    pub async fn close(&self) {
+        self.reader.mesh.acknowledge().await;
+    }
+
     /// The snapshot that a person means.
     pub fn find(&self, name: &str) -> Result<&Logged> {
         self.reader.ledger.find_snapshot(name)

@@ -14,6 +14,7 @@ use protocol::message::{Greeting, KIND_RESPONSE, Request, Response, frame_len_ma
 use protocol::partner::PartnerList;
 use protocol::record::{Receipt, Record};
 use protocol::sign::{SecretKey, Signed};
+use protocol::tally::Done;
 use protocol::time::Period;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ pub struct Node {
     /// Its certificate.
     pub certificate: Signed<NodeCertificate>,
     net: Net,
-    caller: Arc<Caller>,
+    pub(super) caller: Arc<Caller>,
     addresses: Vec<Multiaddr>,
     link: Mutex<Link>,
     idle: Mutex<Vec<Lane>>,
@@ -50,6 +51,8 @@ pub struct Node {
     gate: Gate,
     /// Until when it is used only where nobody else will do.
     rests_until: std::sync::Mutex<Option<Instant>>,
+    /// What it did for this command, and was given no receipt for.
+    pub(super) served: std::sync::Mutex<Done>,
 }
 
 /// A node that answers for the first time.
@@ -131,6 +134,7 @@ impl Node {
             lanes: Semaphore::new(LANES),
             gate: Gate::default(),
             rests_until: std::sync::Mutex::default(),
+            served: std::sync::Mutex::default(),
         })
     }
 
@@ -254,6 +258,7 @@ impl Node {
         let wrong =
             |e| ClientError::node(self.id, format!("its receipt is not what was asked: {e}"));
         receipt.check_for(&asked, index).map_err(wrong)?;
+        self.note(Done { received: len.into(), ..Done::default() });
         Ok(signed)
     }
 
@@ -262,7 +267,10 @@ impl Node {
         let request = Request::Get { shard, offset, len: buffer.len() as u32 };
         let work = Work { request: request.encode(), bulk: Bulk::In(buffer) };
         match self.ask(work).await? {
-            Response::Bytes { .. } => Ok(()),
+            Response::Bytes { len } => {
+                self.note(Done { sent: len.into(), ..Done::default() });
+                Ok(())
+            }
             _ => Err(ClientError::node(self.id, "an unexpected answer to a read")),
         }
     }

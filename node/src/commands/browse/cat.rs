@@ -66,6 +66,7 @@ pub async fn cat(home: &Home, args: CatArgs, output: &Output) -> Result<Exit, Cl
     }
     let path = PathText::from(&path[..]);
     output.json("summary", &Written { path, bytes: len });
+    browser.close().await;
     Ok(Exit::Done)
 }
 

@@ -50,6 +50,7 @@ pub async fn diff(home: &Home, args: DiffArgs, output: &Output) -> Result<Exit, 
             return Err(error.next("`strewn snapshots` shows of what they are"));
         }
     }
+    browser.close().await;
     Ok(Exit::Done)
 }
 

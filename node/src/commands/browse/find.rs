@@ -67,6 +67,7 @@ pub async fn find(home: &Home, args: FindArgs, output: &Output) -> Result<Exit, 
     } else if matches == 0 {
         output.line(format!("nothing is found in {}", counted(searched, "snapshot")));
     }
+    browser.close().await;
     Ok(Exit::Done)
 }
 

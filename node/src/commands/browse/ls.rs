@@ -49,5 +49,6 @@ pub async fn ls(home: &Home, args: LsArgs, output: &Output) -> Result<Exit, CliE
     }
     let body = serde_json::json!({ "snapshot": snapshot.id, "items": count, "bytes": bytes });
     output.json("summary", &body);
+    browser.close().await;
     Ok(Exit::Done)
 }

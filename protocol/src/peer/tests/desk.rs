@@ -12,6 +12,7 @@ use crate::peer::{
     PeerConfig, Pieces, Source, Table, Target, Usage, Write,
 };
 use crate::record::{Receipt, Record};
+use crate::served::ServiceReceipt;
 use crate::sign::Signed;
 use crate::tally::{Countersigned, Month, Months};
 use crate::time::{Mono, Now, Period};
@@ -526,6 +527,14 @@ impl Desk {
                     let row = self.facts.get(Table::Statement, &row).unwrap();
                     let durable: Signed<Countersigned> = decode(&row.expect("a durable word"));
                     assert!(Countersigned::verify(&durable).unwrap().until >= said.until);
+                }
+                Request::Served(signed) => {
+                    let said = signed.verify().unwrap();
+                    let month = said.month.0.to_be_bytes();
+                    let row = [&said.vault.0[..], &month, &said.holder.0, &said.by.0].concat();
+                    let row = self.facts.get(Table::Served, &row).unwrap();
+                    let durable: Signed<ServiceReceipt> = decode(&row.expect("a durable receipt"));
+                    assert!(durable.verify().unwrap().number >= said.number);
                 }
                 other => panic!("{other:?} is not answered with Done"),
             },
