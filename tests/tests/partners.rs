@@ -87,6 +87,7 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
     assert!(full <= 48 * MIB, "{full}");
 
     // What was held this month is the same by B's books, which a kill did not change, by its receipts, and for both sides.
+    let _ = a.strewn(["audit"]).ok();
     let stated = partner(&a, &["statement", "--verify", "--countersign"]);
     let stated = stated.messages("statement");
     assert_eq!(stated.len(), 2, "B's node and C's: {stated:?}");
@@ -96,6 +97,10 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
             (&"taken".into(), &true.into())
         );
         assert!(said["verified"]["receipts"].as_u64() > Some(0), "{said}");
+        // By A's own word, which it gave at the end of backup and audit.
+        for served in ["received", "audits_passed"] {
+            assert!(said["figures"][served].as_u64() > Some(0), "{served}: {said}");
+        }
     }
     let given = partner(&b, &["statement", "a"]).messages("statement");
     assert_eq!(given.len(), 1, "{given:?}");
@@ -120,6 +125,9 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
     let target = a.dir().join("without-c");
     let _ = restore(&a, a.owner(), &target).ok();
     assert_eq!(tree_of(&target), saved);
+    let stated = partner(&a, &["statement", "b", "--verify"]).messages("statement");
+    assert_eq!((stated.len(), &stated[0]["verified"]["good"]), (1, &true.into()), "{stated:?}");
+    assert!(stated[0]["figures"]["sent"].as_u64() > Some(0), "what was read: {stated:?}");
     c.start_again();
     reaches(&c, 3);
     a.nodes.iter_mut().for_each(harness::Node::kill);
