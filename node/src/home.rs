@@ -8,6 +8,7 @@
 //! partners                        the operator's partners, by its signed word
 //! vaults/NAME/{vault,device,secret}.key, vault.cert, device.cert, descriptor, roster, recovery, cache/
 //! vaults/NAME/drill               when a recovery drill was last done here
+//! vaults/NAME/served/             receipts that were given to nodes for what they did, by month
 //! node/                           the shard store
 //! run/listen                      where the running node listens, one address a line
 //! roots/{aws,gcp,azure}/          keys by which documents of clouds are verified

@@ -8,20 +8,20 @@
 //! ([`crate::tally`]) what such receipts come to and nothing else. What nobody signed for is not claimed.
 //!
 //! - Each says all of its month so far, so that only the last one of a giver is kept, and one that is lost costs nothing once the next is there.
-//! - A giver has its next one follow the last one that it knows of: its own copy, or the one that the holder shows, under its own signature.
-//!   Two that follow the same one (two sessions of a device at once) are told from each other by the holder, which takes one of them.
-//! - Whoever counts again ([`ServiceCount`]) takes what the holder shows, and beside it what givers have that it does not show: a holder cannot
-//!   leave out the receipts that speak against it.
+//! - A giver keeps its last one, and follows that. Where it lost it, it goes on from the one that the holder shows under its own signature.
+//! - Between a holder and a giver of one operator, or a giver of the vault's own operator and a holder of that one, nothing is settled and nothing
+//!   is signed: who vouches for a holder could sign whatever that one likes to state.
+//! - Whoever counts again ([`ServiceCount`]) takes what the holder shows, and what givers have that it does not take though it was brought:
+//!   a holder cannot leave out the receipts that speak against it.
 
 use crate::id::{NodeId, PublicKey, VaultId};
 use crate::sign::{Signed, Statement};
 use crate::tally::{Difference, Done, Month, UsageStatement};
-use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// For so long a receipt may be on its way to the holder.
-const ON_ITS_WAY: Period = Period::days(1);
+/// Most that one receipt says of anything, bytes or shards: a PiB in a month. Sums of all givers stay below what a number holds.
+pub const SERVICE_MAX: u64 = 1 << 50;
 
 /// What a holder did for somebody in a month, as that one says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +38,6 @@ pub struct ServiceReceipt {
     pub number: u64,
     /// All that was done in it so far.
     pub done: Done,
-    /// When this was said, by the giver's wall clock.
-    pub when: Wall,
 }
 
 impl Statement for ServiceReceipt {
@@ -60,14 +58,25 @@ pub enum ServiceError {
     /// It is about something else.
     #[error("a receipt for service of another holder, vault or month")]
     Other,
+    /// It says more than can be.
+    #[error("a receipt for service by {0} says more than a PiB")]
+    Size(PublicKey),
     /// By nobody who could have been served.
     #[error(
-        "a receipt for service by {0}, which is no device of the vault and holds nothing of it"
+        "a receipt for service by {0}, which is no device of the vault and no other operator's node that holds shards of it"
     )]
     Giver(PublicKey),
 }
 
 impl ServiceReceipt {
+    /// Verifies a giver's word.
+    pub fn verify(signed: &Signed<Self>) -> Result<Self, ServiceError> {
+        let receipt = signed.verify()?;
+        let Done { received, sent, proved, unproved } = receipt.done;
+        let fits = [received, sent, proved, unproved].iter().all(|&said| said <= SERVICE_MAX);
+        if fits { Ok(receipt) } else { Err(ServiceError::Size(receipt.by)) }
+    }
+
     /// The one that follows the last one of its month, and says that so much more was done.
     #[must_use]
     pub fn next(
@@ -75,11 +84,10 @@ impl ServiceReceipt {
         month: Month,
         last: Option<&Self>,
         more: Done,
-        when: Wall,
     ) -> Self {
         let (number, done) = last.map_or((0, Done::default()), |last| (last.number, last.done));
         let (number, done) = (number.saturating_add(1), done.plus(more));
-        Self { by, holder, vault, month, number, done, when }
+        Self { by, holder, vault, month, number, done }
     }
 
     /// How much more it says than the last one that is known; `None` where it does not follow that.
@@ -92,107 +100,124 @@ impl ServiceReceipt {
         }
     }
 
+    /// Whether a holder shows a later word of the same giver than this one, its last: what it kept was lost.
+    #[must_use]
+    pub fn is_behind(&self, shown: &Self) -> bool {
+        self.by == shown.by
+            && shown.is_about(self.holder, self.vault, self.month)
+            && shown.number > self.number
+    }
+
     fn is_about(&self, holder: NodeId, vault: VaultId, month: Month) -> bool {
         (self.holder, self.vault, self.month) == (holder, vault, month)
     }
 }
 
+/// The last receipt of each giver.
+type Last = BTreeMap<PublicKey, ServiceReceipt>;
+
 /// What receipts for service come to, beside what their holder states.
+///
+/// While a month goes on further ones come in: those that the holder shows before it states the month and after that are two sums, between
+/// which its figures lie, and mostly one.
 #[derive(Debug, Clone)]
 pub struct ServiceCount {
     holder: NodeId,
     vault: VaultId,
     month: Month,
-    /// Who can have been served; `None` where that is not known.
-    givers: Option<BTreeSet<PublicKey>>,
-    shown: BTreeMap<PublicKey, ServiceReceipt>,
-    /// Those that others have.
-    elsewhere: BTreeMap<PublicKey, ServiceReceipt>,
+    /// Who can have been served.
+    givers: BTreeSet<PublicKey>,
+    before: Last,
+    after: Last,
+    /// Those that givers have.
+    given: Last,
 }
 
 impl ServiceCount {
-    /// Nothing yet, of the holder, vault and month of a statement.
+    /// Nothing yet, of a holder, a vault and a month.
     #[must_use]
-    pub fn of(statement: &UsageStatement, givers: Option<BTreeSet<PublicKey>>) -> Self {
-        let UsageStatement { holder, vault, month, .. } = *statement;
-        let (shown, elsewhere) = (BTreeMap::new(), BTreeMap::new());
-        Self { holder, vault, month, givers, shown, elsewhere }
+    pub fn new(
+        (holder, vault, month): (NodeId, VaultId, Month),
+        givers: BTreeSet<PublicKey>,
+    ) -> Self {
+        let (before, after, given) = (Last::new(), Last::new(), Last::new());
+        Self { holder, vault, month, givers, before, after, given }
     }
 
     fn check(&self, signed: &Signed<ServiceReceipt>) -> Result<ServiceReceipt, ServiceError> {
-        let receipt = signed.verify()?;
+        let receipt = ServiceReceipt::verify(signed)?;
         if !receipt.is_about(self.holder, self.vault, self.month) {
             return Err(ServiceError::Other);
         }
-        if self.givers.as_ref().is_some_and(|givers| !givers.contains(&receipt.by)) {
+        if !self.givers.contains(&receipt.by) {
             return Err(ServiceError::Giver(receipt.by));
         }
         Ok(receipt)
     }
 
-    /// Takes in one that the holder shows.
-    pub fn show(&mut self, signed: &Signed<ServiceReceipt>) -> Result<(), ServiceError> {
+    /// Takes in one that the holder shows before it states the month.
+    pub fn show_before(&mut self, signed: &Signed<ServiceReceipt>) -> Result<(), ServiceError> {
         let receipt = self.check(signed)?;
-        keep_last(&mut self.shown, receipt);
+        keep_last(&mut self.before, receipt);
         Ok(())
     }
 
-    /// Takes in one that somebody else has; one about anything else is left out.
-    pub fn hear(&mut self, signed: &Signed<ServiceReceipt>) {
-        if let Ok(receipt) = self.check(signed) {
-            keep_last(&mut self.elsewhere, receipt);
-        }
+    /// Takes in one that it shows after that.
+    pub fn show_after(&mut self, signed: &Signed<ServiceReceipt>) -> Result<(), ServiceError> {
+        let receipt = self.check(signed)?;
+        keep_last(&mut self.after, receipt);
+        Ok(())
     }
 
-    /// How many the holder shows.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.shown.len() as u64
+    /// Takes in one that its giver has, and says whether the holder did not show one as late before; one about anything else is left out.
+    pub fn hear(&mut self, signed: &Signed<ServiceReceipt>) -> bool {
+        let Ok(receipt) = self.check(signed) else { return false };
+        let is_news = is_later(&self.before, &receipt);
+        keep_last(&mut self.given, receipt);
+        is_news
     }
 
-    /// What those come to that the holder shows, and those that were given to it long enough before a moment.
-    #[must_use]
-    pub fn sum(&self, until: Wall) -> Done {
-        let mut all = self.shown.clone();
-        let given = self.elsewhere.values().filter(|given| given.when.after(ON_ITS_WAY) < until);
-        given.for_each(|given| keep_last(&mut all, given.clone()));
+    /// Those that givers have, and that the holder does not show though they were brought to it.
+    pub fn withheld(&self) -> impl Iterator<Item = &ServiceReceipt> {
+        self.given.values().filter(|given| is_later(&self.after, given))
+    }
+
+    /// What each giver says, as the holder shows it.
+    pub fn by_giver(&self) -> impl Iterator<Item = (PublicKey, Done)> {
+        self.after.values().map(|receipt| (receipt.by, receipt.done))
+    }
+
+    fn sum(&self, shown: &Last) -> Done {
+        let mut all = shown.clone();
+        self.withheld().for_each(|given| keep_last(&mut all, given.clone()));
         all.values().fold(Done::default(), |sum, receipt| sum.plus(receipt.done))
-    }
-
-    /// Who gave the holder one long enough before a moment that it does not show.
-    #[must_use]
-    pub fn withheld(&self, until: Wall) -> Vec<PublicKey> {
-        let is_shown = |given: &ServiceReceipt| {
-            self.shown.get(&given.by).is_some_and(|shown| shown.number >= given.number)
-        };
-        let given = self.elsewhere.values().filter(|given| given.when.after(ON_ITS_WAY) < until);
-        given.filter(|given| !is_shown(given)).map(|given| given.by).collect()
     }
 
     /// The figures of a statement that they do not bear out.
     #[must_use]
     pub fn differences(&self, statement: &UsageStatement) -> Vec<Difference> {
-        let (stated, found) = (statement.figures.done, self.sum(statement.until));
-        let pairs = [
-            ("received", stated.received, found.received),
-            ("sent", stated.sent, found.sent),
-            ("audits_passed", stated.proved, found.proved),
-            ("audits_failed", stated.unproved, found.unproved),
-        ];
-        let wrong = pairs.into_iter().filter(|(_, stated, found)| stated != found);
-        let difference = |(what, stated, found): (_, u64, u64)| Difference {
+        let (stated, least, most) =
+            (statement.figures.done, self.sum(&self.before), self.sum(&self.after));
+        let figures = |done: Done| [done.received, done.sent, done.proved, done.unproved];
+        let names = ["received", "sent", "audits_passed", "audits_failed"].into_iter();
+        let all = names.zip(figures(stated)).zip(figures(least)).zip(figures(most));
+        let wrong = all.filter(|(((_, stated), least), most)| !(least..=most).contains(&stated));
+        let difference = |(((what, stated), least), most): (((_, u64), u64), u64)| Difference {
             what,
             stated: stated.into(),
-            least: found.into(),
-            most: found.into(),
+            least: least.into(),
+            most: most.into(),
         };
         wrong.map(difference).collect()
     }
 }
 
-fn keep_last(kept: &mut BTreeMap<PublicKey, ServiceReceipt>, receipt: ServiceReceipt) {
-    let known = kept.get(&receipt.by);
-    if known.is_none_or(|known| known.number < receipt.number) {
+fn is_later(known: &Last, receipt: &ServiceReceipt) -> bool {
+    known.get(&receipt.by).is_none_or(|known| known.number < receipt.number)
+}
+
+fn keep_last(kept: &mut Last, receipt: ServiceReceipt) {
+    if is_later(kept, &receipt) {
         kept.insert(receipt.by, receipt);
     }
 }
@@ -217,8 +242,8 @@ mod tests {
         Done { sent, ..Done::default() }
     }
 
-    fn receipt(giver: u8, last: Option<&ServiceReceipt>, more: Done, when: Wall) -> ServiceReceipt {
-        ServiceReceipt::next((key(giver).public(), HOLDER, VAULT), MONTH, last, more, when)
+    fn receipt(giver: u8, last: Option<&ServiceReceipt>, more: Done) -> ServiceReceipt {
+        ServiceReceipt::next((key(giver).public(), HOLDER, VAULT), MONTH, last, more)
     }
 
     fn signed(giver: u8, receipt: &ServiceReceipt) -> Signed<ServiceReceipt> {
@@ -237,52 +262,68 @@ mod tests {
         }
     }
 
-    fn givers() -> Option<BTreeSet<PublicKey>> {
-        Some([5, 6].map(|name| key(name).public()).into())
+    fn count() -> ServiceCount {
+        let givers = [5, 6].map(|name| key(name).public());
+        ServiceCount::new((HOLDER, VAULT, MONTH), givers.into())
     }
 
     #[test]
     fn what_a_receipt_adds_is_counted_once_whatever_is_shown_again() {
-        let first = receipt(5, None, sent(10), Wall(0));
-        let second = receipt(5, Some(&first), sent(5), Wall(1));
-        let other = receipt(5, Some(&first), sent(7), Wall(1));
+        let first = receipt(5, None, sent(10));
+        let second = receipt(5, Some(&first), sent(5));
+        let other = receipt(5, Some(&first), sent(7));
         assert_eq!(first.adds(None), Some(sent(10)));
         assert_eq!(second.adds(Some(&first)), Some(sent(5)));
         assert_eq!(second.adds(None), Some(sent(15)), "the first one was lost");
         assert_eq!(first.adds(Some(&first)), None);
         assert_eq!(first.adds(Some(&second)), None);
         assert_eq!(other.adds(Some(&second)), None, "it follows the same one");
-        let again = receipt(5, Some(&second), sent(7), Wall(2));
-        assert_eq!(again.adds(Some(&second)), Some(sent(7)));
         let less = ServiceReceipt { number: 9, done: sent(3), ..second.clone() };
         assert_eq!(less.adds(Some(&second)), None, "nothing is taken back");
+        // A giver goes on from a later one alone, of its own.
+        assert!(
+            first.is_behind(&second) && !second.is_behind(&second) && !second.is_behind(&first)
+        );
+        assert!(!first.is_behind(&receipt(6, Some(&second), sent(1))));
+        assert!(!first.is_behind(&ServiceReceipt { month: Month(601), ..second }));
     }
 
     #[test]
     fn a_holder_neither_makes_up_receipts_nor_leaves_out_those_against_it() {
         let failed = Done { unproved: 1, ..Done::default() };
-        let first = receipt(5, None, sent(10), MONTH.start());
-        let early = receipt(5, Some(&first), failed, MONTH.start());
-        let late = receipt(5, Some(&first), failed, MONTH.end());
-        let mut count = ServiceCount::of(&said(sent(10)), givers());
-        count.show(&signed(5, &first)).unwrap();
+        let first = receipt(5, None, sent(10));
+        let second = receipt(5, Some(&first), failed);
+        let mut count = count();
+        count.show_before(&signed(5, &first)).unwrap();
+        count.show_after(&signed(5, &first)).unwrap();
         assert_eq!(count.differences(&said(sent(10))), []);
-        let differs = count.differences(&said(sent(11)));
-        assert_eq!((differs.len(), differs[0].what, differs[0].most), (1, "sent", 10));
-        // What was given only now may be on its way.
-        count.hear(&signed(5, &late));
-        assert_eq!(count.differences(&said(sent(10))), []);
-        count.elsewhere.clear();
-        count.hear(&signed(5, &early));
+        for wrong in [9, 11] {
+            let differs = count.differences(&said(sent(wrong)));
+            let [differs] = differs[..] else { panic!("{differs:?}") };
+            assert_eq!((differs.what, differs.least, differs.most), ("sent", 10, 10));
+        }
+        // What its giver has is brought to it, and then it shows it, or is found out.
+        assert!(!count.hear(&signed(5, &first)) && count.hear(&signed(5, &second)));
         let differs = count.differences(&said(sent(10)));
-        assert_eq!((differs.len(), differs[0].what, differs[0].least), (1, "audits_failed", 1));
-        assert_eq!(count.withheld(MONTH.end()), [key(5).public()]);
-        // Nobody's word, another holder.
-        let nobody = receipt(7, None, sent(10), Wall(0));
-        let wrong = count.show(&signed(7, &nobody)).unwrap_err();
+        let [differs] = differs[..] else { panic!("{differs:?}") };
+        assert_eq!((differs.what, differs.least), ("audits_failed", 1));
+        assert_eq!(count.withheld().collect::<Vec<_>>(), [&second]);
+        count.show_after(&signed(5, &second)).unwrap();
+        assert_eq!(count.withheld().count(), 0);
+        // It may have come just before the month was stated, or just after.
+        for stated in [sent(10), sent(10).plus(failed)] {
+            assert_eq!(count.differences(&said(stated)), []);
+        }
+        assert_eq!(count.by_giver().collect::<Vec<_>>(), [(second.by, second.done)]);
+        // Nobody's word, another holder, more than can be.
+        let nobody = receipt(7, None, sent(10));
+        let wrong = count.show_after(&signed(7, &nobody)).unwrap_err();
         assert_eq!(wrong, ServiceError::Giver(key(7).public()));
         let elsewhere = ServiceReceipt { holder: NodeId([9; 32]), ..first.clone() };
-        assert_eq!(count.show(&signed(5, &elsewhere)), Err(ServiceError::Other));
+        assert_eq!(count.show_after(&signed(5, &elsewhere)), Err(ServiceError::Other));
+        let much = receipt(5, Some(&second), sent(SERVICE_MAX));
+        assert_eq!(count.show_after(&signed(5, &much)), Err(ServiceError::Size(much.by)));
+        assert!(!count.hear(&signed(7, &nobody)) && !count.hear(&signed(5, &much)));
     }
 
     proptest! {
@@ -292,11 +333,9 @@ mod tests {
         ) {
             let mut last: [Option<ServiceReceipt>; 3] = Default::default();
             let mut kept: [Option<ServiceReceipt>; 3] = Default::default();
-            let (mut sum, mut unsaid) = (Done::default(), [Done::default(); 3]);
+            let mut sum = Done::default();
             for (giver, more, arrives, again) in served {
-                unsaid[giver] = unsaid[giver].plus(sent(more));
-                let next = receipt(giver as u8, last[giver].as_ref(), unsaid[giver], Wall(0));
-                unsaid[giver] = Done::default();
+                let next = receipt(giver as u8, last[giver].as_ref(), sent(more));
                 last[giver] = Some(next.clone());
                 for _ in 0..usize::from(arrives) + usize::from(arrives && again) {
                     if let Some(adds) = next.adds(kept[giver].as_ref()) {

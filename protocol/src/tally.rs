@@ -403,6 +403,14 @@ impl UsageStatement {
         what(self) == what(other)
     }
 
+    /// Whether it says more of the month than the other one: receipts for service come in for a while after its end.
+    #[must_use]
+    pub fn is_after(&self, other: &Self) -> bool {
+        let (done, before) = (self.figures.done, other.figures.done);
+        let has_more = self.until == other.until && done != before && done.minus(before).is_some();
+        self.until > other.until || has_more
+    }
+
     /// Verifies a holder's word, and that it speaks of its month.
     pub fn verify(signed: &Signed<Self>) -> Result<Self, StatementError> {
         let statement = signed.verify()?;

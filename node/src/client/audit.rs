@@ -128,7 +128,7 @@ pub async fn audit(
         tasks.spawn(run.all(lot));
     }
     let mut nodes = tasks.join_all().await;
-    mesh.acknowledge().await;
+    mesh.acknowledge(vault).await;
     nodes.sort_by_key(|audit| audit.node);
     let (asked, proved) =
         nodes.iter().fold((0, 0), |(asked, proved), n| (asked + n.asked, proved + n.proved));

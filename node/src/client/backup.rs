@@ -220,7 +220,7 @@ impl Writer {
 
     /// Gives nodes of others receipts for what they did.
     pub async fn close(&self) {
-        self.mesh.acknowledge().await;
+        self.mesh.acknowledge(&self.vault).await;
     }
 
     /// What another device gave up of the vault, in words.

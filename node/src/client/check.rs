@@ -171,7 +171,7 @@ pub async fn check(
                 .into(),
         );
     }
-    check.mesh.acknowledge().await;
+    check.mesh.acknowledge(&check.vault).await;
     Ok(check.report(&ledger, index_packs, data, snapshots_checked, snapshots_broken))
 }
 

@@ -5,6 +5,7 @@ mod served;
 
 use node::Begun;
 pub use node::{Node, ask_stranger, join};
+pub(super) use served::given;
 
 use super::{ClientError, Result, met, operator, partners};
 use crate::address::ip_of;

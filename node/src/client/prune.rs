@@ -165,6 +165,11 @@ impl<'a> Prune<'a> {
         Ok(plan)
     }
 
+    /// Gives nodes of others receipts for what they did.
+    pub async fn close(&self) {
+        self.mesh.acknowledge(&self.vault).await;
+    }
+
     /// From now on this is told how far it is.
     pub fn follow_with(&mut self, progress: &Arc<Counters>) {
         self.progress = Arc::clone(progress);

@@ -99,7 +99,7 @@ pub struct RestoreSummary {
 #[derive(Debug)]
 pub struct Reader {
     /// The vault.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// The mesh.
     pub mesh: Arc<Mesh>,
     /// Its logs.
@@ -125,7 +125,13 @@ impl Reader {
             packs.open_sessions(&ledger, identities)?;
             packs.sync_index(&ledger, &index).await?;
         }
-        Ok(Self { vault, mesh, ledger, index: Arc::new(index), packs: Arc::new(packs) })
+        let (vault, index, packs) = (Arc::new(vault), Arc::new(index), Arc::new(packs));
+        Ok(Self { vault, mesh, ledger, index, packs })
+    }
+
+    /// Gives nodes of others receipts for what was read.
+    pub async fn close(&self) {
+        self.mesh.acknowledge(&self.vault).await;
     }
 
     /// Restores a snapshot into `target`.

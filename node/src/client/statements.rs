@@ -3,18 +3,19 @@
 
 mod services;
 
-use super::inventory::devices;
 use super::ledger::Ledger;
 use super::mesh::{Caller, Mesh, Node};
 use super::partners::Done;
 use super::vault::{Vault, choose};
 use super::{ClientError, Result, operator};
 use crate::home::{Home, write_signed};
-use protocol::id::{DeviceId, NodeId, OperatorId, StripeId, VaultId};
+use protocol::id::{DeviceId, NodeId, OperatorId, PublicKey, StripeId, VaultId};
 use protocol::message::{HeldRecord, Request, Response, Stated};
+use protocol::served::ServiceReceipt;
 use protocol::sign::Signed;
 use protocol::tally::{
-    Countersigned, Difference, Month, Recount, StatementError, Unshown, UsageStatement,
+    Countersigned, Difference, Done as Served, Month, Recount, StatementError, Unshown,
+    UsageStatement,
 };
 use protocol::told::Told;
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,15 +120,29 @@ pub struct Counted {
     pub unshown: Option<Unshown>,
     /// Stripes of which the holder shows no receipt that counts, though it is to hold them; and why.
     pub wrong: Vec<(StripeId, String)>,
-    /// Receipts for service that the holder shows and that do not count, and why; and those that it does not show.
+}
+
+/// A statement whose receipts were counted, as its holder made it for that.
+#[derive(Debug)]
+pub struct Verified {
+    /// What it states.
+    pub statement: UsageStatement,
+    /// As it signed that.
+    pub signed: Signed<UsageStatement>,
+    /// What the receipts come to.
+    pub counted: Counted,
+    /// Who signed for service, and for what.
+    pub served: Vec<(PublicKey, Served)>,
+    /// What is wrong with receipts for service.
     pub services_wrong: Vec<String>,
 }
 
-impl Counted {
+impl Verified {
     /// Whether they bear out all that was said.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.differences.is_empty() && self.unshown.is_none()
+        let Counted { differences, unshown, .. } = &self.counted;
+        differences.is_empty() && unshown.is_none() && self.services_wrong.is_empty()
     }
 }
 
@@ -138,34 +153,49 @@ pub fn vaults(home: &Home) -> Result<BTreeMap<VaultId, Vault>> {
     vaults.collect()
 }
 
-/// Counts the receipts of a vault that each of these statements' holders shows.
+/// Has the holders of a vault state a month again, and counts the receipts that there are for each of these statements.
 pub async fn recount(
     home: &Home,
     vault: &Vault,
     statements: &[&UsageStatement],
-) -> Result<Vec<std::result::Result<Counted, String>>> {
+) -> Result<Vec<std::result::Result<Verified, String>>> {
     let mesh = Mesh::connect(home, Caller::device(vault)).await?;
-    let devices = devices(&mesh, vault).await;
+    let givers = services::Givers::of(&mesh, vault).await?;
     let ledger = Ledger::read(&mesh, vault).await?;
-    let givers = services::givers(&mesh, vault, &devices)?;
-    let mut counted = Vec::new();
+    let heard = match statements.first() {
+        Some(statement) => services::heard(&mesh, vault, statement).await,
+        None => Vec::new(),
+    };
+    let mut verified = Vec::new();
     for statement in statements {
         // What can have gone there: nothing else ends what is held.
         let mut let_go = ledger.given_up().stripes();
         let_go.extend(ledger.discharged().stripes(statement.holder));
-        counted.push(match mesh.nodes.get(&statement.holder) {
+        verified.push(match mesh.nodes.get(&statement.holder) {
             Some(node) => {
-                let counted = count(node, &devices, statement, let_go).await;
-                match counted {
-                    Ok(counted) => services::add(&mesh, node, statement, &givers, counted).await,
-                    Err(error) => Err(error),
-                }
-                .map_err(|error| error.to_string())
+                let verified = verify(node, &givers, statement, &heard, let_go).await;
+                verified.map_err(|error| error.to_string())
             }
             None => Err("it does not answer".into()),
         });
     }
-    Ok(counted)
+    Ok(verified)
+}
+
+async fn verify(
+    node: &Node,
+    givers: &services::Givers,
+    statement: &UsageStatement,
+    heard: &[Signed<ServiceReceipt>],
+    let_go: BTreeSet<StripeId>,
+) -> Result<Verified> {
+    let service = services::count(node, statement, givers, heard).await?;
+    let signed = service.signed;
+    let statement = UsageStatement::verify(&signed).map_err(ClientError::content)?;
+    let mut counted = count(node, &givers.devices, &statement, let_go).await?;
+    counted.differences.extend(service.differences);
+    let services_wrong = service.wrong.into_iter().collect();
+    Ok(Verified { statement, signed, counted, served: service.by_giver, services_wrong })
 }
 
 /// Goes through all that a node shows of a vault.
@@ -266,8 +296,7 @@ impl<'a> Counting<'a> {
         let (recount, receipts, wrong) = (self.recount, self.receipts, self.wrong);
         let differences = recount.differences(self.statement);
         let unshown = recount.unshown(self.statement);
-        let services_wrong = Vec::new();
-        Counted { receipts, recount, differences, unshown, wrong, services_wrong }
+        Counted { receipts, recount, differences, unshown, wrong }
     }
 }
 
@@ -378,7 +407,7 @@ mod tests {
         let last = shown(DEVICE, count).pop().unwrap();
         assert_eq!(counting.take(&[last], &devices(), &mut BTreeSet::new()), Ok(false));
         let counted = counting.end(&BTreeSet::new());
-        assert!(counted.is_good() && counted.wrong.is_empty(), "{counted:?}");
+        assert!(counted.differences.is_empty() && counted.wrong.is_empty(), "{counted:?}");
         assert_eq!(counted.receipts, u64::from(count));
     }
 

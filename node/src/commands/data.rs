@@ -48,12 +48,12 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
     };
     let mut writer = Writer::open(home, vault, options.allow_degraded).await?;
     let backed_up = backup_all(&mut writer, &sources, &options, &roots, output).await;
+    if backed_up.is_ok() {
+        warn_of_locks(writer.extended(), output);
+        writer.given_up().into_iter().for_each(|note| output.warn(note));
+    }
     writer.close().await;
     let (exit, failed) = backed_up?;
-    warn_of_locks(writer.extended(), output);
-    if let Some(note) = writer.given_up() {
-        output.warn(note);
-    }
     roots.sum_up(&failed, output);
     if !failed.is_empty() {
         let (failed, all) = (failed.len(), sources.len());
@@ -247,7 +247,7 @@ pub async fn restore(home: &Home, args: RestoreArgs, output: &Output) -> Result<
     let reader = Reader::open(home, vault, Some(&identities)).await?;
     warn_of_logs(&reader.ledger, output);
     let restored = restore_all(&reader, args, output).await;
-    reader.mesh.acknowledge().await;
+    reader.close().await;
     restored
 }
 

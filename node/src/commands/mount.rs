@@ -22,6 +22,7 @@ pub async fn mount(home: &Home, args: MountArgs, output: &Output) -> Result<Exit
         () = signals.next() => return Ok(Exit::Interrupted),
     };
     let mesh = Arc::clone(&browser.reader.mesh);
+    let vault = Arc::clone(&browser.reader.vault);
     let warner = output.clone();
     let warn = move |text: &str| warner.warn(text);
     let mounted = mount_all(browser, &args.mountpoint, args.allow_other, args.all, warn);
@@ -34,13 +35,13 @@ pub async fn mount(home: &Home, args: MountArgs, output: &Output) -> Result<Exit
     tokio::select! {
         ended = mounted.ended() => {
             ended?;
-            mesh.acknowledge().await;
+            mesh.acknowledge(&vault).await;
             return Ok(Exit::Done);
         }
         () = signals.next() => {}
     }
     let unmounted = tokio::task::block_in_place(|| mounted.unmount());
-    mesh.acknowledge().await;
+    mesh.acknowledge(&vault).await;
     match unmounted {
         Ok(Unmounted::Cleanly) => Ok(Exit::Done),
         Ok(Unmounted::InUse) => {

@@ -76,7 +76,7 @@ pub async fn prune(home: &Home, args: PruneArgs, output: &Output) -> Result<Exit
             }
         }
     }
-    plan.mesh.acknowledge().await;
+    plan.close().await;
     if output.style().json {
         let Judged { kept, unneeded, of_index, bytes, .. } = &plan.judged;
         let body = json!({

@@ -7,11 +7,13 @@ use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output, printable};
 use crate::cli::partner::StatementArgs;
 use crate::client::partners::{PartnersError, find};
-use crate::client::statements::{Counted, Entry, Fetched, countersign, fetch, recount, vaults};
+use crate::client::statements::{
+    Entry, Fetched, Verified as Counted, countersign, fetch, recount, vaults,
+};
 use crate::home::Home;
 use crate::service::wall;
 use crate::size::ByteSize;
-use protocol::id::{NodeId, OperatorId, VaultId};
+use protocol::id::{NodeId, OperatorId, PublicKey, VaultId};
 use protocol::partner::Known;
 use protocol::tally::{Figures, Month, Unshown, UsageStatement};
 use protocol::time::Wall;
@@ -77,12 +79,24 @@ struct Wrong {
 struct Verified {
     good: bool,
     receipts: u64,
+    /// Who signed for service, and for what.
+    served: Vec<ServedLine>,
     differences: Vec<Differs>,
     /// Where more went, by the holder's word, than the vault let go.
     unshown: Option<NotShown>,
     receipts_wrong: Vec<Wrong>,
     /// Receipts for service that count for nothing, or that the holder was given and does not show.
     services_wrong: Vec<String>,
+}
+
+/// What somebody signed that the holder did for it.
+#[derive(Debug, Serialize)]
+struct ServedLine {
+    by: PublicKey,
+    received: u64,
+    sent: u64,
+    audits_passed: u64,
+    audits_failed: u64,
 }
 
 /// What went by a holder's word, and what can have gone by what the vault did.
@@ -95,7 +109,8 @@ struct NotShown {
 }
 
 impl Verified {
-    fn of(counted: &Counted) -> Self {
+    fn of(verified: &Counted) -> Self {
+        let counted = &verified.counted;
         let differences = counted.differences.iter().map(|difference| Differs {
             what: difference.what,
             stated: difference.stated.to_string(),
@@ -106,9 +121,17 @@ impl Verified {
             .wrong
             .iter()
             .map(|(stripe, why)| Wrong { stripe: stripe.to_string(), why: why.clone() });
+        let served = verified.served.iter().map(|&(by, done)| ServedLine {
+            by,
+            received: done.received,
+            sent: done.sent,
+            audits_passed: done.proved,
+            audits_failed: done.unproved,
+        });
         Self {
-            good: counted.is_good(),
+            good: verified.is_good(),
             receipts: counted.receipts,
+            served: served.collect(),
             differences: differences.collect(),
             unshown: counted.unshown.map(|Unshown { stated, let_go }| NotShown {
                 stated_shards: stated.shards,
@@ -117,7 +140,7 @@ impl Verified {
                 let_go_bytes: let_go.bytes,
             }),
             receipts_wrong: wrong.collect(),
-            services_wrong: counted.services_wrong.clone(),
+            services_wrong: verified.services_wrong.clone(),
         }
     }
 }
@@ -164,7 +187,9 @@ impl Row {
     fn verdict(&self) -> &'static str {
         match &self.verified {
             Some(verified) if verified.good => "yes",
-            Some(verified) if verified.differences.is_empty() => "up to",
+            Some(verified) if verified.differences.is_empty() && verified.unshown.is_some() => {
+                "up to"
+            }
             Some(_) => "no",
             None => "",
         }
@@ -236,7 +261,7 @@ pub(super) async fn show(
     let names = names(&partners);
     let mut rows: Vec<Row> = fetched.entries.iter().map(|entry| Row::of(entry, &names)).collect();
     if args.verify || args.countersign {
-        verify(home, &fetched.entries, &mut rows).await?;
+        verify(home, &mut fetched.entries, &mut rows, &names).await?;
     }
     if args.countersign {
         for (entry, row) in fetched.entries.iter().zip(&mut rows) {
@@ -252,7 +277,12 @@ pub(super) async fn show(
 }
 
 /// Counts the receipts of what was taken, vault by vault.
-async fn verify(home: &Home, entries: &[Entry], rows: &mut [Row]) -> Result<(), CliError> {
+async fn verify(
+    home: &Home,
+    entries: &mut [Entry],
+    rows: &mut [Row],
+    names: &BTreeMap<OperatorId, String>,
+) -> Result<(), CliError> {
     let vaults = vaults(home)?;
     let mut by_vault: BTreeMap<VaultId, Vec<usize>> = BTreeMap::new();
     for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.is_given) {
@@ -270,7 +300,14 @@ async fn verify(home: &Home, entries: &[Entry], rows: &mut [Row]) -> Result<(), 
         let counted = recount(home, vault, &statements).await?;
         for (place, counted) in places.into_iter().zip(counted) {
             match counted {
-                Ok(counted) => rows[place].verified = Some(Verified::of(&counted)),
+                Ok(counted) => {
+                    // What was counted is what is shown, and what is agreed to.
+                    let entry = &mut entries[place];
+                    entry.statement = counted.statement.clone();
+                    entry.signed = counted.signed.clone();
+                    rows[place] = Row::of(entry, names);
+                    rows[place].verified = Some(Verified::of(&counted));
+                }
                 Err(why) => rows[place].not_verified = Some(why),
             }
         }

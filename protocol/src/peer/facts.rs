@@ -70,7 +70,7 @@ use std::collections::BTreeMap;
 /// | `Statement` | vault, month (u32 BE) | what the vault's operator countersigned last |
 /// | `Miscounted` | vault | [`super::MiscountRow`] |
 /// | `Denied` | stripe, holder | [`super::DeniedRow`] |
-/// | `Served` | vault, month (u32 BE), holder, giver's key | the last signed [`crate::served::ServiceReceipt`], taken or given |
+/// | `Served` | vault, month (u32 BE), holder, giver's key | [`super::ServedRow`]: the last receipt for service, taken or given |
 ///
 /// Spans of `Life`, `Holds`, `Release`, `Discharge` and `Denied` count by the lock clock, which is stored in the same write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -146,13 +146,16 @@ impl Peer {
                     return;
                 }
                 self.findings.failed += 1;
-                self.note_service(now, holder, vault, Done { unproved: 1, ..Done::default() });
             }
         }
         let known = self.findings.outcome(place);
         let is_contested = known.is_some() || self.findings.heard.contains_key(&place);
         if known == Some(outcome) || !outcome.is_failure() && !is_contested {
             return;
+        }
+        // Asked again and again, it failed once; and silence is nobody's word.
+        if matches!(outcome, Outcome::Missing | Outcome::Wrong) {
+            self.note_service(now, holder, vault, Done { unproved: 1, ..Done::default() });
         }
         if known.is_none() && self.findings.own.len() >= FINDINGS_MAX {
             return;

@@ -135,7 +135,7 @@ impl Peer {
         self.tell_partners(node, link);
         self.tell_notices(node, link);
         self.ask_findings(node, link);
-        self.give_receipts(now, facts, node, link);
+        self.give_receipts(now, node, link);
         self.ask_hearsay(now, node, link);
         let operator = self.operator_of_node(node);
         let members = self.members.iter().filter(|(member, _)| self.is_told_of(operator, **member));

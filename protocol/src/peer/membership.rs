@@ -15,6 +15,7 @@ use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Response}
 use crate::partner::Rank;
 use crate::sign::Signed;
 use crate::succession::{Lines, Said};
+use crate::tally::Month;
 use crate::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,7 +90,7 @@ pub(super) enum Pending {
     /// That a node takes a notice.
     Notice(ToldNotice),
     /// That a node takes a receipt for what it did.
-    Served(super::served::Given),
+    Served((NodeId, VaultId, Month), u64),
     /// Something that was said; what is answered does not matter.
     Told,
 }
@@ -547,8 +548,8 @@ impl Peer {
                 self.handle_told_partners(node, rank);
             }
             (Some(Pending::Notice(told)), Some(Response::Done)) => self.handle_told_notice(told),
-            (Some(Pending::Served(given)), Some(Response::Served(known))) => {
-                self.handle_given(now, given, &known);
+            (Some(Pending::Served(service, number)), response) => {
+                self.handle_given(now, service, number, response);
             }
             (Some(Pending::Stops(vault)), Some(Response::Stops(stops))) => {
                 self.handle_stops_answer(now, facts, vault, stops);

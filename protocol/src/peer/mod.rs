@@ -69,6 +69,7 @@ pub use facts::{
 pub use faults::DeniedRow;
 pub use promises::{PromiseRow, SetBack, WitnessedRow, thawed_promises};
 pub use scrub::ScrubRow;
+pub use served::ServedRow;
 pub use sums::MiscountRow;
 
 use crate::certificate::{NodeCertificate, NodeRecord, Trust};
@@ -359,6 +360,7 @@ impl Peer {
         }
         let tallies = tallies::Tallies::load(facts)?;
         let missing = tallies.missing(&usage, now.wall);
+        let services = served::Services::load(facts, key.public(), now.wall)?;
         let operator = verified.operator;
         let lock_clock = match view.lock_clock()? {
             Some(stored) => LockClock::resume(&stored, operator, config.boot, now.mono)
@@ -386,7 +388,7 @@ impl Peer {
             calls: BTreeMap::new(),
             usage,
             tallies,
-            services: served::Services::default(),
+            services,
             budgets: BTreeMap::new(),
             partner_budgets: BTreeMap::new(),
             lives: lives::Lives::begin(now.mono, facts)?,

@@ -1,13 +1,14 @@
 //! Receipts for service here: what this node signs of what others did for it, and what it keeps of what others sign. What they say and when
 //! one follows another is [`crate::served`]'s.
 //!
-//! - What others did is counted when it is known: bytes that a repair read or put, shards that an audit asked about. Of a vault whose operator
-//!   runs the holder as well nothing is signed, since nothing is settled between them.
-//! - At a meeting the holder is given what came together since, not more often than [`GIVE_EVERY`]; what nobody was told yet is in memory, and
-//!   a crash loses it. The receipt is written down here and sent; the holder writes it down and states it from then on.
+//! - What others did is counted when it is known: bytes that a repair read or put, shards that an audit asked about.
+//! - At a meeting the holder is given what came together since, not more often than [`GIVE_EVERY`], and again until it took it. What nobody was
+//!   told yet is in memory, and a crash loses it; what was signed is written down. A holder that gives no answer is left alone for a day: an
+//!   earlier program ends the connection over what it does not know.
+//! - A holder takes a giver's receipts from the giver, and from devices of the vault, who bring what they found with it.
 //! - Rows are kept for good: one for each month and for each two that had to do with each other in it.
 
-use super::facts::{Facts, Table, View, Write, decode, key};
+use super::facts::{Facts, FactsError, Table, View, Write, decode, key};
 use super::holder::{BUSY_RETRY, not_allowed};
 use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Output, Peer, Refusal, Role, Then, refusal};
@@ -17,52 +18,116 @@ use crate::record::Receipt;
 use crate::served::ServiceReceipt;
 use crate::sign::Signed;
 use crate::tally::{Done, Month};
-use crate::time::{Mono, Now, Period};
+use crate::time::{Mono, Now, Period, Wall};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A node gives a holder no receipts more often.
 const GIVE_EVERY: Period = Period::seconds(600);
+/// A holder that gives no answer is left alone for so long.
+const REST: Period = Period::days(1);
 /// Receipts that are given at one meeting.
 const GIVEN_MAX: usize = 16;
 /// Receipts in one page of an answer: 200 KiB.
 const PAGE: usize = 512;
+/// Most givers of a vault and a month: its devices, and the nodes of a roster.
+const GIVERS_MAX: usize = super::ledger::DEVICES_MAX + crate::certificate::ROSTER_MAX;
 
 /// What was done is kept apart by these.
 type Service = (NodeId, VaultId, Month);
 
-/// A receipt that was sent, and what it says that none did before.
+/// A receipt as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedRow {
+    /// Its number, as it says,
+    pub number: u64,
+    /// and what was done.
+    pub done: Done,
+    /// It.
+    pub receipt: Signed<ServiceReceipt>,
+}
+
+/// The last receipt that this node gave.
 #[derive(Debug)]
-pub(super) struct Given {
-    service: Service,
-    number: u64,
-    more: Done,
+struct Last {
+    receipt: ServiceReceipt,
+    /// Whether the holder said, since the start, that it has it.
+    is_taken: bool,
 }
 
 /// What is remembered of what others did.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     unsaid: BTreeMap<Service, Done>,
-    given: BTreeMap<NodeId, Mono>,
+    last: BTreeMap<Service, Last>,
+    /// No receipts are given to a node before.
+    rests: BTreeMap<NodeId, Mono>,
 }
 
 fn row_of((holder, vault, month): Service, by: PublicKey) -> Vec<u8> {
-    key(&[&vault.0, &month.0.to_be_bytes(), &holder.0, &by.0])
+    key(&[&month_row(vault, month), &holder.0, &by.0])
 }
 
 fn month_row(vault: VaultId, month: Month) -> Vec<u8> {
     key(&[&vault.0, &month.0.to_be_bytes()])
 }
 
+/// Receipts are taken in the month that they are about, and in the one after it.
+fn is_open(month: Month, now: Wall) -> bool {
+    month.0.abs_diff(Month::of(now).0) <= 1
+}
+
+impl Services {
+    /// What this node gave lately.
+    pub(super) fn load(facts: &dyn Facts, own: PublicKey, now: Wall) -> Result<Self, FactsError> {
+        let mut services = Self::default();
+        for (row, bytes) in facts.scan(Table::Served, &[], None, usize::MAX)? {
+            if !row.ends_with(&own.0) {
+                continue;
+            }
+            let row: ServedRow = decode(Table::Served, &bytes)?;
+            if let Ok(receipt) = row.receipt.verify()
+                && receipt.by == own
+                && is_open(receipt.month, now)
+            {
+                let service = (receipt.holder, receipt.vault, receipt.month);
+                services.last.insert(service, Last { receipt, is_taken: false });
+            }
+        }
+        Ok(services)
+    }
+
+    /// What a node is to be given: a part of it, if it is much.
+    fn due(&self, node: NodeId) -> Vec<Service> {
+        let first = (node, VaultId([0; 32]), Month(0));
+        let unsaid = self.unsaid.range(first..).map(|(service, _)| *service);
+        let last = self.last.range(first..).take_while(|(service, _)| service.0 == node);
+        let untaken = last.filter(|(_, last)| !last.is_taken).map(|(service, _)| *service);
+        let unsaid = unsaid.take_while(|service| service.0 == node).take(GIVEN_MAX);
+        let due: std::collections::BTreeSet<Service> =
+            unsaid.chain(untaken.take(GIVEN_MAX)).collect();
+        due.into_iter().take(GIVEN_MAX).collect()
+    }
+}
+
 impl Peer {
+    /// Whether something is to be settled between a holder and who is served by it.
+    fn is_settled_between(&self, holder: NodeId, vault: VaultId) -> bool {
+        let operator = self.operator_of_node(holder);
+        let owner = self.partnership.owner(vault);
+        operator.is_some()
+            && owner.is_some()
+            && operator != owner
+            && operator != Some(self.site.operator)
+    }
+
     /// A holder did something for this node, about shards of a vault.
     pub(super) fn note_service(&mut self, now: Now, holder: NodeId, vault: VaultId, more: Done) {
-        let owner = self.partnership.owner(vault);
-        if holder == self.node() || owner.is_none() || self.operator_of_node(holder) == owner {
-            return;
+        if self.is_settled_between(holder, vault) {
+            let service = (holder, vault, Month::of(now.wall));
+            let unsaid = self.services.unsaid.entry(service).or_default();
+            *unsaid = unsaid.plus(more);
         }
-        let service = (holder, vault, Month::of(now.wall));
-        let unsaid = self.services.unsaid.entry(service).or_default();
-        *unsaid = unsaid.plus(more);
     }
 
     /// What holders did for a repair of a stripe: they sent these bytes, and took what they signed for.
@@ -82,96 +147,122 @@ impl Peer {
         }
     }
 
-    /// Gives a node the receipts for what it did since it was given some last.
-    pub(super) fn give_receipts(
-        &mut self,
-        now: Now,
-        facts: &dyn Facts,
-        node: NodeId,
-        link: LinkId,
-    ) {
-        let first = (node, VaultId([0; 32]), Month(0));
-        let due = self.services.unsaid.range(first..).take_while(|(service, _)| service.0 == node);
-        let due: Vec<(Service, Done)> =
-            due.take(GIVEN_MAX).map(|(&service, &more)| (service, more)).collect();
-        let every = GIVE_EVERY.min(Period(self.config.audit_period.0 / 16));
-        let given = self.services.given.get(&node);
-        if due.is_empty() || given.is_some_and(|given| now.mono < given.after(every)) {
+    /// Gives a node the receipts for what it did since it was given some last, and those that it did not take.
+    pub(super) fn give_receipts(&mut self, now: Now, node: NodeId, link: LinkId) {
+        let due = self.services.due(node);
+        if due.is_empty() || self.services.rests.get(&node).is_some_and(|until| now.mono < *until) {
             return;
         }
-        self.services.given.insert(node, now.mono);
+        let every = GIVE_EVERY.min(Period(self.config.audit_period.0 / 16));
+        self.services.rests.insert(node, now.mono.after(every));
         let members = &self.members;
-        self.services.given.retain(|node, _| members.contains_key(node));
+        self.services.rests.retain(|node, _| members.contains_key(node));
         self.services.unsaid.retain(|(node, ..), _| members.contains_key(node));
-        for (service, more) in due {
-            let row = row_of(service, self.key.public());
-            let view = View { facts, overlay: &self.overlay };
-            let known = facts.get(Table::Served, &row).and_then(|row| {
-                row.map(|bytes| decode::<Signed<ServiceReceipt>>(Table::Served, &bytes)).transpose()
-            });
-            // What cannot be read now is read at another meeting.
-            let (Ok(known), false) = (known, view.is_pending(Table::Served, &row)) else {
-                continue;
-            };
-            let known = known.and_then(|signed| signed.split().ok()).map(|(known, _)| known);
-            self.services.unsaid.remove(&service);
-            self.give_receipt(now, link, service, known.as_ref(), more);
+        self.services.last.retain(|(_, _, month), _| is_open(*month, now.wall));
+        for service in due {
+            if let Some(more) = self.services.unsaid.remove(&service) {
+                let (holder, vault, month) = service;
+                let last = self.services.last.get(&service).map(|last| &last.receipt);
+                let who = (self.key.public(), holder, vault);
+                self.sign_service(service, ServiceReceipt::next(who, month, last, more));
+            }
+            self.send_receipt(service, link);
         }
     }
 
-    fn give_receipt(
+    /// Signs a receipt and writes it down.
+    fn sign_service(&mut self, service: Service, receipt: ServiceReceipt) {
+        let signed = Signed::sign(&receipt, &self.key);
+        let row = ServedRow { number: receipt.number, done: receipt.done, receipt: signed };
+        let write = Write::row(Table::Served, row_of(service, receipt.by), &row);
+        self.services.last.insert(service, Last { receipt, is_taken: false });
+        self.persist(vec![write], None, Then::Nothing);
+    }
+
+    fn send_receipt(&mut self, service: Service, link: LinkId) {
+        let Some(last) = self.services.last.get(&service) else { return };
+        let signed = Box::new(Signed::sign(&last.receipt, &self.key));
+        let call = self.call(Pending::Served(service, last.receipt.number));
+        self.outputs.push_back(Output::Call {
+            call,
+            link,
+            request: Box::new(Request::Served(signed)),
+        });
+    }
+
+    /// What came of giving a receipt.
+    pub(super) fn handle_given(
         &mut self,
         now: Now,
-        link: LinkId,
         service: Service,
-        last: Option<&ServiceReceipt>,
-        more: Done,
+        number: u64,
+        response: Option<Response>,
     ) {
-        let (holder, vault, month) = service;
-        let by = self.key.public();
-        let receipt = ServiceReceipt::next((by, holder, vault), month, last, more, now.wall);
-        let signed = Signed::sign(&receipt, &self.key);
-        let write = Write::row(Table::Served, row_of(service, by), &signed);
-        self.persist(vec![write], None, Then::Nothing);
-        let number = receipt.number;
-        let call = self.call(Pending::Served(Given { service, number, more }));
-        let request = Box::new(Request::Served(Box::new(signed)));
-        self.outputs.push_back(Output::Call { call, link, request });
-    }
-
-    /// A holder has a later receipt of this node than the one that was given: what is here was lost. The next one follows that.
-    pub(super) fn handle_given(&mut self, now: Now, given: Given, known: &Signed<ServiceReceipt>) {
-        let (holder, vault, month) = given.service;
-        let Some(link) = self.link_to(holder) else { return };
-        let Ok(known) = known.verify() else { return };
-        let is_own = known.by == self.key.public();
-        let is_it = (known.holder, known.vault, known.month) == (holder, vault, month);
-        if is_own && is_it && known.number >= given.number {
-            self.give_receipt(now, link, given.service, Some(&known), given.more);
+        let Some(last) = self.services.last.get_mut(&service) else { return };
+        match response {
+            Some(Response::Done) => last.is_taken |= last.receipt.number == number,
+            Some(Response::Served(shown)) => {
+                // What was kept here was lost: what was done since comes on top of what was said before that.
+                if let Ok(shown) = ServiceReceipt::verify(&shown)
+                    && last.receipt.is_behind(&shown)
+                {
+                    let (holder, vault, month) = service;
+                    let (who, since) = ((shown.by, holder, vault), last.receipt.done);
+                    let next = ServiceReceipt::next(who, month, Some(&shown), since);
+                    self.sign_service(service, next);
+                    self.link_to(holder)
+                        .into_iter()
+                        .for_each(|link| self.send_receipt(service, link));
+                }
+            }
+            Some(Response::Busy { .. }) => {}
+            _ => {
+                self.services.rests.insert(service.0, now.mono.after(REST));
+            }
         }
     }
 
-    /// Somebody says what this node did for it.
+    /// Whether somebody can have been served here about shards of a vault: a device of it, or a node that may hold it and is of another
+    /// operator than this one.
+    fn check_giver(&self, view: &View<'_>, vault: VaultId, by: PublicKey) -> Decision {
+        if view.device(vault, by.into())?.is_some() {
+            return Self::check_not_revoked(view, vault, by.into());
+        }
+        let is_own = self.operator_of_node(by.into()) == Some(self.site.operator);
+        if is_own || !self.may_hold(view, vault, by.into())? {
+            return Err(not_allowed(
+                "who gives the receipt is no device of the vault, and no other operator's node that holds it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Somebody says what this node did for it, or a device of the vault brings what somebody said.
     pub(super) fn handle_served(
         &mut self,
         now: Now,
         facts: &dyn Facts,
         lane: LaneId,
-        (role, giver): (&Role, PublicKey),
+        (role, bringer): (&Role, PublicKey),
         signed: &Signed<ServiceReceipt>,
     ) -> Decision {
         let malformed = |text: String| refusal(RefusalCode::Malformed, text);
-        let receipt = signed.verify().map_err(|e| malformed(e.to_string()))?;
+        let receipt = ServiceReceipt::verify(signed).map_err(|e| malformed(e.to_string()))?;
         let ServiceReceipt { by, holder, vault, month, .. } = receipt;
-        if holder != self.node() || by != giver {
+        let device = role.device_of(vault);
+        if holder != self.node() || by != bringer && device.is_none() {
             return Err(malformed("a receipt for what another node did, or for another".into()));
         }
         let view = View { facts, overlay: &self.overlay };
         self.check_reader(&view, role, vault)?;
-        if let Role::Device { device, .. } = role {
-            Self::check_not_revoked(&view, vault, *device)?;
+        if let Some(device) = device {
+            Self::check_not_revoked(&view, vault, device)?;
         }
-        if month.0.abs_diff(Month::of(now.wall).0) > 1 {
+        self.check_giver(&view, vault, by)?;
+        if self.partner_of(vault).is_none() {
+            return Err(not_allowed("nothing is settled about vaults of one's own operator"));
+        }
+        if !is_open(month, now.wall) {
             return Err(not_allowed(
                 "what was done longer ago than a month is not counted any more",
             ));
@@ -185,18 +276,43 @@ impl Peer {
             return Ok(());
         }
         let known = facts.get(Table::Served, &row)?;
-        let known: Option<Signed<ServiceReceipt>> =
+        let known: Option<ServedRow> =
             known.map(|bytes| decode(Table::Served, &bytes)).transpose()?;
-        let last = known.as_ref().and_then(|signed| signed.split().ok()).map(|(last, _)| last);
-        match known {
-            Some(known) if receipt.adds(last.as_ref()).is_none() => {
-                self.reply(lane, Response::Served(Box::new(known)));
-            }
-            _ => {
-                let writes = vec![Write::row(Table::Served, row, signed)];
+        let last = known.as_ref().map(|row| ServiceReceipt {
+            number: row.number,
+            done: row.done,
+            ..receipt.clone()
+        });
+        match (known, receipt.adds(last.as_ref())) {
+            (Some(known), _) if known.receipt == *signed => self.reply(lane, Response::Done),
+            (Some(known), None) => self.reply(lane, Response::Served(Box::new(known.receipt))),
+            (known, _) => {
+                if known.is_none() {
+                    self.check_room_for_giver(&view, facts, vault, month)?;
+                }
+                self.spend_log(now, vault, signed.to_bytes().len())?;
+                let (number, done, receipt) = (receipt.number, receipt.done, signed.clone());
+                let written = ServedRow { number, done, receipt };
+                let writes = vec![Write::row(Table::Served, row, &written)];
                 let response = Box::new(Response::Done);
                 self.persist(writes, None, Then::Reply { lane, response, close: false });
             }
+        }
+        Ok(())
+    }
+
+    fn check_room_for_giver(
+        &self,
+        view: &View<'_>,
+        facts: &dyn Facts,
+        vault: VaultId,
+        month: Month,
+    ) -> Decision {
+        let prefix = key(&[&month_row(vault, month), &self.node().0]);
+        let kept = facts.scan(Table::Served, &prefix, None, GIVERS_MAX)?.len();
+        if kept + view.count_pending(Table::Served, &prefix) >= GIVERS_MAX {
+            let text = format!("{GIVERS_MAX} gave receipts for this month already");
+            return Err(refusal(RefusalCode::Quota, text));
         }
         Ok(())
     }
@@ -209,13 +325,9 @@ impl Peer {
         month: Month,
     ) -> Result<Done, Refusal> {
         let prefix = key(&[&month_row(vault, month), &self.node().0]);
-        let rows = facts.scan(Table::Served, &prefix, None, usize::MAX)?.into_iter();
         let mut sum = Done::default();
-        for (_, bytes) in rows {
-            let signed: Signed<ServiceReceipt> = decode(Table::Served, &bytes)?;
-            if let Ok((receipt, _)) = signed.split() {
-                sum = sum.plus(receipt.done);
-            }
+        for (_, bytes) in facts.scan(Table::Served, &prefix, None, GIVERS_MAX)? {
+            sum = sum.plus(decode::<ServedRow>(Table::Served, &bytes)?.done);
         }
         Ok(sum)
     }
@@ -243,8 +355,10 @@ impl Peer {
         let after = after.map(|(holder, by)| key(&[&prefix, &holder.0, &by.0]));
         let rows = facts.scan(Table::Served, &prefix, after.as_deref(), PAGE)?;
         let more = rows.len() == PAGE;
-        let read = rows.into_iter().map(|(_, bytes)| decode(Table::Served, &bytes));
-        let receipts = read.collect::<Result<_, _>>()?;
+        let mut receipts = Vec::with_capacity(rows.len());
+        for (_, bytes) in rows {
+            receipts.push(decode::<ServedRow>(Table::Served, &bytes)?.receipt);
+        }
         self.reply(lane, Response::Services { receipts, more });
         Ok(())
     }

@@ -199,7 +199,7 @@ impl Peer {
         let known: Option<Signed<Countersigned>> =
             known.map(|bytes| decode(Table::Statement, &bytes)).transpose()?;
         let known = known.and_then(|known| Countersigned::verify(&known).ok());
-        if known.is_some_and(|known| known.until >= said.until) {
+        if known.is_some_and(|known| !said.is_after(&known)) {
             self.reply(lane, Response::Done);
             return Ok(());
         }

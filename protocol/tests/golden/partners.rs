@@ -12,7 +12,7 @@ use protocol::message::{
 };
 use protocol::notice::{Breach, Cause, Notice, NoticeRow};
 use protocol::partner::{Contact, Introduction, Partner, PartnerList};
-use protocol::peer::{DeniedRow, MiscountRow, Usage};
+use protocol::peer::{DeniedRow, MiscountRow, ServedRow, Usage};
 use protocol::served::ServiceReceipt;
 use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Amount, Countersigned, Done, Month, Months, Tally, UsageStatement};
@@ -154,10 +154,13 @@ fn receipts_for_service_are_read_as_ever() {
     let (vault, month) = (VaultId([0x97; 32]), Month::of(NOW));
     let who = (giver.public(), holder, vault);
     let done = Done { received: 1 << 40, sent: 5, proved: 1000, unproved: 3 };
-    let first = ServiceReceipt::next(who, month, None, done, NOW);
-    let receipt = ServiceReceipt::next(who, month, Some(&first), done, NOW.after(Period(1)));
+    let first = ServiceReceipt::next(who, month, None, done);
+    let receipt = ServiceReceipt::next(who, month, Some(&first), done);
     statement("service-receipt-v1.bin", &receipt, &giver);
     let signed = Signed::sign(&receipt, &giver);
+    let row = ServedRow { number: 2, done: receipt.done, receipt: signed.clone() };
+    let read = stored("served-row-v1.bin", &protocol::codec::encode(&row));
+    assert_eq!(protocol::codec::decode_canonical::<ServedRow>(&read, 1000).unwrap(), row);
     value("request-served-v1.bin", &Request::Served(Box::new(signed.clone())));
     let after = Some((holder, giver.public()));
     value("request-services-v1.bin", &Request::Services { vault, month, after });

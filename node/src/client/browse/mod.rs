@@ -45,7 +45,7 @@ impl Browser {
 
     /// Gives nodes of others receipts for what was read.
     pub async fn close(&self) {
-        self.reader.mesh.acknowledge().await;
+        self.reader.close().await;
     }
 
     /// The snapshot that a person means.

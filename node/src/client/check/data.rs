@@ -75,6 +75,9 @@ impl Readers {
             let fetched = node.get(stripe.shards[i], 0, place).await;
             let fits = tokio::task::block_in_place(|| *blake3::hash(place).as_bytes())
                 == stripe.shards[i].0;
+            if fits && fetched.is_ok() {
+                node.note_sent(len);
+            }
             self.progress.bytes(len as u64);
             Some((node.id, fetched.map(|()| fits)))
         });

@@ -43,7 +43,7 @@ pub struct Node {
     /// Its certificate.
     pub certificate: Signed<NodeCertificate>,
     net: Net,
-    pub(super) caller: Arc<Caller>,
+    caller: Arc<Caller>,
     addresses: Vec<Multiaddr>,
     link: Mutex<Link>,
     idle: Mutex<Vec<Lane>>,
@@ -262,15 +262,12 @@ impl Node {
         Ok(signed)
     }
 
-    /// Fills `buffer` with bytes of a shard from `offset` on. They are not verified yet.
+    /// Fills `buffer` with bytes of a shard from `offset` on. They are not verified yet: whoever does says so by [`Node::note_sent`].
     pub async fn get(&self, shard: ShardId, offset: u32, buffer: &mut [u8]) -> Result<()> {
         let request = Request::Get { shard, offset, len: buffer.len() as u32 };
         let work = Work { request: request.encode(), bulk: Bulk::In(buffer) };
         match self.ask(work).await? {
-            Response::Bytes { len } => {
-                self.note(Done { sent: len.into(), ..Done::default() });
-                Ok(())
-            }
+            Response::Bytes { .. } => Ok(()),
             _ => Err(ClientError::node(self.id, "an unexpected answer to a read")),
         }
     }

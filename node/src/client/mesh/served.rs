@@ -1,24 +1,33 @@
 //! What nodes did for a command, and the receipts that it gives them for that at its end ([`protocol::served`]).
 //!
-//! A device keeps no copy: its next receipt follows the one that the holder shows, under the device's own signature. Nobody is given one by
-//! its own operator, and a node that does not take it costs the command nothing.
+//! ```text
+//! vaults/NAME/served/MONTH/NODE        the last receipt that this device gave
+//! vaults/NAME/served/MONTH/NODE.due    the node did not say yet that it has it
+//! ```
+//! A receipt is written down before it is sent; several commands at once sign one after the other. Nobody is given one by its own operator.
+//! A node that does not take it costs a command [`PATIENCE`] at most, and is given it by a later one.
 
-use super::{Caller, Mesh, Node};
-use crate::client::Result;
+use super::{Mesh, Node};
+use crate::client::vault::Vault;
+use crate::client::{ClientError, Result};
+use crate::home::{read_signed, write_file, write_signed};
 use crate::service::wall;
-use protocol::id::{OperatorId, PublicKey, VaultId};
-use protocol::message::{Greeting, Request, Response};
+use protocol::id::NodeId;
+use protocol::message::{Request, Response};
 use protocol::served::ServiceReceipt;
 use protocol::sign::Signed;
 use protocol::tally::{Done, Month};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinSet;
 
 /// How long a command waits for nodes to take their receipts.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a receipt is made to follow another one: other sessions of the device may be at it.
-const TRIES: usize = 4;
+/// In the vault's folder: what was given.
+const FOLDER: &str = "served";
 
 impl Node {
     /// It did something for this command.
@@ -27,69 +36,151 @@ impl Node {
         *served = served.plus(more);
     }
 
+    /// It sent bytes that are what they should be.
+    pub fn note_sent(&self, sent: usize) {
+        self.note(Done { sent: sent as u64, ..Done::default() });
+    }
+
     fn take_served(&self) -> Done {
         std::mem::take(&mut *self.served.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
-    /// Gives it a receipt for all that it did since the last one.
-    async fn acknowledge(&self, caller: &Caller, vault: VaultId, more: Done) -> Result<()> {
-        let (by, when) = (caller.key.public(), wall());
-        let month = Month::of(when);
-        let mut last: Option<ServiceReceipt> = None;
-        for _ in 0..TRIES {
-            let receipt =
-                ServiceReceipt::next((by, self.id, vault), month, last.as_ref(), more, when);
-            let signed = Box::new(Signed::sign(&receipt, &caller.key));
-            match self.request(&Request::Served(signed)).await? {
-                Response::Served(known) => match is_last(&known, by, &receipt) {
-                    Some(known) => last = Some(known),
-                    None => break,
-                },
-                _ => break,
-            }
+/// The receipts of a month that this device gave, while nobody else signs any.
+struct Book<'a> {
+    vault: &'a Vault,
+    month: Month,
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl<'a> Book<'a> {
+    fn open(vault: &'a Vault, month: Month) -> io::Result<Self> {
+        let folder = vault.folder().join(FOLDER).join(month.to_string());
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let lock = File::create(vault.folder().join(FOLDER).join("lock"))?;
+        lock.lock()?;
+        Ok(Self { vault, month, folder, _lock: lock })
+    }
+
+    fn due(&self, holder: NodeId) -> PathBuf {
+        self.folder.join(format!("{holder}.due"))
+    }
+
+    fn last(&self, holder: NodeId) -> Result<Option<Signed<ServiceReceipt>>> {
+        Ok(read_signed(&self.folder.join(holder.to_string()))?)
+    }
+
+    /// The receipt that a node is to be given, if one is: the last one is given again until it is taken.
+    fn next(&self, holder: NodeId, more: Done) -> Result<Option<Signed<ServiceReceipt>>> {
+        let last = self.last(holder)?;
+        if more == Done::default() {
+            return Ok(last.filter(|_| self.due(holder).exists()));
+        }
+        let last = last.map(|signed| signed.verify()).transpose().map_err(ClientError::content)?;
+        self.sign(holder, last.as_ref(), more).map(Some)
+    }
+
+    fn sign(
+        &self,
+        holder: NodeId,
+        last: Option<&ServiceReceipt>,
+        more: Done,
+    ) -> Result<Signed<ServiceReceipt>> {
+        let who = (self.vault.device.public(), holder, self.vault.id);
+        let receipt = ServiceReceipt::next(who, self.month, last, more);
+        let signed = Signed::sign(&receipt, &self.vault.device);
+        write_file(&self.due(holder), b"", 0o600)?;
+        write_signed(&self.folder.join(holder.to_string()), &signed)?;
+        Ok(signed)
+    }
+
+    /// A node has this one.
+    fn taken(&self, holder: NodeId, given: &Signed<ServiceReceipt>) -> Result<()> {
+        if self.last(holder)?.as_ref() == Some(given) {
+            std::fs::remove_file(self.due(holder))?;
         }
         Ok(())
     }
-}
 
-/// What a holder shows, where it is this device's word of the same month.
-fn is_last(
-    known: &Signed<ServiceReceipt>,
-    by: PublicKey,
-    given: &ServiceReceipt,
-) -> Option<ServiceReceipt> {
-    let known = known.verify().ok()?;
-    let what = |receipt: &ServiceReceipt| (receipt.holder, receipt.vault, receipt.month);
-    (known.by == by && what(&known) == what(given)).then_some(known)
-}
-
-/// The vault for which a device comes, and whose it is.
-fn vault_of(caller: &Caller) -> Option<(VaultId, OperatorId)> {
-    match &caller.greeting {
-        Greeting::Device { vault, .. } => Some((vault.verify().ok()?.vault, caller.operator)),
-        _ => None,
+    /// A node shows a later one than the last one here, which was lost: what was done since comes on top of it.
+    fn follow(
+        &self,
+        holder: NodeId,
+        shown: &Signed<ServiceReceipt>,
+    ) -> Result<Option<Signed<ServiceReceipt>>> {
+        let last = self.last(holder)?.and_then(|signed| signed.verify().ok());
+        let shown = ServiceReceipt::verify(shown).map_err(ClientError::content)?;
+        match last {
+            Some(last) if last.is_behind(&shown) => {
+                self.sign(holder, Some(&shown), last.done).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
+}
+
+/// The receipts of a month that this device gave.
+pub(in crate::client) fn given(vault: &Vault, month: Month) -> Vec<Signed<ServiceReceipt>> {
+    let folder = vault.folder().join(FOLDER).join(month.to_string());
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = files.map(|file| file.path()).filter(|path| path.extension().is_none());
+    files.filter_map(|path| read_signed(&path).ok().flatten()).collect()
+}
+
+/// Gives a node a receipt.
+async fn give(node: &Node, vault: &Vault, signed: Signed<ServiceReceipt>) -> Result<()> {
+    let month = signed.verify().map_err(ClientError::content)?.month;
+    let answer = node.request(&Request::Served(Box::new(signed.clone()))).await?;
+    let next = match answer {
+        Response::Done => {
+            Book::open(vault, month)?.taken(node.id, &signed)?;
+            return Ok(());
+        }
+        Response::Served(shown) => Book::open(vault, month)?.follow(node.id, &shown)?,
+        _ => None,
+    };
+    if let Some(next) = next
+        && node.request(&Request::Served(Box::new(next.clone()))).await? == Response::Done
+    {
+        Book::open(vault, month)?.taken(node.id, &next)?;
+    }
+    Ok(())
 }
 
 impl Mesh {
     /// Gives nodes of other operators receipts for what they did for this command.
-    pub async fn acknowledge(&self) {
-        let mut tasks = JoinSet::new();
-        for node in self.nodes.values().chain(self.late.values()) {
-            let caller = Arc::clone(&node.caller);
-            let more = node.take_served();
-            let Some((vault, operator)) = vault_of(&caller) else { continue };
-            let is_owed = more != Done::default() && node.site.operator != operator;
-            if !is_owed || node.is_resting() {
-                continue;
+    pub async fn acknowledge(&self, vault: &Vault) {
+        let nodes: Vec<&Arc<Node>> = self.nodes.values().chain(self.late.values()).collect();
+        let signed = tokio::task::block_in_place(|| sign_all(vault, &nodes));
+        let signed = signed.unwrap_or_else(|error| {
+            tracing::warn!(%error, "receipts for what nodes did cannot be written down");
+            Vec::new()
+        });
+        let given = signed.into_iter().map(async |(node, signed)| {
+            if let Err(error) = give(node, vault, signed).await {
+                tracing::debug!(node = node.id.short(), %error, "a receipt was not taken");
             }
-            let node = Arc::clone(node);
-            tasks.spawn(async move {
-                if let Err(error) = node.acknowledge(&caller, vault, more).await {
-                    tracing::debug!(node = node.id.short(), %error, "a receipt was not taken");
-                }
-            });
-        }
-        let _ = tokio::time::timeout(PATIENCE, tasks.join_all()).await;
+        });
+        let _ = tokio::time::timeout(PATIENCE, futures::future::join_all(given)).await;
     }
+}
+
+/// What nodes that answer are to be given.
+fn sign_all<'a>(
+    vault: &Vault,
+    nodes: &[&'a Arc<Node>],
+) -> Result<Vec<(&'a Arc<Node>, Signed<ServiceReceipt>)>> {
+    let others = nodes.iter().copied().filter(|node| node.site.operator != vault.operator);
+    let served: Vec<_> = others.map(|node| (node, node.take_served())).collect();
+    if served.is_empty() {
+        return Ok(Vec::new());
+    }
+    let book = Book::open(vault, Month::of(wall()))?;
+    let mut signed = Vec::new();
+    for (node, more) in served {
+        let next = book.next(node.id, more)?;
+        signed.extend(next.filter(|_| !node.is_resting()).map(|next| (node, next)));
+    }
+    Ok(signed)
 }

@@ -247,7 +247,10 @@ impl Packs {
         for node in self.holders(whereabouts, i).into_iter().filter(|node| !node.is_resting()) {
             let read = node.get(whereabouts.stripe.shards[i], from as u32, piece);
             match tokio::time::timeout(patience, read).await {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(())) => {
+                    node.note_sent(piece.len());
+                    return Ok(());
+                }
                 Ok(Err(error)) => last = error,
                 Err(_) => node.rest(),
             }
@@ -329,7 +332,10 @@ async fn fetch_shard<'a>(
             });
         }
         match &fetched {
-            Ok(()) => break,
+            Ok(()) => {
+                node.note_sent(bytes.len());
+                break;
+            }
             Err(ClientError::Refused { .. }) => {}
             Err(_) => node.rest(),
         }

@@ -1,107 +1,156 @@
-//! Receipts for service of a month ([`protocol::served`]): what the holder shows, what those have who gave them, and whether a statement's
-//! figures come to that.
+//! Receipts for service of a month ([`protocol::served`]): what the holder shows, what those have who gave them, and whether what it states
+//! comes to that.
 //!
-//! While a month goes on receipts come in. So they are compared with what the holder states at the same time, and what it stated before may
-//! not have been more.
+//! What givers have and the holder does not show is brought to it first: it was on its way, or forgotten, and is taken now; or it is not, and
+//! then the holder is found out.
 
-use super::Counted;
-use crate::client::mesh::{Mesh, Node};
-use crate::client::vault::Vault;
+use crate::client::mesh::{Mesh, Node, given};
+use crate::client::vault::{Vault, states};
 use crate::client::{ClientError, Result};
-use protocol::id::{DeviceId, NodeId, PublicKey};
+use protocol::certificate::{DeviceCertificate, NodeCertificate};
+use protocol::id::{DeviceId, NodeId, OperatorId, PublicKey};
 use protocol::message::{Request, Response};
 use protocol::served::{ServiceCount, ServiceReceipt};
 use protocol::sign::Signed;
-use protocol::tally::{Difference, UsageStatement};
-use std::collections::BTreeSet;
+use protocol::tally::{Difference, Done, UsageStatement};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// How often receipts are compared anew because some came in meanwhile.
-const TRIES: usize = 3;
 /// Receipts of one node and month: more than a vault's devices and holders.
 const RECEIPTS_MAX: usize = 1 << 13;
 
-/// Who can have been served: devices of the vault, and nodes that hold or held shards of it.
-pub(super) fn givers(
+/// Who can have been served.
+pub(super) struct Givers {
+    /// Devices of the vault, also those that were revoked since.
+    pub(super) devices: BTreeSet<DeviceId>,
+    revoked: BTreeSet<DeviceId>,
+    /// Nodes that its roster lists, and those of operators with whom it is stored, each with its operator.
+    nodes: BTreeMap<NodeId, OperatorId>,
+}
+
+impl Givers {
+    /// By what nodes know of the vault.
+    pub(super) async fn of(mesh: &Mesh, vault: &Vault) -> Result<Self> {
+        let mut devices = BTreeSet::from([vault.device_id()]);
+        let mut revoked = BTreeSet::new();
+        states(mesh, vault.id, |_, state| {
+            let certificates = state.devices.iter().filter_map(|signed| signed.verify().ok());
+            let its = certificates.filter(|it: &DeviceCertificate| it.vault == vault.id);
+            devices.extend(its.map(|certificate| certificate.device));
+            let orders = state.revoked.iter().filter_map(|signed| signed.verify().ok());
+            revoked.extend(orders.filter(|it| it.vault == vault.id).map(|order| order.device));
+        })
+        .await;
+        let roster = vault.papers.roster.verify().map_err(ClientError::content)?;
+        let listed = roster.nodes.iter().filter_map(|signed| signed.verify().ok());
+        let listed = listed.map(|it: NodeCertificate| (it.node, it.operator));
+        let met = mesh.nodes.values().map(|node| (node.id, node.site.operator));
+        let silent = mesh.silent.iter().map(|(node, silent)| (*node, silent.site.operator));
+        Ok(Self { devices, revoked, nodes: listed.chain(met).chain(silent).collect() })
+    }
+
+    /// Those who can have been served by nodes of an operator.
+    fn by(&self, operator: OperatorId) -> BTreeSet<PublicKey> {
+        let others = self.nodes.iter().filter(|(_, of)| **of != operator);
+        others.map(|(node, _)| node.key()).chain(self.devices.iter().map(DeviceId::key)).collect()
+    }
+}
+
+/// The receipts of a statement's month that their givers have: nodes, and this host.
+pub(super) async fn heard(
     mesh: &Mesh,
     vault: &Vault,
-    devices: &BTreeSet<DeviceId>,
-) -> Result<BTreeSet<PublicKey>> {
-    let listed = vault.listed()?.into_iter();
-    let nodes = listed.chain(mesh.nodes.keys().copied()).chain(mesh.silent.keys().copied());
-    let nodes = nodes.map(|node: NodeId| node.key());
-    Ok(nodes.chain(devices.iter().map(DeviceId::key)).collect())
+    statement: &UsageStatement,
+) -> Vec<Signed<ServiceReceipt>> {
+    let shown = mesh.nodes.values().map(|node| shown(node, statement));
+    // Who does not say what it gave keeps nothing from being counted.
+    let shown = futures::future::join_all(shown).await.into_iter().flatten().flatten();
+    shown.chain(given(vault, statement.month)).collect()
 }
 
-/// Adds to what receipts of shards came to what those for service do.
-pub(super) async fn add(
-    mesh: &Mesh,
+/// What receipts for service came to.
+pub(super) struct Service {
+    /// What the holder states, at the time of the count.
+    pub(super) signed: Signed<UsageStatement>,
+    pub(super) by_giver: Vec<(PublicKey, Done)>,
+    pub(super) differences: Vec<Difference>,
+    /// What does not count, is not shown, or is to be looked at.
+    pub(super) wrong: BTreeSet<String>,
+}
+
+/// Has a holder state a month, and compares that with the receipts.
+pub(super) async fn count(
     holder: &Node,
     statement: &UsageStatement,
-    givers: &BTreeSet<PublicKey>,
-    mut counted: Counted,
-) -> Result<Counted> {
-    let mut found = compare(mesh, holder, statement, givers).await?;
-    for _ in 1..TRIES {
-        if found.differences.is_empty() {
-            break;
-        }
-        found = compare(mesh, holder, statement, givers).await?;
-    }
-    counted.receipts += found.receipts;
-    counted.differences.extend(found.differences);
-    counted.services_wrong = found.wrong;
-    Ok(counted)
-}
-
-/// What comparing came to.
-struct Found {
-    receipts: u64,
-    differences: Vec<Difference>,
-    wrong: Vec<String>,
-}
-
-async fn compare(
-    mesh: &Mesh,
-    holder: &Node,
-    statement: &UsageStatement,
-    givers: &BTreeSet<PublicKey>,
-) -> Result<Found> {
-    let now = stated(holder, statement).await?;
-    let mut count = ServiceCount::of(&now, Some(givers.clone()));
-    let mut wrong = Vec::new();
-    for signed in shown(holder, statement).await? {
-        let is_its = signed.verify().is_ok_and(|receipt| receipt.holder == holder.id);
-        if is_its && let Err(error) = count.show(&signed) {
-            wrong.push(error.to_string());
+    givers: &Givers,
+    heard: &[Signed<ServiceReceipt>],
+) -> Result<Service> {
+    let UsageStatement { vault, month, .. } = *statement;
+    let operator = holder.site.operator;
+    let mut count = ServiceCount::new((holder.id, vault, month), givers.by(operator));
+    let mut wrong = BTreeSet::new();
+    for signed in about(holder, statement).await? {
+        if let Err(error) = count.show_before(&signed) {
+            wrong.insert(error.to_string());
         }
     }
-    for node in mesh.nodes.values().filter(|node| node.id != holder.id) {
-        // Who does not say what it gave keeps nothing from being counted.
-        let given = shown(node, statement).await.unwrap_or_default();
-        given.iter().for_each(|signed| count.hear(signed));
+    let mut is_brought = false;
+    for signed in heard.iter().filter(|signed| count.hear(signed)).collect::<Vec<_>>() {
+        // What it does not take is found below.
+        let _ = holder.request(&Request::Served(Box::new(signed.clone()))).await;
+        is_brought = true;
     }
-    let mut differences = count.differences(&now);
-    if now.figures.done.minus(statement.figures.done).is_none() {
-        differences = count.differences(statement);
+    if is_brought {
+        for signed in about(holder, statement).await? {
+            let _ = count.show_before(&signed);
+        }
     }
-    let withheld = count.withheld(now.until).into_iter();
-    wrong.extend(withheld.map(|by| format!("the last receipt that {by} gave is not shown")));
-    Ok(Found { receipts: count.count(), differences, wrong })
+    let signed = stated(holder, statement).await?;
+    let said = UsageStatement::verify(&signed).map_err(ClientError::content)?;
+    for signed in about(holder, statement).await? {
+        if let Err(error) = count.show_after(&signed) {
+            wrong.insert(error.to_string());
+        }
+    }
+    wrong.extend(
+        count.withheld().map(|given| format!("the receipt that {} gave is not taken", given.by)),
+    );
+    let by_giver: Vec<(PublicKey, Done)> = count.by_giver().collect();
+    let revoked = by_giver.iter().filter(|(by, _)| givers.revoked.contains(&DeviceId::from(*by)));
+    wrong.extend(revoked.map(|(by, _)| format!("a receipt is of device {by}, which was revoked")));
+    Ok(Service { signed, by_giver, differences: count.differences(&said), wrong })
 }
 
-/// What the holder says now of the same month.
-async fn stated(holder: &Node, statement: &UsageStatement) -> Result<UsageStatement> {
+/// What the holder says now of the same month, which is not less than it said before.
+async fn stated(holder: &Node, statement: &UsageStatement) -> Result<Signed<UsageStatement>> {
     let request = Request::Statements { month: statement.month };
-    let unexpected = || ClientError::node(holder.id, "it states that month no more");
+    let unexpected = |what: &str| ClientError::node(holder.id, what);
     let Response::Statements(stated) = holder.request(&request).await? else {
-        return Err(unexpected());
+        return Err(unexpected("an unexpected answer"));
     };
-    let mut said =
-        stated.iter().filter_map(|stated| UsageStatement::verify(&stated.statement).ok());
-    said.find(|said| said.is_about(statement)).ok_or_else(unexpected)
+    for stated in stated {
+        if let Ok(said) = UsageStatement::verify(&stated.statement)
+            && said.is_about(statement)
+        {
+            let is_less = said.until < statement.until;
+            let is_less = is_less || said.figures.done.minus(statement.figures.done).is_none();
+            return if is_less {
+                Err(unexpected("it states less than before"))
+            } else {
+                Ok(stated.statement)
+            };
+        }
+    }
+    Err(unexpected("it states that month no more"))
 }
 
-/// The receipts of the month that a node has.
+/// What a holder shows of what it did itself.
+async fn about(holder: &Node, statement: &UsageStatement) -> Result<Vec<Signed<ServiceReceipt>>> {
+    let mut shown = shown(holder, statement).await?;
+    shown.retain(|signed| signed.verify().is_ok_and(|receipt| receipt.holder == holder.id));
+    Ok(shown)
+}
+
+/// The receipts of the month that a node has, taken and given.
 async fn shown(node: &Node, statement: &UsageStatement) -> Result<Vec<Signed<ServiceReceipt>>> {
     let UsageStatement { vault, month, .. } = *statement;
     let (mut all, mut after) = (Vec::new(), None);
