@@ -12,15 +12,15 @@ use crate::client::vault::Vault;
 use crate::client::{ClientError, Result};
 use crate::home::{read_signed, write_file, write_signed};
 use crate::service::wall;
-use protocol::id::NodeId;
+use protocol::id::{NodeId, VaultId};
 use protocol::message::{Request, Response};
 use protocol::served::ServiceReceipt;
-use protocol::sign::Signed;
+use protocol::sign::{SecretKey, Signed};
 use protocol::tally::{Done, Month};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +48,8 @@ impl Node {
 
 /// The receipts of a month that this device gave, while nobody else signs any.
 struct Book<'a> {
-    vault: &'a Vault,
+    device: &'a SecretKey,
+    vault: VaultId,
     month: Month,
     folder: PathBuf,
     _lock: File,
@@ -56,11 +57,16 @@ struct Book<'a> {
 
 impl<'a> Book<'a> {
     fn open(vault: &'a Vault, month: Month) -> io::Result<Self> {
-        let folder = vault.folder().join(FOLDER).join(month.to_string());
+        Self::at(vault.folder(), &vault.device, vault.id, month)
+    }
+
+    /// In the folder of a vault.
+    fn at(dir: &Path, device: &'a SecretKey, vault: VaultId, month: Month) -> io::Result<Self> {
+        let folder = dir.join(FOLDER).join(month.to_string());
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let lock = File::create(vault.folder().join(FOLDER).join("lock"))?;
+        let lock = File::create(dir.join(FOLDER).join("lock"))?;
         lock.lock()?;
-        Ok(Self { vault, month, folder, _lock: lock })
+        Ok(Self { device, vault, month, folder, _lock: lock })
     }
 
     fn due(&self, holder: NodeId) -> PathBuf {
@@ -87,9 +93,9 @@ impl<'a> Book<'a> {
         last: Option<&ServiceReceipt>,
         more: Done,
     ) -> Result<Signed<ServiceReceipt>> {
-        let who = (self.vault.device.public(), holder, self.vault.id);
+        let who = (self.device.public(), holder, self.vault);
         let receipt = ServiceReceipt::next(who, self.month, last, more);
-        let signed = Signed::sign(&receipt, &self.vault.device);
+        let signed = Signed::sign(&receipt, self.device);
         write_file(&self.due(holder), b"", 0o600)?;
         write_signed(&self.folder.join(holder.to_string()), &signed)?;
         Ok(signed)
@@ -183,4 +189,42 @@ fn sign_all<'a>(
         signed.extend(next.filter(|_| !node.is_resting()).map(|next| (node, next)));
     }
     Ok(signed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLDER: NodeId = NodeId([1; 32]);
+    const NOTHING: Done = Done { received: 0, sent: 0, proved: 0, unproved: 0 };
+
+    fn sent(sent: u64) -> Done {
+        Done { sent, ..NOTHING }
+    }
+
+    #[test]
+    fn a_receipt_is_given_until_it_is_taken_and_the_next_one_follows_it() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), SecretKey::from_seed(&[2; 32]));
+        let open = || Book::at(dir.path(), &key, VaultId([3; 32]), Month(600)).unwrap();
+        let said = |signed: Option<Signed<ServiceReceipt>>| {
+            signed.map(|signed| signed.verify().unwrap()).map(|said| (said.number, said.done.sent))
+        };
+        assert_eq!(open().next(HOLDER, NOTHING).unwrap(), None);
+        let first = open().next(HOLDER, sent(5)).unwrap().unwrap();
+        // A command that was cut off here leaves it to the next one.
+        assert_eq!(open().next(HOLDER, NOTHING).unwrap().as_ref(), Some(&first));
+        let second = open().next(HOLDER, sent(2)).unwrap().unwrap();
+        assert_eq!(said(Some(second.clone())), Some((2, 7)));
+        open().taken(HOLDER, &first).unwrap();
+        assert_eq!(open().next(HOLDER, NOTHING).unwrap().as_ref(), Some(&second), "not this one");
+        open().taken(HOLDER, &second).unwrap();
+        assert_eq!(open().next(HOLDER, NOTHING).unwrap(), None);
+        // What the holder shows counts only where it is later than what is kept.
+        assert_eq!(open().follow(HOLDER, &second).unwrap(), None);
+        std::fs::remove_file(open().folder.join(HOLDER.to_string())).unwrap();
+        let anew = open().next(HOLDER, sent(1)).unwrap();
+        assert_eq!(said(anew), Some((1, 1)));
+        assert_eq!(said(open().follow(HOLDER, &second).unwrap()), Some((3, 8)));
+        assert_eq!(open().follow(HOLDER, &second).unwrap(), None);
+    }
 }
