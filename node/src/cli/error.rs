@@ -2,6 +2,7 @@
 
 use super::exit::Exit;
 use crate::client::ClientError;
+use crate::client::backup::LeftOut;
 use crate::client::operator::OperatorError;
 use crate::client::partners::PartnersError;
 use crate::config::ConfigError;
@@ -135,7 +136,18 @@ impl From<ClientError> for CliError {
             ClientError::VaultExists(_) => what.next("choose another name"),
             ClientError::NoDomain { .. } => what.next("`strewn peers` shows the nodes and their labels"),
             ClientError::NoOperator(_) => what.next("do it on the host where `strewn init` was run"),
-            ClientError::Unplaceable(_) | ClientError::Violation(_) => {
+            ClientError::Unplaceable { why, is_degraded, .. } => {
+                let mut steps: Vec<String> = why.iter().filter_map(LeftOut::next).collect();
+                if steps.is_empty() {
+                    steps.push("start nodes where they are missing".into());
+                }
+                // Who said it already is not sent round in a circle.
+                if !is_degraded {
+                    steps.push("or go on with --allow-degraded".into());
+                }
+                what.next(steps.join("; "))
+            }
+            ClientError::Violation(_) => {
                 what.next("start nodes where they are missing, or go on with --allow-degraded")
             }
             ClientError::Tree(TreeError::Busy(_)) => {

@@ -20,12 +20,12 @@ use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, StartError, Then
 use crate::agreement::Agreement;
 use crate::certificate::{Trust, VaultCertificate, VaultTerms, is_next_version};
 use crate::id::{NodeId, OperatorId, VaultId};
-use crate::life::check_bounds;
 use crate::message::{HeldFor, PartnerStatus, Refusal, RefusalCode, Request, Response};
 use crate::partner::{Known, PartnerList, Partners, Rank};
 use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::sign::Signed;
+use crate::size::Size;
 use crate::succession::{Line, Lines};
 use crate::time::{Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
@@ -665,15 +665,14 @@ impl Peer {
         let Some(operator) = self.partner_of(vault) else { return Ok(()) };
         let (_, agreement) = self.partnership.in_force(now, operator)?;
         if !is_planted(Bug::AgreedLock) {
-            check_bounds(lock, agreement.lock_max).map_err(|error| {
-                not_allowed(format!("the agreement does not allow it: {error}"))
-            })?;
+            agreement.check_lock(lock).map_err(|error| not_allowed(error.to_string()))?;
         }
         let share = self.share_of(now, operator)?;
         let left = share.saturating_sub(self.held_for(operator));
         if u64::from(len) > left && !is_planted(Bug::Share) {
             let text = format!(
-                "{left} bytes are left of the {share} that the agreement gives on this node, {len} needed"
+                "{} are left of the {} that the agreement gives on this node, {} needed",
+                Size(left), Size(share), Size(len.into())
             );
             return Err(refusal(RefusalCode::Quota, text));
         }
