@@ -413,7 +413,7 @@ fn a_vault_has_no_more_than_its_quota() {
     }
     let Response::Refused(refusal) = put(&mut desk, device, 3) else { panic!("it is refused") };
     assert_eq!(refusal.code, RefusalCode::Quota);
-    assert!(refusal.text.contains("0 B are left of the 128 B"), "{}", refusal.text);
+    assert!(refusal.text.contains("0 bytes are left of the 128"), "{}", refusal.text);
     assert!(matches!(put(&mut desk, device, 1), Response::Receipt(_)), "it is held");
     let Response::Status(status) = desk.ask(device, Request::Status) else { panic!() };
     assert_eq!(status.room, 0);
