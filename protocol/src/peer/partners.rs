@@ -642,14 +642,13 @@ impl Peer {
             share.saturating_sub(self.held_for(operator))
         };
         let owners: BTreeSet<Option<OperatorId>> = match *role {
-            Role::Device { operator, .. } => {
+            Role::Device { operator, .. } | Role::Console { operator } => {
                 [Some(operator).filter(|operator| self.partnership.is_other(*operator))].into()
             }
             Role::Node(node) => {
                 let view = View { facts, overlay: &self.overlay };
                 view.listing(node)?.into_iter().map(|vault| self.partner_of(vault)).collect()
             }
-            Role::Console { .. } => return Ok(None),
         };
         let of_vault = match *role {
             Role::Device { vault, .. } => self.left_of_vault(vault),
@@ -672,7 +671,9 @@ impl Peer {
         if u64::from(len) > left && !is_planted(Bug::Share) {
             let text = format!(
                 "{} are left of the {} that the agreement gives on this node, {} needed",
-                Size(left), Size(share), Size(len.into())
+                Size(left),
+                Size(share),
+                Size(len.into())
             );
             return Err(refusal(RefusalCode::Quota, text));
         }
