@@ -196,8 +196,13 @@ impl From<PartnersError> for CliError {
             }
             PartnersError::NothingAgreed => "`strewn partner remove` removes a partner",
             PartnersError::NoHolders => "start the node of this host with `strewn node run`",
+            PartnersError::Agreement(AgreementError::Version { found, known })
+                if found <= known =>
+            {
+                "this side knows a later version than the partner, which may have removed this operator and added it again: propose from this side, with `strewn partner propose`, and have the partner accept"
+            }
             PartnersError::Agreement(AgreementError::Version { .. }) => {
-                "`strewn partner show` says what counts now; propose again from there"
+                "the partner knows a later version than this side: have it send the line of that one, or propose anew from its side"
             }
             _ => return Self::new(chain(&error)),
         };
