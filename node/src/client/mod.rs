@@ -180,7 +180,8 @@ pub enum ClientError {
 
 /// Partners that are a reason for something, in words behind it.
 fn and(why: &[backup::LeftOut]) -> String {
-    why.iter().map(|left_out| format!("; {left_out}")).collect()
+    let texts: Vec<String> = why.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { String::new() } else { format!("; {}", texts.join("; ")) }
 }
 
 impl ClientError {
