@@ -27,7 +27,7 @@ const KINDS: [(&str, &str); 9] = [
 #[non_exhaustive]
 pub enum LineError {
     /// It begins otherwise.
-    #[error("it does not begin with {0}")]
+    #[error("it is no line of Strewn: one begins with {0}")]
     Prefix(&'static str),
     /// It is a line for something else.
     #[error("this is {0}")]

@@ -3,6 +3,7 @@
 //! What is parsed is exact; what is shown is rounded, except [`ByteSize::exact`], which writes what parses
 //! back to the same number. Spans of time in files and arguments are `protocol::time::Period`.
 
+use protocol::size::Size;
 use protocol::time::Wall;
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -108,28 +109,7 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&rounded(self.0))
-    }
-}
-
-fn rounded(bytes: u64) -> String {
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let bytes = u128::from(bytes);
-    let nearest = |unit: u128| (bytes + unit / 2) / unit;
-    // The smallest unit in which the number shown stays below 1024; 2^64 is below that in the largest.
-    let (name, unit) = BINARY
-        .into_iter()
-        .rev()
-        .map(|(name, unit)| (name, u128::from(unit)))
-        .find(|(_, unit)| nearest(*unit) < 1024)
-        .expect("2^64 bytes are 16 EiB");
-    let tenths = (bytes * 10 + unit / 2) / unit;
-    match (tenths / 10, tenths % 10) {
-        (100.., _) => format!("{} {name}", nearest(unit)),
-        (whole, 0) => format!("{whole} {name}"),
-        (whole, tenth) => format!("{whole}.{tenth} {name}"),
+        fmt::Display::fmt(&Size(self.0), f)
     }
 }
 

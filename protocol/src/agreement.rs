@@ -11,6 +11,8 @@
 use crate::certificate::{CLOCK_SKEW_MAX, is_next_version};
 use crate::id::{OperatorId, PublicKey};
 use crate::label::{Labels, Site};
+use crate::life::{LifeError, check_bounds};
+use crate::policy::Lock;
 use crate::sign::{SignatureError, Signed, Statement};
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
@@ -107,6 +109,9 @@ pub enum AgreementError {
         /// The one that counts now; 0 for none.
         known: u64,
     },
+    /// It does not allow so long a lock.
+    #[error("the agreement does not allow it: {0}")]
+    Lock(#[from] LifeError),
     /// It does not count yet.
     #[error("the agreement begins later")]
     NotYet,
@@ -184,6 +189,12 @@ impl Agreement {
             })
             .collect();
         (!differing.is_empty()).then(|| format!("it states {}", differing.join("; ")))
+    }
+
+    /// Refuses a lock, or a cooldown, that is longer than either side promises the other. What holders ask of what arrives, and owners
+    /// before they send it.
+    pub fn check_lock(&self, lock: &Lock) -> Result<(), AgreementError> {
+        Ok(check_bounds(lock, self.lock_max)?)
     }
 
     /// When it ends.
@@ -319,6 +330,20 @@ mod tests {
         assert_eq!(at(NOW.0), Ok(()));
         assert_eq!(at(agreement.end().0 - 1), Ok(()));
         assert_eq!(at(agreement.end().0), Err(AgreementError::Ended));
+    }
+
+    #[test]
+    fn it_allows_locks_and_cooldowns_up_to_its_longest() {
+        let agreement = agreement();
+        let check = |period, release_cooldown| {
+            agreement.check_lock(&Lock { period, release_cooldown, ..Lock::default() })
+        };
+        let longest = agreement.lock_max;
+        assert_eq!(check(longest, longest), Ok(()));
+        let longer = Period(longest.0 + 1);
+        for (period, cooldown) in [(longer, longest), (longest, longer)] {
+            assert!(matches!(check(period, cooldown), Err(AgreementError::Lock(_))));
+        }
     }
 
     #[test]

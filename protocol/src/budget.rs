@@ -3,6 +3,7 @@
 //! A token bucket on monotonic time, in whole numbers: over any span no more is spent than the burst and the rate times the
 //! span. It is not stored, and full after a restart, which nobody causes over the network.
 
+use crate::size::Size;
 use crate::time::{Mono, Period};
 
 const DAY: u128 = Period::days(1).0 as u128;
@@ -18,7 +19,7 @@ pub struct Rate {
 
 /// There is not so much left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{left} bytes are left of what may come in a day, {asked} needed")]
+#[error("{} are left of what may come in a day, {} needed", Size(*left), Size(*asked))]
 pub struct Exhausted {
     /// Bytes left now.
     pub left: u64,

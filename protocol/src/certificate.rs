@@ -50,7 +50,7 @@ pub enum CertificateError {
     #[error(transparent)]
     Succession(#[from] SuccessionError),
     /// The certificate's time is over.
-    #[error("expired at {expired:?}, now {now:?}")]
+    #[error("expired at {expired}; it is {now} now")]
     Expired {
         /// End of its validity.
         expired: Wall,
@@ -58,7 +58,7 @@ pub enum CertificateError {
         now: Wall,
     },
     /// The certificate is dated in the future.
-    #[error("issued at {issued:?}, which is after {now:?}")]
+    #[error("issued at {issued}, which is after {now}")]
     NotYet {
         /// Start of its validity.
         issued: Wall,

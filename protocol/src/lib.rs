@@ -53,6 +53,7 @@ pub mod seal;
 pub mod served;
 pub mod share;
 pub mod sign;
+pub mod size;
 pub mod succession;
 pub mod survey;
 pub mod tag;

@@ -32,14 +32,36 @@ use serde::{Deserialize, Serialize};
 /// A lock is stored anew once it is longer by so much, or by a 64th of its period: who asks again and again costs no writes.
 pub const EXTENSION_MIN: Period = Period::seconds(3600);
 
+/// A span of time that a policy asks holders for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// How long a shard is locked.
+    Lock,
+    /// How long after a release it is kept.
+    Cooldown,
+}
+
+impl Span {
+    /// As people write it in a policy, where they have to look for it.
+    #[must_use]
+    pub fn in_policy(self) -> &'static str {
+        match self {
+            Self::Lock => "a lock period",
+            Self::Cooldown => "a release_cooldown",
+        }
+    }
+}
+
 /// Why something is not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LifeError {
     /// More is asked for than this holder promises.
-    #[error("{asked} are asked for, and this holder promises {longest} at most")]
+    #[error("{} of {asked} is asked for, and {longest} at most is promised", .what.in_policy())]
     TooLong {
-        /// The lock, or its cooldown.
+        /// Which of both.
+        what: Span,
+        /// How long.
         asked: Period,
         /// The holder's limit.
         longest: Period,
@@ -130,8 +152,11 @@ impl DropDecision {
 /// Whether a holder with this limit promises what the lock asks for. A cooldown without an end would keep a shard for ever
 /// as well as a lock would.
 pub(crate) fn check_bounds(lock: &Lock, longest: Period) -> Result<(), LifeError> {
-    let asked = lock.period.max(lock.release_cooldown);
-    if asked > longest { Err(LifeError::TooLong { asked, longest }) } else { Ok(()) }
+    let asked = [(Span::Lock, lock.period), (Span::Cooldown, lock.release_cooldown)];
+    match asked.into_iter().find(|(_, asked)| *asked > longest) {
+        Some((what, asked)) => Err(LifeError::TooLong { what, asked, longest }),
+        None => Ok(()),
+    }
 }
 
 impl Life {

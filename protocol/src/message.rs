@@ -64,6 +64,8 @@ pub const RESPONSE_LEN_MAX: usize = 4 << 20;
 pub const PAGE_LEN: usize = 1 << 20;
 /// Most ids in one request.
 pub const IDS_MAX: usize = 4096;
+/// What a node says to the command of one that it does not know: of a stranger, or of a partner that was not added yet.
+pub const NOT_KNOWN: &str = "is not a member known here";
 
 /// The longest body of a frame of this kind, or `None` for a kind that does not exist.
 #[must_use]

@@ -128,7 +128,7 @@ pub enum ProofError {
     #[error("{0}")]
     Order(&'static str),
     /// It claims to be from the future.
-    #[error("it was made at {made:?}, which is after {now:?}: is the clock right?")]
+    #[error("it was made at {made}, which is after {now}: is the clock right?")]
     NotYet {
         /// When it was made, by its own word.
         made: Wall,

@@ -225,7 +225,7 @@ pub enum NotAccepted {
     #[error("the release does not name stripe {0}")]
     Stripe(StripeId),
     /// It is dated in the future.
-    #[error("the release was made at {issued:?}, which is after {now:?}")]
+    #[error("the release was made at {issued}, which is after {now}")]
     NotYet {
         /// When it was made.
         issued: Wall,
@@ -233,7 +233,7 @@ pub enum NotAccepted {
         now: Wall,
     },
     /// It counts no more.
-    #[error("the release expired at {expired:?}, now {now:?}")]
+    #[error("the release expired at {expired}; it is {now} now")]
     Expired {
         /// End of its validity.
         expired: Wall,

@@ -102,6 +102,9 @@ impl Heirs {
     pub fn new(need: u8, of: impl IntoIterator<Item = PublicKey>) -> Result<Self, SuccessionError> {
         let mut of: Vec<PublicKey> = of.into_iter().collect();
         of.sort_unstable();
+        if of.windows(2).any(|two| two[0] == two[1]) {
+            return Err(SuccessionError::Broken("an heir is named twice"));
+        }
         let heirs = Self { need, of };
         heirs.check()?;
         Ok(heirs)
@@ -292,10 +295,7 @@ impl Line {
     fn check_next(&self, step: &Step) -> Result<Succession, SuccessionError> {
         let next = step.read()?;
         next.heirs.check()?;
-        let is_earlier = |key| {
-            let keys = self.said.iter().map(|said| said.key).chain([self.operator.key()]);
-            self.key() != key && keys.into_iter().any(|known| known == key)
-        };
+        let is_earlier = |key| self.key() != key && self.has_spoken(key);
         let wrong = if next.operator != self.operator {
             "it is another operator's"
         } else if next.number as usize != self.number() + 1 {
@@ -368,6 +368,23 @@ impl Line {
     #[must_use]
     pub fn number(&self) -> usize {
         self.said.len()
+    }
+
+    /// Whether a key speaks for the operator, or did.
+    fn has_spoken(&self, key: PublicKey) -> bool {
+        self.operator.key() == key || self.said.iter().any(|said| said.key == key)
+    }
+
+    /// Refuses heirs among whom the operator itself is: whoever stole its key would have a say in what ends it. Lines that name one from before
+    /// this was refused stand, and those heirs may stay heirs.
+    fn check_new_heirs(&self, next: &Succession) -> Result<(), SuccessionError> {
+        let is_own = |&heir: &PublicKey| heir == next.key || self.has_spoken(heir);
+        if next.heirs != *self.heirs() && next.heirs.of.iter().any(is_own) {
+            return Err(SuccessionError::Broken(
+                "an heir is a key of the operator itself, the one that speaks or an earlier one: whoever stole it would have a say",
+            ));
+        }
+        Ok(())
     }
 
     /// Who may name the next key; nobody where the key itself does.

@@ -1,5 +1,6 @@
 //! Points and spans of time as arguments: this crate has no clock.
 
+use crate::retention::calendar::civil;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -46,6 +47,22 @@ impl Wall {
     #[must_use]
     pub const fn after(self, period: Period) -> Self {
         Self(self.0.saturating_add(period.0))
+    }
+}
+
+impl fmt::Display for Wall {
+    /// UTC: `2026-11-25 23:30:00 UTC`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1_000;
+        let (year, month, day) = civil(seconds / 86_400);
+        let (hour, minute) = (seconds / 3_600 % 24, seconds / 60 % 60);
+        write!(
+            f,
+            "{year:04}-{:02}-{:02} {hour:02}:{minute:02}:{:02} UTC",
+            month + 1,
+            day + 1,
+            seconds % 60
+        )
     }
 }
 
@@ -120,6 +137,13 @@ impl<'de> Deserialize<'de> for Period {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn points_in_time_are_shown_as_people_read_them() {
+        assert_eq!(Wall(0).to_string(), "1970-01-01 00:00:00 UTC");
+        assert_eq!(Wall(1_795_783_725_018).to_string(), "2026-11-27 12:48:45 UTC");
+        assert!(Wall(u64::MAX).to_string().ends_with("UTC"));
+    }
 
     #[test]
     fn periods_read_as_people_write_them() {

@@ -59,6 +59,13 @@ fn three_operators_swap_and_bear_the_loss_of_one() {
     shares(&b, "a", 48 * MIB);
     shares(&c, "a", 48 * MIB);
     shares(&a, "b", 1024 * MIB);
+    // A longer lock than that allows is refused before anybody has a shard.
+    c.create_vault("long", "[survive]\nany = [ { operator = 1 } ]\n[lock]\nperiod = \"91d\"\n");
+    let refused = c.backup(&source).ended(1).messages("exit_error").pop().expect("an error");
+    let said = "a is left out: the agreement does not allow it: a lock period of 91d is asked for, and 90d at most is promised";
+    assert!(text(&refused["message"]).contains(said), "{refused}");
+    assert!(text(&refused["next"]).contains("strewn partner propose a"), "{refused}");
+    assert_eq!((files(&a), files(&b), files(&c)), (0, 0, 0));
     let summary = a.backup(&source).summary();
     assert_eq!(summary["degraded"], false, "{summary}");
     assert!(files(&b) > 0 && files(&c) > 0);

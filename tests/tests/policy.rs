@@ -68,7 +68,7 @@ fn a_node_takes_no_more_than_its_quota() {
     let _ = mesh.backup(&small).summary();
     let refused = mesh.backup(&large).ended(1).messages("exit_error").pop().unwrap();
     let message = refused["message"].as_str().unwrap();
-    assert!(message.contains("1 nodes with room for"), "{message}");
+    assert!(message.contains("1 node with room for"), "{message}");
     let held: u64 = mesh.nodes[1].shard_files().iter().map(|f| f.metadata().unwrap().len()).sum();
     assert!(held <= 4 << 20, "{held}");
     let _ = mesh.restore("latest", &mesh.dir().join("back"), &[]).ok();

@@ -167,7 +167,7 @@ Exit code 0 when it may leave, 1 when that cannot be reached now or the node doe
     #[command(
         after_help = "The line is the one that `strewn partner vouch` printed there. For this host's node the certificate is written here; for another node of the\n\
 operator, which has to answer, a line is printed with which the same command takes it in on that node's host, without the operator's key.\n\
-The node takes it up when it is started again."
+The node takes it up in a few seconds, or when it is started."
     )]
     Carry {
         /// The line
@@ -261,7 +261,7 @@ pub struct InviteArgs {
     #[arg(long, value_name = "LEVEL=NAME")]
     pub label: Vec<protocol::label::Label>,
     /// For how long the ticket counts
-    #[arg(long, default_value = "1h", value_name = "TIME")]
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = super::ops::validity)]
     pub expires: protocol::time::Period,
 }
 

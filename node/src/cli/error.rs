@@ -2,6 +2,7 @@
 
 use super::exit::Exit;
 use crate::client::ClientError;
+use crate::client::backup::LeftOut;
 use crate::client::operator::OperatorError;
 use crate::client::partners::PartnersError;
 use crate::config::ConfigError;
@@ -135,7 +136,18 @@ impl From<ClientError> for CliError {
             ClientError::VaultExists(_) => what.next("choose another name"),
             ClientError::NoDomain { .. } => what.next("`strewn peers` shows the nodes and their labels"),
             ClientError::NoOperator(_) => what.next("do it on the host where `strewn init` was run"),
-            ClientError::Unplaceable(_) | ClientError::Violation(_) => {
+            ClientError::Unplaceable { why, is_degraded, .. } => {
+                let mut steps: Vec<String> = why.iter().filter_map(LeftOut::next).collect();
+                if steps.is_empty() {
+                    steps.push("start nodes where they are missing".into());
+                }
+                // Who said it already is not sent round in a circle.
+                if !is_degraded {
+                    steps.push("or go on with --allow-degraded".into());
+                }
+                what.next(steps.join("; "))
+            }
+            ClientError::Violation(_) => {
                 what.next("start nodes where they are missing, or go on with --allow-degraded")
             }
             ClientError::Tree(TreeError::Busy(_)) => {
@@ -184,8 +196,13 @@ impl From<PartnersError> for CliError {
             }
             PartnersError::NothingAgreed => "`strewn partner remove` removes a partner",
             PartnersError::NoHolders => "start the node of this host with `strewn node run`",
+            PartnersError::Agreement(AgreementError::Version { found, known })
+                if found <= known =>
+            {
+                "this side knows a later version than the partner, which may have removed this operator and added it again: propose from this side, with `strewn partner propose`, and have the partner accept"
+            }
             PartnersError::Agreement(AgreementError::Version { .. }) => {
-                "`strewn partner show` says what counts now; propose again from there"
+                "the partner knows a later version than this side: have it send the line of that one, or propose anew from its side"
             }
             _ => return Self::new(chain(&error)),
         };

@@ -179,6 +179,13 @@ impl Output {
         }
     }
 
+    /// Tells a person what to do with a result, apart from it: `$(…)` and pipes take the result alone. Silent with `--json` and `--quiet`.
+    pub fn hint(&self, text: impl AsRef<str>) {
+        if !self.0.style.json && !self.0.style.quiet {
+            self.write_err(&format!("{}\n", printable(text.as_ref())));
+        }
+    }
+
     /// Asks a person who is there to be asked: standard input and output are terminals. Everybody else, and an empty answer,
     /// says no.
     #[must_use]

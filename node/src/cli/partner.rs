@@ -109,6 +109,11 @@ Example: strewn partner statement --month 2026-10 --verify --csv"
     )]
     Statement(StatementArgs),
     /// Show what was given to partners and taken from them in a month, in bytes times days
+    #[command(
+        after_help = "A byte-day is a byte held for a day: 10 GiB for 30 days are 300 GiB of them. `given` is what this operator's nodes held for the partner, `taken` what its\n\
+nodes held for this operator; `sent to it` and `read from it` are bytes that left for it, and came from it, when data was read. All as the nodes state it that answer:\n\
+`strewn partner statement --verify` counts it again."
+    )]
     Balance {
         /// Which month, as 2026-10 [default: this one]
         #[arg(long)]

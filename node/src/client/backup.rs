@@ -14,6 +14,7 @@
 mod again;
 mod body;
 mod known;
+mod left_out;
 mod line;
 mod list;
 mod names;
@@ -35,8 +36,11 @@ use super::{ClientError, Result, recipients};
 use crate::capped::Faults;
 use crate::cli::progress::Counters;
 use crate::home::{Home, random};
+use crate::service::wall;
 use crate::source::{Estimate, Rules, Source, Stream, StreamSource, detect};
 pub(super) use again::Needed;
+pub use left_out::LeftOut;
+use left_out::Partners;
 use place::Placer;
 use protocol::codec::Blob;
 use protocol::id::{EntryId, NodeId, SessionId};
@@ -256,16 +260,18 @@ impl Writer {
         }
     }
 
-    /// What can be planned with the nodes that answer now. Those in `full` have said that they have no room, whatever
-    /// their status says.
+    /// What can be planned with the nodes that answer now. Those in `full` have said that they take nothing more, whatever
+    /// their status says. Who does not promise what the policy asks for is left out before anybody has a shard.
     async fn placer(&self, full: &BTreeSet<NodeId>) -> Result<Arc<Placer>> {
         let (listed, mut rooms) = (self.vault.listed()?, Vec::new());
         let avoided = avoided(&self.mesh, self.vault.operator).await;
+        let (names, agreed) = (&self.mesh.partners, &self.mesh.agreed);
+        let partners = Partners::new(names, agreed, avoided, &self.vault.policy.lock, wall());
         for (node, answer) in self.mesh.ask_all(&Request::Status).await {
             if let Ok(Response::Status(status)) = answer
                 && listed.contains(&node.id)
                 && node.is_relied_on()
-                && !avoided.contains(&node.site.operator)
+                && !partners.leaves_out(node.site.operator)
                 // Who leaves takes nothing.
                 && status.leaving.is_none()
             {
@@ -276,7 +282,7 @@ impl Writer {
         let placer = Placer::new(
             Arc::clone(&self.vault),
             Arc::clone(&self.mesh),
-            rooms,
+            (rooms, partners),
             Arc::clone(&self.buffers),
             self.allow_degraded,
         )?;
@@ -313,18 +319,20 @@ impl Writer {
                 Err(error) => return Err(error),
             };
             let Some(wait) = wait else { return Err(error) };
-            tokio::time::sleep(wait).await;
+            let is_final = is_final(&error);
+            if !is_final {
+                tokio::time::sleep(wait).await;
+            }
             written += stripes;
             full.extend(placer.full());
-            let again = self.placer(&full).await?;
-            if is_of_room(&error) && again.plan() == placer.plan() {
-                return Err(error);
-            }
+            let again = match self.placer(&full).await {
+                Ok(again) if is_final && again.plan() == placer.plan() => return Err(error),
+                // Why it was refused tells more than that nobody else is left; of room that says who has how much.
+                Err(_) if is_final && !is_of_room(&error) => return Err(error),
+                again => again?,
+            };
             placer = again;
-            notes.push(match error {
-                ClientError::GivenUp(_) => format!("{error}: it was sent again"),
-                _ => format!("a holder was lost on the way ({error}); went on without it"),
-            });
+            notes.push(note(&error));
             progress.begin_again();
         }
         Err(ClientError::NoNode(": all attempts failed".into()))
@@ -406,7 +414,7 @@ fn is_passing(error: &ClientError) -> bool {
             | ClientError::Node { .. }
             | ClientError::Net(_)
             | ClientError::Refused { .. }
-            | ClientError::Unplaceable(_)
+            | ClientError::Unplaceable { .. }
             | ClientError::Violation(_)
     )
 }
@@ -418,6 +426,25 @@ fn is_of_room(error: &ClientError) -> bool {
         ClientError::Refused { refusal, .. }
             if matches!(refusal.code, RefusalCode::Quota | RefusalCode::Full)
     )
+}
+
+/// Whether the holder would say the same again: it has no room, or may not do it.
+fn is_final(error: &ClientError) -> bool {
+    is_of_room(error)
+        || matches!(
+            error,
+            ClientError::Refused { refusal, .. } if refusal.code == RefusalCode::NotAllowed
+        )
+}
+
+/// What became of an attempt, when another one follows.
+fn note(error: &ClientError) -> String {
+    match error {
+        ClientError::GivenUp(_) => format!("{error}: it was sent again"),
+        error if is_of_room(error) => format!("a holder is full ({error}); went on without it"),
+        error if is_final(error) => format!("a holder refused ({error}); went on without it"),
+        _ => format!("a holder was lost on the way ({error}); went on without it"),
+    }
 }
 
 /// Tells the progress what the source will come to.
@@ -433,4 +460,27 @@ async fn watch(estimate: Arc<Estimate>, progress: Arc<Counters>) {
 
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::message::Refusal;
+
+    #[test]
+    fn what_a_holder_refuses_for_good_is_not_asked_again_and_said_as_it_is() {
+        let refused = |code| ClientError::Refused {
+            node: "86810243".into(),
+            refusal: Refusal { code, text: "so it is".into() },
+        };
+        assert!(is_final(&refused(RefusalCode::NotAllowed)));
+        assert!(note(&refused(RefusalCode::NotAllowed)).starts_with("a holder refused"));
+        for code in [RefusalCode::Quota, RefusalCode::Full] {
+            assert!(is_final(&refused(code)));
+            assert!(note(&refused(code)).starts_with("a holder is full"));
+        }
+        let lost = ClientError::node(NodeId([1; 32]), "it went away");
+        assert!(!is_final(&lost));
+        assert!(note(&lost).starts_with("a holder was lost on the way"));
+    }
 }

@@ -234,7 +234,12 @@ impl Check {
         if readable {
             let pattern = (stripe.k, sites.iter().map(|site| site.node).collect());
             let violation = judged.entry(pattern).or_insert_with(|| {
-                check_placement(&self.vault.policy, k, &sites).err().map(|v| v.to_string())
+                // Who is no partner any more is read from, and not counted on.
+                let is_counted = |site: &&protocol::label::Site| {
+                    self.mesh.nodes.get(&site.node).is_some_and(|node| node.is_relied_on())
+                };
+                let counted: Vec<_> = sites.iter().copied().filter(is_counted).collect();
+                check_placement(&self.vault.policy, k, &counted).err().map(|v| v.to_string())
             });
             if let Some(violation) = violation {
                 self.findings.add(Kind::StripeBelowPolicy, format!("stripe {short}: {violation}"));

@@ -26,7 +26,9 @@ impl Held {
     /// Of each shard the node that answers and promises to have it: the holder that the record names, or one that stands in for it.
     #[must_use]
     pub fn holders(&self, mesh: &Mesh) -> Vec<Option<NodeId>> {
-        let site = |node: NodeId| mesh.nodes.get(&node).map(|node| &node.site);
+        // Of several that have the same shard one counts that is counted on.
+        let node = |node: NodeId| mesh.nodes.get(&node).filter(|node| node.is_relied_on());
+        let site = |id: NodeId| node(id).map(|node| &node.site);
         counted_best(&self.record, &self.promised, site)
     }
 

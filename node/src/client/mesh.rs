@@ -62,6 +62,8 @@ pub struct Mesh {
     pub mislabelled: BTreeMap<NodeId, String>,
     /// What was agreed with its operator's partners, by the newest list that was told.
     pub agreed: Vec<Agreement>,
+    /// What these partners are called here.
+    pub partners: BTreeMap<OperatorId, String>,
     /// Where nodes were reached, with their keys.
     reached: Arc<Mutex<BTreeMap<NodeId, BTreeSet<IpAddr>>>>,
 }
@@ -81,6 +83,8 @@ pub struct Caller {
     relies: RwLock<Trust>,
     /// What was agreed with its operator's partners.
     agreed: RwLock<Vec<Agreement>>,
+    /// What its operator's partners are called.
+    names: RwLock<BTreeMap<OperatorId, String>>,
     /// Whose keys speak for them, and for its operator.
     lines: RwLock<Lines>,
     /// Nodes that it believes because somebody named them, whosever they are.
@@ -120,9 +124,19 @@ impl Caller {
 
     fn new(key: SecretKey, greeting: Greeting, operator: OperatorId) -> Self {
         let [trust, relies] = [(); 2].map(|()| RwLock::new(Trust::new([operator])));
-        let (agreed, lines, named) = (RwLock::default(), RwLock::default(), BTreeSet::new());
-        let (asks, keeps_nothing) = (false, false);
-        Self { key, greeting, operator, trust, relies, agreed, lines, named, asks, keeps_nothing }
+        Self {
+            key,
+            greeting,
+            operator,
+            trust,
+            relies,
+            agreed: RwLock::default(),
+            names: RwLock::default(),
+            lines: RwLock::default(),
+            named: BTreeSet::new(),
+            asks: false,
+            keeps_nothing: false,
+        }
     }
 
     /// Believes also these operators.
@@ -137,6 +151,8 @@ impl Caller {
         self.believe(operators.clone());
         let agreed = partners.by_operator.values().filter_map(|known| known.agreement.clone());
         *self.agreed.write().unwrap_or_else(PoisonError::into_inner) = agreed.collect();
+        let names = partners.by_operator.iter().map(|(who, known)| (*who, known.name.clone()));
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = names.collect();
         for operator in partners.by_operator.keys().copied().chain([self.operator]) {
             partners
                 .lines
@@ -405,6 +421,7 @@ impl Mesh {
         }
         mesh.judge_labels(&caller);
         mesh.agreed.clone_from(&caller.agreed.read().unwrap_or_else(PoisonError::into_inner));
+        mesh.partners.clone_from(&caller.names.read().unwrap_or_else(PoisonError::into_inner));
         Ok(mesh)
     }
 

@@ -75,8 +75,15 @@ pub enum ClientError {
     #[error("{0} needs the operator's key, and it is not here")]
     NoOperator(&'static str),
     /// No placement satisfies the policy.
-    #[error("the policy cannot be met: {0}")]
-    Unplaceable(#[from] protocol::placement::Unplaceable),
+    #[error("the policy cannot be met: {error}{}", and(.why))]
+    Unplaceable {
+        /// What is missing.
+        error: protocol::placement::Unplaceable,
+        /// Partners that are a reason for that.
+        why: Vec<backup::LeftOut>,
+        /// Whether it was to go on degraded already.
+        is_degraded: bool,
+    },
     /// What was placed does not satisfy the policy.
     #[error("the policy is not met: {0}")]
     Violation(#[from] protocol::placement::Violation),
@@ -169,6 +176,12 @@ pub enum ClientError {
     /// The system.
     #[error("{0}")]
     System(#[from] std::io::Error),
+}
+
+/// Partners that are a reason for something, in words behind it.
+fn and(why: &[backup::LeftOut]) -> String {
+    let texts: Vec<String> = why.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { String::new() } else { format!("; {}", texts.join("; ")) }
 }
 
 impl ClientError {

@@ -36,6 +36,9 @@ pub(crate) const INTRODUCTION: &str = "strewnpart1";
 pub(crate) const PROPOSAL: &str = "strewnprop1";
 /// Before what both sides signed.
 pub(crate) const AGREED: &str = "strewnagr1";
+/// All of these.
+const PREFIXES: &str =
+    "strewnpart1 (an introduction), strewnprop1 (a proposal) or strewnagr1 (an agreement)";
 /// Longest of these lines, in characters behind that.
 const LINE_LEN_MAX: usize = 32 << 10;
 
@@ -99,6 +102,17 @@ impl From<crate::home::HomeError> for PartnersError {
 /// Results of what is done with partners.
 pub type Done<T> = std::result::Result<T, PartnersError>;
 
+/// Whether what is agreed with a partner was begun since another key speaks for it. Who had the earlier key could agree until its line was known here.
+#[must_use]
+pub fn is_agreed_since_change(known: &Known) -> bool {
+    let mut key = known.introduction.operator.key();
+    let steps = known.line.successions().iter();
+    let changes = steps.filter(|step| std::mem::replace(&mut key, step.key) != step.key);
+    let changed = changes.map(|step| step.issued).max();
+    let begun = known.agreement.as_ref().map(|agreement| agreement.start);
+    changed.zip(begun).is_some_and(|(changed, begun)| begun >= changed)
+}
+
 /// The list that is kept in the state folder, if it is this operator's.
 pub fn stored(home: &Home, own: OperatorId) -> Result<Option<(Signed<PartnerList>, Partners)>> {
     let Some(signed) = read_signed::<PartnerList>(&home.path(FILE))? else { return Ok(None) };
@@ -148,7 +162,11 @@ pub fn read_line(line: &str) -> Done<Line> {
         let agreement = Acceptance::verify(&signed)?;
         Ok(Line::Agreed(signed, agreement))
     } else {
-        let signed = from_line(INTRODUCTION, LINE_LEN_MAX, line)?;
+        let signed = from_line(INTRODUCTION, LINE_LEN_MAX, line).map_err(|error| match error {
+            // What fits is more than that.
+            LineError::Prefix(_) => LineError::Prefix(PREFIXES),
+            error => error,
+        })?;
         let introduction = Introduction::verify(&signed)?;
         Ok(Line::Introduction(signed, introduction))
     }
@@ -406,6 +424,9 @@ impl Book {
         }
         agreement.check_between(self.operator(), agreement.first.operator)?;
         self.check_spoken(&proposal)?;
+        if let Some(line) = self.accepted(&proposal)? {
+            return Ok(line);
+        }
         let known = self.partner(agreement.first.operator)?.agreement.as_ref();
         agreement.check_next(known.map(|known| known.version))?;
         let acceptance = Acceptance { operator: self.operator(), agreement: proposal };
@@ -413,6 +434,17 @@ impl Book {
         let line = to_line(AGREED, &signed);
         self.agree(home, agreement.first.operator, signed, holders)?;
         Ok(line)
+    }
+
+    /// The line that went to a partner, where this very proposal of it was accepted: it can be printed again.
+    fn accepted(&self, proposal: &Signed<Agreement>) -> Done<Option<String>> {
+        for known in self.list.partners.iter().filter_map(|partner| partner.agreement.as_ref()) {
+            let acceptance = known.verify().map_err(PartnerError::from)?;
+            if acceptance.operator == self.operator() && acceptance.agreement == *proposal {
+                return Ok(Some(to_line(AGREED, known)));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes what a partner has accepted.

@@ -22,6 +22,7 @@ use protocol::message::{
 };
 use protocol::observed::{Observed, contradictions};
 use protocol::placement::{Exposure, check_placement};
+use protocol::policy::Policy;
 use protocol::survey::Survey;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +76,28 @@ pub struct Health {
     pub unreadable: u64,
     /// Of these, the ones that the log or the index names and of which no node that answers has even a record.
     pub unrecorded: u64,
+    /// Of all, those with shards at nodes of an operator that is no partner any more: these can be read, and count for nothing.
+    pub parted: u64,
+}
+
+impl Health {
+    /// So many stripes more with these holders, and whether each of these is counted on. What is read from is more than what the policy may
+    /// build on: repair moves the rest.
+    fn add(&mut self, policy: &Policy, k: usize, holders: &[(&Site, bool)], count: u64) {
+        let counted: Vec<&Site> =
+            holders.iter().filter(|(_, is_counted)| *is_counted).map(|(site, _)| *site).collect();
+        self.stripes += count;
+        if counted.len() < holders.len() {
+            self.parted += count;
+        }
+        if holders.len() < k {
+            self.unreadable += count;
+        } else if check_placement(policy, k, &counted).is_ok() {
+            self.healthy += count;
+        } else {
+            self.degraded += count;
+        }
+    }
 }
 
 /// How many domains of a level must fall together.
@@ -124,6 +147,8 @@ pub struct VaultStatus {
 pub struct Status {
     /// The nodes.
     pub nodes: Vec<NodeLine>,
+    /// What operators are called here, whose nodes are among them.
+    pub partners: BTreeMap<OperatorId, String>,
     /// The vault, if one was asked about.
     pub vault: Option<VaultStatus>,
     /// One line that says it all.
@@ -133,6 +158,10 @@ pub struct Status {
     /// What the simulator plays.
     pub survey: Survey,
 }
+
+/// Of a node whose operator was removed.
+const NO_PARTNER: &str =
+    "its operator is no partner: what it holds can be read, and is not counted on";
 
 fn labels_of(site: &Site) -> BTreeMap<String, String> {
     site.labels.iter().map(|(level, name)| (level.to_string(), name.to_owned())).collect()
@@ -266,6 +295,11 @@ pub async fn nodes(mesh: &Mesh) -> Vec<NodeLine> {
             add_trouble(line, format!("{what}: what it states counts as unknown"));
         }
     }
+    for node in mesh.nodes.values().filter(|node| !node.is_relied_on()) {
+        if let Some(line) = lines.iter_mut().find(|line| line.node == node.id) {
+            add_trouble(line, NO_PARTNER.into());
+        }
+    }
     for found in promises::set_back(mesh).await {
         let line = lines.iter_mut().find(|line| line.node == found.node);
         // Who says so itself has said it.
@@ -305,9 +339,11 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
     let down = nodes.iter().filter(|node| !node.up).count();
     let mut surveyor = Surveyor::new(&mesh, &nodes);
     let Some(vault) = vault else {
-        let verdict = format!("{} nodes, {down} of them silent; no vault here", nodes.len());
+        let verdict =
+            format!("{}, {down} of them silent; no vault here", counted(nodes.len(), "node"));
         let survey = surveyor.without_vault();
-        return Ok(Status { good: down == 0, nodes, vault: None, verdict, survey });
+        let partners = mesh.partners.clone();
+        return Ok(Status { good: down == 0, nodes, partners, vault: None, verdict, survey });
     };
     let ledger = Ledger::read(&mesh, &vault).await?;
     let (health, exposure) = health(&mesh, &vault, &ledger, &mut surveyor).await?;
@@ -336,7 +372,8 @@ pub async fn status(home: &Home, vault: Option<Vault>) -> Result<Status> {
         && state.forked.is_empty()
         && !is_all_given_up(&state)
         && !state.log_lost;
-    Ok(Status { nodes, vault: Some(state), verdict, good, survey })
+    let partners = mesh.partners.clone();
+    Ok(Status { nodes, partners, vault: Some(state), verdict, good, survey })
 }
 
 /// All stripes, those that are listed and those that are only named, and what would have to fall for one to be destroyed.
@@ -371,17 +408,13 @@ async fn health(
     let mut exposure: Option<Exposure> = None;
     for ((k, holders), count) in patterns {
         let holders = holders.iter().filter_map(|&index| surveyor.node(index));
-        let sites: Vec<&Site> =
-            holders.filter_map(|id| mesh.nodes.get(&id)).map(|n| &n.site).collect();
+        let holders = holders.filter_map(|id| mesh.nodes.get(&id));
+        let holders: Vec<(&Site, bool)> =
+            holders.map(|node| (&node.site, node.is_relied_on())).collect();
         let k = usize::from(k);
-        health.stripes += count;
-        if sites.len() < k {
-            health.unreadable += count;
-        } else if check_placement(&vault.policy, k, &sites).is_ok() {
-            health.healthy += count;
-        } else {
-            health.degraded += count;
-        }
+        health.add(&vault.policy, k, &holders, count);
+        // What an attacker has to seize is all that there is, also of those who are not counted on.
+        let sites: Vec<&Site> = holders.iter().map(|(site, _)| *site).collect();
         let one = Exposure::of(k, &sites, &levels);
         exposure = Some(match exposure {
             Some(all) => all.worst(one),
@@ -422,7 +455,11 @@ fn verdict(vault: &VaultStatus, down: usize) -> String {
         let snapshots = counted(vault.snapshots_not_held, "snapshot");
         format!("; the log entry of {snapshots} is not held widely enough: back up again")
     });
-    let parts = [Some(stripes_verdict(vault, down)), forked, narrow];
+    let parted = (vault.health.parted > 0).then(|| {
+        let stripes = counted(usize::try_from(vault.health.parted).unwrap_or(usize::MAX), "stripe");
+        format!("; {stripes} lie in part with an operator that is no partner any more: that is not counted, and moved off")
+    });
+    let parts = [Some(stripes_verdict(vault, down)), parted, forked, narrow];
     parts.into_iter().flatten().collect()
 }
 
@@ -477,5 +514,53 @@ fn stripes_verdict(vault: &VaultStatus, down: usize) -> String {
             "RECOVERABLE: all of {} satisfy the policy{silent}; destroyed only by the fall of {falls}",
             counted(health.stripes as usize, "stripe")
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::label::Labels;
+
+    /// Two operators swap; the partner is removed, and its nodes answer as before.
+    #[test]
+    fn who_is_no_partner_any_more_is_read_from_and_not_counted_on() {
+        let policy = Policy::survive_one("operator");
+        let at = |node, operator| {
+            Site::new(NodeId([node; 32]), OperatorId([operator; 32]), Labels::default())
+        };
+        let sites = [at(1, 1), at(2, 1), at(3, 2), at(4, 2)];
+        let holders = |is_partner| -> Vec<(&Site, bool)> {
+            let own = OperatorId([1; 32]);
+            sites.iter().map(|site| (site, is_partner || site.operator == own)).collect()
+        };
+        let mut health = Health::default();
+        health.add(&policy, 2, &holders(true), 5);
+        assert_eq!((health.healthy, health.degraded, health.parted), (5, 0, 0));
+        let mut health = Health::default();
+        health.add(&policy, 2, &holders(false), 5);
+        assert_eq!((health.healthy, health.degraded, health.unreadable), (0, 5, 0));
+        assert_eq!((health.stripes, health.parted), (5, 5));
+        // Only they have enough: it can be restored still.
+        let mut health = Health::default();
+        health.add(&policy, 3, &holders(false), 1);
+        assert_eq!((health.degraded, health.unreadable), (1, 0));
+        let vault = VaultStatus {
+            name: "v".into(),
+            health,
+            exposure: Vec::new(),
+            snapshots: 1,
+            forgotten: 0,
+            snapshots_not_held: 0,
+            last: None,
+            forked: BTreeSet::new(),
+            log_lost: false,
+            given_up: None,
+            last_drill: None,
+            last_audit: None,
+        };
+        let verdict = verdict(&vault, 0);
+        assert!(verdict.contains("RECOVERABLE, BELOW POLICY"), "{verdict}");
+        assert!(verdict.contains("no partner any more"), "{verdict}");
     }
 }

@@ -34,11 +34,12 @@ impl Surveyor {
         let surveyed = |line: &NodeLine| {
             let site = site(line)?;
             // Who lists what it holds is no silent node, also if it has not said how it is.
-            let state = match (mesh.nodes.contains_key(&line.node), &line.leaving) {
-                (true, None) => NodeState::Up,
-                (true, Some(_)) => NodeState::Leaving,
-                (false, _) if lost.contains(&line.node) => NodeState::Lost,
-                (false, _) => NodeState::Silent,
+            let state = match mesh.nodes.get(&line.node) {
+                // Who is no partner any more is read from, and takes nothing: what is there is moved off.
+                Some(node) if line.leaving.is_none() && node.is_relied_on() => NodeState::Up,
+                Some(_) => NodeState::Leaving,
+                None if lost.contains(&line.node) => NodeState::Lost,
+                None => NodeState::Silent,
             };
             let said = |bytes: u64| line.up.then_some(bytes);
             Some(SurveyedNode {

@@ -21,6 +21,7 @@ use super::vault::{Vault, states};
 use crate::cli::progress::Counters;
 use crate::home::Home;
 use crate::service::wall;
+use crate::size::counted;
 use domains::domains;
 use protocol::id::{EntryId, StripeId};
 use protocol::label::{Domain, Label, Site};
@@ -226,7 +227,7 @@ fn verdict(
             }
             below => format!("but {below} of {left} stripes would be below the policy"),
         };
-        return format!("SURVIVES: all {all} snapshots can be restored, {policy}");
+        return format!("SURVIVES: all of {} can be restored, {policy}", counted(all, "snapshot"));
     }
     if unknown > 0 {
         return format!(

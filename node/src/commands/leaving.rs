@@ -14,6 +14,7 @@ use protocol::message::{PartnerStanding, Request, Response};
 use protocol::notice::Cause;
 use protocol::time::{Period, Wall};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// How a partner stands at a node, or this operator at one of the partner's.
 #[derive(Debug, Serialize)]
@@ -99,8 +100,28 @@ pub(super) async fn gather(mesh: &Mesh, own: OperatorId, partner: OperatorId) ->
     shown
 }
 
-/// Says it to people: bounds, and whatever is not as it should be.
-pub(super) fn print(shown: &[Standing], output: &Output) {
+/// One notice, however many nodes have heard of it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct OneNotice {
+    given: Wall,
+    leaver: OperatorId,
+    ends: Option<Wall>,
+}
+
+/// Each notice once, and how many nodes have it.
+fn notices(shown: &[Standing]) -> BTreeMap<OneNotice, usize> {
+    let mut notices = BTreeMap::new();
+    for standing in shown {
+        for &Noticed { leaver, given } in &standing.notices {
+            *notices.entry(OneNotice { given, leaver, ends: standing.ends }).or_default() += 1;
+        }
+    }
+    notices
+}
+
+/// Says it to people: bounds, and whatever is not as it should be. `name` is what the partner is called here.
+pub(super) fn print(name: &str, partner: OperatorId, shown: &[Standing], output: &Output) {
+    let name = printable(name);
     let own = || shown.iter().filter(|standing| !standing.theirs);
     for standing in own() {
         for held in &standing.vaults {
@@ -119,7 +140,7 @@ pub(super) fn print(shown: &[Standing], output: &Output) {
     }
     for standing in shown {
         let node = standing.node.short();
-        let whom = if standing.theirs { "this operator" } else { "it" };
+        let whom = if standing.theirs { "this operator" } else { &*name };
         if let (Some(why), Some(ago)) = (standing.frozen, standing.frozen_for) {
             let then = match standing.moves_in {
                 Some(Period(0)) => "what lies there is moved off".into(),
@@ -130,23 +151,42 @@ pub(super) fn print(shown: &[Standing], output: &Output) {
                 "  node {node} puts nothing new with {whom} for {ago}: {why}; {then}"
             ));
         }
-        for notice in &standing.notices {
-            let leaver = notice.leaver.key().fingerprint();
-            let end = standing.ends.map_or_else(String::new, time);
-            output.line(format!(
-                "  notice    {leaver} at {}, by node {node}: it ends {end}",
-                time(notice.given)
-            ));
-        }
-        if standing.waiting > 0 {
-            let stripes =
-                counted(usize::try_from(standing.waiting).unwrap_or(usize::MAX), "stripe");
-            output.bad(format!(
-                "  node {node}: {stripes} still to be moved, {} of them have no place now",
-                standing.stuck
-            ));
-        }
     }
+    for (OneNotice { given, leaver, ends }, nodes) in notices(shown) {
+        let who = if leaver == partner { &*name } else { "this operator" };
+        let end = ends.map_or_else(String::new, |end| format!("; it ends {}", time(end)));
+        let nodes = counted(nodes, "node");
+        output.line(format!("  notice    by {who} at {}, known to {nodes}{end}", time(given)));
+    }
+    for text in moves(&name, shown) {
+        output.bad(text);
+    }
+}
+
+/// What is still to be moved, on either side. Each node counts the stripes that it holds itself, and nodes hold the same ones: so the most that
+/// one of them counts is told, and no sum.
+fn moves(name: &str, shown: &[Standing]) -> Vec<String> {
+    let sides = [
+        (false, format!("of this operator's, off the nodes of {name}")),
+        (true, format!("of {name}'s, off this operator's nodes")),
+    ];
+    let text = |(theirs, whose): &(bool, String)| {
+        let side = || shown.iter().filter(|standing| standing.theirs == *theirs);
+        let most = side().map(|standing| standing.waiting).max().filter(|most| *most > 0)?;
+        let stuck = side().map(|standing| standing.stuck).max().unwrap_or(0);
+        let uncounted = side().filter(|standing| !standing.counted).count();
+        let stripes = counted(usize::try_from(most).unwrap_or(usize::MAX), "stripe");
+        let place = match stuck {
+            0 => "all have a place".into(),
+            stuck => format!("{stuck} of them have no place now: nodes or room are missing"),
+        };
+        let more = match uncounted {
+            0 => "",
+            _ => " (not all nodes have counted yet)",
+        };
+        Some(format!("  to move   {stripes} or more {whose}; {place}{more}"))
+    };
+    sides.iter().filter_map(text).collect()
 }
 
 /// Gives notice to a partner.
@@ -195,4 +235,38 @@ pub(super) async fn leave(home: &Home, name: &str, output: &Output) -> Result<Ex
         counted(took.len(), "node")
     ));
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(node: u8, theirs: bool, waiting: u64, stuck: u64) -> Standing {
+        Standing {
+            node: NodeId([node; 32]),
+            theirs,
+            frozen: None,
+            frozen_for: None,
+            moves_in: None,
+            notices: vec![Noticed { leaver: OperatorId([2; 32]), given: Wall(7) }],
+            ends: Some(Wall(9)),
+            over: false,
+            vaults: Vec::new(),
+            waiting,
+            stuck,
+            counted: true,
+            per_second: None,
+        }
+    }
+
+    #[test]
+    fn a_notice_is_told_once_and_stripes_are_not_summed_over_those_who_hold_the_same() {
+        let shown = [standing(1, false, 7, 0), standing(2, false, 6, 6), standing(3, true, 0, 0)];
+        let told = notices(&shown);
+        assert_eq!(told.into_values().collect::<Vec<_>>(), [3]);
+        let moves = moves("beta", &shown);
+        assert_eq!(moves.len(), 1, "{moves:?}");
+        assert!(moves[0].contains("7 stripes or more of this operator's, off the nodes of beta"));
+        assert!(moves[0].contains("6 of them have no place now"), "{moves:?}");
+    }
 }

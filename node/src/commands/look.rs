@@ -3,7 +3,7 @@
 use crate::cli::Exit;
 use crate::cli::args::VaultArg;
 use crate::cli::error::CliError;
-use crate::cli::output::{Column, Output};
+use crate::cli::output::{Column, Output, printable};
 use crate::client::audit::LastAudit;
 use crate::client::mesh::{Caller, Mesh};
 use crate::client::status::{self, NodeLine, Status};
@@ -12,7 +12,9 @@ use crate::home::Home;
 use crate::service::wall;
 use crate::size::{ByteSize, counted};
 use protocol::evidence::Evidence;
+use protocol::id::OperatorId;
 use protocol::message::AuditStatus;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// As whom this host looks at nodes: as its own node, or else as the device of a vault.
 pub(super) fn caller(home: &Home) -> Result<Caller, CliError> {
@@ -31,11 +33,18 @@ pub async fn peers(home: &Home, output: &Output) -> Result<Exit, CliError> {
             output.json("node", node);
         }
     }
-    show_nodes(&nodes, output);
+    show_nodes(&nodes, &mesh.partners, output);
     Ok(Exit::Done)
 }
 
-fn show_nodes(nodes: &[NodeLine], output: &Output) {
+/// Whose nodes they are is shown where there is more than one operator.
+fn show_nodes(nodes: &[NodeLine], names: &BTreeMap<OperatorId, String>, output: &Output) {
+    let operators: BTreeSet<OperatorId> = nodes.iter().map(|node| node.operator).collect();
+    let are_several = operators.len() > 1;
+    let whose = |operator: OperatorId| match names.get(&operator) {
+        Some(name) => printable(name).into_owned(),
+        None => operator.key().fingerprint(),
+    };
     let rows = nodes.iter().map(|node| {
         let label = |(level, name): (&String, &String)| match node.evidence.get(level) {
             // What its operator signed is what one expects.
@@ -43,7 +52,7 @@ fn show_nodes(nodes: &[NodeLine], output: &Output) {
             Some(evidence) => format!("{level}={name} ({evidence})"),
         };
         let labels: Vec<String> = node.labels.iter().map(label).collect();
-        vec![
+        let mut row = vec![
             node.node.short(),
             if node.up { "up".into() } else { "SILENT".into() },
             labels.join(" "),
@@ -51,9 +60,13 @@ fn show_nodes(nodes: &[NodeLine], output: &Output) {
             ByteSize(node.used).to_string(),
             ByteSize(node.room).to_string(),
             node.trouble.clone().unwrap_or_default(),
-        ]
+        ];
+        if are_several {
+            row.insert(2, whose(node.operator));
+        }
+        row
     });
-    let columns = [
+    let mut columns = vec![
         Column::text("node"),
         Column::text("state"),
         Column::text("labels"),
@@ -62,6 +75,9 @@ fn show_nodes(nodes: &[NodeLine], output: &Output) {
         Column::number("room"),
         Column::text(""),
     ];
+    if are_several {
+        columns.insert(2, Column::text("operator"));
+    }
     output.table(&columns, rows);
 }
 
@@ -80,7 +96,7 @@ pub async fn status(home: &Home, args: &VaultArg, output: &Output) -> Result<Exi
 
 /// Shows a status to people.
 pub(super) fn show(status: &Status, output: &Output) {
-    show_nodes(&status.nodes, output);
+    show_nodes(&status.nodes, &status.partners, output);
     if let Some(vault) = &status.vault {
         let health = &vault.health;
         let snapshots = counted(vault.snapshots, "snapshot");

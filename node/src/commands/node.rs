@@ -268,7 +268,7 @@ pub fn invite(home: &Home, args: InviteArgs, output: &Output) -> Result<Exit, Cl
         );
     } else {
         output.result(line);
-        output.line(format!(
+        output.hint(format!(
             "\nOn the new host: strewn join TICKET --label provider=…  (once, within {}; this node must be running)",
             args.expires
         ));

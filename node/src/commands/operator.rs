@@ -182,25 +182,24 @@ impl Drafted {
         }
     }
 
-    fn print(&self, output: &Output) {
-        output.line(format!("  operator  {}", self.fingerprint));
+    fn texts(&self) -> Vec<String> {
+        let mut texts = vec![format!("  operator  {}", self.fingerprint)];
         let key = self.key.fingerprint();
         if self.changes_key {
-            output.line(format!("  speaks    {key} from now on, step {} of its line", self.number));
-            output.line(format!("  grace     {} for what earlier keys signed", self.grace));
+            texts.push(format!("  speaks    {key} from now on, step {} of its line", self.number));
+            texts.push(format!("  grace     {} for what earlier keys signed", self.grace));
         } else {
-            output.line(format!("  speaks    {key} as before, step {} of its line", self.number));
+            texts.push(format!("  speaks    {key} as before, step {} of its line", self.number));
         }
         if self.heirs.is_empty() {
-            output.line("  heirs     none");
+            texts.push("  heirs     none".into());
         } else {
-            output.line(format!("  heirs     {} of these name the next key", self.need));
-            for heir in &self.heirs {
-                output.line(format!("            {}", heir.fingerprint));
-            }
+            texts.push(format!("  heirs     {} of these name the next key", self.need));
+            texts.extend(self.heirs.iter().map(|heir| format!("            {}", heir.fingerprint)));
         }
-        output.line(format!("  made      {}", time(self.issued)));
-        output.line(format!("  signed    by {} of the {} it takes", self.signatures, self.needed));
+        texts.push(format!("  made      {}", time(self.issued)));
+        texts.push(format!("  signed    by {} of the {} it takes", self.signatures, self.needed));
+        texts
     }
 }
 
@@ -210,7 +209,7 @@ fn show_draft(line: &str, output: &Output) -> Result<Exit, CliError> {
         output.json("summary", &drafted);
     } else {
         output.heading("a succession");
-        drafted.print(output);
+        drafted.texts().iter().for_each(|text| output.line(text));
     }
     Ok(Exit::Done)
 }
@@ -228,7 +227,7 @@ fn heir(file: &Path, output: &Output) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     output.result(key.to_string());
-    output.line(format!("\nKeep {} offline. Its fingerprint is {fingerprint}.\nThe operator says: strewn operator heirs --need N KEY…", file.display()));
+    output.hint(format!("\nKeep {} offline. Its fingerprint is {fingerprint}.\nThe operator says: strewn operator heirs --need N KEY…", file.display()));
     Ok(Exit::Done)
 }
 
@@ -264,10 +263,10 @@ fn hand_on(draft: &Draft, next: &str, output: &Output) {
         return;
     }
     output.result(&drafted.line);
-    output.line("");
-    drafted.print(output);
-    output.line("");
-    output.line(next);
+    output.hint("");
+    drafted.texts().iter().for_each(|text| output.hint(text));
+    output.hint("");
+    output.hint(next);
 }
 
 fn sign(home: &Home, line: &str, key: Option<PathBuf>, output: &Output) -> Result<Exit, CliError> {
@@ -352,16 +351,46 @@ struct Done {
     certificates: Vec<Renewal>,
     /// Of those that somebody has to look at first.
     unsigned: Vec<Unsigned>,
+    /// Those that do not answer.
+    silent: Vec<NodeId>,
     /// Who is on the list of partners that the key has signed.
     partners: Vec<Listed>,
+    /// Nodes for whose labels the operator vouches, by the key that spoke.
+    vouched: Vec<Vouched>,
+}
+
+/// A node of another operator that shows this one's word.
+#[derive(Debug, Serialize)]
+struct Vouched {
+    node: NodeId,
+    labels: String,
+    /// Whether a cloud's document stands behind it.
+    with_document: bool,
+}
+
+/// For which nodes of others an operator vouches.
+fn vouched(own: OperatorId, certificates: &[Signed<NodeCertificate>]) -> Vec<Vouched> {
+    let known = certificates.iter().filter_map(|signed| signed.verify().ok());
+    let vouches = known.flat_map(|known| known.vouches().collect::<Vec<_>>());
+    let own = vouches.filter(|vouch| vouch.by == own && vouch.expires > wall());
+    let shown = own.map(|vouch| Vouched {
+        node: vouch.node,
+        labels: vouch.labels.to_string(),
+        with_document: vouch.document.is_some(),
+    });
+    shown.collect()
 }
 
 /// What is settled before another key speaks: afterwards nodes may not show it.
 struct Settled {
     /// The certificates of the operator's other nodes.
     others: Vec<Signed<NodeCertificate>>,
+    /// Those that do not answer.
+    silent: Vec<NodeId>,
     /// The list of partners that is to be signed.
     list: Option<Signed<PartnerList>>,
+    /// For whom the operator vouches.
+    vouched: Vec<Vouched>,
 }
 
 /// Asks the nodes, and keeps nothing of what they say: whoever had the key may have told them.
@@ -378,10 +407,14 @@ async fn settle(
         Err(_) => None,
     };
     let (mut others, mut told) = (Vec::new(), None);
+    let (mut silent, mut vouches) = (Vec::new(), Vec::new());
     if let Some(mesh) = &mesh {
         told = Some(partners::ask(mesh, own).await);
         let here = read_key(&home.path("node.key"))?.map(|key| key.public());
         others = mesh.certificates();
+        vouches = vouched(own, &others);
+        let gone = mesh.silent.iter().filter(|(_, silent)| silent.site.operator == own);
+        silent = gone.map(|(node, _)| *node).collect();
         others.retain(|signed| {
             signed
                 .verify()
@@ -392,7 +425,7 @@ async fn settle(
     }
     let lists = Lists::gather(home, known, told.as_ref())?;
     let list = lists.choose(args.partners.map(Into::into), changes_key)?;
-    Ok(Settled { others, list })
+    Ok(Settled { others, silent, list, vouched: vouches })
 }
 
 /// Signs the list of partners anew, by which nodes hear who speaks. An empty one in place of one that is elsewhere would remove all partners.
@@ -425,7 +458,7 @@ async fn apply(
 ) -> Result<Exit, CliError> {
     let changes_key = draft.succession().key != draft.line().key();
     let is_theft = changes_key && draft.succession().grace == Period(0);
-    let Settled { others, list } = if let Some(settled) = settled {
+    let Settled { others, silent, list, vouched } = if let Some(settled) = settled {
         settled
     } else {
         let known = line(home)?.ok_or(OperatorError::Nobody)?;
@@ -441,7 +474,7 @@ async fn apply(
         // After a theft the thief's nodes are among them.
         if !is_theft && declared.is_empty() {
             certificates.push(Renewal::of(&speaker, known));
-        } else if changes_key {
+        } else if changes_key || !declared.is_empty() {
             unsigned.push(Unsigned {
                 node: known.node,
                 labels: known.labels.to_string(),
@@ -452,7 +485,8 @@ async fn apply(
         }
     }
     let (operator, speaks) = (speaker.operator(), Speaks::of(speaker.line()));
-    let done = Done { operator, speaks, renewed, certificates, unsigned, partners };
+    let done =
+        Done { operator, speaks, renewed, certificates, unsigned, silent, partners, vouched };
     if output.style().json {
         output.json("summary", &done);
         return Ok(Exit::Done);
@@ -482,16 +516,30 @@ fn tell(speaker: &Speaker, done: &Done, (changes_key, is_theft): (bool, bool), o
         output.line(format!("strewn node carry {}", certificate.certificate));
     }
     if !done.unsigned.is_empty() {
-        output.line("\nThese nodes answer, and their certificates were not signed anew. Sign those that are yours, and whose labels are true:");
+        output.line("\nThese nodes answer, and their certificates were not signed anew. Sign those that are yours, and whose labels are true, and give each its line with `strewn node carry`:");
     }
     for node in &done.unsigned {
         let labels = printable(&node.labels);
         output.line(format!("\nnode {}, certified {}: {labels}", node.node, time(node.issued)));
         if !node.declared.is_empty() {
             let declared = node.declared.join(", ");
-            output.line(format!("It states {} by itself.", printable(&declared)));
+            output.line(format!(
+                "It states {} by itself: where that is not true say --without-declared instead.",
+                printable(&declared)
+            ));
         }
-        output.line(format!("strewn operator renew {}", node.certificate));
+        // After a theft whoever signs is to look first: without it he is asked.
+        let flag = if node.declared.is_empty() || is_theft { "" } else { "--declared-too " };
+        output.line(format!("strewn operator renew {flag}{}", node.certificate));
+    }
+    for node in &done.silent {
+        output.line(format!(
+            "\nNode {} does not answer. `strewn --json node show` there prints its certificate; here: strewn operator renew LINE",
+            node.short()
+        ));
+    }
+    if changes_key {
+        tell_of_others(done, is_theft, output);
     }
     if !done.renewed.vaults.is_empty() {
         output.line(format!(
@@ -503,7 +551,33 @@ fn tell(speaker: &Speaker, done: &Done, (changes_key, is_theft): (bool, bool), o
         let left = STEPS_MAX - speaker.line().number();
         output.warn(format!("a line of keys has {STEPS_MAX} steps at most, and {left} are left: after the last one nothing ends a stolen key"));
     }
-    output.line("Next: `strewn partner ticket`, whose line each partner adds again");
+    let names: Vec<String> = done.partners.iter().map(|known| known.name.clone()).collect();
+    let names = if names.is_empty() { "each partner".into() } else { names.join(" and ") };
+    output.line(format!(
+        "Next: `strewn partner ticket`, whose line {} adds again",
+        printable(&names)
+    ));
+}
+
+/// What others still take the earlier key for, and what ends with it.
+fn tell_of_others(done: &Done, is_theft: bool, output: &Output) {
+    let names: Vec<String> = done.partners.iter().map(|known| known.name.clone()).collect();
+    if !names.is_empty() {
+        output.warn(format!(
+            "until a partner has added the new line of `strewn partner ticket`, whoever has the earlier key speaks for this operator there, and can agree on its side: {}",
+            names.join(", ")
+        ));
+    }
+    let when = if is_theft { "now" } else { "when the grace is over" };
+    for Vouched { node, labels, with_document } in &done.vouched {
+        let (labels, document) =
+            (labels.replace(' ', ","), if *with_document { ", with its document" } else { "" });
+        output.line(format!(
+            "\nWhat the earlier key vouched for node {} ends {when}. Vouch again{document}: strewn partner vouch {node} --label {}",
+            node.short(),
+            printable(&labels)
+        ));
+    }
 }
 
 /// What becomes of labels that a node states by itself.
@@ -541,10 +615,13 @@ fn renew_one(home: &Home, line: &str, what: Declared, output: &Output) -> Result
         return Ok(Exit::Done);
     }
     output.result(&certificate.certificate);
-    output.line(format!(
+    output.hint(format!(
         "\nOn the host of node {}: strewn node carry LINE\nIt states: {}",
         certificate.node.short(),
         printable(&certificate.labels)
     ));
     Ok(Exit::Done)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! `partner`: operators introduce themselves to each other, and agree on what they swap.
 
+mod nodes;
+
 use super::data::time;
 use super::node::{label_error, own_addresses};
 use super::operator::Speaks;
@@ -16,16 +18,19 @@ use crate::client::partners::{
 };
 use crate::home::{Home, read_key};
 use crate::size::ByteSize;
+use nodes::{Place, SilentNode, places, silent};
 use protocol::agreement::Agreement;
-use protocol::evidence::Evidence;
 use protocol::id::{NodeId, OperatorId};
-use protocol::label::Labels;
+use protocol::label::{Labels, Site};
 use protocol::partner::{CONTACT_ADDRESSES_MAX, CONTACTS_MAX, Contact, Introduction, Known};
 use protocol::sign::Signed;
 use protocol::succession::Line as KeyLine;
 use protocol::time::{Period, Wall};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// Where and how soon a change of the list counts.
+const TAKEN_UP: &str = "The node of this host takes it up in a few seconds, the operator's other nodes within a minute or two.";
 
 /// Does what is asked.
 pub async fn run(home: &Home, command: PartnerCommand, output: &Output) -> Result<Exit, CliError> {
@@ -103,7 +108,7 @@ async fn ticket(home: &Home, name: Option<String>, output: &Output) -> Result<Ex
         return Ok(Exit::Done);
     }
     output.result(line);
-    output.line(format!(
+    output.hint(format!(
         "\nThis is {fingerprint}. The partner says: strewn partner add LINE\nCompare both fingerprints that it prints by voice."
     ));
     Ok(Exit::Done)
@@ -146,6 +151,7 @@ async fn add(
     let before = book.partners().find(|known| known.introduction.operator == partner);
     let before = before.map(|known| known.line.key());
     let known = book.add(home, signed, name)?;
+    let is_since_change = partners::is_agreed_since_change(known);
     let changed = before.filter(|key| *key != known.line.key());
     let shown = Shown::of(own, known, &reached.told);
     let yours = book.line().fingerprint();
@@ -164,9 +170,22 @@ async fn add(
         output.warn("its earlier key is an heir of this operator and stays one: name the heirs anew with `strewn operator heirs`");
     }
     shown.speaks.print(output);
-    output.line(
-        "\nCompare both fingerprints by voice before anything is agreed: they stand for operator and key. A node that runs takes it up in a few seconds.\nNext: `strewn partner propose`",
-    );
+    if let Some(terms) = &shown.agreement {
+        output.line(format!("agreed with it now, version {}:", terms.version));
+        terms.lines(output);
+        if is_since_change {
+            output.warn("this was agreed after another key began to speak for the partner, which was known here only now: it may have been agreed with whoever has the earlier one. Ask its people, and propose anew where they do not know it");
+        } else if changed.is_some() {
+            output.line("Ask its people whether that is what they agreed to: until now its earlier key could agree here.");
+        }
+    }
+    output.line(format!(
+        "\nCompare both fingerprints by voice{}: they stand for operator and key. {TAKEN_UP}",
+        if shown.agreement.is_some() { "" } else { " before anything is agreed" }
+    ));
+    if shown.agreement.is_none() {
+        output.line("Next: `strewn partner propose`");
+    }
     Ok(Exit::Done)
 }
 
@@ -194,36 +213,8 @@ struct Shown {
     standing: Vec<leaving::Standing>,
     /// Its nodes that answer, and what shows where they lie.
     places: Vec<Place>,
-}
-
-/// Where a partner's node lies.
-#[derive(Debug, Serialize)]
-struct Place {
-    node: NodeId,
-    labels: Labels,
-    evidence: BTreeMap<String, Evidence>,
-    vouches: Vec<vouch::ShownVouch>,
-    /// How that differs from what was agreed; then it counts as unknown.
-    contradicted: Option<String>,
-    #[serde(skip)]
-    text: String,
-}
-
-fn places(home: &Home, mesh: &Mesh, partner: OperatorId) -> Result<Vec<Place>, CliError> {
-    let theirs = mesh.nodes.values().filter(|node| node.site.operator == partner);
-    let place = |node: &std::sync::Arc<crate::client::mesh::Node>| {
-        let certificate = node.certificate.verify().map_err(|e| CliError::new(e.to_string()))?;
-        let shown = node.site.shown();
-        Ok(Place {
-            node: node.id,
-            labels: node.site.labels.clone(),
-            evidence: shown.map(|(level, _, evidence)| (level.to_string(), evidence)).collect(),
-            vouches: vouch::vouches(home, &certificate)?,
-            contradicted: mesh.mislabelled.get(&node.id).cloned(),
-            text: vouch::label_texts(&node.site),
-        })
-    };
-    theirs.map(place).collect()
+    /// Its nodes that do not.
+    silent: Vec<SilentNode>,
 }
 
 /// What is agreed, seen from one side.
@@ -258,26 +249,29 @@ impl Agreed {
     }
 
     fn lines(&self, output: &Output) {
+        self.texts().iter().for_each(|text| output.line(text));
+    }
+
+    /// Beside a line that is for the other side.
+    fn hints(&self, output: &Output) {
+        self.texts().iter().for_each(|text| output.hint(text));
+    }
+
+    fn texts(&self) -> [String; 4] {
         let with = |labels: &Labels| {
             if labels.is_empty() { String::new() } else { format!(" in {labels}") }
         };
-        output.line(format!(
-            "  gives     {}{}",
-            ByteSize(self.gives),
-            printable(&with(&self.labels))
-        ));
-        output.line(format!(
-            "  takes     {}{}",
-            ByteSize(self.takes),
-            printable(&with(&self.asks))
-        ));
-        output.line(format!("  locks     {} at most", self.max_lock));
-        output.line(format!(
-            "  from      {} to {}, notice {}",
-            time(self.start),
-            time(self.end),
-            self.notice
-        ));
+        [
+            format!("  gives     {}{}", ByteSize(self.gives), printable(&with(&self.labels))),
+            format!("  takes     {}{}", ByteSize(self.takes), printable(&with(&self.asks))),
+            format!("  locks     {} at most", self.max_lock),
+            format!(
+                "  from      {} to {}, notice {}",
+                time(self.start),
+                time(self.end),
+                self.notice
+            ),
+        ]
     }
 }
 
@@ -299,6 +293,7 @@ impl Shown {
             share: held.map_or(0, |held| held.share),
             standing: Vec::new(),
             places: Vec::new(),
+            silent: Vec::new(),
         }
     }
 }
@@ -372,6 +367,7 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
     if let Some(mesh) = &reached.mesh {
         shown.standing = leaving::gather(mesh, own, shown.operator).await;
         shown.places = places(home, mesh, shown.operator)?;
+        shown.silent = silent(home, mesh, known).await;
     }
     if output.style().json {
         output.json("summary", &shown);
@@ -395,13 +391,16 @@ async fn show(home: &Home, what: &str, output: &Output) -> Result<Exit, CliError
         }
         None => output.line("  nothing is agreed: nothing new is held for it"),
     }
-    leaving::print(&shown.standing, output);
+    leaving::print(&shown.name, shown.operator, &shown.standing, output);
     for place in &shown.places {
         output.line(format!("  node      {} {}", place.node.short(), printable(&place.text)));
         vouch::print_vouches(&place.vouches, output);
         if let Some(what) = &place.contradicted {
             output.bad(format!("{}: what it states counts as unknown", printable(what)));
         }
+    }
+    for gone in &shown.silent {
+        output.bad(format!("  node      {} {}", gone.node.short(), printable(&gone.why)));
     }
     Ok(Exit::Done)
 }
@@ -463,7 +462,7 @@ async fn remove(home: &Home, name: &str, output: &Output) -> Result<Exit, CliErr
 }
 
 async fn propose(home: &Home, args: ProposeArgs, output: &Output) -> Result<Exit, CliError> {
-    let (book, _) = open(home, output).await?;
+    let (book, reached) = open(home, output).await?;
     let terms = Terms {
         gives: args.give.0,
         takes: args.take.0,
@@ -475,14 +474,15 @@ async fn propose(home: &Home, args: ProposeArgs, output: &Output) -> Result<Exit
     };
     let (agreement, line) = book.propose(&args.partner, terms)?;
     let shown = Agreed::of(book.operator(), &agreement);
+    warn_of_labels(&book, reached.mesh.as_ref(), &agreement, output);
     if output.style().json {
         output.json("summary", &serde_json::json!({ "proposal": line, "terms": shown }));
         return Ok(Exit::Done);
     }
     output.result(line);
-    output.line("");
-    shown.lines(output);
-    output.line(
+    output.hint("");
+    shown.hints(output);
+    output.hint(
         "\nThe partner says: strewn partner accept LINE, and sends the line back that it prints",
     );
     Ok(Exit::Done)
@@ -508,20 +508,57 @@ async fn accept(home: &Home, line: &str, output: &Output) -> Result<Exit, CliErr
         }
     };
     let shown = Agreed::of(own, &agreement);
+    warn_of_labels(&book, reached.mesh.as_ref(), &agreement, output);
     if output.style().json {
         output.json("summary", &serde_json::json!({ "agreement": answer, "terms": shown }));
         return Ok(Exit::Done);
     }
+    let (other, name) = other_side(&book, own, &agreement);
     if let Some(line) = &answer {
         output.result(line);
-        output.line("");
+        output.hint("");
+        shown.hints(output);
+        output.hint(format!("\nIt counts here now. Send the line to {name}, who says: strewn partner accept LINE\n{TAKEN_UP}"));
+    } else if agreement.first.operator == other {
+        // This side accepted it: the line is its own answer.
+        output.good(format!("this side has accepted it; the line is for {name}, who says: strewn partner accept LINE"));
         shown.lines(output);
-        output.line("\nIt counts here now. The partner says: strewn partner accept LINE");
     } else {
         output.good("agreed: both sides hold the same document");
         shown.lines(output);
+        output.line(TAKEN_UP);
     }
     Ok(Exit::Done)
+}
+
+/// Nodes that are known and are not what their side promises: what they state will count as unknown.
+fn unlike<'a>(
+    agreement: &'a Agreement,
+    sites: impl Iterator<Item = &'a Site>,
+) -> BTreeSet<(OperatorId, NodeId, String)> {
+    let differs = |site: &Site| Some((site.operator, site.node, agreement.contradicted_by(site)?));
+    sites.filter_map(differs).collect()
+}
+
+fn warn_of_labels(book: &Book, mesh: Option<&Mesh>, agreement: &Agreement, output: &Output) {
+    let sites = mesh.into_iter().flat_map(|mesh| {
+        let answering = mesh.nodes.values().map(|node| &node.site);
+        answering.chain(mesh.silent.values().map(|silent| &silent.site))
+    });
+    for (operator, node, what) in unlike(agreement, sites) {
+        let whose = if operator == book.operator() { "this operator's" } else { "the partner's" };
+        let what = printable(&what).into_owned();
+        output.warn(format!("{whose} node {} is not what is promised: {what}", node.short()));
+    }
+}
+
+/// Who is on the other side, and what it is called here.
+fn other_side(book: &Book, own: OperatorId, agreement: &Agreement) -> (OperatorId, String) {
+    let sides = [agreement.first.operator, agreement.second.operator];
+    let other = if sides[0] == own { sides[1] } else { sides[0] };
+    let known = book.partners().find(|known| known.introduction.operator == other);
+    let name = known.map_or_else(|| other.key().fingerprint(), |known| known.name.clone());
+    (other, name)
 }
 
 async fn share(home: &Home, name: &str, output: &Output) -> Result<Exit, CliError> {
@@ -539,4 +576,36 @@ async fn share(home: &Home, name: &str, output: &Output) -> Result<Exit, CliErro
         crate::size::counted(shown.holders.len(), "node")
     ));
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::agreement::Side;
+
+    #[test]
+    fn nodes_that_lie_elsewhere_than_is_promised_are_named_before_it_counts() {
+        let labels = |text: &str| Labels::new([text.parse().unwrap()]).unwrap();
+        let side = |operator, at: &str| Side {
+            operator: OperatorId([operator; 32]),
+            gives: 1,
+            labels: labels(at),
+        };
+        let agreement = Agreement {
+            first: side(1, "provider=mars"),
+            second: side(2, "provider=moon"),
+            version: 1,
+            start: Wall(0),
+            term: Period::days(30),
+            notice: Period::days(1),
+            lock_max: Period::days(1),
+        };
+        let at = |node, operator, at: &str| {
+            Site::new(NodeId([node; 32]), OperatorId([operator; 32]), labels(at))
+        };
+        let sites = [at(1, 1, "provider=mars"), at(2, 2, "provider=aws"), at(3, 3, "provider=x")];
+        let found = unlike(&agreement, sites.iter());
+        let nodes: Vec<NodeId> = found.iter().map(|(_, node, _)| *node).collect();
+        assert_eq!(nodes, [NodeId([2; 32])]);
+    }
 }

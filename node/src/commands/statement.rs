@@ -6,13 +6,14 @@ use crate::cli::Exit;
 use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output, printable};
 use crate::cli::partner::StatementArgs;
+use crate::client::operator;
 use crate::client::partners::{PartnersError, find};
 use crate::client::statements::{
     Entry, Fetched, Verified as Counted, countersign, fetch, recount, vaults,
 };
 use crate::home::Home;
 use crate::service::wall;
-use crate::size::ByteSize;
+use crate::size::{ByteSize, counted};
 use protocol::id::{NodeId, OperatorId, PublicKey, VaultId};
 use protocol::partner::Known;
 use protocol::tally::{Figures, Month, Unshown, UsageStatement};
@@ -235,8 +236,10 @@ async fn gather(
     for (node, why) in &fetched.failed {
         output.warn(format!("node {} states nothing: {why}", node.short()));
     }
-    for node in mesh.silent.keys() {
-        output.warn(format!("node {} does not answer: its part is missing", node.short()));
+    for (node, silent) in &mesh.silent {
+        let whose = mesh.partners.get(&silent.site.operator);
+        let whose = whose.map_or_else(String::new, |name| format!(" of {}", printable(name)));
+        output.warn(format!("node {}{whose} does not answer: its part is missing", node.short()));
     }
     Ok((fetched, partners))
 }
@@ -251,6 +254,14 @@ pub(super) async fn show(
     output: &Output,
 ) -> Result<Exit, CliError> {
     let month = args.month.unwrap_or_else(|| Month::of(wall()));
+    if args.csv && output.style().json {
+        return Err(
+            CliError::new("--csv and --json together: one form at a time").exit(Exit::Usage)
+        );
+    }
+    if args.countersign {
+        let _ = operator::speaker_for(home, "agreeing to statements")?;
+    }
     let (mut fetched, partners) = gather(home, month, output).await?;
     if let Some(name) = &args.partner {
         let meant =
@@ -272,6 +283,16 @@ pub(super) async fn show(
         }
     }
     print(&rows, args.csv, output);
+    if args.countersign {
+        let signed = rows.iter().filter(|row| row.verified.as_ref().is_some_and(|v| v.good));
+        let folder = home.path("statements").join(month.to_string());
+        output.hint(format!(
+            "{} of {} signed, given back to the nodes, and kept in {}",
+            signed.count(),
+            counted(rows.len(), "statement"),
+            folder.display()
+        ));
+    }
     let is_borne_out = |row: &Row| row.verified.as_ref().is_none_or(|verified| verified.good);
     Ok(if rows.iter().all(is_borne_out) { Exit::Done } else { Exit::Failed })
 }

@@ -5,7 +5,9 @@ use crate::cli::error::CliError;
 use crate::cli::output::{Column, Output};
 use crate::client::{recipients, vault};
 use crate::home::Home;
+use protocol::label::Level;
 use protocol::policy::{Policy, PolicyText};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Longest policy file, in bytes.
@@ -38,6 +40,12 @@ pub fn create(
         recipients.push(recipient);
         made = Some(identity);
     }
+    for level in unusual(&policy) {
+        output.warn(format!(
+            "the policy names the level {level}, which is none of the usual ones ({}): where no node states it, all lie in one domain of it",
+            USUAL.join(", ")
+        ));
+    }
     let vault = vault::create(home, name, &policy, &recipients)?;
     if output.style().json {
         output.json(
@@ -61,6 +69,26 @@ pub fn create(
     Ok(Exit::Done)
 }
 
+/// Levels that nodes mostly state, beside those of keys.
+const USUAL: [&str; 9] = [
+    "provider",
+    "account",
+    "region",
+    "zone",
+    "datacenter",
+    "jurisdiction",
+    "identity-provider",
+    Level::OPERATOR,
+    Level::NODE,
+];
+
+/// Levels of a policy that nobody may ever state: written wrong, perhaps.
+fn unusual(policy: &Policy) -> BTreeSet<Level> {
+    let clauses = policy.survive.any.iter().chain(&policy.conceal.any);
+    let levels = clauses.flat_map(|clause| clause.0.keys()).map(|level| level.asks().0);
+    levels.filter(|level| !USUAL.contains(&level.as_str())).collect()
+}
+
 /// Lists the vaults of this host.
 pub fn list(home: &Home, output: &Output) -> Result<Exit, CliError> {
     let mut rows = Vec::new();
@@ -81,4 +109,21 @@ pub fn list(home: &Home, output: &Output) -> Result<Exit, CliError> {
         rows,
     );
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_is_written_wrong_is_named() {
+        let levels = |text: &str| -> Vec<String> {
+            let text: PolicyText = toml::from_str(text).unwrap();
+            let policy = Policy::try_from(text).unwrap();
+            unusual(&policy).iter().map(ToString::to_string).collect()
+        };
+        let good = "[survive]\nany = [ { operator = 1 }, { provider_vouched = 1, node = 1 } ]";
+        assert_eq!(levels(good), Vec::<String>::new());
+        assert_eq!(levels("[survive]\nany = [ { operatr = 1 } ]"), ["operatr"]);
+    }
 }

@@ -7,7 +7,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::{Output, printable};
 use crate::cli::partner::{CloudArg, VouchArgs};
 use crate::client::mesh::{Caller, Mesh};
-use crate::client::operator;
+use crate::client::{operator, partners};
 use crate::cloud::{self, Machine, Roots};
 use crate::home::{Home, read_file, read_signed, write_signed};
 use crate::line::{from_line, to_line};
@@ -17,7 +17,7 @@ use protocol::evidence::{Cloud, Document, Evidence, VOUCHES_MAX, Vouch};
 use protocol::id::{NodeId, OperatorId};
 use protocol::label::{Labels, Site};
 use protocol::sign::Signed;
-use protocol::succession::Speaker;
+use protocol::succession::{Lines, Speaker};
 use protocol::time::Wall;
 use serde::Serialize;
 use std::path::Path;
@@ -138,21 +138,21 @@ pub async fn vouch(home: &Home, args: VouchArgs, output: &Output) -> Result<Exit
         return Ok(Exit::Done);
     }
     output.result(line);
-    output.line(format!(
+    output.hint(format!(
         "\n{} of node {} until {}",
         vouch.labels,
         vouch.node.short(),
         time(vouch.expires)
     ));
     match machine {
-        Some(machine) if machine.is_bound => output.line(format!("The cloud has signed that, and the node's name, for machine {}.", printable(&machine.instance))),
-        Some(machine) => output.line(format!(
+        Some(machine) if machine.is_bound => output.hint(format!("The cloud has signed that, and the node's name, for machine {}.", printable(&machine.instance))),
+        Some(machine) => output.hint(format!(
             "The cloud has signed that of machine {}, and not which node runs on it: that is now your word.",
             printable(&machine.instance)
         )),
         None => {}
     }
-    output.line("Its operator says, with its key: strewn node carry LINE");
+    output.hint("Its operator says, with its key: strewn node carry LINE");
     Ok(Exit::Done)
 }
 
@@ -250,7 +250,7 @@ pub async fn carry(home: &Home, line: &str, output: &Output) -> Result<Exit, Cli
         output.line("A node that runs takes it up in a few seconds; where others vouch for nodes it counts from the next backup on for all who hold for a vault.");
     } else {
         output.result(line);
-        output.line(format!(
+        output.hint(format!(
             "\nOn the host of node {}: strewn node carry LINE",
             certificate.node.short()
         ));
@@ -266,8 +266,31 @@ pub(super) struct ShownVouch {
     cloud: Option<&'static str>,
     /// What the keys of clouds that are configured here make of its document.
     checked: Option<String>,
+    /// Why it does not count, if that is known here.
+    void: Option<String>,
     from: Wall,
     until: Wall,
+}
+
+/// Who speaks for this operator and its partners, as far as this host knows.
+fn lines(home: &Home) -> Result<Lines, CliError> {
+    let mut lines = Lines::default();
+    let Some(own) = operator::line(home)? else { return Ok(lines) };
+    if let Some((_, known)) = partners::stored(home, own.operator())? {
+        lines = known.lines;
+    }
+    // A list from before another key spoke shows less.
+    lines.learn(own).map_err(wrong)?;
+    Ok(lines)
+}
+
+/// Why a vouch does not count: its time is over, or that of the key that signed it.
+fn void(signed: &Signed<Vouch>, vouch: &Vouch, lines: &Lines, now: Wall) -> Option<String> {
+    if vouch.expires <= now {
+        return Some("its time is over".into());
+    }
+    let said = signed.said().ok().flatten()?;
+    lines.check(&said, now).err().map(|error| error.to_string())
 }
 
 /// What others say of a node; documents are verified again where there are keys for it.
@@ -276,7 +299,14 @@ pub(super) fn vouches(
     certificate: &NodeCertificate,
 ) -> Result<Vec<ShownVouch>, CliError> {
     let roots = Roots::load(home).map_err(wrong)?;
-    let shown = certificate.vouches().map(|vouch| ShownVouch {
+    let lines = lines(home)?;
+    let signed = match &certificate.authority {
+        Authority::Shown { vouches } => vouches.as_slice(),
+        _ => &[],
+    };
+    let verified = signed.iter().filter_map(|signed| Some((signed, Vouch::verify(signed).ok()?)));
+    let shown = verified.map(|(signed, vouch)| ShownVouch {
+        void: void(signed, &vouch, &lines, wall()),
         by: vouch.by,
         cloud: vouch.document.as_ref().map(|document| cloud::name(document.cloud)),
         checked: vouch.document.as_ref().map(|document| {
@@ -299,12 +329,16 @@ pub(super) fn print_vouches(vouches: &[ShownVouch], output: &Output) {
     for vouch in vouches {
         let cloud =
             vouch.cloud.map_or_else(String::new, |cloud| format!(", with a document of {cloud}"));
-        output.line(format!(
+        let text = format!(
             "  vouched   {} by {}{cloud}, until {}",
             printable(&vouch.labels.to_string()),
             vouch.by.key().fingerprint(),
             time(vouch.until)
-        ));
+        );
+        match &vouch.void {
+            Some(why) => output.bad(format!("{text}; it does not count: {}", printable(why))),
+            None => output.line(text),
+        }
         if let Some(checked) = &vouch.checked {
             output.line(format!("            checked here: {}", printable(checked)));
         }
@@ -349,4 +383,37 @@ pub fn show(home: &Home, output: &Output) -> Result<Exit, CliError> {
         "\nFor a cloud's document, which a partner checks (strewn partner vouch --document):\n  gcp    audience={audience}&format=full\n  azure  nonce={nonce}\n  aws    has none: instance-identity/rsa2048"
     ));
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::sign::SecretKey;
+    use protocol::succession::{Change, Draft, Heirs};
+    use protocol::time::Period;
+
+    #[test]
+    fn what_an_earlier_key_vouched_for_does_not_count_once_that_is_known() {
+        let [first, second] = [1, 2].map(|seed| SecretKey::from_seed(&[seed; 32]));
+        let now = Wall(1_800_000_000_000);
+        let speaker = Speaker::first(first.clone());
+        let vouch = Vouch {
+            by: speaker.operator(),
+            node: NodeId([7; 32]),
+            labels: Labels::new(["provider=aws".parse().unwrap()]).unwrap(),
+            document: None,
+            issued: now,
+            expires: now.after(Period::days(300)),
+        };
+        let signed = Signed::speak(&vouch, &speaker);
+        let mut lines = Lines::default();
+        assert_eq!(void(&signed, &vouch, &lines, now), None);
+        assert!(void(&signed, &vouch, &lines, vouch.expires).is_some());
+        let change = Change { heirs: Heirs::default(), issued: now, grace: Period(0) };
+        let mut draft = Draft::new(speaker.line().clone(), change, &second).unwrap();
+        draft.sign(&first).unwrap();
+        lines.learn(draft.finish().unwrap()).unwrap();
+        let why = void(&signed, &vouch, &lines, now).unwrap();
+        assert!(why.contains("earlier key"), "{why}");
+    }
 }

@@ -187,12 +187,17 @@ fn a_stolen_device_key_asks_for_no_more_than_the_holder_promises() {
     let now = Reading { at: day(0), is_frozen: false };
     let ask = |lock: &Lock| Life::receive(STRIPE, lock, now, LONGEST).map(|_| ());
     assert_eq!(ask(&Lock { period: LONGEST, ..Lock::default() }), Ok(()));
-    let too_long = Err(LifeError::TooLong { asked: Period(u64::MAX), longest: LONGEST });
-    assert_eq!(ask(&Lock { period: Period(u64::MAX), ..Lock::default() }), too_long);
-    assert_eq!(ask(&Lock { release_cooldown: Period(u64::MAX), ..Lock::default() }), too_long);
+    let too_long =
+        |what| Err(LifeError::TooLong { what, asked: Period(u64::MAX), longest: LONGEST });
+    assert_eq!(ask(&Lock { period: Period(u64::MAX), ..Lock::default() }), too_long(Span::Lock));
+    let cooling = Lock { release_cooldown: Period(u64::MAX), ..Lock::default() };
+    assert_eq!(ask(&cooling), too_long(Span::Cooldown));
+    // Whoever wrote the policy is told which of its values is meant.
+    let text = ask(&cooling).unwrap_err().to_string();
+    assert!(text.starts_with("a release_cooldown of "), "{text}");
     let mut game = Game::new(&guarded());
     let forever = Lock { period: Period(u64::MAX), ..guarded() };
-    assert_eq!(game.life.extend(&forever, now, LONGEST), too_long);
+    assert_eq!(game.life.extend(&forever, now, LONGEST), too_long(Span::Lock));
     assert_eq!(game.state(), State::Locked { until: day(90) });
 }
 

@@ -11,7 +11,7 @@ use crate::certificate::{
 };
 use crate::id::{NodeId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
-use crate::message::{Greeting, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Response};
+use crate::message::{Greeting, NOT_KNOWN, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Response};
 use crate::partner::Rank;
 use crate::sign::Signed;
 use crate::succession::{Lines, Said};
@@ -179,7 +179,7 @@ impl Peer {
                 let own = (pass.node == self.node()).then_some(self.certificate.operator);
                 let member = self.operator_of_node(pass.node).filter(|_| !self.is_guest(pass.node));
                 let operator = own.or(member).ok_or_else(|| {
-                    let text = format!("node {} is not a member known here", pass.node);
+                    let text = format!("node {} {NOT_KNOWN}", pass.node);
                     refusal(RefusalCode::NotVouched, text)
                 })?;
                 self.welcome(now, link, lane, Role::Console { operator });

@@ -20,12 +20,12 @@ use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, StartError, Then
 use crate::agreement::Agreement;
 use crate::certificate::{Trust, VaultCertificate, VaultTerms, is_next_version};
 use crate::id::{NodeId, OperatorId, VaultId};
-use crate::life::check_bounds;
 use crate::message::{HeldFor, PartnerStatus, Refusal, RefusalCode, Request, Response};
 use crate::partner::{Known, PartnerList, Partners, Rank};
 use crate::planted::{Bug, is_planted};
 use crate::policy::Lock;
 use crate::sign::Signed;
+use crate::size::Size;
 use crate::succession::{Line, Lines};
 use crate::time::{Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
@@ -642,14 +642,13 @@ impl Peer {
             share.saturating_sub(self.held_for(operator))
         };
         let owners: BTreeSet<Option<OperatorId>> = match *role {
-            Role::Device { operator, .. } => {
+            Role::Device { operator, .. } | Role::Console { operator } => {
                 [Some(operator).filter(|operator| self.partnership.is_other(*operator))].into()
             }
             Role::Node(node) => {
                 let view = View { facts, overlay: &self.overlay };
                 view.listing(node)?.into_iter().map(|vault| self.partner_of(vault)).collect()
             }
-            Role::Console { .. } => return Ok(None),
         };
         let of_vault = match *role {
             Role::Device { vault, .. } => self.left_of_vault(vault),
@@ -665,15 +664,16 @@ impl Peer {
         let Some(operator) = self.partner_of(vault) else { return Ok(()) };
         let (_, agreement) = self.partnership.in_force(now, operator)?;
         if !is_planted(Bug::AgreedLock) {
-            check_bounds(lock, agreement.lock_max).map_err(|error| {
-                not_allowed(format!("the agreement does not allow it: {error}"))
-            })?;
+            agreement.check_lock(lock).map_err(|error| not_allowed(error.to_string()))?;
         }
         let share = self.share_of(now, operator)?;
         let left = share.saturating_sub(self.held_for(operator));
         if u64::from(len) > left && !is_planted(Bug::Share) {
             let text = format!(
-                "{left} bytes are left of the {share} that the agreement gives on this node, {len} needed"
+                "{} are left of the {} that the agreement gives on this node, {} needed",
+                Size(left),
+                Size(share),
+                Size(len.into())
             );
             return Err(refusal(RefusalCode::Quota, text));
         }

@@ -9,6 +9,7 @@ use crate::evidence::Evidence;
 use crate::label::{Domain, Level, Site};
 use crate::planted::{Bug, is_planted};
 use crate::policy::{Clause, Clauses, Policy};
+use crate::size::Size;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Placements that the exact search looks at before it gives up.
@@ -28,7 +29,7 @@ pub struct Candidate {
 #[non_exhaustive]
 pub enum Unplaceable {
     /// Too few nodes.
-    #[error("{found} nodes with room for {len} bytes, {needed} needed")]
+    #[error("{found} node{} with room for {}, {needed} needed", if *found == 1 { "" } else { "s" }, Size(*len))]
     Nodes {
         /// Nodes with room.
         found: usize,
@@ -388,7 +389,7 @@ mod tests {
         assert_eq!(error.to_string(), "clause provider=1: 2 providers reachable, 3 needed");
         let error =
             solve(&Policy::survive_one("provider"), 4, 7, 10, &candidates, &[], 0).unwrap_err();
-        assert_eq!(error.to_string(), "6 nodes with room for 10 bytes, 7 needed");
+        assert_eq!(error.to_string(), "6 nodes with room for 10 B, 7 needed");
         let vouched: Vec<Candidate> =
             candidates.into_iter().map(|candidate| vouched_for(candidate, 1)).collect();
         let policy = Policy::survive_one("provider_vouched");

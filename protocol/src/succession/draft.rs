@@ -49,6 +49,7 @@ impl Draft {
         let consent = key.sign(CONSENT, &body).to_vec();
         let step = Step { body: Blob(body), consent: Blob(consent), voices: Vec::new() };
         let succession = line.check_next(&step)?;
+        line.check_new_heirs(&succession)?;
         Ok(Self { line, step, succession })
     }
 
@@ -119,6 +120,7 @@ impl Draft {
             return Err(SuccessionError::Broken("more than 8 steps"));
         }
         let succession = line.check_next(&step)?;
+        line.check_new_heirs(&succession)?;
         line.check_given(&step, &succession)?;
         Ok(Self { line, step, succession })
     }

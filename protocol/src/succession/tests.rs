@@ -269,9 +269,10 @@ proptest! {
         let mut stolen = Line::first(operator());
         let mut speaks = OPERATOR;
         for (seed, names) in steps {
-            let heirs = if names { heirs(1, &[speaks]) } else { Heirs::default() };
+            // His own key is refused: so he names another one of his.
+            let heirs = if names { heirs(1, &[20]) } else { Heirs::default() };
             let Ok(mut draft) = Draft::new(stolen.clone(), change(heirs, Period(0)), &key(seed)) else { continue };
-            let _ = draft.sign(&key(speaks));
+            let _ = draft.sign(&key(speaks)).or_else(|_| draft.sign(&key(20)));
             let Ok(line) = draft.finish() else { continue };
             (stolen, speaks) = (line, seed);
         }
@@ -315,4 +316,35 @@ proptest! {
         prop_assert!(refused);
         let _ = signed.said();
     }
+}
+
+#[test]
+fn no_key_of_the_operator_is_its_heir() {
+    let first = Line::first(operator());
+    let second = next(&first, Heirs::default(), GRACE, 2, &[OPERATOR]);
+    for own in [OPERATOR, 2] {
+        let wrong = Draft::new(second.clone(), change(heirs(1, &[own, 11]), GRACE), &key(2));
+        let Err(SuccessionError::Broken(text)) = wrong else { panic!("{wrong:?}") };
+        assert!(text.contains("a key of the operator itself"), "{text}");
+    }
+    // Nor the one that is to speak.
+    assert!(Draft::new(second.clone(), change(heirs(1, &[3, 11]), GRACE), &key(3)).is_err());
+    let again = Heirs::new(2, [key(11).public(), key(11).public()]);
+    assert_eq!(again, Err(SuccessionError::Broken("an heir is named twice")));
+
+    // A line that named one before counts, and such heirs can be replaced by others; but not named in another way.
+    let mut old = Draft::new(first, change(heirs(1, &[12]), Period(0)), &key(OPERATOR)).unwrap();
+    let body = Succession { heirs: heirs(1, &[OPERATOR]), ..old.succession().clone() };
+    let body = [vec![VERSION], codec::encode(&body)].concat();
+    let consent = key(OPERATOR).sign(CONSENT, &body).to_vec();
+    old.step = Step { body: Blob(body), consent: Blob(consent), voices: Vec::new() };
+    old.sign(&key(OPERATOR)).unwrap();
+    let sent = Draft::from_bytes(&old.to_bytes());
+    assert!(matches!(sent, Err(SuccessionError::Broken(_))), "no heir signs it: {sent:?}");
+    let known = Line::verify(operator(), vec![old.step]).unwrap();
+    let good = next(&known, heirs(1, &[11]), Period(0), OPERATOR, &[OPERATOR]);
+    assert_eq!(good.heirs(), &heirs(1, &[11]));
+    assert!(Draft::new(known.clone(), change(known.heirs().clone(), Period(0)), &key(2)).is_ok());
+    let wider = change(heirs(1, &[OPERATOR, 11]), Period(0));
+    assert!(Draft::new(known, wider, &key(OPERATOR)).is_err());
 }

@@ -138,3 +138,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_printed_line_is_for_is_said_beside_it() {
+    let (output, out, err) = output(Style::default());
+    output.result("strewn1abc");
+    output.hint("on the new host: strewn join TICKET");
+    assert_eq!((out.text().as_str(), err.text().lines().count()), ("strewn1abc\n", 1));
+    for style in
+        [Style { json: true, ..Style::default() }, Style { quiet: true, ..Style::default() }]
+    {
+        let (output, _, err) = self::output(style);
+        output.hint("nobody reads it");
+        assert_eq!(err.text(), "");
+    }
+}

@@ -1,6 +1,7 @@
 //! Places stripes: chooses holders, puts their shards in parallel, replaces holders that fail, and checks the
 //! one predicate over those whose receipts are here.
 
+use super::left_out::Partners;
 use crate::client::buffers::Buffers;
 use crate::client::mesh::{Mesh, Node};
 use crate::client::vault::Vault;
@@ -63,6 +64,7 @@ pub(super) struct Placer {
     required: Policy,
     degraded: bool,
     candidates: Mutex<BTreeMap<NodeId, Candidate>>,
+    partners: Partners,
     stripes: AtomicU64,
     /// Where those of placed packs go back to.
     buffers: Arc<Buffers>,
@@ -72,7 +74,7 @@ impl Placer {
     pub(super) fn new(
         vault: Arc<Vault>,
         mesh: Arc<Mesh>,
-        rooms: Vec<(Site, u64)>,
+        (rooms, partners): (Vec<(Site, u64)>, Partners),
         buffers: Arc<Buffers>,
         allow_degraded: bool,
     ) -> Result<Self> {
@@ -81,7 +83,9 @@ impl Placer {
         let limits = PlanLimits::default();
         let (plan, required, degraded) = match plan(&vault.policy, &candidates, limits) {
             Ok(plan) => (plan, vault.policy.clone(), false),
-            Err(error) if !allow_degraded => return Err(error.into()),
+            Err(error) if !allow_degraded => {
+                return Err(partners.explain(error, candidates.iter(), false));
+            }
             Err(_) => {
                 // The most that these nodes can bear: any one of them may be lost, if there are two.
                 let mut required = Policy::survive_one("node");
@@ -103,6 +107,7 @@ impl Placer {
             required,
             degraded,
             candidates: Mutex::new(candidates),
+            partners,
             stripes: AtomicU64::new(0),
             buffers,
         })
@@ -117,7 +122,7 @@ impl Placer {
         self.index_plan
     }
 
-    /// Nodes that have no room left.
+    /// Nodes that take nothing more.
     pub(super) fn full(&self) -> BTreeSet<NodeId> {
         let candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
         candidates.values().filter(|c| c.free == 0).map(|c| c.site.node).collect()
@@ -170,11 +175,20 @@ impl Placer {
         self.find(&candidates, sealed, fixed, failed).is_ok()
     }
 
+    /// Why there is no place.
+    fn explain(&self, error: Unplaceable) -> ClientError {
+        let candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        self.partners.explain(error, candidates.values(), self.degraded)
+    }
+
     /// A holder did not take a shard: why tells whether it may be asked for others.
     fn judge(&self, node: NodeId, error: &ClientError) {
         match error {
             ClientError::Refused { refusal, .. }
-                if matches!(refusal.code, RefusalCode::Quota | RefusalCode::Full) =>
+                if matches!(
+                    refusal.code,
+                    RefusalCode::Quota | RefusalCode::Full | RefusalCode::NotAllowed
+                ) =>
             {
                 let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(candidate) = candidates.get_mut(&node) {
@@ -207,7 +221,7 @@ impl Placer {
             let mut chosen = match self.choose(&sealed, &fixed, &failed) {
                 Ok(chosen) => chosen.into_iter(),
                 // What went wrong before tells more than that nobody else is left.
-                Err(error) => return Err(last_error.unwrap_or_else(|| error.into())),
+                Err(error) => return Err(last_error.unwrap_or_else(|| self.explain(error))),
             };
             for holder in holders.iter_mut().filter(|holder| holder.is_none()) {
                 *holder = chosen.next();

@@ -55,18 +55,22 @@ fn two_operators_come_to_hold_the_same_document() {
     let Line::Agreed(signed, _) = read_line(&answer).unwrap() else { panic!() };
     a.conclude(&home_a, signed.clone(), node(1)).unwrap();
     assert_eq!(document(&a), document(&b));
-    // The same proposal counts once, the same answer is no change.
-    assert!(matches!(b.accept(&home_b, proposal, node(2)), Err(PartnersError::Agreement(_))));
+    // The same proposal counts once, and the line that answers it can be had again; the same answer is no change.
+    let before = b.list.clone();
+    assert_eq!(b.accept(&home_b, proposal.clone(), node(2)).unwrap(), answer);
+    assert_eq!(b.list, before);
     a.conclude(&home_a, signed.clone(), node(1)).unwrap();
     // A change needs both again; what was before does not come back.
     let (_, line) = b.propose("o0", terms(1, 2)).unwrap();
-    let Line::Proposal(proposal, agreement) = read_line(&line).unwrap() else { panic!() };
+    let Line::Proposal(change, agreement) = read_line(&line).unwrap() else { panic!() };
     assert_eq!(agreement.version, 2);
-    let answer = a.accept(&home_a, proposal, node(1)).unwrap();
+    let answer = a.accept(&home_a, change, node(1)).unwrap();
     let Line::Agreed(second, _) = read_line(&answer).unwrap() else { panic!() };
     b.conclude(&home_b, second, node(2)).unwrap();
     assert_eq!(document(&a), document(&b));
     assert_ne!(document(&a), signed);
+    let late = b.accept(&home_b, proposal, node(2));
+    assert!(matches!(late, Err(PartnersError::Own | PartnersError::Agreement(_))), "{late:?}");
     assert!(matches!(a.conclude(&home_a, signed, node(1)), Err(PartnersError::Old)));
     // It is as it was when the folder is opened again.
     let again = Book::open(&home_a, &Told::default()).unwrap();
@@ -193,6 +197,10 @@ fn a_partners_later_key_is_taken_and_an_earlier_one_is_not() {
     assert_eq!((a.operator(), document(&a)), (first.operator(), agreed.clone()));
     let known = b.add(&home_b, introduction(&a), None).unwrap();
     assert_eq!((known.line.key(), known.agreement.is_some()), (a.speaker.key().public(), true));
+    assert!(!is_agreed_since_change(known), "it was agreed with the first key, while that spoke");
+    let mut later = known.clone();
+    later.agreement.as_mut().unwrap().start = later.line.successions()[1].issued;
+    assert!(is_agreed_since_change(&later), "with whoever had the first key, perhaps");
     assert_eq!(document(&b), agreed);
 
     let refused = |result: Done<()>| {
@@ -210,4 +218,33 @@ fn a_partners_later_key_is_taken_and_an_earlier_one_is_not() {
     let usurper = Speaker::new(thief, draft.finish().unwrap()).unwrap();
     let plain = introduction(&a).verify().unwrap();
     refused(b.add(&home_b, Signed::speak(&plain, &usurper), None).map(|_| ()));
+}
+
+/// Who removed a partner and added it again knows no version: the other side has to propose, and is told so.
+#[test]
+fn who_forgot_what_was_agreed_is_proposed_to() {
+    let [(_a, home_a, mut a), (_b, home_b, mut b)] = two();
+    let agree = |from: &Book, to: (&mut Book, &Home), name: &str| {
+        let (_, line) = from.propose(name, terms(5, 6)).unwrap();
+        let Line::Proposal(proposal, _) = read_line(&line).unwrap() else { panic!() };
+        to.0.accept(to.1, proposal, node(3))
+    };
+    let answer = agree(&a, (&mut b, &home_b), "o1").unwrap();
+    let introduction = b.introduce("o1".into(), Vec::new()).unwrap();
+    let Line::Introduction(introduction, _) = read_line(&introduction).unwrap() else { panic!() };
+    let Line::Agreed(signed, _) = read_line(&answer).unwrap() else { panic!() };
+    a.conclude(&home_a, signed, node(1)).unwrap();
+    a.remove(&home_a, "o1").unwrap();
+    a.add(&home_a, introduction, None).unwrap();
+    // Other terms than at first, so that it is another proposal.
+    let (_, line) = a.propose("o1", terms(7, 8)).unwrap();
+    let Line::Proposal(proposal, _) = read_line(&line).unwrap() else { panic!() };
+    let refused = b.accept(&home_b, proposal, node(2)).unwrap_err();
+    let text = crate::cli::error::CliError::from(refused).to_string();
+    assert!(text.contains("version 1 of the agreement does not follow version 1"), "{text}");
+    assert!(text.contains("propose from this side"), "{text}");
+    let answer = agree(&b, (&mut a, &home_a), "o0").unwrap();
+    let Line::Agreed(signed, _) = read_line(&answer).unwrap() else { panic!() };
+    b.conclude(&home_b, signed, node(2)).unwrap();
+    assert_eq!(document(&a), document(&b));
 }

@@ -182,7 +182,7 @@ fn who_would_be_missed_says_why_its_shards_cannot_be_moved() {
     let now = said(&mut mesh);
     assert_eq!((now.stripes, now.left, now.below, now.may_leave()), (1, 1, 1, false), "{now:?}");
     let [(why, 1)] = &now.stuck[..] else { panic!("{now:?}") };
-    assert!(why.contains("room for 64 bytes"), "{why}");
+    assert!(why.contains("room for 64 B"), "{why}");
     assert!(mesh.ordered().is_none());
     mesh.rooms.clear();
     mesh.pass(Period(2 * HOUR.0));

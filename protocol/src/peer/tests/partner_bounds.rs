@@ -229,6 +229,11 @@ fn a_partners_node_is_told_no_more_room_than_its_operator_has() {
     let (mut desk, _) = holding(2 * SHARD);
     let (theirs, _) = desk.greet(ITS_NODE, node_greeting(PARTNER, ITS_NODE));
     assert_eq!(status(&mut desk, theirs).room, 2 * SHARD);
+    // Its people, who look at this node, are told the same.
+    let (looking, _) = desk.greet(STRANGER, console_greeting_at(ITS_NODE, STRANGER, desk.now.wall));
+    assert_eq!(status(&mut desk, looking).room, 2 * SHARD);
+    let own = console(&mut desk);
+    assert_eq!(status(&mut desk, own).room, PeerConfig::default().quota);
     // What it rebuilds of a vault of this operator has the room of that.
     let own = desk.device(OTHER_VAULT, OTHER_DEVICE);
     let nodes = vec![node_certificate(OPERATOR, NODE), node_certificate(PARTNER, ITS_NODE)];

@@ -310,7 +310,7 @@ fn a_partner_fills_its_share_and_not_a_byte_more() {
     assert_eq!(room(&mut desk, link), 1);
     let Response::Refused(refusal) = put(&mut desk, link, 3) else { panic!("it is refused") };
     assert_eq!(refusal.code, RefusalCode::Quota);
-    assert!(refusal.text.contains("1 bytes are left of the 129"), "{}", refusal.text);
+    assert!(refusal.text.contains("1 B are left of the 129 B"), "{}", refusal.text);
     for (lane, stripe) in lanes.into_iter().zip([1, 2]) {
         desk.arrive(lane, &shard_bytes(stripe, 0));
     }

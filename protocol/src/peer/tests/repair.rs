@@ -496,7 +496,7 @@ fn a_stripe_of_which_too_little_is_left_or_that_nobody_can_take_is_said() {
     mesh.pass(Period(30 * HOUR.0));
     assert!(mesh.ordered().is_none());
     let [(why, 1)] = &mesh.repair().stuck[..] else { panic!("{:?}", mesh.repair()) };
-    assert!(why.contains("room for 64 bytes"), "{why}");
+    assert!(why.contains("room for 64 B"), "{why}");
     assert!(mesh.desk.notes.contains(&Note::AtRisk { stripes: 1 }));
     // There is room again.
     mesh.rooms.clear();
