@@ -316,7 +316,7 @@ impl Peer {
 
     /// These nodes are no members any more.
     pub(super) fn part_from(&mut self, gone: &BTreeSet<NodeId>) {
-        self.members.retain(|node, _| !gone.contains(node));
+        gone.iter().for_each(|node| self.members.remove(node));
         let links = self.links.of_nodes(|node| gone.contains(node));
         for link in links {
             self.links.remove(link);
@@ -419,6 +419,12 @@ impl Peer {
         asker.is_some_and(is_close) || operator == asker || operator.is_some_and(is_close)
     }
 
+    /// Whether somebody who asks for this operator is told of all nodes.
+    pub(super) fn is_told_of_all(&self, asker: Option<OperatorId>) -> bool {
+        let is_close = |asker| self.trust.check(asker).is_ok() && !self.partnership.is_other(asker);
+        asker.is_some_and(is_close)
+    }
+
     pub(super) fn operator_of_node(&self, node: NodeId) -> Option<OperatorId> {
         self.members.get(&node).map(|member| member.site.operator)
     }
@@ -511,7 +517,8 @@ impl Peer {
             for introducer in introducers {
                 let list = by_introducer.entry(introducer).or_default();
                 // Who was not heard goes first.
-                if member.heard.is_none() { list.insert(0, guest) } else { list.push(guest) }
+                let is_heard = self.members.heard(guest).is_some();
+                if is_heard { list.push(guest) } else { list.insert(0, guest) }
             }
         }
         let part = (GUESTS_MAX / self.partnership.count_owners().max(1)).max(1);
