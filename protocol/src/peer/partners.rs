@@ -648,10 +648,13 @@ impl Peer {
             let share = self.share_of(now, operator).unwrap_or(0);
             share.saturating_sub(self.held_for(operator))
         };
+        let is_other = |owner: &OperatorId| self.partnership.is_other(*owner);
         let owners: BTreeSet<Option<OperatorId>> = match *role {
             Role::Device { operator, .. } => {
                 [Some(operator).filter(|operator| self.partnership.is_other(*operator))].into()
             }
+            // Where no partner has a vault nothing is bounded.
+            Role::Node(_) if !self.partnership.owners.values().any(is_other) => return Ok(None),
             Role::Node(node) => {
                 let view = View { facts, overlay: &self.overlay };
                 view.listing(node)?.into_iter().map(|vault| self.partner_of(vault)).collect()
