@@ -95,8 +95,8 @@ pub(super) enum Pending {
 pub(super) type RecordName = [u8; RECORD_NAME_LEN];
 
 /// A name as a number: any order will do in which one is found quickly.
-fn order(name: &RecordName) -> u64 {
-    u64::from_ne_bytes(*name)
+fn order(name: RecordName) -> u64 {
+    u64::from_ne_bytes(name)
 }
 
 pub(super) fn name_of(signed: &Signed<NodeRecord>) -> RecordName {
@@ -426,7 +426,7 @@ impl Peer {
         if !rest.is_empty() || names.len() > 2 * MEMBERS_MAX {
             return Err(refusal(RefusalCode::Malformed, "no names of records"));
         }
-        let mut but: Vec<u64> = names.iter().map(order).collect();
+        let mut but: Vec<u64> = names.iter().copied().map(order).collect();
         but.sort_unstable();
         let lacking = self.known_records(facts, Some(role), &but)?;
         self.reply(lane, Response::Members(lacking));
@@ -450,7 +450,7 @@ impl Peer {
     ) -> Result<Vec<Signed<NodeRecord>>, FactsError> {
         let view = View { facts, overlay: &self.overlay };
         let asker = role.map_or(Some(self.certificate.operator), |role| self.operator_of(role));
-        let is_named = |name: &RecordName| but.binary_search(&order(name)).is_ok();
+        let is_named = |name: &RecordName| but.binary_search(&order(*name)).is_ok();
         let is_told_of_all = self.is_told_of_all(asker);
         let mut others: Vec<&Member> = Vec::new();
         for node in self.members.not_named(is_named) {

@@ -316,7 +316,9 @@ impl Peer {
 
     /// These nodes are no members any more.
     pub(super) fn part_from(&mut self, gone: &BTreeSet<NodeId>) {
-        gone.iter().for_each(|node| self.members.remove(node));
+        for node in gone {
+            self.members.remove(node);
+        }
         let links = self.links.of_nodes(|node| gone.contains(node));
         for link in links {
             self.links.remove(link);
