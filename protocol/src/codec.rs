@@ -4,6 +4,8 @@
 //! what a hostile length claims. Signatures and hashes cover the bytes received, never a
 //! re-encoding. Bulk shard bytes do not pass through here.
 
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Visitor};
 
 /// Largest encoded value this crate ever decodes, in bytes; the per-kind limits are smaller.
@@ -46,8 +48,23 @@ pub enum CodecError {
 /// Never for the types of this crate: they hold no type that bincode cannot encode.
 #[must_use]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, bincode::config::standard())
-        .expect("the types of this crate hold nothing that bincode cannot encode")
+    let mut bytes = Bytes(Vec::with_capacity(LEN_USUAL));
+    bincode::serde::encode_into_writer(value, &mut bytes, bincode::config::standard())
+        .expect("the types of this crate hold nothing that bincode cannot encode");
+    bytes.0
+}
+
+/// Room that is made for a value at once: most messages and rows are no longer, or not much.
+const LEN_USUAL: usize = 128;
+
+/// What is encoded so far.
+struct Bytes(Vec<u8>);
+
+impl Writer for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Decodes a value from exactly `bytes`, which may be at most `max` long.

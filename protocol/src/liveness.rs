@@ -40,12 +40,6 @@ pub enum Presence {
 /// Points of the time that counts, in milliseconds.
 type Point = u64;
 
-#[derive(Debug, Clone, Copy)]
-struct Watch {
-    heard: Point,
-    asked: Option<Point>,
-}
-
 /// What another node says of whom it heard.
 #[derive(Debug)]
 struct Word {
@@ -65,7 +59,12 @@ pub struct Liveness {
     seen: Mono,
     /// When anybody was heard last.
     anybody: Option<Mono>,
-    watched: BTreeMap<NodeId, Watch>,
+    /// All that are watched, in order,
+    nodes: Vec<NodeId>,
+    /// and when each was heard last: side by side, because all are looked at with each question that is put.
+    heard: Vec<Point>,
+    /// Those that were asked and not heard since, and when that was.
+    asked: BTreeMap<NodeId, Point>,
     words: BTreeMap<NodeId, Word>,
 }
 
@@ -73,8 +72,19 @@ impl Liveness {
     /// Of a node of this operator, which begins to listen now.
     #[must_use]
     pub fn new(patience: Period, operator: OperatorId, now: Mono) -> Self {
-        let (watched, words) = (BTreeMap::new(), BTreeMap::new());
-        Self { patience, operator, count: 0, seen: now, anybody: None, watched, words }
+        let (nodes, heard) = (Vec::new(), Vec::new());
+        let (asked, words) = (BTreeMap::new(), BTreeMap::new());
+        let (count, seen, anybody) = (0, now, None);
+        Self { patience, operator, count, seen, anybody, nodes, heard, asked, words }
+    }
+
+    /// Where a node is, which is watched from now on.
+    fn place(&mut self, node: NodeId) -> usize {
+        self.nodes.binary_search(&node).unwrap_or_else(|place| {
+            self.nodes.insert(place, node);
+            self.heard.insert(place, self.count);
+            place
+        })
     }
 
     fn advance(&mut self, now: Mono) {
@@ -90,27 +100,28 @@ impl Liveness {
     /// From now on it is noticed when this node is silent.
     pub fn watch(&mut self, node: NodeId, now: Mono) {
         self.advance(now);
-        self.watched.entry(node).or_insert(Watch { heard: self.count, asked: None });
+        self.place(node);
     }
 
     /// As [`Self::ask`], of one whom only others name: where there are too many it is watched by nobody.
     pub fn ask_stranger(&mut self, node: NodeId, now: Mono) {
-        if self.watched.len() < WATCHED_MAX || self.watched.contains_key(&node) {
+        if self.nodes.len() < WATCHED_MAX || self.nodes.binary_search(&node).is_ok() {
             self.ask(node, now);
         }
     }
 
     /// It asked or answered.
     pub fn hear(&mut self, node: NodeId, now: Mono) {
-        self.advance(now);
+        self.hear_apart(node, now);
         self.anybody = Some(now);
-        self.watched.insert(node, Watch { heard: self.count, asked: None });
     }
 
     /// One that has no say asked or answered: it is there, and that this node hears it does not show that it is not cut off.
     pub fn hear_apart(&mut self, node: NodeId, now: Mono) {
         self.advance(now);
-        self.watched.insert(node, Watch { heard: self.count, asked: None });
+        let place = self.place(node);
+        self.heard[place] = self.count;
+        self.asked.remove(&node);
     }
 
     /// What nodes of this operator said counts no more.
@@ -121,10 +132,7 @@ impl Liveness {
     /// It is asked something, or dialed.
     pub fn ask(&mut self, node: NodeId, now: Mono) {
         self.watch(node, now);
-        let count = self.count;
-        if let Some(watch) = self.watched.get_mut(&node) {
-            watch.asked.get_or_insert(count);
-        }
+        self.asked.entry(node).or_insert(self.count);
     }
 
     /// A node of that operator says how long ago it heard those of whom it was asked.
@@ -150,14 +158,14 @@ impl Liveness {
     /// What is known of a node. One that nobody watches is not lost.
     pub fn presence(&mut self, node: NodeId, now: Mono) -> Presence {
         self.advance(now);
-        let Some(watch) = self.watched.get(&node) else { return Presence::Heard };
-        let silence = self.count - watch.heard;
+        let Ok(place) = self.nodes.binary_search(&node) else { return Presence::Heard };
+        let silence = self.count - self.heard[place];
         let patience = SUSPECT.0.min(self.patience.0 / 2);
-        let is_late = watch.asked.is_some_and(|asked| self.count - asked >= patience);
+        let is_late = self.asked.get(&node).is_some_and(|asked| self.count - asked >= patience);
         let is_over = silence >= self.patience.0 || is_planted(Bug::Patience);
         match (is_late, is_over) {
             (true, true)
-                if !self.is_heard_elsewhere(node) || silence >= DEFERRED * self.patience.0 =>
+                if silence >= DEFERRED * self.patience.0 || !self.is_heard_elsewhere(node) =>
             {
                 Presence::Lost
             }
@@ -174,12 +182,20 @@ impl Liveness {
         now: Mono,
     ) -> Vec<NodeId> {
         self.advance(now);
-        let is_silent = |watch: &Watch| self.count - watch.heard >= self.patience.0 / HEARSAY_PART;
-        let silent = self.watched.iter().filter(|(_, watch)| is_silent(watch));
+        let is_silent = |heard: Point| self.count - heard >= self.patience.0 / HEARSAY_PART;
+        let all = self.nodes.iter().zip(&self.heard);
+        let silent = all.filter(|(_, heard)| is_silent(**heard));
         let mut silent: Vec<NodeId> = silent.map(|(&node, _)| node).collect();
         silent.sort_by_key(|node| !is_first(*node));
         silent.truncate(max);
         silent
+    }
+
+    /// Those who were asked and do not answer, in order, and what is known of them: all others are heard, as far as anybody knows.
+    pub fn unheard(&mut self, now: Mono) -> Vec<(NodeId, Presence)> {
+        let asked: Vec<NodeId> = self.asked.keys().copied().collect();
+        let known = asked.into_iter().map(|node| (node, self.presence(node, now)));
+        known.filter(|(_, presence)| *presence != Presence::Heard).collect()
     }
 
     /// Whether a node is lost.
@@ -300,7 +316,7 @@ mod tests {
         for n in 0..2 * WATCHED_MAX {
             liveness.ask_stranger(name(n), Mono(0));
         }
-        assert_eq!(liveness.watched.len(), WATCHED_MAX);
+        assert_eq!(liveness.nodes.len(), WATCHED_MAX);
         let member = NodeId([255; 32]);
         liveness.watch(member, Mono(0));
         liveness.ask(member, Mono(0));

@@ -37,6 +37,7 @@ mod network;
 mod owner;
 pub mod plan;
 mod presence;
+mod queue;
 mod random;
 mod run;
 pub mod scenario;

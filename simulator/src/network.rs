@@ -60,17 +60,19 @@ impl Frame {
         Self { raw, ..self }
     }
 
-    fn digest(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.body).update(&self.raw);
-        hasher.finalize().to_hex()[..16].to_owned()
+    fn digest(&self) -> blake3::Hash {
+        if self.raw.is_empty() {
+            return blake3::hash(&self.body);
+        }
+        blake3::Hasher::new().update(&self.body).update(&self.raw).finalize()
     }
 }
 
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (body, raw) = (self.body.len(), self.raw.len());
-        write!(f, "frame kind {} of {body}+{raw} bytes, {}", self.kind, self.digest())
+        let digest = self.digest().to_hex();
+        write!(f, "frame kind {} of {body}+{raw} bytes, {}", self.kind, &digest[..16])
     }
 }
 

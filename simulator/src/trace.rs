@@ -2,7 +2,7 @@
 
 use protocol::time::Mono;
 use std::collections::VecDeque;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Lines kept as text: enough to see what led to a failure.
 const TAIL_MAX: usize = 64;
@@ -18,12 +18,15 @@ pub struct Trace {
 impl Trace {
     /// Adds an event.
     pub(crate) fn add(&mut self, now: Mono, event: fmt::Arguments<'_>) {
-        let line = format!("{:>9} {event}", now.0);
-        self.hasher.update(line.as_bytes()).update(b"\n");
+        // The oldest line's memory is used again: there are millions of them.
+        let is_full = self.tail.len() == TAIL_MAX;
+        let mut line = if is_full { self.tail.pop_front() } else { None }.unwrap_or_default();
+        line.clear();
+        // A string takes whatever is written to it.
+        let _ = writeln!(line, "{:>9} {event}", now.0);
+        self.hasher.update(line.as_bytes());
+        line.pop();
         self.events += 1;
-        if self.tail.len() == TAIL_MAX {
-            self.tail.pop_front();
-        }
         self.tail.push_back(line);
     }
 

@@ -13,6 +13,7 @@ use crate::network::{End, Frame, Network};
 use crate::owner::Owner;
 use crate::plan::{Moment, What};
 use crate::presence::Presence;
+use crate::queue::Queue;
 use crate::random::Random;
 use crate::setup::Setup;
 use crate::swap::Swaps;
@@ -65,8 +66,7 @@ pub struct World {
     seed: u64,
     now: Mono,
     random: Random,
-    queue: BTreeMap<(Mono, u64), Event>,
-    caused: u64,
+    queue: Queue<Event>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) clients: Vec<Client>,
     pub(crate) owners: Vec<Owner>,
@@ -110,8 +110,7 @@ impl World {
             seed,
             now: Mono(0),
             random: Random::new(seed),
-            queue: BTreeMap::new(),
-            caused: 0,
+            queue: Queue::default(),
             by_node: hosts.iter().enumerate().map(|(i, host)| (host.site.node, i)).collect(),
             hosts,
             clients: Vec::new(),
@@ -396,12 +395,10 @@ impl World {
 
     /// As [`World::step`], and leaves what is broken to whoever asks.
     pub(crate) fn advance(&mut self, deadline: Mono) -> bool {
-        let next = self.queue.first_entry().filter(|next| next.key().0 <= deadline);
-        let Some(next) = next else {
+        let Some((at, event)) = self.queue.next(deadline) else {
             self.now = deadline;
             return false;
         };
-        let ((at, _), event) = next.remove_entry();
         self.now = at;
         self.happen(event);
         true
@@ -416,8 +413,7 @@ impl World {
     }
 
     pub(crate) fn cause_at(&mut self, at: Mono, event: Event) {
-        self.caused += 1;
-        self.queue.insert((at.max(self.now), self.caused), event);
+        self.queue.add(at.max(self.now), event);
     }
 
     fn happen(&mut self, event: Event) {

@@ -222,6 +222,15 @@ impl Peer {
         let mut found: Vec<(u64, Record)> = Vec::new();
         for &vault in self.usage.keys() {
             let after = [&vault.0[..], &span.from.to_be_bytes()].concat();
+            // Mostly nothing is due: then no more than one row is read.
+            let first = facts.scan(Table::Record, &vault.0, Some(&after), 1);
+            let is_later = |(row, _): &(Vec<u8>, Vec<u8>)| {
+                let stripe = row.get(32..).and_then(|id| id.try_into().ok()).map(StripeId);
+                until.zip(stripe).is_some_and(|(until, stripe)| until <= position(stripe))
+            };
+            if first.is_ok_and(|rows| rows.first().is_none_or(is_later)) {
+                continue;
+            }
             // What cannot be read now is read at the next go.
             let Ok(rows) = facts.scan(Table::Record, &vault.0, Some(&after), SCAN_PAGE) else {
                 return false;

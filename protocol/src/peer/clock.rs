@@ -4,12 +4,11 @@ use super::facts::Write;
 use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Output, Peer, Role, Then, refusal};
 use crate::certificate::NodeCertificate;
-use crate::id::{NodeId, OperatorId};
+use crate::id::NodeId;
 use crate::lock_clock::{Reading, TimeStatement, Voice};
 use crate::message::{RefusalCode, Request, Response};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
-use std::collections::BTreeSet;
 
 /// How often it is stored: so much of what was counted can be lost in a crash, and is kept longer for.
 const STORE_PERIOD: Period = Period::seconds(600);
@@ -26,10 +25,8 @@ impl Peer {
     /// What the lock clock shows now. Whatever is to count by it is stored together with the clock.
     pub(super) fn read_lock_clock(&mut self, now: Now) -> Reading {
         let own = self.certificate.operator;
-        let operators: BTreeSet<OperatorId> =
-            self.members.values().map(|m| m.site.operator).collect();
-        let operators = operators.iter().filter(|operator| self.trust.check(**operator).is_ok());
-        let others = operators.filter(|operator| **operator != own).count();
+        let others = self.members.operators().filter(|operator| *operator != own);
+        let others = others.filter(|operator| self.trust.check(*operator).is_ok()).count();
         let was_frozen = self.lock_clock.reading().is_frozen;
         self.lock_clock.tick(now.mono, others);
         let reading = self.lock_clock.reading();

@@ -6,7 +6,7 @@ use super::membership::Pending;
 use super::{Decision, LaneId, LinkId, Output, Peer, Role, refusal};
 use crate::id::NodeId;
 use crate::message::{Hearsay, IDS_MAX, MemberStatus, RefusalCode, Request, Response};
-use crate::time::{Now, Period};
+use crate::time::{Mono, Now, Period};
 
 impl Peer {
     /// Asks another node how it is, and whether it heard those that are silent here.
@@ -35,8 +35,8 @@ impl Peer {
         }
         let asker = self.operator_of(role);
         let age = |node: &NodeId| {
-            let member = self.members.get(node).filter(|_| self.is_told_of(asker, *node));
-            Some(Period(now.mono.0.saturating_sub(member?.heard?.0)))
+            let heard = self.members.heard(*node).filter(|_| self.is_told_of(asker, *node));
+            Some(Period(now.mono.0.saturating_sub(heard?.0)))
         };
         let ages = of.iter().map(age).collect();
         let (room, leaves) = (self.room_for(now, facts, role)?, self.leaving.is_own());
@@ -83,11 +83,10 @@ impl Peer {
 
     pub(super) fn member_status(&self, now: Now, role: &Role) -> Vec<MemberStatus> {
         let asker = self.operator_of(role);
-        let told = self.members.iter().filter(|(node, _)| self.is_told_of(asker, **node));
-        let status = told.map(|(&node, member)| MemberStatus {
-            node,
-            heard: member.heard.map(|heard| Period(now.mono.0.saturating_sub(heard.0))),
-        });
+        let told = self.members.keys().filter(|node| self.is_told_of(asker, **node));
+        let age = |heard: Mono| Period(now.mono.0.saturating_sub(heard.0));
+        let status =
+            told.map(|&node| MemberStatus { node, heard: self.members.heard(node).map(age) });
         status.collect()
     }
 }

@@ -12,7 +12,7 @@ use super::membership::{Pending, name_of};
 use super::{LinkId, Output, Peer};
 use crate::codec::Blob;
 use crate::id::NodeId;
-use crate::message::Request;
+use crate::message::{RECORD_NAME_LEN, Request};
 use crate::time::{Mono, Now, Period};
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -74,41 +74,60 @@ impl Peer {
             self.check_sums(now, facts);
         }
         self.meetings.at = now.mono.after(self.meeting_period()).min(self.meetings.round_at);
-        let mut targets = self.next_in_turn(now, is_round);
-        if is_round {
-            targets.extend(self.unknown_contacts());
+        for node in self.next_in_turn(now, is_round) {
+            self.meet(now, facts, (node, None), is_round);
         }
-        for (node, addresses) in targets {
-            self.liveness.ask(node, now.mono);
-            match self.link_to(node) {
-                Some(link) if is_round => self.exchange_with(now, facts, node, link),
-                Some(link) => self.ask_hearsay(now, node, link),
-                None => self.outputs.push_back(Output::Dial { node, addresses }),
+        let contacts = if is_round { self.unknown_contacts() } else { Vec::new() };
+        for (node, addresses) in contacts {
+            self.meet(now, facts, (node, Some(addresses)), true);
+        }
+    }
+
+    /// Asks a node, or connects to it first. Where a member is, its record says.
+    fn meet(
+        &mut self,
+        now: Now,
+        facts: &dyn Facts,
+        (node, addresses): (NodeId, Option<Vec<String>>),
+        is_round: bool,
+    ) {
+        self.liveness.ask(node, now.mono);
+        match self.link_to(node) {
+            Some(link) if is_round => self.exchange_with(now, facts, node, link),
+            Some(link) => self.ask_hearsay(now, node, link),
+            None => {
+                let member = || self.members.get(&node).map(|m| m.record.addresses.clone());
+                let addresses = addresses.or_else(member).unwrap_or_default();
+                self.outputs.push_back(Output::Dial { node, addresses });
             }
         }
     }
 
-    /// The next members whose turn it is, and where they are; at a glance only those who were not heard for a while.
-    fn next_in_turn(&mut self, now: Now, is_round: bool) -> Vec<(NodeId, Vec<String>)> {
-        let least = Period(self.config.patience.0 / HEARD_PART);
-        let behind = self.meetings.last.map_or(Unbounded, Excluded);
-        let first = self.members.range((behind, Unbounded));
-        let ring = first.chain(&self.members).take(self.members.len());
-        let is_due = |heard: Mono| heard.after(least) <= now.mono;
-        let turns: Vec<(NodeId, Vec<String>)> = ring
-            .filter(|(_, member)| is_round || member.heard.is_none_or(is_due))
-            .take(FANOUT)
-            .map(|(&node, member)| (node, member.record.addresses.clone()))
-            .collect();
-        self.meetings.last = turns.last().map(|(node, _)| *node).or(self.meetings.last);
-        turns
+    /// The next members whose turn it is; at a glance only those who were not heard for a while.
+    fn next_in_turn(&mut self, now: Now, is_round: bool) -> Vec<NodeId> {
+        let in_turn: Vec<NodeId> = if is_round {
+            let behind = (self.meetings.last.map_or(Unbounded, Excluded), Unbounded);
+            let first = self.members.range(behind).chain(&self.members);
+            first.take(self.members.len()).take(FANOUT).map(|(node, _)| *node).collect()
+        } else {
+            let least = self.config.patience.0 / HEARD_PART;
+            let mut due = self.members.not_heard_since(now.mono.0.checked_sub(least).map(Mono));
+            let first = due.partition_point(|node| Some(*node) <= self.meetings.last);
+            due.rotate_left(first);
+            due.truncate(FANOUT);
+            due
+        };
+        self.meetings.last = in_turn.last().copied().or(self.meetings.last);
+        in_turn
     }
 
     /// Those who are to be met and are no members yet: of the first to ask, and of partners.
     fn unknown_contacts(&self) -> Vec<(NodeId, Vec<String>)> {
         let is_met = |operator| {
-            let mut members = self.members.values();
-            members.any(|member| member.site.operator == operator && member.heard.is_some())
+            let mut members = self.members.iter();
+            members.any(|(node, member)| {
+                member.site.operator == operator && self.members.heard(*node).is_some()
+            })
         };
         let contacts = self.partnership.contacts(is_met);
         let all = self.config.bootstrap.iter().chain(&contacts);
@@ -138,8 +157,16 @@ impl Peer {
         self.give_receipts(now, node, link);
         self.ask_hearsay(now, node, link);
         let operator = self.operator_of_node(node);
-        let members = self.members.iter().filter(|(member, _)| self.is_told_of(operator, **member));
-        let mut known: Vec<u8> = members.flat_map(|(_, member)| member.name).collect();
+        let mut known = if self.is_told_of_all(operator) {
+            let names = self.members.names().as_flattened();
+            let mut known = Vec::with_capacity(names.len() + RECORD_NAME_LEN);
+            known.extend_from_slice(names);
+            known
+        } else {
+            let members = self.members.iter();
+            let told = members.filter(|(member, _)| self.is_told_of(operator, **member));
+            told.flat_map(|(_, member)| member.name).collect()
+        };
         known.extend(name_of(&self.record));
         let call = self.call(Pending::Members(node));
         let request = Box::new(Request::Lacking { known: Blob(known) });

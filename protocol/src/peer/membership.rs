@@ -17,7 +17,7 @@ use crate::sign::Signed;
 use crate::succession::{Lines, Said};
 use crate::tally::Month;
 use crate::time::{Mono, Now};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Most members that a node keeps.
 const MEMBERS_MAX: usize = crate::certificate::ROSTER_MAX;
@@ -32,7 +32,6 @@ pub(super) struct Member {
     pub(super) said: Said,
     /// By whose invitation it was admitted.
     bearer: Option<PublicKey>,
-    pub(super) heard: Option<Mono>,
 }
 
 /// What an answer is awaited for.
@@ -96,7 +95,12 @@ pub(super) enum Pending {
 }
 
 /// What a record is called by who asks for others.
-type RecordName = [u8; RECORD_NAME_LEN];
+pub(super) type RecordName = [u8; RECORD_NAME_LEN];
+
+/// A name as a number: any order will do in which one is found quickly.
+fn order(name: RecordName) -> u64 {
+    u64::from_ne_bytes(name)
+}
 
 pub(super) fn name_of(signed: &Signed<NodeRecord>) -> RecordName {
     *signed.digest().first_chunk().expect("a hash is longer than a name")
@@ -118,8 +122,8 @@ pub(super) fn load(
             && lines.check(&said, now.wall).is_ok()
         {
             let (site, bearer) = (certificate.site(), certificate.bearer());
-            let (name, heard) = (name_of(&signed), None);
-            let member = Member { signed, name, record, site, said, bearer, heard };
+            let name = name_of(&signed);
+            let member = Member { signed, name, record, site, said, bearer };
             members.insert(member.record.node, member);
         }
     }
@@ -144,9 +148,7 @@ impl Peer {
     }
 
     pub(super) fn handle_dial_failed(&mut self, node: NodeId) {
-        if let Some(member) = self.members.get_mut(&node) {
-            member.heard = None;
-        }
+        self.members.miss(node);
     }
 
     pub(super) fn handle_greeting(
@@ -293,7 +295,7 @@ impl Peer {
             },
         };
         let certificate = Signed::sign(&certificate, &self.key);
-        let members = self.known_records(facts, None, &BTreeSet::new())?;
+        let members = self.known_records(facts, None, &[])?;
         let response = Box::new(Response::Admitted { certificate, members });
         let writes = vec![Write::redeemed(invitation.bearer, request.node)];
         self.persist(writes, None, Then::Reply { lane, response, close: true });
@@ -342,18 +344,19 @@ impl Peer {
             None => self.liveness.watch(node, now.mono),
         }
         let full = self.members.len() >= MEMBERS_MAX;
-        match self.members.get_mut(&node) {
+        match self.members.get(&node) {
             Some(member) if member.record.version >= record.version => {
-                member.heard = heard.or(member.heard);
+                if let Some(at) = heard {
+                    self.members.hear(node, at);
+                }
                 return Ok(node);
             }
             None if full => {
                 // Who is there in person takes the place of one that nobody has heard since the start, and that is not the operator's own.
                 let own = self.certificate.operator;
-                let is_open =
-                    |member: &Member| member.heard.is_none() && member.site.operator != own;
-                let unheard = self.members.iter().find(|(_, member)| is_open(member));
-                let unheard = unheard.map(|(&node, _)| node).filter(|_| heard.is_some());
+                let is_open = |node: &NodeId| self.operator_of_node(*node) != Some(own);
+                let unheard = self.members.not_heard_since(None).into_iter().find(is_open);
+                let unheard = unheard.filter(|_| heard.is_some());
                 let Some(unheard) = unheard else {
                     let text = format!("{MEMBERS_MAX} members are known already");
                     return Err(refusal(RefusalCode::Quota, text));
@@ -367,12 +370,13 @@ impl Peer {
                 let is_elsewhere =
                     known.as_ref().is_some_and(|member| member.site != certificate.site());
                 self.repair.is_relabelled |= is_elsewhere;
-                let was = known.and_then(|member| member.heard);
                 self.outputs.push_back(Output::Note(Note::Joined(certificate.site())));
-                let (site, heard) = (certificate.site(), heard.or(was));
-                let (signed, name) = (signed.clone(), name_of(signed));
-                let member = Member { signed, name, record, site, said, bearer, heard };
+                let (site, signed, name) = (certificate.site(), signed.clone(), name_of(signed));
+                let member = Member { signed, name, record, site, said, bearer };
                 self.members.insert(node, member);
+                if let Some(at) = heard {
+                    self.members.hear(node, at);
+                }
             }
         }
         self.notice_contradictions(&[node]);
@@ -406,7 +410,7 @@ impl Peer {
             Role::Console { .. } => Vec::new(),
         };
         self.learn(now, facts, &named);
-        let known = self.known_records(facts, Some(role), &BTreeSet::new())?;
+        let known = self.known_records(facts, Some(role), &[])?;
         self.reply(lane, Response::Members(known));
         Ok(())
     }
@@ -425,7 +429,8 @@ impl Peer {
         if !rest.is_empty() || names.len() > 2 * MEMBERS_MAX {
             return Err(refusal(RefusalCode::Malformed, "no names of records"));
         }
-        let but = names.iter().copied().collect();
+        let mut but: Vec<u64> = names.iter().copied().map(order).collect();
+        but.sort_unstable();
         let lacking = self.known_records(facts, Some(role), &but)?;
         self.reply(lane, Response::Members(lacking));
         Ok(())
@@ -439,31 +444,33 @@ impl Peer {
     }
 
     /// As many as fit into a message, this node and those heard last before others: whoever has an operator's key can make up
-    /// as many as there is room for, and long ones. Without those that are named.
+    /// as many as there is room for, and long ones. Without those whose names these are, in [`order`].
     fn known_records(
         &self,
         facts: &dyn Facts,
         role: Option<&Role>,
-        but: &BTreeSet<RecordName>,
+        but: &[u64],
     ) -> Result<Vec<Signed<NodeRecord>>, FactsError> {
         let view = View { facts, overlay: &self.overlay };
         let asker = role.map_or(Some(self.certificate.operator), |role| self.operator_of(role));
+        let is_named = |name: &RecordName| but.binary_search(&order(*name)).is_ok();
+        let is_told_of_all = self.is_told_of_all(asker);
         let mut others: Vec<&Member> = Vec::new();
-        for (&node, member) in self.members.iter().filter(|(_, member)| !but.contains(&member.name))
-        {
+        for node in self.members.not_named(is_named) {
             // A vault's device is told of all who may hold its shards.
-            let is_told = self.is_told_of(asker, node)
+            let is_told = is_told_of_all
+                || self.is_told_of(asker, node)
                 || matches!(role, Some(Role::Device { vault, .. }) if view.is_listed(node, *vault)?);
-            others.extend(is_told.then_some(member));
+            others.extend(self.members.get(&node).filter(|_| is_told));
         }
-        others.sort_by_key(|member| std::cmp::Reverse(member.heard));
+        others.sort_by_key(|member| std::cmp::Reverse(self.members.heard(member.record.node)));
         let mut len = 0;
         let fits = |signed: &&Signed<NodeRecord>| {
             len += signed.to_bytes().len();
             len <= PAGE_LEN
         };
         let others = others.into_iter().map(|member| &member.signed);
-        let own = Some(&self.record).filter(|own| !but.contains(&name_of(own)));
+        let own = Some(&self.record).filter(|own| !is_named(&name_of(own)));
         Ok(own.into_iter().chain(others).take_while(fits).cloned().collect())
     }
 
@@ -474,8 +481,7 @@ impl Peer {
 
     /// A node asked or answered.
     pub(super) fn hear_member(&mut self, now: Now, node: NodeId) {
-        if let Some(member) = self.members.get_mut(&node) {
-            member.heard = Some(now.mono);
+        if self.members.hear(node, now.mono) {
             self.hear(now, node);
         }
     }

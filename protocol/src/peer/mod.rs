@@ -38,6 +38,7 @@ mod ledger;
 mod links;
 mod lives;
 mod meetings;
+mod members;
 mod membership;
 mod parting;
 mod partners;
@@ -251,7 +252,7 @@ pub struct Peer {
     trust: Trust,
     partnership: partners::Partnership,
     config: PeerConfig,
-    members: BTreeMap<NodeId, membership::Member>,
+    members: members::Members,
     links: links::Links,
     receiving: BTreeMap<LaneId, holder::Receiving>,
     auditing: BTreeMap<LaneId, audits::Auditing>,
@@ -380,7 +381,7 @@ impl Peer {
             trust,
             partnership,
             config,
-            members,
+            members: members.into_iter().collect(),
             links: links::Links::default(),
             receiving: BTreeMap::new(),
             auditing: BTreeMap::new(),

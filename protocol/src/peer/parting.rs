@@ -245,7 +245,7 @@ impl Peer {
                 if member.site.operator == partner {
                     seen.nodes += 1;
                     seen.lost += usize::from(self.repair.lost.contains(node));
-                    seen.heard += usize::from(member.heard.is_some());
+                    seen.heard += usize::from(self.members.heard(*node).is_some());
                 }
             }
             // Of own vaults: who writes the records of another one can name whomever it likes.
@@ -305,7 +305,7 @@ impl Peer {
         // (Before any list is known nobody can tell who is one.)
         let is_known = self.partnership.is_told();
         let is_stranger = |operator| is_known && self.trust.check(operator).is_err();
-        let is_any = self.members.values().any(|member| is_stranger(member.site.operator));
+        let is_any = self.members.operators().any(is_stranger);
         if is_any || !avoided.is_empty() {
             let nodes = |is_meant: &dyn Fn(OperatorId) -> bool| -> BTreeSet<NodeId> {
                 let members = self.members.iter();

@@ -316,7 +316,9 @@ impl Peer {
 
     /// These nodes are no members any more.
     pub(super) fn part_from(&mut self, gone: &BTreeSet<NodeId>) {
-        self.members.retain(|node, _| !gone.contains(node));
+        for node in gone {
+            self.members.remove(node);
+        }
         let links = self.links.of_nodes(|node| gone.contains(node));
         for link in links {
             self.links.remove(link);
@@ -419,6 +421,12 @@ impl Peer {
         asker.is_some_and(is_close) || operator == asker || operator.is_some_and(is_close)
     }
 
+    /// Whether somebody who asks for this operator is told of all nodes.
+    pub(super) fn is_told_of_all(&self, asker: Option<OperatorId>) -> bool {
+        let is_close = |asker| self.trust.check(asker).is_ok() && !self.partnership.is_other(asker);
+        asker.is_some_and(is_close)
+    }
+
     pub(super) fn operator_of_node(&self, node: NodeId) -> Option<OperatorId> {
         self.members.get(&node).map(|member| member.site.operator)
     }
@@ -511,7 +519,8 @@ impl Peer {
             for introducer in introducers {
                 let list = by_introducer.entry(introducer).or_default();
                 // Who was not heard goes first.
-                if member.heard.is_none() { list.insert(0, guest) } else { list.push(guest) }
+                let is_heard = self.members.heard(guest).is_some();
+                if is_heard { list.push(guest) } else { list.insert(0, guest) }
             }
         }
         let part = (GUESTS_MAX / self.partnership.count_owners().max(1)).max(1);
@@ -641,10 +650,13 @@ impl Peer {
             let share = self.share_of(now, operator).unwrap_or(0);
             share.saturating_sub(self.held_for(operator))
         };
+        let is_other = |owner: &OperatorId| self.partnership.is_other(*owner);
         let owners: BTreeSet<Option<OperatorId>> = match *role {
             Role::Device { operator, .. } | Role::Console { operator } => {
                 [Some(operator).filter(|operator| self.partnership.is_other(*operator))].into()
             }
+            // Where no partner has a vault nothing is bounded.
+            Role::Node(_) if !self.partnership.owners.values().any(is_other) => return Ok(None),
             Role::Node(node) => {
                 let view = View { facts, overlay: &self.overlay };
                 view.listing(node)?.into_iter().map(|vault| self.partner_of(vault)).collect()

@@ -79,6 +79,18 @@ pub(super) struct Promises {
     is_compared: bool,
     /// Whom an answer is awaited from.
     asking: BTreeSet<NodeId>,
+    /// How many nodes' heads are kept, or fewer: what could not be written was counted.
+    witnessed: usize,
+    /// Countersignatures as they were said last, and of what: one that says nothing new is not made again.
+    said: BTreeMap<NodeId, Countersigned>,
+}
+
+/// A countersignature, and what was countersigned.
+#[derive(Debug)]
+struct Countersigned {
+    said: Signed<PromiseStatement>,
+    witnessed: Wall,
+    witness: Signed<PromiseWitness>,
 }
 
 fn row_of(facts: &dyn Facts) -> Result<PromiseRow, FactsError> {
@@ -103,7 +115,19 @@ impl Promises {
         let (began, durable) = (row.head, row.head);
         let is_compared = countersigned.is_empty();
         let (pending, asking) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { row, run, began, durable, pending, countersigned, is_compared, asking })
+        let (witnessed, said) = (count_witnessed(facts)?, BTreeMap::new());
+        Ok(Self {
+            row,
+            run,
+            began,
+            durable,
+            pending,
+            countersigned,
+            is_compared,
+            asking,
+            witnessed,
+            said,
+        })
     }
 
     /// Adds a link for what these writes promise, if they do.
@@ -196,12 +220,7 @@ impl Peer {
         }
         // Only what is durable here is countersigned.
         let Ok(known) = witnessed(facts, node) else { return };
-        let witness = known.as_ref().and_then(|row| {
-            let head = row.said.verify().ok()?.head;
-            let (witness, witnessed) = (self.node(), row.witnessed);
-            let said = PromiseWitness { witness, holder: node, head, witnessed };
-            Some(Signed::sign(&said, &self.key))
-        });
+        let witness = known.as_ref().and_then(|row| self.countersign(node, row));
         let random = blake3::keyed_hash(&self.config.seed, &self.next_token.to_le_bytes());
         let nonce = std::array::from_fn(|i| random.as_bytes()[i]);
         self.promises.asking.insert(node);
@@ -209,6 +228,25 @@ impl Peer {
         let known = known.map(|row| row.said);
         let request = Box::new(Request::PromiseHead { nonce, known, witness });
         self.outputs.push_back(Output::Call { call, link, request });
+    }
+
+    /// This node's word for what another one said last.
+    fn countersign(&mut self, node: NodeId, row: &WitnessedRow) -> Option<Signed<PromiseWitness>> {
+        if let Some(Countersigned { said, witnessed, witness }) = self.promises.said.get(&node)
+            && (said, witnessed) == (&row.said, &row.witnessed)
+        {
+            return Some(witness.clone());
+        }
+        let head = row.said.verify().ok()?.head;
+        let (witness, witnessed) = (self.node(), row.witnessed);
+        let said = PromiseWitness { witness, holder: node, head, witnessed };
+        let witness = Signed::sign(&said, &self.key);
+        if self.promises.said.len() >= KEPT_MAX {
+            self.promises.said.clear();
+        }
+        let last = Countersigned { said: row.said.clone(), witnessed, witness: witness.clone() };
+        self.promises.said.insert(node, last);
+        Some(witness)
     }
 
     /// What this node says of its chain to one that asks.
@@ -308,8 +346,11 @@ impl Peer {
         }
         let Ok(known) = witnessed(facts, node) else { return };
         let Some(known) = known else {
-            let rows = facts.scan(Table::Witnessed, &[], None, KEPT_MAX).map(|rows| rows.len());
-            if rows.is_ok_and(|rows| rows < KEPT_MAX) {
+            if self.promises.witnessed >= KEPT_MAX {
+                self.promises.witnessed = count_witnessed(facts).unwrap_or(KEPT_MAX);
+            }
+            if self.promises.witnessed < KEPT_MAX {
+                self.promises.witnessed += 1;
                 let contradiction = None;
                 let row = WitnessedRow { said: signed, witnessed: now.wall, contradiction };
                 self.persist_witnessed(node, &row);
@@ -390,6 +431,10 @@ impl Peer {
         self.reply(lane, Response::Promised(Box::new(promised)));
         Ok(())
     }
+}
+
+fn count_witnessed(facts: &dyn Facts) -> Result<usize, FactsError> {
+    Ok(facts.scan(Table::Witnessed, &[], None, KEPT_MAX)?.len())
 }
 
 fn witnessed(facts: &dyn Facts, node: NodeId) -> Result<Option<WitnessedRow>, FactsError> {

@@ -300,11 +300,11 @@ impl Peer {
     /// Finds who is lost now, and who is not any more; whether anything is to be looked at again.
     fn notice_losses(&mut self, now: Now) -> bool {
         let (mut lost, mut silent) = (BTreeSet::new(), BTreeSet::new());
-        for &node in self.members.keys() {
-            let presence = self.liveness.presence(node, now.mono);
-            if presence != Presence::Heard {
-                silent.insert(node);
+        for (node, presence) in self.liveness.unheard(now.mono) {
+            if !self.members.contains_key(&node) {
+                continue;
             }
+            silent.insert(node);
             if presence == Presence::Lost {
                 lost.insert(node);
             }

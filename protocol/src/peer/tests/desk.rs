@@ -332,6 +332,7 @@ impl Desk {
 
     pub(super) fn handle(&mut self, input: Input) {
         self.peer.handle(self.now, &self.facts, input);
+        self.peer.members.check();
         self.collect();
     }
 
