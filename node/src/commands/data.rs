@@ -50,7 +50,9 @@ pub async fn backup(home: &Home, args: BackupArgs, output: &Output) -> Result<Ex
     let backed_up = backup_all(&mut writer, &sources, &options, &roots, output).await;
     if backed_up.is_ok() {
         warn_of_locks(writer.extended(), output);
-        writer.given_up().into_iter().for_each(|note| output.warn(note));
+        if let Some(note) = writer.given_up() {
+            output.warn(note);
+        }
     }
     writer.close().await;
     let (exit, failed) = backed_up?;

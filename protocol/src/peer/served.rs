@@ -210,9 +210,9 @@ impl Peer {
                     let (who, since) = ((shown.by, holder, vault), last.receipt.done);
                     let next = ServiceReceipt::next(who, month, Some(&shown), since);
                     self.sign_service(service, next);
-                    self.link_to(holder)
-                        .into_iter()
-                        .for_each(|link| self.send_receipt(service, link));
+                    if let Some(link) = self.link_to(holder) {
+                        self.send_receipt(service, link);
+                    }
                 }
             }
             Some(Response::Busy { .. }) => {}
