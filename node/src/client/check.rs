@@ -21,6 +21,7 @@ use super::inventory::{Held, Inventory};
 use super::items::root_of;
 use super::ledger::{Ledger, Logged};
 use super::mesh::{Caller, Mesh};
+use super::named::ever_named;
 use super::packs::Packs;
 use super::recipients::Identities;
 use super::restore::info_of;
@@ -33,6 +34,7 @@ use crate::size::counted;
 use data::{Read, Readers};
 use protocol::id::{ChunkId, DeviceId, EntryId, NodeId, StripeId};
 use protocol::item::Root;
+use protocol::log::Body;
 use protocol::placement::check_placement;
 use protocol::record::Stripe;
 use serde::Serialize;
@@ -102,6 +104,10 @@ struct Check {
     stripes: BTreeMap<StripeId, Known>,
     /// Those that the vault gave up: they may be gone, and nobody misses them.
     given_up: BTreeSet<StripeId>,
+    /// Those that the log or the index names; `None` where that is not known.
+    named: Option<BTreeSet<StripeId>>,
+    /// Those that neither does, and that are not all there: nothing needs them.
+    unfinished: BTreeSet<StripeId>,
     damaged: BTreeSet<ChunkId>,
 }
 
@@ -137,6 +143,8 @@ pub async fn check(
     if let Some(identities) = identities {
         packs.open_sessions(&ledger, identities)?;
     }
+    // Where that cannot be read, which is found below, everything counts.
+    let named = ever_named(&vault, &packs, &ledger).await.ok();
     let scratch = vault.scratch("check-")?;
     let index = Arc::new(Index::open(scratch.path())?);
     let given_up = ledger.given_up().stripes();
@@ -151,11 +159,14 @@ pub async fn check(
         devices: logs.devices,
         stripes: BTreeMap::new(),
         given_up,
+        named,
+        unfinished: BTreeSet::new(),
         damaged: BTreeSet::new(),
         mesh,
     };
     check.check_stripes().await;
     let index_packs = check.check_index(&ledger).await?;
+    check.judge_unfinished(&ledger);
     let data = match read {
         Some(subset) => Some(check.check_data(subset).await?),
         None => None,
@@ -199,6 +210,32 @@ impl Check {
         }
     }
 
+    /// Of what is not all there nothing is needed, where all of the index could be read.
+    fn judge_unfinished(&mut self, ledger: &Ledger) {
+        if self.unfinished.is_empty() {
+            return;
+        }
+        let is_readable = |stripe: &StripeId| {
+            self.given_up.contains(stripe) || self.stripes.get(stripe).is_some_and(|s| s.readable)
+        };
+        let is_index_whole = ledger.all().all(|logged| match &logged.entry.body {
+            Body::Index { stripes, .. } => stripes.iter().all(is_readable),
+            _ => true,
+        });
+        if is_index_whole {
+            let stripes = counted(self.unfinished.len(), "stripe");
+            let what = "left by a backup that did not end, or being written now: not all there, and nothing needs it";
+            self.notes.push(format!("{stripes} {what}"));
+            return;
+        }
+        for stripe in std::mem::take(&mut self.unfinished) {
+            let is_readable = self.stripes.get(&stripe).is_some_and(|known| known.readable);
+            let kind = if is_readable { Kind::ShardMissing } else { Kind::StripeUnreadable };
+            let what = "not all there, and not all of the index can be read that would name it";
+            self.findings.add(kind, format!("stripe {}: {what}", stripe.short()));
+        }
+    }
+
     fn check_stripe(
         &mut self,
         held: &Held,
@@ -217,6 +254,11 @@ impl Check {
         }
         let short = held.stripe.short();
         let holders = held.holders(&self.mesh);
+        let is_whole = holders.iter().all(Option::is_some);
+        if !is_whole && self.named.as_ref().is_some_and(|named| !named.contains(&held.stripe)) {
+            self.unfinished.insert(held.stripe);
+            return;
+        }
         for (i, holder) in held.record.holders.iter().enumerate() {
             if holders.get(i).is_some_and(Option::is_some) {
                 continue;
@@ -252,7 +294,8 @@ impl Check {
 
     /// Fetches and opens a part of the data.
     async fn check_data(&mut self, subset: Subset) -> Result<DataRead> {
-        let kept = self.stripes.iter().filter(|(stripe, _)| !self.given_up.contains(stripe));
+        let is_read = |stripe| !self.given_up.contains(stripe) && !self.unfinished.contains(stripe);
+        let kept = self.stripes.iter().filter(|(stripe, _)| is_read(stripe));
         let stripes = kept.map(|(stripe, known)| (*stripe, known.len));
         let chosen = subset.choose(stripes.collect::<Vec<_>>().into_iter())?;
         let expected = chosen.iter().filter_map(|stripe| self.stripes.get(stripe));

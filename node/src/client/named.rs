@@ -8,7 +8,7 @@ use super::packs::Packs;
 use super::vault::Vault;
 use protocol::id::{SessionId, StripeId};
 use protocol::log::Body;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a stripe by what names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,19 @@ pub(super) struct Named {
     pub(super) session: SessionId,
     /// Shards that reading it needs, as far as that is known; at least one.
     pub(super) needed: usize,
+}
+
+/// All stripes that the log or the index ever named, also those that need not be missed any more. What nodes have besides was left by a backup
+/// that did not end, or is being written now.
+pub(super) async fn ever_named(
+    vault: &Vault,
+    packs: &Packs,
+    ledger: &Ledger,
+) -> Result<BTreeSet<StripeId>> {
+    let mut ever: BTreeSet<StripeId> = named(vault, packs, ledger).await?.into_keys().collect();
+    ever.extend(Index::open(&vault.caches())?.replaced()?);
+    ever.extend(ledger.given_up().stripes());
+    Ok(ever)
 }
 
 /// All stripes that are named: index stripes by the log, the others by index packs and by this host's cache of them. To be
