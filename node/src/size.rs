@@ -3,7 +3,7 @@
 //! What is parsed is exact; what is shown is rounded, except [`ByteSize::exact`], which writes what parses
 //! back to the same number. Spans of time in files and arguments are `protocol::time::Period`.
 
-use protocol::size::Size;
+use protocol::size::{Size, UNITS as BINARY};
 use protocol::time::Wall;
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -29,14 +29,6 @@ pub enum SizeError {
     TooLarge(String),
 }
 
-const BINARY: [(&str, u64); 6] = [
-    ("EiB", 1 << 60),
-    ("PiB", 1 << 50),
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-];
 const DECIMAL: [(&str, u64); 6] = [
     ("EB", 1_000_000_000_000_000_000),
     ("PB", 1_000_000_000_000_000),

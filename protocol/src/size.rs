@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-const UNITS: [(&str, u64); 6] = [
+/// Binary units, the largest first.
+pub const UNITS: [(&str, u64); 6] = [
     ("EiB", 1 << 60),
     ("PiB", 1 << 50),
     ("TiB", 1 << 40),
