@@ -14,7 +14,7 @@
 //! - Whoever counts again ([`ServiceCount`]) takes what the holder shows, and what givers have that it does not take though it was brought:
 //!   a holder cannot leave out the receipts that speak against it.
 
-use crate::id::{NodeId, PublicKey, VaultId};
+use crate::id::{DeviceId, NodeId, OperatorId, PublicKey, VaultId};
 use crate::sign::{Signed, Statement};
 use crate::tally::{Difference, Done, Month, UsageStatement};
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,17 @@ impl ServiceReceipt {
     fn is_about(&self, holder: NodeId, vault: VaultId, month: Month) -> bool {
         (self.holder, self.vault, self.month) == (holder, vault, month)
     }
+}
+
+/// Who can have been served by a holder of an operator: devices of the vault, and nodes of other operators that may hold shards of it.
+pub fn givers(
+    devices: impl IntoIterator<Item = DeviceId>,
+    nodes: impl IntoIterator<Item = (NodeId, OperatorId)>,
+    holders: OperatorId,
+) -> BTreeSet<PublicKey> {
+    let others = nodes.into_iter().filter(|(_, operator)| *operator != holders);
+    let others = others.map(|(node, _)| node.key());
+    others.chain(devices.into_iter().map(|device| device.key())).collect()
 }
 
 /// The last receipt of each giver.
@@ -225,7 +236,6 @@ fn keep_last(kept: &mut Last, receipt: ServiceReceipt) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::OperatorId;
     use crate::sign::SecretKey;
     use crate::tally::{Amount, Figures};
     use proptest::prelude::*;
@@ -263,8 +273,10 @@ mod tests {
     }
 
     fn count() -> ServiceCount {
-        let givers = [5, 6].map(|name| key(name).public());
-        ServiceCount::new((HOLDER, VAULT, MONTH), givers.into())
+        let [its, others] = [9, 6].map(|name| key(name).public().into());
+        let nodes = [(its, OperatorId([1; 32])), (others, OperatorId([2; 32]))];
+        let givers = givers([key(5).public().into()], nodes, OperatorId([1; 32]));
+        ServiceCount::new((HOLDER, VAULT, MONTH), givers)
     }
 
     #[test]
@@ -315,10 +327,12 @@ mod tests {
             assert_eq!(count.differences(&said(stated)), []);
         }
         assert_eq!(count.by_giver().collect::<Vec<_>>(), [(second.by, second.done)]);
-        // Nobody's word, another holder, more than can be.
+        // Nobody's word and that of the holder's operator, another holder, more than can be.
+        for name in [7, 9] {
+            let wrong = count.show_after(&signed(name, &receipt(name, None, sent(10))));
+            assert_eq!(wrong, Err(ServiceError::Giver(key(name).public())));
+        }
         let nobody = receipt(7, None, sent(10));
-        let wrong = count.show_after(&signed(7, &nobody)).unwrap_err();
-        assert_eq!(wrong, ServiceError::Giver(key(7).public()));
         let elsewhere = ServiceReceipt { holder: NodeId([9; 32]), ..first.clone() };
         assert_eq!(count.show_after(&signed(5, &elsewhere)), Err(ServiceError::Other));
         let much = receipt(5, Some(&second), sent(SERVICE_MAX));

@@ -411,6 +411,12 @@ impl UsageStatement {
         self.until > other.until || has_more
     }
 
+    /// Whether it says less than the same holder said of the month before.
+    #[must_use]
+    pub fn takes_back(&self, before: &Self) -> bool {
+        self.until < before.until || self.figures.done.minus(before.figures.done).is_none()
+    }
+
     /// Verifies a holder's word, and that it speaks of its month.
     pub fn verify(signed: &Signed<Self>) -> Result<Self, StatementError> {
         let statement = signed.verify()?;

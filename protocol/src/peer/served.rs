@@ -20,7 +20,7 @@ use crate::sign::Signed;
 use crate::tally::{Done, Month};
 use crate::time::{Mono, Now, Period, Wall};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A node gives a holder no receipts more often.
 const GIVE_EVERY: Period = Period::seconds(600);
@@ -99,13 +99,10 @@ impl Services {
 
     /// What a node is to be given: a part of it, if it is much.
     fn due(&self, node: NodeId) -> Vec<Service> {
-        let first = (node, VaultId([0; 32]), Month(0));
-        let unsaid = self.unsaid.range(first..).map(|(service, _)| *service);
-        let last = self.last.range(first..).take_while(|(service, _)| service.0 == node);
-        let untaken = last.filter(|(_, last)| !last.is_taken).map(|(service, _)| *service);
-        let unsaid = unsaid.take_while(|service| service.0 == node).take(GIVEN_MAX);
-        let due: std::collections::BTreeSet<Service> =
-            unsaid.chain(untaken.take(GIVEN_MAX)).collect();
+        let all = (node, VaultId([0; 32]), Month(0))..=(node, VaultId([255; 32]), Month(u32::MAX));
+        let unsaid = self.unsaid.range(all.clone()).map(|(service, _)| *service);
+        let untaken = self.last.range(all).filter(|(_, last)| !last.is_taken);
+        let due: BTreeSet<Service> = unsaid.chain(untaken.map(|(service, _)| *service)).collect();
         due.into_iter().take(GIVEN_MAX).collect()
     }
 }

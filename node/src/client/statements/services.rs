@@ -10,7 +10,7 @@ use crate::client::{ClientError, Result};
 use protocol::certificate::{DeviceCertificate, NodeCertificate};
 use protocol::id::{DeviceId, NodeId, OperatorId, PublicKey};
 use protocol::message::{Request, Response};
-use protocol::served::{ServiceCount, ServiceReceipt};
+use protocol::served::{ServiceCount, ServiceReceipt, givers};
 use protocol::sign::Signed;
 use protocol::tally::{Difference, Done, UsageStatement};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,8 +50,8 @@ impl Givers {
 
     /// Those who can have been served by nodes of an operator.
     fn by(&self, operator: OperatorId) -> BTreeSet<PublicKey> {
-        let others = self.nodes.iter().filter(|(_, of)| **of != operator);
-        others.map(|(node, _)| node.key()).chain(self.devices.iter().map(DeviceId::key)).collect()
+        let nodes = self.nodes.iter().map(|(node, operator)| (*node, *operator));
+        givers(self.devices.iter().copied(), nodes, operator)
     }
 }
 
@@ -131,9 +131,7 @@ async fn stated(holder: &Node, statement: &UsageStatement) -> Result<Signed<Usag
         if let Ok(said) = UsageStatement::verify(&stated.statement)
             && said.is_about(statement)
         {
-            let is_less = said.until < statement.until;
-            let is_less = is_less || said.figures.done.minus(statement.figures.done).is_none();
-            return if is_less {
+            return if said.takes_back(statement) {
                 Err(unexpected("it states less than before"))
             } else {
                 Ok(stated.statement)
