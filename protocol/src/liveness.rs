@@ -146,7 +146,13 @@ impl Liveness {
         self.advance(now);
         let count = self.count;
         let point = |age: Option<Period>| age.map(|age| count.saturating_sub(age.0));
-        let heard = ages.into_iter().map(|(node, age)| {
+        let mut ages = ages.into_iter().peekable();
+        if ages.peek().is_none() {
+            // Mostly nobody is silent. Who was asked about nobody has no say.
+            self.words.remove(&by);
+            return;
+        }
+        let heard = ages.map(|(node, age)| {
             // Its clock may have run since before this node began to count.
             let age = age.filter(|age| *age < self.patience);
             (node, point(age))

@@ -319,11 +319,33 @@ pub fn rank(
     holders.into_iter().filter(|&other| other != node && weight(other) > own).count()
 }
 
+/// Whether a holder asks about a stripe of which nothing is known to be wrong, by its [`rank`] among so many: in each cycle one of them does, and in the next
+/// one another, so that nobody's silence lasts. All of them would learn the same.
+#[must_use]
+pub fn patrols(rank: usize, holders: usize, cycle: u64) -> bool {
+    cycle % holders.max(1) as u64 == rank as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::{Clause, Clauses};
     use proptest::prelude::*;
+
+    #[test]
+    fn in_each_cycle_one_holder_asks_and_all_do_in_turn() {
+        let holders: Vec<NodeId> = (1..=6).map(|name| NodeId([name; 32])).collect();
+        for stripe in (0..20).map(|name| StripeId([name; 32])) {
+            let asks = |node: NodeId, cycle: u64| {
+                let rank = rank(stripe, node, &BTreeSet::new(), holders.iter().copied());
+                patrols(rank, holders.len(), cycle)
+            };
+            for cycle in 0..12 {
+                assert_eq!(holders.iter().filter(|&&node| asks(node, cycle)).count(), 1);
+            }
+            assert!(holders.iter().all(|&node| (7..13).any(|cycle| asks(node, cycle))));
+        }
+    }
 
     #[test]
     fn a_node_gives_what_is_too_much_and_no_more() {

@@ -6,8 +6,8 @@
 //! The context differs for every kind of statement, so that no signature means two things. What operators state may be signed by the key that
 //! speaks for them by then, which shows the line from the first one, and signs that with it ([`crate::succession`]).
 
+pub mod ideal;
 pub mod key;
-pub mod memo;
 
 use crate::codec::{self, Blob, CodecError};
 use crate::id::{OperatorId, PublicKey};
@@ -119,7 +119,6 @@ impl<T: Statement> Signed<T> {
         assert_eq!(statement.signer(), signer, "{}: signed with another's key", T::CONTEXT);
         let body = body_of(statement);
         let signature = key.sign(T::CONTEXT, &body);
-        memo::remember(&signer, &signature, T::CONTEXT, &body);
         Self { body: Blob(body), signature: Blob(signature.to_vec()), kind: PhantomData }
     }
 
@@ -193,16 +192,12 @@ impl<T: Statement> Signed<T> {
         };
         let wrong = || SignatureError::Wrong { context, signer };
         let signature: [u8; SIGNATURE_LEN] = signature.ok_or_else(wrong)?;
-        if memo::is_known(&signer, &signature, signed, &bytes) {
-            return Ok(statement);
-        }
         if codec::encode(&statement) != body {
             return Err(Self::codec_error(CodecError::NotCanonical));
         }
         if !is_signed(signer, signed, &bytes, &signature) {
             return Err(wrong());
         }
-        memo::remember(&signer, &signature, signed, &bytes);
         Ok(statement)
     }
 

@@ -19,10 +19,10 @@ use crate::codec::{self, Blob, CodecError};
 use crate::id::{OperatorId, PublicKey};
 use crate::planted::{Bug, is_planted};
 use crate::sign::key::{SIGNATURE_LEN, SecretKey, is_signed, is_usable};
-use crate::sign::memo;
 use crate::time::{Period, Wall};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 mod draft;
 #[cfg(test)]
@@ -238,6 +238,14 @@ impl Said {
     }
 }
 
+/// Most lines of which it is remembered that they were verified: of as many operators as one node has partners, and of some that it meets as guests.
+const KNOWN_MAX: usize = 128;
+
+thread_local! {
+    /// The same line stands behind every statement of an operator. Verified is verified, whoever asks.
+    static KNOWN: RefCell<BTreeSet<[u8; 32]>> = const { RefCell::new(BTreeSet::new()) };
+}
+
 /// The keys that spoke for an operator one after another, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -259,9 +267,8 @@ impl Line {
         if steps.len() > STEPS_MAX {
             return Err(SuccessionError::Broken("more than 8 steps"));
         }
-        // The same line stands behind every statement of an operator: of a few it is remembered that they were verified.
         let name = blake3::hash(&codec::encode(&(operator, &steps)));
-        let is_known = memo::is_known_line(name.as_bytes());
+        let is_known = KNOWN.with_borrow(|known| known.contains(name.as_bytes()));
         let mut line = Self::first(operator);
         for step in steps {
             let succession = line.check_next(&step)?;
@@ -270,7 +277,12 @@ impl Line {
             }
             line.push(step, succession);
         }
-        memo::remember_line(*name.as_bytes());
+        KNOWN.with_borrow_mut(|known| {
+            if known.len() >= KNOWN_MAX {
+                known.clear();
+            }
+            known.insert(*name.as_bytes());
+        });
         Ok(line)
     }
 

@@ -8,6 +8,10 @@ use simulator::plan::{Plan, Rate, Step, VaultSetup, What, Who};
 use simulator::{Setup, run};
 use std::time::Instant;
 
+/// As `strewn-sim` has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const HOUR: u64 = 3_600_000;
 /// What is backed up goes to a vault for so many nodes.
 const NODES_PER_VAULT: usize = 100;

@@ -6,6 +6,10 @@ use protocol::time::Period;
 use simulator::plan::{Outcome, Plan, Step, VaultSetup, What, Who};
 use simulator::{Setup, run};
 
+/// As `strewn-sim` has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const HOUR: u64 = 3_600_000;
 /// Bytes in each shard: what is counted beside shards weighs less in production, where they have megabytes.
 const SHARD_LEN: u32 = 16 << 10;

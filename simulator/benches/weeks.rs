@@ -4,6 +4,10 @@
 use simulator::{run, weeks};
 use std::time::Instant;
 
+/// As `strewn-sim` has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let asked: Vec<u64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
     let at = |place: usize, or: u64| asked.get(place).copied().unwrap_or(or);

@@ -137,7 +137,7 @@ pub(crate) struct Checker {
     /// What vaults ask for.
     pub(crate) policies: BTreeMap<VaultId, Policy>,
     /// Vaults and the nodes that their rosters do not list.
-    pub(crate) outside: BTreeMap<VaultId, Vec<usize>>,
+    pub(crate) outside: BTreeMap<VaultId, BTreeSet<usize>>,
     /// Clients that nobody vouches for, with the only vault that they may ask about, if any.
     pub(crate) strangers: BTreeMap<usize, Option<VaultId>>,
     /// Clients that have only a key that was succeeded, and speak to those alone that know that.

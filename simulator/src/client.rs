@@ -21,7 +21,7 @@ use protocol::record::{CODEC_REED_SOLOMON, Receipt, Record, Stripe};
 use protocol::sign::{SecretKey, Signed};
 use protocol::succession::Speaker;
 use protocol::time::{Mono, Period};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// How long a client waits before it dials again.
@@ -166,6 +166,7 @@ impl Client {
             .iter()
             .map(|signed| signed.verify().expect("signed by its operator").node)
             .collect();
+        let outside: BTreeSet<usize> = outside.iter().copied().collect();
         let mut index = 0..;
         roster.retain(|_| index.next().is_none_or(|index| !outside.contains(&index)));
         let roster_len = nodes.len();

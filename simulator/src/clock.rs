@@ -24,8 +24,16 @@ impl Clock {
 
     fn passed(&self, now: Mono) -> u64 {
         let true_time = now.0.saturating_sub(self.since.0);
-        let drift = i128::from(true_time) * i128::from(self.ppm) / 1_000_000;
-        true_time.saturating_add_signed(drift as i64)
+        // Numbers of 64 bits are divided much faster than longer ones, and do for nearly six hundred years.
+        let drift = match i64::try_from(true_time)
+            .ok()
+            .and_then(|time| time.checked_mul(self.ppm.into()))
+        {
+            _ if self.ppm == 0 => 0,
+            Some(product) => product / 1_000_000,
+            None => (i128::from(true_time) * i128::from(self.ppm) / 1_000_000) as i64,
+        };
+        true_time.saturating_add_signed(drift)
     }
 
     /// What the node is told the time is.
@@ -40,10 +48,16 @@ impl Clock {
         if wanted > u64::MAX / 4 {
             return Mono(u64::MAX);
         }
-        let rate = 1_000_000 + i128::from(self.ppm);
-        let true_time = (i128::from(wanted) * 1_000_000 + rate - 1) / rate;
+        let rate = (1_000_000 + i64::from(self.ppm)) as u64;
+        let true_time = match wanted.checked_mul(1_000_000) {
+            Some(product) => product.div_ceil(rate),
+            None => {
+                let true_time = (u128::from(wanted) * 1_000_000).div_ceil(rate.into());
+                u64::try_from(true_time).unwrap_or(u64::MAX)
+            }
+        };
         // Rounding may leave the node a moment short of it.
-        let at = self.since.after(Period(u64::try_from(true_time).unwrap_or(u64::MAX)));
+        let at = self.since.after(Period(true_time));
         if self.read(at).mono < counted { at.after(Period(1)) } else { at }
     }
 

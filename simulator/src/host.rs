@@ -38,6 +38,8 @@ pub(crate) struct Host {
     /// Counts starts: what was begun for an earlier one concerns nobody now.
     pub(crate) start: u64,
     pub(crate) wake_at: Option<Mono>,
+    /// For what its own clock shows it was planned last.
+    pub(crate) wakes_for: Mono,
     pub(crate) dialing: BTreeSet<NodeId>,
     pub(crate) raw: BTreeMap<LaneId, Raw>,
     pub(crate) vanished: bool,
@@ -85,6 +87,7 @@ impl Host {
             peer: None,
             start: 0,
             wake_at: None,
+            wakes_for: Mono(0),
             dialing: BTreeSet::new(),
             raw: BTreeMap::new(),
             vanished: false,

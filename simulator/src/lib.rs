@@ -52,6 +52,7 @@ mod tests;
 mod trace;
 pub mod weeks;
 mod world;
+pub mod year;
 
 pub use client::{Client, Stored};
 pub use disk::{Disk, DiskConfig};
@@ -59,7 +60,7 @@ pub use fuzz::{Found, fuzz, plan as fuzz_plan};
 pub use network::NetworkConfig;
 pub use plan::{Outcome, Plan, Replay, Step, Verdict, What, Who};
 pub use random::Random;
-pub use run::{SETTLES_WITHIN, run};
+pub use run::{SETTLES_WITHIN, run, run_really_signed};
 pub use setup::{NodeSetup, PeerSetup, Setup};
 pub use shrink::shrink;
 pub use swap::Swap;

@@ -59,21 +59,6 @@ impl Frame {
     pub(crate) fn followed_by(self, raw: Vec<u8>) -> Self {
         Self { raw, ..self }
     }
-
-    fn digest(&self) -> blake3::Hash {
-        if self.raw.is_empty() {
-            return blake3::hash(&self.body);
-        }
-        blake3::Hasher::new().update(&self.body).update(&self.raw).finalize()
-    }
-}
-
-impl fmt::Display for Frame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (body, raw) = (self.body.len(), self.raw.len());
-        let digest = self.digest().to_hex();
-        write!(f, "frame kind {} of {body}+{raw} bytes, {}", self.kind, &digest[..16])
-    }
 }
 
 #[derive(Debug)]

@@ -88,6 +88,8 @@ pub(crate) struct Owner {
     pub(crate) setup: VaultSetup,
     pub(crate) policy: Policy,
     code: Option<(usize, usize)>,
+    /// The nodes that its roster lists.
+    pub(crate) listed: Vec<usize>,
     pub(crate) client: usize,
     devices: u32,
     pub(crate) old_devices: Vec<String>,
@@ -112,15 +114,15 @@ pub(crate) struct Owner {
 impl Owner {
     pub(crate) fn new(index: usize, setup: &VaultSetup, sites: &[Site], client: usize) -> Self {
         let policy = policy_of(setup);
-        let candidates: Vec<Candidate> = sites
-            .iter()
-            .enumerate()
-            .filter(|(node, _)| !setup.outside.contains(node))
-            .map(|(_, site)| Candidate { site: site.clone(), free: u64::MAX })
-            .collect();
+        let outside: BTreeSet<usize> = setup.outside.iter().copied().collect();
+        let listed: Vec<usize> = (0..sites.len()).filter(|node| !outside.contains(node)).collect();
+        let candidate = |&node: &usize| Candidate { site: sites[node].clone(), free: u64::MAX };
         let code = match setup.code {
             Some((k, n)) => Some((usize::from(k), usize::from(n))),
-            None => plan(&policy, &candidates, PlanLimits::default()).ok().map(|p| (p.k, p.n)),
+            None => {
+                let candidates: Vec<Candidate> = listed.iter().map(candidate).collect();
+                plan(&policy, &candidates, PlanLimits::default()).ok().map(|p| (p.k, p.n))
+            }
         };
         let name = index.to_string();
         Self {
@@ -129,6 +131,7 @@ impl Owner {
             setup: setup.clone(),
             policy,
             code,
+            listed,
             client,
             devices: 1,
             stripes: Vec::new(),
@@ -207,7 +210,7 @@ impl World {
         let sites: Vec<Site> = (0..self.nodes()).map(|node| self.site(node).clone()).collect();
         let client = self.new_device(&index.to_string(), &index.to_string(), vault);
         let id = self.client(client).vault();
-        self.checker().outside.insert(id, vault.outside.clone());
+        self.checker().outside.insert(id, vault.outside.iter().copied().collect());
         self.vouched(id, &vault.operator);
         let owner = Owner::new(index, vault, &sites, client);
         let policy = owner.policy.clone();
@@ -371,7 +374,7 @@ impl World {
         let kept: Vec<StripeId> =
             of.needed().into_iter().map(|stripe| of.stripes[stripe].stored.stripe.id()).collect();
         if !self.skips_extensions {
-            for node in self.listed(owner) {
+            for node in self.owners[owner].listed.clone() {
                 let discharged = &self.owners[owner].discharged;
                 let kept = kept.iter().copied().filter(|id| !discharged.contains(&(node, *id)));
                 let kept: Vec<StripeId> = kept.collect();
@@ -402,20 +405,14 @@ impl World {
         self.owners[owner].doing = Some(doing);
     }
 
-    /// The nodes that an owner's roster lists.
-    pub(crate) fn listed(&self, owner: usize) -> Vec<usize> {
-        let outside = &self.owners[owner].setup.outside;
-        (0..self.nodes()).filter(|node| !outside.contains(node)).collect()
-    }
-
     /// The nodes on which an owner can put shards now.
     fn candidates(&self, owner: usize) -> Vec<(usize, Candidate)> {
         let is_there = |node: usize| {
             let host = &self.hosts[node];
             host.peer.is_some() && !host.is_full
         };
-        self.listed(owner)
-            .into_iter()
+        let listed = self.owners[owner].listed.iter().copied();
+        listed
             .filter(|&node| is_there(node))
             .map(|node| {
                 let host = &self.hosts[node];

@@ -251,7 +251,8 @@ impl World {
         if self.swaps.is_none() {
             return;
         }
-        let (listed, client) = (self.listed(owner), self.owners[owner].client);
+        let listed = self.owners[owner].listed.clone();
+        let client = self.owners[owner].client;
         let record = |&node: &usize| {
             let own = self.site(node).node;
             let row = self.disk(node).facts().get(Table::Member, &own.0).ok()??;

@@ -4,7 +4,7 @@ mod moves;
 mod swaps;
 
 use super::*;
-use crate::plan::{Attack, VaultSetup};
+use crate::plan::{Attack, Measures, Outcome, VaultSetup};
 use crate::setup::EPOCH;
 use protocol::id::StripeId;
 use protocol::label::Site;
@@ -243,6 +243,20 @@ fn drawn_plans_break_no_promise_and_run_the_same_twice() {
     assert_ne!(run(&plan, 7).digest, run(&plan, 8).digest);
     let written = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&written).unwrap(), plan);
+}
+
+#[test]
+fn ideal_signatures_change_nothing_that_matters() {
+    for seed in [3, 11] {
+        let plan = fuzz_plan(seed);
+        let (ideal, real) = (run(&plan, seed), run_really_signed(&plan, seed));
+        let told = |outcome: &Outcome| {
+            let Measures { committed, released, lost, backups, restores, .. } = &outcome.measures;
+            (outcome.verdict, *committed, *released, lost.clone(), backups.len(), *restores)
+        };
+        assert_eq!(told(&ideal), told(&real), "seed {seed}");
+        assert_eq!((ideal.violation, real.violation), (None, None), "seed {seed}");
+    }
 }
 
 /// Plans that broke a promise once.

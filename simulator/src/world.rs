@@ -17,7 +17,7 @@ use crate::queue::Queue;
 use crate::random::Random;
 use crate::setup::Setup;
 use crate::swap::Swaps;
-use crate::trace::Trace;
+use crate::trace::{Line, Trace};
 use protocol::certificate::NodeCertificate;
 use protocol::id::{NodeId, ShardId};
 use protocol::label::{Label, Site};
@@ -222,7 +222,7 @@ impl World {
             return;
         }
         self.note_presence();
-        self.trace.add(self.now, format_args!("node {node} starts"));
+        self.note(format_args!("node {node} starts"));
         let is_booted = self.hosts[node].start == 0 || self.random.happens(500);
         self.checker.started(node, self.now);
         self.hosts[node].start(self.now, is_booted);
@@ -235,7 +235,7 @@ impl World {
             return;
         }
         self.note_presence();
-        self.trace.add(self.now, format_args!("node {node} crashes"));
+        self.note(format_args!("node {node} crashes"));
         let (drawn, pending) = (self.random.number(), self.hosts[node].disk.pending() as u64);
         let (durable, torn) = (drawn % (pending + 1), drawn / (pending + 1));
         for _ in 0..durable {
@@ -313,7 +313,7 @@ impl World {
 
     /// Adds a line to the trace.
     pub(crate) fn note(&mut self, line: std::fmt::Arguments<'_>) {
-        self.trace.add(self.now, line);
+        self.trace.add(self.now, Line::Said(line.to_string()));
     }
 
     pub(crate) fn count_restore(&mut self, is_whole: bool) {
@@ -387,7 +387,7 @@ impl World {
     fn step(&mut self, deadline: Mono) -> bool {
         let is_more = self.advance(deadline);
         if let Some((promise, text)) = &self.checker.broken {
-            let tail: Vec<&str> = self.trace.tail().collect();
+            let tail: Vec<String> = self.trace.tail().collect();
             panic!("seed {}: {promise}: {text}\n{}", self.seed, tail.join("\n"));
         }
         is_more
@@ -420,26 +420,24 @@ impl World {
         let now = self.now;
         match event {
             Event::Dialed { from, start, node, expected, lost } => {
-                self.trace.add(now, format_args!("{from} dialed node {node}, lost: {lost}"));
+                self.trace.add(now, Line::Dialed { from, node, lost });
                 self.dialed(from, start, node, expected, lost);
             }
             Event::Arrives { to, link, lane, frame } => {
                 if self.network.is_alive(link) {
                     self.messages += 1;
                     self.bytes += (frame.body.len() + frame.raw.len()) as u64;
-                    let (link_id, lane_id) = (link.0, lane.0);
-                    self.trace
-                        .add(now, format_args!("{to}, link {link_id}, lane {lane_id}: {frame}"));
+                    self.trace.arrived(now, (to, link, lane), &frame);
                     self.arrives(to, link, lane, frame);
                 }
             }
             Event::Broken(link) => {
-                self.trace.add(now, format_args!("link {} is gone", link.0));
+                self.trace.add(now, Line::Broken(link));
                 self.broken(link);
             }
             Event::Received { node, start, lane } => {
                 if self.is_current(node, start) {
-                    self.trace.add(now, format_args!("node {node} received, lane {}", lane.0));
+                    self.trace.add(now, Line::Received { node, lane });
                     self.received(node, lane);
                 }
             }
@@ -447,15 +445,15 @@ impl World {
                 if self.is_current(node, start)
                     && let Some(write) = self.hosts[node].disk.next()
                 {
-                    let (token, fails) = (write.token, self.hosts[node].fails_per_mille);
-                    if self.random.happens(fails) {
-                        self.trace.add(now, format_args!("node {node} cannot write {token}"));
+                    let token = write.token;
+                    let fails = self.random.happens(self.hosts[node].fails_per_mille);
+                    self.trace.add(now, Line::Durable { node, token, fails });
+                    if fails {
                         self.hosts[node].disk.fail(write.shard);
                         let text = "the disk failed".into();
                         let refusal = Refusal { code: RefusalCode::Internal, text };
                         self.tell(node, Input::PersistFailed { token, refusal });
                     } else {
-                        self.trace.add(now, format_args!("node {node} has {token} durable"));
                         self.keep(node, write.writes, write.shard);
                         self.tell(node, Input::Persisted(token));
                     }
@@ -466,7 +464,7 @@ impl World {
             }
             Event::Removed { node, start, shard } => {
                 if self.is_current(node, start) {
-                    self.trace.add(now, format_args!("node {node} has removed {shard}"));
+                    self.trace.add(now, Line::Removed { node, shard });
                     self.hosts[node].disk.remove(shard);
                     self.tell(node, Input::Dropped { shard, gone: true });
                 }
@@ -474,7 +472,7 @@ impl World {
             Event::Wake { node, start } => {
                 // Whoever was to be woken at another time since is woken then.
                 if self.is_current(node, start) && self.hosts[node].wake_at == Some(now) {
-                    self.trace.add(now, format_args!("node {node} wakes"));
+                    self.trace.add(now, Line::Woken { node });
                     self.wake(node);
                 }
             }

@@ -33,7 +33,7 @@ const TALKS_MAX: usize = 4;
 const LOOKS: u64 = 1024;
 /// and how often at most and at least.
 const LOOK_MIN: Period = Period(250);
-const LOOK_MAX: Period = Period::seconds(600);
+const LOOK_MAX: Period = Period::seconds(3600);
 /// Between two goes while there is more to do.
 const PAUSE: Period = Period(100);
 /// After so long the same question is put again.

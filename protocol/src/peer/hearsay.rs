@@ -83,10 +83,11 @@ impl Peer {
 
     pub(super) fn member_status(&self, now: Now, role: &Role) -> Vec<MemberStatus> {
         let asker = self.operator_of(role);
-        let told = self.members.keys().filter(|node| self.is_told_of(asker, **node));
+        let is_told_of = self.told_of(asker);
+        let told = self.members.iter().filter(|(_, member)| is_told_of(member.site.operator));
         let age = |heard: Mono| Period(now.mono.0.saturating_sub(heard.0));
         let status =
-            told.map(|&node| MemberStatus { node, heard: self.members.heard(node).map(age) });
+            told.map(|(&node, _)| MemberStatus { node, heard: self.members.heard(node).map(age) });
         status.collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Asking who holds what of stripes that may have lost shards, and deciding what to do about each ([`super::repair`]).
 //!
-//! All live nodes that a roster of the vault lists, or ever did, are asked about a few stripes at once. Nobody is believed but for
+//! All live nodes that a roster of the vault lists, or ever did, are asked about a few stripes at once; about those of which nothing is known to be
+//! wrong only the nodes that should hold them, and all if one of them is not well. Nobody is believed but for
 //! its own promise. Who does not answer and is not lost is taken to have what the record says: a short outage moves nothing. Only
 //! where a clause is broken already is something done although somebody was not heard, who might stand in.
 
@@ -55,8 +56,10 @@ pub(super) struct Inquiry {
     dialed: BTreeSet<NodeId>,
     until: Mono,
     devices: BTreeSet<DeviceId>,
-    /// All who are asked.
+    /// All who are asked,
     asked: BTreeSet<NodeId>,
+    /// and whether that is everybody who may hold something.
+    is_whole: bool,
 }
 
 impl Inquiry {
@@ -94,6 +97,8 @@ pub(super) enum Verdict {
     Unheard,
     /// Nothing can be done now.
     Stuck(String),
+    /// Everybody is to be asked before anything is done.
+    AskAll,
     /// It waits for a free job.
     Ready,
     /// It is being rebuilt.
@@ -124,14 +129,23 @@ impl Peer {
         // What is ready was asked about before, and only so much of it can be begun.
         let is_ready = self.repair.cases.get(&first).is_some_and(|case| case.stage == Stage::Ready);
         let batch = if is_ready { 2 * JOBS_MAX } else { BATCH };
-        let stripes = due.iter().filter(|(_, _, of)| *of == vault).take(batch);
-        let heard = stripes.map(|(_, stripe, _)| (*stripe, Heard::default())).collect();
+        let asked_of = |stripe| self.repair.cases.get(stripe).and_then(|case| case.asked.as_ref());
+        let is_whole = asked_of(&first).is_none();
+        let alike = due
+            .iter()
+            .filter(|(_, stripe, of)| *of == vault && asked_of(stripe).is_none() == is_whole);
+        let stripes: Vec<StripeId> = alike.take(batch).map(|(_, stripe, _)| *stripe).collect();
+        let holders: BTreeSet<NodeId> =
+            stripes.iter().filter_map(asked_of).flatten().copied().collect();
+        let heard = stripes.into_iter().map(|stripe| (stripe, Heard::default())).collect();
         let Ok(devices) = facts.scan(Table::Device, &vault.0, None, DEVICES_MAX) else { return };
         let devices = devices.iter().filter_map(|(row, _)| row.get(32..)?.try_into().ok());
         let devices = devices.map(DeviceId).collect();
         let view = View { facts, overlay: &self.overlay };
         let is_meant = |node: &&NodeId| {
-            !self.repair.lost.contains(node) && view.is_listed(**node, vault).unwrap_or(false)
+            (is_whole || holders.contains(node))
+                && !self.repair.lost.contains(node)
+                && view.is_listed(**node, vault).unwrap_or(false)
         };
         let asked: BTreeSet<NodeId> = self.members.keys().filter(is_meant).copied().collect();
         let number = self.next_token;
@@ -145,6 +159,7 @@ impl Peer {
             until: now.mono.after(ANSWER_MAX),
             devices,
             asked: asked.clone(),
+            is_whole,
         });
         for node in asked {
             self.liveness.ask(node, now.mono);
@@ -163,7 +178,10 @@ impl Peer {
         if inquiry.dialed.remove(&node) {
             inquiry.awaited.insert(node);
             let stripes = inquiry.heard.keys().copied().collect();
-            if let Some(link) = self.link_to(node) {
+            // How much room it has matters where something may be put.
+            if inquiry.is_whole
+                && let Some(link) = self.link_to(node)
+            {
                 self.ask_hearsay(now, node, link);
             }
             self.ask_about(node, stripes);
@@ -266,7 +284,13 @@ impl Peer {
     /// Decides about each stripe that was asked about, the most urgent first.
     pub(super) fn conclude(&mut self, now: Now, facts: &dyn Facts) {
         let Some(inquiry) = self.repair.inquiry.take() else { return };
-        let ground = self.ground(now, facts, inquiry.vault);
+        // Those that should hold something are members, or it is not well.
+        let ground = if inquiry.is_whole {
+            self.ground(now, facts, inquiry.vault)
+        } else {
+            let seen = self.seen_for(now, facts, inquiry.vault);
+            seen.map(|seen| Ground { seen, listed: BTreeMap::new(), formerly: BTreeMap::new() })
+        };
         self.notice_mute(now, &inquiry);
         let mut order: Vec<(i64, StripeId)> = Vec::new();
         for &stripe in inquiry.heard.keys() {
@@ -296,6 +320,7 @@ impl Peer {
                     case.why = Some(why);
                     (case.due, case.vain) = (next_try, vain.saturating_add(1));
                 }
+                Ok(Verdict::AskAll) => (case.asked, case.due) = (None, now.mono),
                 Ok(Verdict::Unheard) => {
                     (case.due, case.vain) = (next_try, vain.saturating_add(1));
                 }
@@ -425,7 +450,7 @@ impl Peer {
         let candidates = |of| self.candidates(now, (ground, of), (vault, stripe), heard, &all);
         let found = match spread.assess() {
             Finding::Well => {
-                let is_able = !is_unheard && allowed.is_ok() && is_listed;
+                let is_able = !is_unheard && allowed.is_ok() && is_listed && inquiry.is_whole;
                 if !is_able || !self.may_give(stripe, held.index, &promised) {
                     return Ok(Verdict::Well(holders));
                 }
@@ -436,6 +461,9 @@ impl Peer {
                 let (sources, targets) =
                     self.ends(record, &promised, &[(held.index, to)], &candidates);
                 return Ok(self.order(now, (record, signed), sources, targets, false));
+            }
+            Finding::Beyond { .. } | Finding::Short { .. } if !inquiry.is_whole => {
+                return Ok(Verdict::AskAll);
             }
             Finding::Beyond { found } => {
                 let k = record.stripe.k;

@@ -163,8 +163,9 @@ impl Peer {
             known.extend_from_slice(names);
             known
         } else {
+            let is_told_of = self.told_of(operator);
             let members = self.members.iter();
-            let told = members.filter(|(member, _)| self.is_told_of(operator, **member));
+            let told = members.filter(|(_, member)| is_told_of(member.site.operator));
             told.flat_map(|(_, member)| member.name).collect()
         };
         known.extend(name_of(&self.record));

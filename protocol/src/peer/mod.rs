@@ -750,9 +750,9 @@ impl Peer {
     }
 
     fn handle_persisted(&mut self, now: Now, facts: &dyn Facts, token: u64) {
-        if self.overlay.settle(token).contains(&Table::Record) {
-            self.repair.rounds.change();
-        }
+        let settled = self.overlay.settle(token).into_iter();
+        let records = settled.filter(|(table, _)| *table == Table::Record);
+        self.repair.rounds.note_records(records.map(|(_, key)| key));
         self.promises.settle(token, true);
         self.exchange.settle(token);
         self.partnership.settle(token, true);

@@ -410,15 +410,21 @@ impl Peer {
         }
     }
 
-    /// Whether somebody who asks for this operator is told of a node: a partner is not told of other partners, and who is none of its
-    /// own operator's alone.
+    /// Whether somebody who asks for this operator is told of a node.
     pub(super) fn is_told_of(&self, asker: Option<OperatorId>, node: NodeId) -> bool {
         let operator = self.operator_of_node(node);
-        if asker.is_none_or(|asker| self.trust.check(asker).is_err()) {
-            return operator.is_some() && operator == asker;
+        operator.map_or_else(|| self.is_told_of_all(asker), self.told_of(asker))
+    }
+
+    /// Of whose nodes somebody who asks for this operator is told: a partner is not told of other partners, and who is none of its
+    /// own operator's alone.
+    pub(super) fn told_of(&self, asker: Option<OperatorId>) -> impl Fn(OperatorId) -> bool {
+        let is_known = asker.is_some_and(|asker| self.trust.check(asker).is_ok());
+        let is_told_of_all = self.is_told_of_all(asker);
+        move |operator| {
+            let is_close = || is_known && !self.partnership.is_other(operator);
+            is_told_of_all || Some(operator) == asker || is_close()
         }
-        let is_close = |known| !self.partnership.is_other(known);
-        asker.is_some_and(is_close) || operator == asker || operator.is_some_and(is_close)
     }
 
     /// Whether somebody who asks for this operator is told of all nodes.

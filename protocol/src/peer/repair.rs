@@ -3,6 +3,7 @@
 //!
 //! - Stripes held here are gone through again and again ([`super::rounds`]). One that may have lost a shard becomes a *case*: its record names a node
 //!   that is lost, somebody who counted is, or it is its turn to be asked about although nothing is known to be wrong.
+//!   In each cycle of these turns one of its holders asks, and the others alone: only where something turns out to be missing is everybody asked.
 //! - Cases go by how many further losses they bear, then by name. Each is asked about before anything is done, and again after it.
 //! - The custodian acts at once, the next in rank after a while in which nothing changed, and so on. Several at once do no harm: a
 //!   holder takes one shard of a stripe, and a copy too many is locked like any other and no loss.
@@ -24,7 +25,7 @@ use crate::message::{HeldRecord, RepairStatus};
 use crate::placement::margin;
 use crate::planted::{Bug, is_planted};
 use crate::record::Record;
-use crate::repair::rank;
+use crate::repair::{gives, patrols, rank};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +83,8 @@ pub(super) struct Case {
     pub(super) margin: i64,
     /// Whether something is known to be missing.
     pub(super) is_short: bool,
+    /// Who is asked while nothing is known to be wrong: those that should have it. `None` is everybody who may.
+    pub(super) asked: Option<Vec<NodeId>>,
     pub(super) stage: Stage,
     /// When it is to be asked about next.
     pub(super) due: Mono,
@@ -310,8 +313,10 @@ impl Peer {
             }
         }
         // Nodes that only records name.
-        let members = &self.members;
+        let (members, strangers) = (&self.members, self.repair.strangers.len());
         self.repair.strangers.retain(|node| !members.contains_key(node));
+        // Where records name more than are watched anybody may be one of them.
+        let is_met = self.repair.strangers.len() < strangers || strangers >= STRANGERS_MAX;
         for &node in self.repair.strangers.union(&self.repair.lost) {
             if self.liveness.is_lost(node, now.mono) {
                 lost.insert(node);
@@ -322,11 +327,19 @@ impl Peer {
         }
         // Who is new, or is heard again, may have what was missing, or take what had no place. Somebody who comes and goes has nobody
         // ask more often than once in a term.
-        let known = std::mem::replace(&mut self.repair.known, self.members.len());
+        let is_new = std::mem::replace(&mut self.repair.known, members.len()) < members.len();
         let is_back = self.repair.silent.iter().any(|node| !silent.contains(node))
             && self.repair.hurried.after(self.repair_term()) <= now.mono;
-        if lost == self.repair.lost && known >= self.members.len() && !is_back {
-            self.repair.silent.extend(silent);
+        if lost == self.repair.lost && !(is_new && is_met) {
+            // Nobody counts otherwise: what was well is well.
+            if is_back {
+                (self.repair.silent, self.repair.hurried) = (silent, now.mono);
+            } else {
+                self.repair.silent.extend(silent);
+            }
+            if is_new || is_back {
+                self.hurry_cases(now);
+            }
             return false;
         }
         self.repair.silent = silent;
@@ -375,6 +388,11 @@ impl Peer {
             self.repair.is_cut = false;
             self.repair.rounds.follow_with_whole();
         }
+        self.hurry_cases(now);
+    }
+
+    /// What waits is asked about again soon.
+    fn hurry_cases(&mut self, now: Now) {
         for case in self.repair.cases.values_mut().filter(|case| case.stage == Stage::Waits) {
             case.due = case.due.min(now.mono.after(BUSY_PAUSE));
             case.vain = 0;
@@ -456,7 +474,7 @@ impl Peer {
         }
         let named = record.holders.iter().copied();
         let there: Vec<NodeId> =
-            named.clone().filter(|&holder| self.repair.counts(vault, stripe, holder)).collect();
+            named.filter(|&holder| self.repair.counts(vault, stripe, holder)).collect();
         let seen = &self.repair.seen[&vault];
         let site = |&node: &NodeId| seen.get(&node).or_else(|| self.site_of(node));
         let sites: Vec<&Site> = there.iter().filter_map(site).collect();
@@ -470,6 +488,20 @@ impl Peer {
             || self.repair.leaves(vault, self.node());
         if !is_short && !is_doubted && !self.repair.rounds.is_turn(stripe) {
             return;
+        }
+        let leaving = &self.repair.leavers(vault);
+        let present = record.holders.iter().copied();
+        let present = present.filter(|&holder| !self.repair.is_gone(stripe, holder));
+        let rank = rank(stripe, self.node(), leaving, present.clone());
+        // Who is nearly full looks for somebody who takes what is its turn.
+        let is_giver = gives(stripe, self.node(), self.used(), self.config.quota);
+        let is_patrol = !is_short && !is_doubted && !is_giver;
+        if is_patrol {
+            let length = self.round_period().0.saturating_mul(PATROL_ROUNDS);
+            let others = present.filter(|&holder| holder != self.node()).count();
+            if !patrols(rank, others + 1, now.wall.0 / length.max(1)) {
+                return;
+            }
         }
         if let Some((holders, at)) = self.repair.settled.get(&stripe) {
             let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
@@ -485,16 +517,20 @@ impl Peer {
             self.repair.rounds.change();
             return;
         }
+        let asked = is_patrol.then(|| {
+            let settled = self.repair.settled.get(&stripe);
+            let counted = settled.into_iter().flat_map(|(holders, _)| holders);
+            record.holders.iter().chain(counted).copied().collect()
+        });
         // What is damaged here nobody else mends.
-        let present = named.filter(|&holder| !self.repair.is_gone(stripe, holder));
-        let leaving = &self.repair.leavers(vault);
-        let rank = if is_hurt { 0 } else { rank(stripe, self.node(), leaving, present) };
+        let rank = if is_hurt || is_patrol { 0 } else { rank };
         let terms = rank as u64 + u64::from(is_doubted);
         let due = now.mono.after(Period(self.repair_term().0.saturating_mul(terms)));
         let case = Case {
             vault,
             margin,
             is_short,
+            asked,
             stage: Stage::New,
             due,
             since: now.mono,

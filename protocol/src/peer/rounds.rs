@@ -1,9 +1,10 @@
 //! Going through the stripes that are held here, again and again, for those that may have lost shards ([`super::repair`]).
 //!
 //! - A round begins 24 times in a patience. It looks at all records when something has changed that may concern any of them: who is lost,
-//!   who leaves, where nodes lie, what is recorded. Otherwise it looks at those whose turn it is, which are found without reading others.
-//! - Each stripe has its turn once in [`PATROL_ROUNDS`], by the first byte of its name, and is asked about then though nothing is known to
-//!   be wrong.
+//!   who leaves, where nodes lie. Otherwise it looks at those that came since the last one, and at those whose turn it is, which are found without
+//!   reading others.
+//! - Each stripe has its turn once in [`PATROL_ROUNDS`], by the first byte of its name, and one of its holders asks about it then though nothing is
+//!   known to be wrong ([`crate::repair::patrols`]).
 //! - Whoever leaves counts all that it holds, in every round.
 
 use super::Peer;
@@ -12,12 +13,15 @@ use crate::id::{StripeId, VaultId};
 use crate::record::Record;
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Records looked at in one go,
 const PAGE: usize = 64;
 /// and vaults in which one is looked for.
 const VAULTS: usize = 64;
+/// Records that came, as far as they are remembered: where more come the next round looks at all.
+const FRESH_MAX: usize = 4096;
 /// Rounds in which every stripe is asked about once though nothing is known to be wrong: a week at the default patience.
 pub(super) const PATROL_ROUNDS: u64 = 168;
 
@@ -26,6 +30,8 @@ pub(super) const PATROL_ROUNDS: u64 = 168;
 enum Scan {
     /// It looks at all records, behind this one.
     Whole(Option<Vec<u8>>),
+    /// It looks at those that came; then at those whose turn it is.
+    Fresh,
     /// It looks at those of a vault whose names begin with the first of these bytes, behind this one; then at the next vault's.
     Turn { first: Range<u16>, vault: Option<VaultId>, after: Option<Vec<u8>> },
 }
@@ -39,13 +45,16 @@ pub(super) struct Rounds {
     number: u64,
     /// Whether something has changed since the last round that looked at all.
     has_changed: bool,
+    /// Records that came since the last round.
+    fresh: BTreeSet<(VaultId, StripeId)>,
     /// Whether the one that is on is to be followed by another one that looks at all.
     is_followed: bool,
 }
 
 impl Rounds {
     pub(super) fn new(now: Mono) -> Self {
-        Self { scan: None, at: now, number: 0, has_changed: true, is_followed: false }
+        let fresh = BTreeSet::new();
+        Self { scan: None, at: now, number: 0, has_changed: true, fresh, is_followed: false }
     }
 
     /// Whether one goes on.
@@ -63,8 +72,21 @@ impl Rounds {
         self.has_changed = true;
     }
 
+    /// These records came, by their keys.
+    pub(super) fn note_records(&mut self, keys: impl Iterator<Item = Vec<u8>>) {
+        for key in keys {
+            let vault = key.first_chunk().map(|vault| VaultId(*vault));
+            let stripe = key.last_chunk().map(|stripe| StripeId(*stripe));
+            self.fresh.extend(vault.zip(stripe));
+        }
+        if self.fresh.len() > FRESH_MAX {
+            self.change();
+        }
+    }
+
     /// Goes through all, from the beginning.
     pub(super) fn begin_whole(&mut self) {
+        self.fresh.clear();
         self.scan = Some(Scan::Whole(None));
         (self.has_changed, self.is_followed) = (false, false);
     }
@@ -115,7 +137,7 @@ impl Peer {
         if is_whole {
             self.begin_whole_round();
         } else {
-            rounds.begin_turn();
+            rounds.scan = Some(Scan::Fresh);
         }
         self.repair.rounds.at = now.mono.after(self.round_period());
         self.repair.faults.forget(self.config.audit_period, now.mono);
@@ -127,6 +149,7 @@ impl Peer {
         match self.repair.rounds.scan.take() {
             None => {}
             Some(Scan::Whole(after)) => self.look_at_all(now, facts, after),
+            Some(Scan::Fresh) => self.look_at_fresh(now, facts),
             Some(Scan::Turn { first, vault, after }) => {
                 self.look_at_turn(now, facts, first, vault, after);
             }
@@ -163,6 +186,21 @@ impl Peer {
         }
     }
 
+    fn look_at_fresh(&mut self, now: Now, facts: &dyn Facts) {
+        for _ in 0..PAGE {
+            let Some((vault, stripe)) = self.repair.rounds.fresh.pop_first() else { break };
+            let row = facts.get(Table::Record, &[vault.0, stripe.0].concat());
+            if let Some(record) = row.ok().flatten().and_then(|row| record_of(&row)) {
+                self.look_at(now, facts, &record, false);
+            }
+        }
+        if self.repair.rounds.fresh.is_empty() {
+            self.repair.rounds.begin_turn();
+        } else {
+            self.repair.rounds.scan = Some(Scan::Fresh);
+        }
+    }
+
     fn look_at_turn(
         &mut self,
         now: Now,
@@ -171,6 +209,7 @@ impl Peer {
         mut vault: Option<VaultId>,
         mut after: Option<Vec<u8>>,
     ) {
+        let mut looked_at = 0;
         for _ in 0..VAULTS {
             let Some(byte) = first.clone().next() else { return };
             let before = vault;
@@ -202,7 +241,8 @@ impl Peer {
                 }
             }
             after = rows.last().filter(|_| rows.len() == PAGE).map(|(last, _)| last.clone());
-            if !rows.is_empty() {
+            looked_at += rows.len();
+            if looked_at >= PAGE {
                 break;
             }
         }

@@ -277,9 +277,10 @@ impl World {
             let host = &self.hosts[node];
             host.peer.is_some() && host.is_honest() && !host.leaves && !has_any.contains(&node)
         };
-        let spare: Vec<Candidate> = self
-            .listed(owner)
-            .into_iter()
+        let spare: Vec<Candidate> = of
+            .listed
+            .iter()
+            .copied()
             .filter(is_spare)
             .map(|node| {
                 let host = &self.hosts[node];

@@ -38,7 +38,7 @@ impl World {
         }
         let vault = self.clients[client].vault();
         self.clients[client].purpose = purpose;
-        for node in self.listed(owner) {
+        for node in self.owners[owner].listed.clone() {
             for page in unread.chunks(ASKED_MAX) {
                 let stripes = page.to_vec();
                 self.clients[client].say(node, Request::Records { vault, stripes });

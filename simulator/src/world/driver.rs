@@ -19,6 +19,11 @@ impl World {
         }
         let host = &mut self.hosts[node];
         let Some(at) = host.peer.as_ref().map(Peer::poll_timeout) else { return };
+        // Mostly it is what it was, and planned.
+        if host.wake_at.is_some() && host.wakes_for == at {
+            return;
+        }
+        host.wakes_for = at;
         let at = host.clock.when(at).max(self.now);
         if host.wake_at.is_none_or(|planned| at < planned) {
             host.wake_at = Some(at);

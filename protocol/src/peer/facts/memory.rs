@@ -1,12 +1,72 @@
 //! Facts in memory: what tests and simulations store.
 
 use super::{Facts, FactsError, Rows, Table, Write};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+/// Longest key that lies in the tree itself: two ids and a number.
+const SHORT_MAX: usize = 72;
+
+/// The key of a row. In simulations millions of them are compared all the time, and each that lay elsewhere would have to be fetched for that.
+#[derive(Debug, Clone)]
+enum Key {
+    Short(u8, [u8; SHORT_MAX]),
+    Long(Box<[u8]>),
+}
+
+impl From<Vec<u8>> for Key {
+    fn from(key: Vec<u8>) -> Self {
+        let mut bytes = [0; SHORT_MAX];
+        match bytes.get_mut(..key.len()) {
+            Some(place) => {
+                place.copy_from_slice(&key);
+                Self::Short(key.len() as u8, bytes)
+            }
+            None => Self::Long(key.into_boxed_slice()),
+        }
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Key {
+    fn bytes(&self) -> &[u8] {
+        self.borrow()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes().cmp(other.bytes())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Tables in memory.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryFacts(BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>);
+pub struct MemoryFacts(BTreeMap<Table, BTreeMap<Key, Vec<u8>>>);
 
 impl MemoryFacts {
     /// Makes writes durable.
@@ -15,12 +75,12 @@ impl MemoryFacts {
             let table = self.0.entry(write.table).or_default();
             match write.value {
                 Some(more) if write.table.is_sum() => {
-                    let known = table.get(&write.key).map(Vec::as_slice);
+                    let known = table.get(&write.key[..]).map(Vec::as_slice);
                     let sum = write.table.sum(known, &more);
-                    table.insert(write.key, sum)
+                    table.insert(write.key.into(), sum)
                 }
-                Some(value) => table.insert(write.key, value),
-                None => table.remove(&write.key),
+                Some(value) => table.insert(write.key.into(), value),
+                None => table.remove(&write.key[..]),
             };
         }
     }
@@ -44,7 +104,7 @@ impl Facts for MemoryFacts {
         };
         let rows = self.0.get(&table).into_iter();
         let rows = rows.flat_map(|table| table.range::<[u8], _>((from, Bound::Unbounded)));
-        let rows = rows.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
-        Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
+        let rows = rows.take_while(|(key, _)| key.bytes().starts_with(prefix)).take(limit);
+        Ok(rows.map(|(key, value)| (key.bytes().to_vec(), value.clone())).collect())
     }
 }

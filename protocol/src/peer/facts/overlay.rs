@@ -1,7 +1,7 @@
 //! Writes that are decided and not durable yet, laid over the facts: a peer reads what it decided.
 
 use super::{Table, Write};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// The token that wrote a row last, and what it wrote; `None` when it removed it.
@@ -57,20 +57,21 @@ impl Overlay {
         self.rows.is_empty() && self.written.is_empty()
     }
 
-    /// Forgets the rows that `token` wrote last, and tells in which tables there were any.
-    pub(crate) fn settle(&mut self, token: u64) -> BTreeSet<Table> {
-        let mut settled = BTreeSet::new();
-        for (table, key) in self.written.remove(&token).unwrap_or_default() {
-            let Some(rows) = self.rows.get_mut(&table) else { continue };
+    /// Forgets the rows that `token` wrote last, and tells which those were.
+    pub(crate) fn settle(&mut self, token: u64) -> Vec<(Table, Vec<u8>)> {
+        let mut settled = self.written.remove(&token).unwrap_or_default();
+        settled.retain(|(table, key)| {
+            let Some(rows) = self.rows.get_mut(table) else { return false };
             // Somebody may have written it since.
-            if rows.get(&key).is_some_and(|(by, _)| *by == token) {
-                rows.remove(&key);
-                settled.insert(table);
+            let is_last = rows.get(key).is_some_and(|(by, _)| *by == token);
+            if is_last {
+                rows.remove(key);
             }
             if rows.is_empty() {
-                self.rows.remove(&table);
+                self.rows.remove(table);
             }
-        }
+            is_last
+        });
         settled
     }
 }

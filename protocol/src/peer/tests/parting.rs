@@ -376,6 +376,7 @@ fn what_is_still_to_be_moved_is_told_by_partner_and_to_each_of_its_own() {
         let case = Case {
             vault: public(vault).into(),
             margin: 0,
+            asked: None,
             is_short: true,
             stage: Stage::Waits,
             due: now,

@@ -239,6 +239,16 @@ impl Mesh {
         }
     }
 
+    /// A neighbour has nothing any more, and says so.
+    fn lose(&mut self, name: u8) {
+        self.has.get_mut(&name).into_iter().flatten().for_each(|(_, index)| *index = None);
+    }
+
+    /// It has this shard of everything now.
+    fn take(&mut self, name: u8, index: u16) {
+        self.has.get_mut(&name).into_iter().flatten().for_each(|(_, has)| *has = Some(index));
+    }
+
     pub(super) fn ordered(&mut self) -> Option<Ordered> {
         self.desk.rebuilding.pop_front()
     }
@@ -448,12 +458,35 @@ fn what_lies_too_close_together_is_said_until_there_is_a_node_that_helps() {
 fn what_nothing_is_known_against_is_asked_about_once_in_a_patrol() {
     let mut mesh = three_and_two_spare();
     mesh.pass(Period::days(1));
-    let others = 4;
-    for week in 0..2 {
-        let asked = mesh.asked;
+    // Three hold it, and take turns. Who asks asks the two others that have it.
+    let mut asked = Vec::new();
+    for _ in 0..6 {
+        let before = mesh.asked;
         mesh.pass(Period::days(7));
-        assert_eq!(mesh.asked - asked, others, "week {week}");
+        asked.push(mesh.asked - before);
     }
+    asked.sort_unstable();
+    assert_eq!(asked, [0, 0, 0, 0, 2, 2]);
+    assert!(mesh.ordered().is_none());
+}
+
+#[test]
+fn where_a_patrol_finds_something_missing_everybody_is_asked_before_it_is_rebuilt() {
+    let mut mesh = three_and_two_spare();
+    mesh.pass(Period::days(1));
+    let asked = mesh.asked;
+    mesh.lose(NEIGHBOUR);
+    mesh.pass(Period::days(21));
+    let (_, signed, _, targets) = mesh.ordered().expect("it is rebuilt");
+    assert_eq!(signed.verify().unwrap().stripe.id(), stripe().stripe.id());
+    let [target] = targets[..] else { panic!("{targets:?}") };
+    assert!(target.index == 1 && [id(FOURTH), id(FIFTH)].contains(&target.node));
+    assert!(mesh.asked - asked >= 2 + 4, "{} asked", mesh.asked - asked);
+    // Somebody stands in for whom a record names: then that is found, and nothing is rebuilt.
+    let mut mesh = three_and_two_spare();
+    mesh.lose(NEIGHBOUR);
+    mesh.take(FIFTH, 1);
+    mesh.pass(Period::days(22));
     assert!(mesh.ordered().is_none());
 }
 
