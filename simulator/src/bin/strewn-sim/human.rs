@@ -1,9 +1,9 @@
 //! What runs came to, in sentences and tables for people.
 
 use protocol::time::Period;
-use simulator::plan::Verdict;
+use simulator::plan::{Moment, Verdict};
 use simulator::scenario::{Arrangement, Kind, Scenario};
-use simulator::study::{Row, through, word};
+use simulator::study::{Awaited, Row, through, word};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{ErrorKind, Write, stdout};
@@ -81,6 +81,7 @@ pub(crate) fn verdict(row: &Row, scenario: &Scenario, arrangement: &Arrangement)
     if !through.is_empty() && row.verdict != Verdict::Survived {
         parts.push(format!("Through {}.", through.join(", then ")));
     }
+    parts.extend(row.awaited.iter().map(awaited));
     if row.unreadable.0 > 0 && row.verdict != Verdict::Destroyed {
         parts.push(format!("Something could not be read for {}.", span(row.unreadable)));
     }
@@ -101,6 +102,30 @@ pub(crate) fn verdict(row: &Row, scenario: &Scenario, arrangement: &Arrangement)
         parts.push(format!("{} messages, {}.", row.messages, bytes(row.bytes)));
     }
     parts.join(" ")
+}
+
+/// When something struck that waited for a moment, or that it never did.
+fn awaited(awaited: &Awaited) -> String {
+    let Awaited { what, until, from, came } = awaited;
+    match came {
+        Some(came) => format!("After {}, {}: {what}.", span(*came), moment(*until)),
+        None => format!(
+            "The moment {:?} never came, for which {what} waited from {} on.",
+            until.name(),
+            span(*from)
+        ),
+    }
+}
+
+/// When an attacker struck.
+fn moment(moment: Moment) -> &'static str {
+    match moment {
+        Moment::Recovering => "while a recovery ran",
+        Moment::Cooling => "when something began to cool",
+        Moment::BackingUp => "while a backup ran",
+        Moment::Repairing => "while something was repaired",
+        Moment::LockEnded => "when a lock had ended",
+    }
 }
 
 /// Arrangements side by side, over all their seeds.
