@@ -299,7 +299,10 @@ pub fn page(input: &Input, figures: &Figures, effort: &Effort) -> Result<String,
             .collect();
     let spare = overheads(input, &rough)?;
     let sections = [
-        Section { heading: "Figures".into(), body: chart::table(&figure_rows) },
+        Section {
+            heading: "Figures".into(),
+            body: chart::table("What was computed", &figure_rows),
+        },
         Section {
             heading: "Loss over time".into(),
             body: chart::lines(

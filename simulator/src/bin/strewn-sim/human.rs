@@ -104,7 +104,7 @@ pub(crate) fn verdict(row: &Row, scenario: &Scenario, arrangement: &Arrangement)
 }
 
 /// When something struck that waited for a moment, or that it never did.
-fn awaited(awaited: &Awaited) -> String {
+pub(crate) fn awaited(awaited: &Awaited) -> String {
     let Awaited { what, until, from, came } = awaited;
     match came {
         Some(came) => format!("After {}, {}: {what}.", span(*came), moment(*until)),
@@ -117,7 +117,7 @@ fn awaited(awaited: &Awaited) -> String {
 }
 
 /// When an attacker struck.
-fn moment(moment: Moment) -> &'static str {
+pub(crate) fn moment(moment: Moment) -> &'static str {
     match moment {
         Moment::Recovering => "while a recovery ran",
         Moment::Cooling => "when something began to cool",
