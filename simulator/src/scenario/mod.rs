@@ -8,6 +8,7 @@ mod events;
 mod library;
 mod lower;
 mod mesh;
+mod placeable;
 mod read;
 mod text;
 mod topology;
