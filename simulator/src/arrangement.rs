@@ -144,7 +144,9 @@ impl<'a> Copy<'a> {
 pub(crate) fn losses(scenario: &Scenario, copies: &[Copied], seed: u64) -> Vec<Option<Period>> {
     let mut copies = Copy::all(copies);
     for event in scenario.drawn(seed) {
-        copies.iter_mut().for_each(|copy| copy.hit(&event));
+        for copy in &mut copies {
+            copy.hit(&event);
+        }
     }
     copies.iter().map(|copy| copy.lost.filter(|lost| *lost <= scenario.duration)).collect()
 }

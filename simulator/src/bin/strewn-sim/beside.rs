@@ -81,14 +81,10 @@ fn spread(mut values: Vec<u64>, all: usize, show: &dyn Fn(u64) -> String) -> Str
     let (Some(&least), Some(&most)) = (values.first(), values.last()) else { return "-".into() };
     let count = values.len();
     let (lower, upper) = (values[(count - 1) / 2], values[count / 2]);
-    let mut text = show(lower + (upper - lower) / 2);
-    if least < most {
-        text += &format!(" ({} to {})", show(least), show(most));
-    }
-    if count < all {
-        text += &format!(", {count} of {all}");
-    }
-    text
+    let middle = show(lower + (upper - lower) / 2);
+    let ends = (least < most).then(|| format!(" ({} to {})", show(least), show(most)));
+    let share = (count < all).then(|| format!(", {count} of {all}"));
+    [Some(middle), ends, share].into_iter().flatten().collect()
 }
 
 /// How many backups failed, of how many; copies have none.
