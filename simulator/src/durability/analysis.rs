@@ -478,7 +478,8 @@ mod tests {
         assert!(figures.loss > 1e-9 && figures.loss < 1e-4, "{figures:?}");
         let page = page(&input, &figures, &quick()).unwrap();
         assert!(page.matches("<svg").count() >= 4 && !page.contains("NaN"));
-        assert!(!page.contains("src=") && !page.contains("href="));
+        assert!(!page.contains("src=") && page.contains("href=\"#part-1\""));
+        assert_eq!(page.matches("href=").count(), page.matches("href=\"#").count());
     }
 
     #[test]
