@@ -37,7 +37,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
             say!("part {part} of {parts} has no runs: the study has {}", study.total());
         }
     }
-    let end = answer(&scenario, &study.arrangements, &runs.rows, args.output.json);
+    let end = answer(&args.scenario, &scenario, &study.arrangements, &runs.rows, args.output.json);
     outputs.write(&runs)?;
     Ok(end)
 }
@@ -59,7 +59,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<End, Failure> {
             say!("{}", beside::table(&runs.rows));
         }
     }
-    let end = answer(&scenario, &study.arrangements, &runs.rows, is_json);
+    let end = answer(&args.scenario, &scenario, &study.arrangements, &runs.rows, is_json);
     outputs.write(&runs)?;
     Ok(end)
 }
@@ -129,8 +129,14 @@ fn with_progress(study: &Study<'_>, jobs: Option<usize>) -> Runs {
     runs
 }
 
-/// Prints what came of it, and says how the program ends.
-fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json: bool) -> End {
+/// Prints what came of it, and says how the program ends. The scenario is called as whoever runs it called it.
+fn answer(
+    called: &str,
+    scenario: &Scenario,
+    arrangements: &[&Arrangement],
+    rows: &[Row],
+    json: bool,
+) -> End {
     if json {
         print_rows(rows);
     } else if rows.len() <= arrangements.len() {
@@ -154,8 +160,7 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
         if let Some(row) = rows.iter().find(|row| row.violation.is_some()) {
             let mesh = if row.arrangement == NAME { " --from-mesh FILE" } else { "" };
             say!(
-                "\nrun it again: strewn-sim show {} --plan {} --seed {}{mesh} > plan.json && strewn-sim replay plan.json",
-                row.scenario,
+                "\nrun it again: strewn-sim show {called} --plan {} --seed {}{mesh} > plan.json && strewn-sim replay plan.json",
                 row.arrangement,
                 row.seed
             );
