@@ -1,6 +1,9 @@
-//! Charts as SVG text, and the frame of one HTML page that needs nothing else: no script, no font, no
-//! network, light or dark as the reader has it. The same input gives the same bytes. What the charts mean is
+//! Charts as SVG text, for the one HTML page that `page` makes. The same input gives the same bytes. What the charts mean is
 //! the caller's; numbers that are not finite, or not positive on a logarithmic axis, are left out.
+
+mod page;
+
+pub use page::{Content, Section, details, heading, list, page, paragraph, table};
 
 use std::fmt::Write as _;
 
@@ -47,6 +50,15 @@ pub struct Series {
     pub steps: bool,
 }
 
+/// A moment on the axis of time, or wherever: a line across, with a word at its upper end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// Where.
+    pub at: f64,
+    /// A number or so, as longer words would lie on each other; empty for none.
+    pub label: String,
+}
+
 /// One bar of a tornado: the result when an assumption is at its low and at its high end.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Swing {
@@ -69,15 +81,6 @@ pub struct Nested {
     pub lost: bool,
     /// What lies in it.
     pub inside: Vec<Nested>,
-}
-
-/// One part of a page.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Section {
-    /// Its heading; text, not HTML.
-    pub heading: String,
-    /// HTML: what [`paragraph`], [`table`] and the charts of this module give.
-    pub body: String,
 }
 
 /// Text as it may stand in HTML and SVG.
@@ -231,6 +234,12 @@ fn colour(index: usize) -> String {
 /// Lines over two axes, with a legend below.
 #[must_use]
 pub fn lines(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> String {
+    marked_lines(title, x, y, series, &[])
+}
+
+/// The same, with marks.
+#[must_use]
+pub fn marked_lines(title: &str, x: &Axis, y: &Axis, series: &[Series], marks: &[Mark]) -> String {
     let legend_rows = series.len().div_ceil(3);
     let total = HEIGHT + 18.0 * legend_rows as f64;
     let mut out = open(title, total);
@@ -250,6 +259,13 @@ pub fn lines(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> String {
         let Some(at) = up.at(tick) else { continue };
         rule(&mut out, "grid", (LEFT, at), (WIDTH - RIGHT, at));
         text(&mut out, LEFT - 6.0, at + 4.0, "end", &number(tick));
+    }
+    for mark in marks {
+        let Some(at) = across.at(mark.at) else { continue };
+        rule(&mut out, "mark", (at, TOP), (at, HEIGHT - BOTTOM));
+        if !mark.label.is_empty() {
+            text(&mut out, at, TOP - 3.0, "middle", &mark.label);
+        }
     }
     rule(&mut out, "axis", (LEFT, HEIGHT - BOTTOM), (WIDTH - RIGHT, HEIGHT - BOTTOM));
     rule(&mut out, "axis", (LEFT, TOP), (LEFT, HEIGHT - BOTTOM));
@@ -432,62 +448,6 @@ pub fn nested(title: &str, items: &[Nested]) -> String {
     out
 }
 
-/// A paragraph.
-#[must_use]
-pub fn paragraph(content: &str) -> String {
-    format!("<p>{}</p>\n", escape(content))
-}
-
-/// A table; the first row names the columns.
-#[must_use]
-pub fn table(rows: &[Vec<String>]) -> String {
-    let mut out = String::from("<div class=\"wide\"><table>\n");
-    for (index, row) in rows.iter().enumerate() {
-        let tag = if index == 0 { "th" } else { "td" };
-        out.push_str("<tr>");
-        for cell in row {
-            let _ = write!(out, "<{tag}>{}</{tag}>", escape(cell));
-        }
-        out.push_str("</tr>\n");
-    }
-    out.push_str("</table></div>\n");
-    out
-}
-
-const STYLE: &str = "\
-:root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--dim:#6a737d;--grid:#e3e6ea;\
---c0:#2563b0;--c1:#c8551b;--c2:#2a8a4a;--c3:#8a3fb0;--c4:#a98500;--c5:#0b8a94;--c6:#b8336a;--c7:#5a5f66}\
-@media(prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e6e8eb;--dim:#98a1ab;--grid:#2a2f36;\
---c0:#6ea8f0;--c1:#f0915a;--c2:#63c583;--c3:#c48ae6;--c4:#d9b93b;--c5:#4cc4ce;--c6:#ec7fab;--c7:#a3a9b0}}\
-body{background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}svg{width:100%;height:auto;min-width:36rem;max-width:48rem;display:block;margin:1rem 0}\
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.25rem .7rem;border-bottom:1px solid var(--grid);text-align:left;vertical-align:top}\
-.wide{overflow-x:auto}pre{overflow-x:auto;border:1px solid var(--grid);padding:.7rem}\
-svg text{fill:var(--ink);font:11px system-ui,sans-serif}svg .title{font-size:13px;font-weight:600}\
-.grid{stroke:var(--grid)}.axis{stroke:var(--dim)}.line{fill:none;stroke:currentColor;stroke-width:2}.dash{stroke-dasharray:5 3}\
-.fill,.dot{fill:currentColor}.band{fill:currentColor;opacity:.18}.box{stroke:var(--dim)}.paper{fill:none}.tint{fill:currentColor;fill-opacity:.16}\
-.lost{stroke:var(--c1);stroke-width:2}.strike{stroke:var(--c1);stroke-width:1.5}\
-.c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}.c6{color:var(--c6)}.c7{color:var(--c7)}\
-@media print{:root{--paper:#fff;--ink:#000}}";
-
-/// One page with everything in it.
-#[must_use]
-pub fn page(title: &str, intro: &str, sections: &[Section]) -> String {
-    let title = escape(title);
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-         <title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n{}",
-        paragraph(intro)
-    );
-    for section in sections {
-        let _ = write!(out, "<h2>{}</h2>\n{}", escape(&section.heading), section.body);
-    }
-    out.push_str("</body></html>\n");
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -529,18 +489,6 @@ mod tests {
         let drawn = svg.split("<polyline").nth(1).unwrap().split('"').nth(3).unwrap();
         let ys: Vec<&str> = drawn.split(' ').map(|p| p.split(',').nth(1).unwrap()).collect();
         assert_eq!((ys.len(), ys[0]), (3, ys[1]));
-    }
-
-    #[test]
-    fn text_of_others_stays_text() {
-        let section = Section { heading: "<i>".into(), body: paragraph("a & <script>") };
-        let page = page("x\u{1}<", "", &[section]);
-        assert!(page.contains("&lt;i&gt;") && page.contains("&lt;script&gt;"));
-        assert!(
-            !page.contains("<script")
-                && !page.contains('\u{1}')
-                && !page.contains("http://www.w3.org/1999")
-        );
     }
 
     #[test]

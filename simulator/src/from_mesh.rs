@@ -386,7 +386,7 @@ fn names(hit: &Hit) -> Vec<String> {
         | Hit::Delete(mut who)
         | Hit::Close(mut who, _)
         | Hit::Dark(mut who, _) => note(&mut who),
-        Hit::StealKeys(_) => {}
+        Hit::StealKeys(_) | Hit::StopBackups => {}
         Hit::Step(mut what) => what.each_who(&mut note),
     }
     names

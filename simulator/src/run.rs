@@ -1,5 +1,6 @@
 //! Runs a plan: a world, its owners, the steps; what is broken ends it, and what happened is measured.
 
+use crate::moments::Moments;
 use crate::plan::{Measures, Outcome, Plan, Sample, Verdict, Violation, What};
 use crate::world::{Event, World};
 use protocol::label::Site;
@@ -30,14 +31,18 @@ pub fn run_really_signed(plan: &Plan, seed: u64) -> Outcome {
     let mut measures = Measures::default();
     let end = Mono(plan.duration.0);
     let mut held_since = None;
+    let mut moments = Moments::of(plan);
     while world.checker().broken.is_none() {
         let now = world.now();
         let next = if plan.sample.0 == 0 { end } else { now.after(plan.sample).min(end) };
-        while world.checker().broken.is_none() && world.advance(next) {}
+        while world.checker().broken.is_none() && world.advance(next) {
+            moments.look(Period(world.now().0), &world.lurking);
+        }
         if world.checker().broken.is_some() {
             break;
         }
         world.strike();
+        moments.look(Period(world.now().0), &world.lurking);
         let sample = sample(&world);
         if sample.destroyed > 0 {
             measures.destroyed_at.get_or_insert(sample.at);
@@ -53,6 +58,7 @@ pub fn run_really_signed(plan: &Plan, seed: u64) -> Outcome {
         }
     }
     if world.checker().broken.is_none() {
+        moments.end(&world.lurking);
         world.check_end(plan);
     }
     let violation = world.checker().broken.clone().map(|(promise, text)| Violation {
@@ -80,6 +86,7 @@ pub fn run_really_signed(plan: &Plan, seed: u64) -> Outcome {
     measures.rebuilt = world.rebuilt_shards();
     measures.rebuilt_bytes = world.rebuilt_bytes();
     measures.left = world.departed.1;
+    measures.waited = moments.all();
     let verdict = match () {
         () if violation.is_some() => Verdict::Violated,
         () if last.destroyed > 0 => Verdict::Destroyed,

@@ -5,10 +5,10 @@ mod parts;
 mod through;
 
 pub use parts::{MergeError, Runs, merge};
-pub use through::through;
+pub use through::{Happened, course, through};
 
 use crate::arrangement;
-use crate::plan::{Outcome, Sample, Verdict, Violation};
+use crate::plan::{Moment, Outcome, Sample, Verdict, Violation, Waited, What};
 use crate::scenario::{self, Arrangement, Scenario};
 use crate::table::{Cell, Kind, Table};
 use protocol::time::Period;
@@ -61,10 +61,26 @@ pub struct Row {
     pub messages: u64,
     /// Bytes that they carried.
     pub bytes: u64,
+    /// What waited for a moment, in the order in which it began to. Copies are struck at once.
+    #[serde(default)]
+    pub awaited: Vec<Awaited>,
     /// The first promise that was broken.
     pub violation: Option<Violation>,
     /// The hash of all that happened.
     pub digest: String,
+}
+
+/// An event of a scenario that waited for a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// What it is called in a sentence.
+    pub what: String,
+    /// For what.
+    pub until: Moment,
+    /// Since when.
+    pub from: Period,
+    /// When it struck; `None` where the moment never came.
+    pub came: Option<Period>,
 }
 
 impl Row {
@@ -169,8 +185,24 @@ pub fn play(scenario: &Scenario, arrangement: &Arrangement, seed: u64) -> Played
         }
     };
     let timeline = outcome.measures.timeline.clone();
-    let row = row(scenario, arrangement, outcome, work_lost);
+    let awaited = awaited(scenario, seed, &outcome.measures.waited);
+    let row = Row { awaited, ..row(scenario, arrangement, outcome, work_lost) };
     Played { row, timeline }
+}
+
+/// By event, what a plan has by step: an event may have several steps, which strike together.
+fn awaited(scenario: &Scenario, seed: u64, waited: &[Waited]) -> Vec<Awaited> {
+    let mut waited = waited.iter();
+    let of = |event: scenario::Event| {
+        let steps = event.steps();
+        let waits = steps.iter().filter(|step| matches!(step.what, What::Lurk { .. })).count();
+        let mut own = waited.by_ref().take(waits);
+        let first = own.next().copied();
+        own.for_each(drop);
+        let Waited { until, from, came, .. } = first?;
+        Some(Awaited { what: through::name(&event.hit), until, from, came })
+    };
+    scenario.drawn(seed).into_iter().filter_map(of).collect()
 }
 
 /// What a mesh keeps is as old as the last backup before the first loss that succeeded.
@@ -210,6 +242,7 @@ fn row(
         restores_failed: measures.restores.1,
         messages: measures.messages,
         bytes: measures.bytes,
+        awaited: Vec::new(),
         violation,
         digest,
     };
@@ -275,7 +308,7 @@ pub fn word(verdict: Verdict) -> &'static str {
 }
 
 /// The columns of [`table`]. Times are in milliseconds.
-pub const COLUMNS: [(&str, Kind); 21] = [
+pub const COLUMNS: [(&str, Kind); 22] = [
     ("scenario", Kind::Text),
     ("arrangement", Kind::Text),
     ("seed", Kind::Count),
@@ -294,6 +327,7 @@ pub const COLUMNS: [(&str, Kind); 21] = [
     ("restores_failed", Kind::Count),
     ("messages", Kind::Count),
     ("bytes", Kind::Count),
+    ("awaited", Kind::Text),
     ("violation", Kind::Text),
     ("unexpected", Kind::Text),
     ("digest", Kind::Text),
@@ -326,6 +360,7 @@ pub fn table(rows: &[Row]) -> Table {
             row.restores_failed.into(),
             row.messages.into(),
             row.bytes.into(),
+            text(&row.awaited.iter().map(awaited_text).collect::<Vec<_>>().join("; ")),
             text(violation),
             text(&row.unexpected),
             text(&row.digest),
@@ -334,11 +369,25 @@ pub fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// A row as one JSON object: what the table has of it, in the same words, with `lost` as a list and all that is known of a violation.
+/// What waited, and when it struck, for a cell.
+fn awaited_text(awaited: &Awaited) -> String {
+    let came = awaited.came.map_or("never".into(), |came| came.0.to_string());
+    format!("{} {} {came}", awaited.what, awaited.until.name())
+}
+
+/// A row as one JSON object: what the table has of it, in the same words, with `lost` and `awaited` as lists and all that is known of
+/// a violation.
 #[must_use]
 pub fn json(row: &Row) -> serde_json::Value {
     let mut object = table(std::slice::from_ref(row)).objects().swap_remove(0);
     object["lost"] = row.lost.clone().into();
+    let awaited = |of: &Awaited| {
+        serde_json::json!({
+            "what": of.what, "until": of.until.name(), "from_ms": of.from.0,
+            "came_ms": of.came.map(|came| came.0),
+        })
+    };
+    object["awaited"] = row.awaited.iter().map(awaited).collect();
     if let Some(Violation { promise, text, at, events }) = &row.violation {
         object["violation"] = serde_json::json!({
             "promise": promise, "text": text, "at_ms": at.0, "events": events,

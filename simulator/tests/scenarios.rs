@@ -4,8 +4,11 @@
 use protocol::time::Period;
 use simulator::Verdict;
 use simulator::from_mesh::FromMesh;
+use simulator::plan::Moment;
 use simulator::scenario::{Arrangement, Kind, Scenario, library, read};
-use simulator::study::{COLUMNS, MergeError, Runs, Study, json, merge, play, table, through};
+use simulator::study::{
+    COLUMNS, MergeError, Row, Runs, Study, course, json, merge, play, table, through,
+};
 
 fn study(scenario: &Scenario, seeds: (u64, u64), shard: (usize, usize)) -> Study<'_> {
     let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
@@ -159,6 +162,13 @@ fn wrong_files_are_told_the_line_and_what_is_expected() {
     wrong("mean = ", "period = \"1h\"\nmean = ", "delete has no `period`", "mean, from");
     wrong("mean = ", "from = \"30d\"\nmean = ", "30d is after the end", "before the end");
     wrong("mean = ", "from = \"9d\"\nuntil = \"8d\"\nmean = ", "8d is not after", "after `from`");
+    wrong("every = \"1d\"", "lock_period = \"1d\"", "a lock that this copy has not", "lock = ");
+    wrong("every = \"1d\"", "lock = \"none\"\nlock_period = \"1d\"", "has not", "compliance");
+    let no_time = "lock = \"compliance\"\nlock_period = \"0d\"";
+    wrong("every = \"1d\"", no_time, "mine.toml:27:15: a lock that ends at once", "left out");
+    let stops = "[[event]]\nat = \"1d\"\nwhat = \"stop-backups\"\nuntil = \"cooling\"\n\n[[rate]]";
+    wrong("[[rate]]", stops, "stop-backups waits for no moment", "at, what");
+    wrong("[[rate]]", &stops.replace("until = ", "in = "), "has no `in`", "at, what");
     wrong(
         "[\"account=a\", \"account=b\"]",
         "\"account=a\"",
@@ -185,8 +195,13 @@ fn a_mesh_that_can_keep_nothing_is_refused() {
     let many = told_of_mesh("{ account = 1 }", "{ account = 9 }");
     assert!(many.contains("clause account=9: 8 accounts reachable"), "{many}");
     let wide = told_of_mesh("[2, 3]", "[6, 80]");
-    assert!(wide.contains("16 nodes with room for 64 B, 80 needed"), "{wide}");
-    assert!(wide.contains("code = [6, 80]") && wide.contains("which the planner picks"), "{wide}");
+    assert!(wide.starts_with("mine.toml:21:8: [6, 80] cannot keep this policy on these 16 nodes: each shard needs a node of its own, and 80 are asked for\n"), "{wide}");
+    assert!(
+        wide.contains(
+            "expected: [6, 16] with as many data shards; [14, 16], which the planner picks"
+        ),
+        "{wide}"
+    );
     let guardians = "code = [2, 3]\nguardians = { need = 1, of = [\"nobody\"] }";
     let guarded = told_of_mesh("code = [2, 3]", guardians);
     assert!(guarded.contains("no node has an operator \"nobody\""), "{guarded}");
@@ -264,6 +279,72 @@ name = "repairs"
     let kept = play(&scenario, &scenario.arrangements[1], 1).row;
     assert_eq!((kept.backups, kept.backups_failed), (Some(6), Some(0)), "{kept:?}");
     assert_eq!(kept.work_lost, Some(Period::seconds(11 * 3600)), "{kept:?}");
+}
+
+#[test]
+fn a_mesh_whose_backups_were_stopped_writes_nothing_more() {
+    let text = REPAIRED.replace("every = \"7d\"", "every = \"1d\"");
+    let stop = "[[event]]\nat = \"30h\"\nwhat = \"stop-backups\"\n\n[[event]]\nat = \"3d\"\n";
+    let text = text.replacen("[[event]]\nat = \"1d\"\n", stop, 1);
+    let scenario = read("mine.toml", &text).unwrap();
+    let arrangement = &scenario.arrangements[0];
+    let row = play(&scenario, arrangement, 1).row;
+    assert_eq!((row.backups, row.backups_failed), (Some(2), Some(0)), "{row:?}");
+    // The last one began an hour into the second day.
+    assert_eq!(row.work_lost, Some(Period::seconds((72 - 25) * 3600)), "{row:?}");
+    let told = through(&scenario, arrangement, &row);
+    assert_eq!(told, ["the end of all backups", "account=p1/1"]);
+}
+
+#[test]
+fn a_moment_came_when_what_waited_for_it_was_done() {
+    let event = "[[event]]\nat = \"25h\"\nwhat = \"destroy\"\nin = \"account=p2/1\"\nuntil = \"repairing\"\n\n";
+    let text = REPAIRED.replacen("[[arrangement]]", &(event.to_owned() + "[[arrangement]]"), 1);
+    let scenario = read("mine.toml", &text).unwrap();
+    let Kind::Mesh(mesh) = &scenario.arrangements[0].kind else { panic!() };
+    let measures = simulator::run(&scenario.plan(mesh, 1), 1).measures;
+    // The world notes by itself when nodes are lost.
+    let [(_, first), (at, second)] = measures.lost.as_slice() else { panic!("{measures:?}") };
+    assert!(first.contains("p1/1") && second.contains("p2/1"), "{measures:?}");
+    assert_eq!(measures.waited.len(), 1);
+    assert_eq!(measures.waited[0].came, Some(*at));
+    assert!(*at > measures.waited[0].from);
+}
+
+#[test]
+fn what_waits_for_a_moment_says_when_it_struck_or_that_it_never_did() {
+    let wait = |at: &str, what: &str, until: &str| {
+        format!("[[event]]\nat = \"{at}\"\nwhat = {what}\nuntil = \"{until}\"\n\n")
+    };
+    let dark = "\"dark\"\nin = \"account=p2/1\"\nperiod = \"2h\"";
+    let events = wait("25h", dark, "repairing") + &wait("26h", "\"steal-keys\"", "cooling");
+    let text = REPAIRED.replacen("[[arrangement]]", &(events + "[[arrangement]]"), 1);
+    let scenario = read("mine.toml", &text).unwrap();
+    let [repairs, keeps] = [0, 1].map(|i| play(&scenario, &scenario.arrangements[i], 1).row);
+    let [struck, waits] = repairs.awaited.as_slice() else { panic!("{repairs:?}") };
+    assert_eq!((struck.what.as_str(), struck.until), ("account=p2/1", Moment::Repairing));
+    assert_eq!(struck.from, Period::seconds(25 * 3600));
+    assert!(struck.came.is_some_and(|came| came > struck.from), "{struck:?}");
+    assert_eq!((waits.what.as_str(), waits.came), ("the owner's stolen keys", None));
+    let told = json(&repairs);
+    assert_eq!(told["awaited"][0]["came_ms"], struck.came.unwrap().0);
+    assert_eq!(told["awaited"][1]["came_ms"], serde_json::Value::Null);
+    assert_eq!(told["awaited"][1]["until"], "cooling");
+    let cell = format!(
+        "account=p2/1 repairing {}; the owner's stolen keys cooling never",
+        struck.came.unwrap().0
+    );
+    assert!(table(std::slice::from_ref(&repairs)).csv().contains(&cell));
+    assert!(keeps.awaited.iter().all(|awaited| awaited.came.is_none()), "{keeps:?}");
+    let of = |i: usize, row: &Row| -> Vec<(String, bool, bool)> {
+        let course = course(&scenario, &scenario.arrangements[i], row).into_iter();
+        course.map(|of| (of.name, of.at.is_some(), of.has_struck)).collect()
+    };
+    let [lost, dark, keys] = ["account=p1/1", "account=p2/1", "the owner's stolen keys"];
+    let told = |name: &str, came| (name.to_owned(), came, came);
+    assert_eq!(of(0, &repairs), [told(lost, true), told(dark, true), told(keys, false)]);
+    assert_eq!(of(1, &keeps), [told(lost, true), told(dark, false), told(keys, false)]);
+    assert_eq!(through(&scenario, &scenario.arrangements[1], &keeps), [lost]);
 }
 
 #[test]

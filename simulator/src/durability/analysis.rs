@@ -299,7 +299,10 @@ pub fn page(input: &Input, figures: &Figures, effort: &Effort) -> Result<String,
             .collect();
     let spare = overheads(input, &rough)?;
     let sections = [
-        Section { heading: "Figures".into(), body: chart::table(&figure_rows) },
+        Section {
+            heading: "Figures".into(),
+            body: chart::table("What was computed", &figure_rows),
+        },
         Section {
             heading: "Loss over time".into(),
             body: chart::lines(
@@ -475,7 +478,8 @@ mod tests {
         assert!(figures.loss > 1e-9 && figures.loss < 1e-4, "{figures:?}");
         let page = page(&input, &figures, &quick()).unwrap();
         assert!(page.matches("<svg").count() >= 4 && !page.contains("NaN"));
-        assert!(!page.contains("src=") && !page.contains("href="));
+        assert!(!page.contains("src=") && page.contains("href=\"#part-1\""));
+        assert_eq!(page.matches("href=").count(), page.matches("href=\"#").count());
     }
 
     #[test]

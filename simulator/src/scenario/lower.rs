@@ -86,9 +86,11 @@ impl Scenario {
         }
     }
 
-    /// When backups run.
-    pub(crate) fn backups(&self) -> impl Iterator<Item = Period> + use<> {
-        let (every, end) = (self.workload.every.0.max(1), self.duration.0);
+    /// When backups run: until somebody stops them.
+    fn backups(&self) -> impl Iterator<Item = Period> + use<> {
+        let stops = self.events.iter().filter(|event| matches!(event.hit, Hit::StopBackups));
+        let end = stops.map(|event| event.at).min().unwrap_or(self.duration).0;
+        let every = self.workload.every.0.max(1);
         (FIRST_BACKUP.0..end).step_by(every as usize).map(Period)
     }
 
@@ -114,7 +116,8 @@ impl Scenario {
 }
 
 impl Event {
-    fn steps(&self) -> Vec<Step> {
+    /// What it means to a mesh.
+    pub(crate) fn steps(&self) -> Vec<Step> {
         let at = |what| vec![(self.at, what)];
         let steps = match &self.hit {
             Hit::Destroy(who) => at(What::Vanish(who.clone())),
@@ -131,6 +134,8 @@ impl Event {
                 ];
                 attacks.into_iter().map(|attack| (self.at, What::Attack(attack))).collect()
             }
+            // The plan has no backups after it.
+            Hit::StopBackups => Vec::new(),
             Hit::Step(what) => at(what.clone()),
         };
         let wait = |what| match self.until {
@@ -149,7 +154,7 @@ impl Hit {
             Self::Destroy(who) | Self::Delete(who) | Self::Close(who, _) | Self::Dark(who, _) => {
                 Some(who)
             }
-            Self::StealKeys(_) | Self::Step(_) => None,
+            Self::StealKeys(_) | Self::StopBackups | Self::Step(_) => None,
         }
     }
 }

@@ -1,16 +1,13 @@
 //! The mesh of an arrangement: its nodes, policy, guardians and code, each checked, and that stripes can be placed at all.
 
 use super::error::{ScenarioError, Source};
+use super::placeable::check_placeable;
 use super::read::{Common, patience};
 use super::text::{ArrangementText, GuardiansText};
-use super::{Mesh, STRIPE_LEN, topology};
-use crate::client::shard_len;
+use super::{Mesh, topology};
 use crate::plan::GuardianSetup;
-use crate::setup::{NodeSetup, PeerSetup, Setup, certify, operator_key};
-use protocol::label::Level;
-use protocol::placement::{Candidate, PlanLimits, Unplaceable, plan, solve};
+use crate::setup::NodeSetup;
 use protocol::policy::Policy;
-use protocol::succession::Speaker;
 use std::collections::BTreeSet;
 use toml::Spanned;
 
@@ -69,9 +66,9 @@ pub(super) fn mesh(
         Some(text) => patience(text, source)?,
         None => common.patience,
     };
-    if let Err((is_code, what, expected)) = check_placeable(&policy, code, &nodes) {
-        let code = text.code.as_ref().map(Spanned::span).filter(|_| is_code);
-        return Err(source.error(&code.unwrap_or(span), &what, &expected));
+    if let Err(wrong) = check_placeable(&policy, code, &nodes) {
+        let code = text.code.as_ref().map(Spanned::span).filter(|_| wrong.is_code);
+        return Err(source.error(&code.unwrap_or(span), &wrong.what, &wrong.expected));
     }
     Ok(Mesh { nodes, policy, guardians, code, patience, real: None })
 }
@@ -103,50 +100,4 @@ fn guardians_of(
     }
     let of = of.iter().map(|name| name.get_ref().clone()).collect();
     Ok(GuardianSetup { need: *need, of })
-}
-
-/// Whether an owner can place anything while all nodes are there; else whether it is the code that is wrong, what is, and what
-/// would be right. Where the search was given up it is left to the run.
-fn check_placeable(
-    policy: &Policy,
-    code: Option<(u16, u16)>,
-    nodes: &[NodeSetup],
-) -> Result<(), (bool, String, String)> {
-    let candidate = |(index, node): (usize, &NodeSetup)| {
-        let speaker = Speaker::first(operator_key(&node.operator));
-        let id = Setup::node_key(index).public().into();
-        let certificate = certify(id, &speaker, node.labels.clone());
-        let site = certificate.verify().expect("signed by its operator just now").site();
-        Candidate { site, free: node.quota.unwrap_or(PeerSetup::default().quota) }
-    };
-    let candidates: Vec<Candidate> = nodes.iter().enumerate().map(candidate).collect();
-    // As an owner plans: room is asked for when shards are put.
-    let roomy: Vec<Candidate> =
-        candidates.iter().map(|c| Candidate { free: u64::MAX, ..c.clone() }).collect();
-    let planned = || plan(policy, &roomy, PlanLimits::default()).map(|plan| (plan.k, plan.n));
-    let placed = |(k, n): (usize, usize)| {
-        let len = shard_len(STRIPE_LEN as usize, k) as u64;
-        solve(policy, k, n, len, &candidates, &[], 0).map(|_| ())
-    };
-    let given = code.map(|(k, n)| (usize::from(k), usize::from(n)));
-    let error = match given.map_or_else(planned, Ok).and_then(placed) {
-        Ok(()) | Err(Unplaceable::SearchLimit(_)) => return Ok(()),
-        Err(error) => error,
-    };
-    if let Some((k, n)) = given
-        && let Ok((better_k, better_n)) = planned()
-    {
-        let what = format!("a code of {k} of {n} cannot be placed under this policy: {error}");
-        let expected =
-            format!("[{better_k}, {better_n}], which the planner picks, or another code");
-        return Err((true, what, expected));
-    }
-    let mut levels: BTreeSet<&str> = BTreeSet::from([Level::OPERATOR, Level::NODE]);
-    levels
-        .extend(nodes.iter().flat_map(|node| node.labels.iter()).map(|(level, _)| level.as_str()));
-    let levels: Vec<&str> = levels.into_iter().collect();
-    let what =
-        format!("these nodes cannot keep this policy, and nothing would be backed up: {error}");
-    let expected = format!("clauses that they can keep; they differ in {}", levels.join(", "));
-    Err((false, what, expected))
 }

@@ -2,10 +2,13 @@
 //! `simulator/README.md` documents it field by field. Here are the checked forms: [`read`] makes them from text, `lower` turns
 //! what concerns a mesh into a [`crate::plan::Plan`], [`crate::arrangement`] plays what is not Strewn.
 
+mod copies;
 mod error;
+mod events;
 mod library;
 mod lower;
 mod mesh;
+mod placeable;
 mod read;
 mod text;
 mod topology;
@@ -105,6 +108,8 @@ pub enum Hit {
     Dark(Who, Period),
     /// Somebody has the owner's keys, and those of so many guardians, and orders everything deleted.
     StealKeys(u32),
+    /// No backup runs any more, and no copy gets a new state. Nobody notices.
+    StopBackups,
     /// A step of the engine, which means nothing to copies.
     Step(What),
 }
@@ -153,6 +158,8 @@ pub struct Copied {
     pub keys: Vec<String>,
     /// Whether what is written is locked, and how.
     pub lock: Lock,
+    /// For how long each state is, from when it was written; `None` is for ever.
+    pub lock_period: Option<Period>,
     /// How old its newest state gets; zero for what is always up to date.
     pub every: Period,
     /// Whether anybody would find anything in it.

@@ -124,6 +124,7 @@ pub(super) struct CopyText {
     pub(super) labels: Vec<Spanned<String>>,
     pub(super) keys: Option<Vec<Spanned<String>>>,
     pub(super) lock: Option<Spanned<String>>,
+    pub(super) lock_period: Option<Spanned<Period>>,
     pub(super) every: Option<Period>,
     pub(super) works: Option<bool>,
     pub(super) restore: Option<Period>,

@@ -1,10 +1,9 @@
 //! What runs came to, in sentences and tables for people.
 
 use protocol::time::Period;
-use simulator::plan::Verdict;
+use simulator::plan::{Moment, Verdict};
 use simulator::scenario::{Arrangement, Kind, Scenario};
-use simulator::study::{Row, through, word};
-use std::collections::BTreeMap;
+use simulator::study::{Awaited, Row, through};
 use std::fmt;
 use std::io::{ErrorKind, Write, stdout};
 
@@ -81,6 +80,7 @@ pub(crate) fn verdict(row: &Row, scenario: &Scenario, arrangement: &Arrangement)
     if !through.is_empty() && row.verdict != Verdict::Survived {
         parts.push(format!("Through {}.", through.join(", then ")));
     }
+    parts.extend(row.awaited.iter().map(awaited));
     if row.unreadable.0 > 0 && row.verdict != Verdict::Destroyed {
         parts.push(format!("Something could not be read for {}.", span(row.unreadable)));
     }
@@ -103,78 +103,28 @@ pub(crate) fn verdict(row: &Row, scenario: &Scenario, arrangement: &Arrangement)
     parts.join(" ")
 }
 
-/// Arrangements side by side, over all their seeds.
-pub(crate) fn table(rows: &[Row]) -> String {
-    let head = [
-        "arrangement",
-        "verdict",
-        "unreadable",
-        "policy again",
-        "work lost",
-        "backups failed",
-        "as expected",
-    ];
-    let mut lines: Vec<[String; 7]> = vec![head.map(String::from)];
-    let mut names: Vec<&str> = Vec::new();
-    for row in rows {
-        if !names.contains(&row.arrangement.as_str()) {
-            names.push(&row.arrangement);
-        }
-    }
-    for name in names {
-        let of: Vec<&Row> = rows.iter().filter(|row| row.arrangement == name).collect();
-        let longest =
-            |get: fn(&Row) -> Option<Period>| match of.iter().filter_map(|row| get(row)).max() {
-                Some(period) => span(period),
-                None => "-".into(),
-            };
-        let expected = of.iter().filter(|row| row.unexpected.is_empty()).count();
-        lines.push([
-            name.to_owned(),
-            verdicts(&of),
-            longest(|row| {
-                (row.verdict != Verdict::Destroyed && row.unreadable.0 > 0)
-                    .then_some(row.unreadable)
-            }),
-            longest(|row| row.repaired_after),
-            longest(|row| row.work_lost),
-            failed(&of),
-            if expected == of.len() { "yes".into() } else { format!("{expected} of {}", of.len()) },
-        ]);
-    }
-    let widths: Vec<usize> = (0..7)
-        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text += cells.join("  ").trim_end();
-        text.push('\n');
-    }
-    text
-}
-
-/// How many backups failed, of how many; copies have none.
-fn failed(rows: &[&Row]) -> String {
-    let sum =
-        |get: fn(&Row) -> Option<u64>| -> Option<u64> { rows.iter().map(|row| get(row)).sum() };
-    match (sum(|row| row.backups), sum(|row| row.backups_failed)) {
-        (Some(backups), Some(failed)) => format!("{failed} of {}", backups.saturating_add(failed)),
-        _ => "-".into(),
+/// When something struck that waited for a moment, or that it never did.
+pub(crate) fn awaited(awaited: &Awaited) -> String {
+    let Awaited { what, until, from, came } = awaited;
+    match came {
+        Some(came) => format!("After {}, {}: {what}.", span(*came), moment(*until)),
+        None => format!(
+            "The moment {:?} never came, for which {what} waited from {} on.",
+            until.name(),
+            span(*from)
+        ),
     }
 }
 
-/// The verdicts of several runs, with their numbers where they differ.
-pub(crate) fn verdicts(rows: &[&Row]) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in rows {
-        *counts.entry(word(row.verdict)).or_default() += 1;
+/// When an attacker struck.
+pub(crate) fn moment(moment: Moment) -> &'static str {
+    match moment {
+        Moment::Recovering => "while a recovery ran",
+        Moment::Cooling => "when something began to cool",
+        Moment::BackingUp => "while a backup ran",
+        Moment::Repairing => "while something was repaired",
+        Moment::LockEnded => "when a lock had ended",
     }
-    if let [(only, _)] = counts.iter().collect::<Vec<_>>()[..] {
-        return (*only).to_owned();
-    }
-    counts.iter().map(|(word, count)| format!("{word} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 /// What an arrangement is made of, in a line.

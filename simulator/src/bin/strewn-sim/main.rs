@@ -8,6 +8,7 @@ macro_rules! say {
     };
 }
 
+mod beside;
 mod durability;
 mod failure;
 mod human;
@@ -73,20 +74,11 @@ enum Command {
   strewn status --json > status.json; strewn-sim run mine.toml --from-mesh status.json
   strewn-sim run mine.toml --seeds 1..1000 --shard 3/16 --out part3.json   (then: strewn-sim merge part*.json)")]
     Run(RunArgs),
-    /// Play a scenario once and show its arrangements side by side
-    Compare {
-        /// A scenario's name, or a TOML file
-        scenario: String,
-        /// The seed
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// The mesh
-        #[command(flatten)]
-        mesh: MeshArgs,
-        /// What is written besides
-        #[command(flatten)]
-        output: OutputArgs,
-    },
+    /// Play a scenario with one seed or many, and show its arrangements side by side
+    #[command(after_help = "Examples:
+  strewn-sim compare code-spaces-2014
+  strewn-sim compare mine.toml --seeds 1..50      how many seeds came to which verdict; medians, least and most of the numbers")]
+    Compare(CompareArgs),
     /// Say what the loss of domains of a mesh that exists comes to, by its records, and play it
     ///
     /// The same question as `strewn what-if`, asked of a file and without the mesh; and beyond it: whether the nodes that are left
@@ -142,23 +134,47 @@ enum Command {
     Durability(durability::Command),
 }
 
-/// What is run, and what is written.
+/// With which seeds, and on how many threads.
 #[derive(Debug, Args)]
-struct RunArgs {
-    /// A scenario's name, or a TOML file
-    scenario: String,
-    /// One seed
+struct SeedArgs {
+    /// One seed [default: 1]
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
     /// First and last seed: 1..1000
     #[arg(long, value_name = "FIRST..LAST")]
     seeds: Option<String>,
-    /// Only this arrangement; may be given several times
-    #[arg(long, value_name = "NAME")]
-    arrangement: Vec<String>,
     /// Threads [default: one a core]
     #[arg(long, value_name = "J", value_parser = threads)]
     jobs: Option<usize>,
+}
+
+/// What is compared, and what is written.
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// A scenario's name, or a TOML file
+    scenario: String,
+    /// The seeds
+    #[command(flatten)]
+    seeds: SeedArgs,
+    /// The mesh
+    #[command(flatten)]
+    mesh: MeshArgs,
+    /// What is written besides
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is run, and what is written.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// A scenario's name, or a TOML file
+    scenario: String,
+    /// The seeds
+    #[command(flatten)]
+    seeds: SeedArgs,
+    /// Only this arrangement; may be given several times
+    #[arg(long, value_name = "NAME")]
+    arrangement: Vec<String>,
     /// Only the third part of sixteen: 3/16
     #[arg(long, value_name = "PART/PARTS")]
     shard: Option<String>,
@@ -203,9 +219,7 @@ fn main() -> ExitCode {
         }
         Command::Show { scenario, mesh, .. } => show::show(&scenario, &mesh),
         Command::Run(args) => runs::run(&args),
-        Command::Compare { scenario, seed, mesh, output } => {
-            runs::compare(&scenario, &mesh, seed, &output)
-        }
+        Command::Compare(args) => runs::compare(&args),
         Command::WhatIf(args) => mesh::what_if(&args),
         Command::Merge { parts, output } => runs::merge(&parts, &output),
         Command::Report { scenario, seed, html, mesh } => {

@@ -1,10 +1,11 @@
 //! `run`, `compare` and `merge`: studies, and what is written of them.
 
+use crate::beside;
 use crate::failure::{End, Failure};
-use crate::mesh::{self, MeshArgs};
+use crate::mesh;
 use crate::outputs::{Tables, Target};
 use crate::show::{Found, find};
-use crate::{OutputArgs, RunArgs, human};
+use crate::{CompareArgs, OutputArgs, RunArgs, SeedArgs, human};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use simulator::from_mesh::NAME;
 use simulator::scenario::{Arrangement, Scenario};
@@ -18,11 +19,7 @@ const PART_LEN_MAX: u64 = 8 << 30;
 /// Plays a scenario with one seed or many.
 pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
     let Found { scenario, text, notes } = find(&args.scenario, &args.mesh)?;
-    let seeds = match (&args.seeds, args.seed) {
-        (Some(seeds), _) => range(seeds)?,
-        (None, Some(seed)) => (seed, seed),
-        (None, None) => (1, 1),
-    };
+    let seeds = seeds(&args.seeds)?;
     let shard = args.shard.as_deref().map_or(Ok((1, 1)), shard)?;
     let study = Study {
         scenario: &scenario,
@@ -31,44 +28,56 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
         seeds,
         shard,
     };
-    if study.total() > RUNS_MAX {
-        let what = format!("{} runs are more than {RUNS_MAX}", study.total());
-        return Err(Failure::usage(what, "run fewer seeds at once"));
-    }
+    check_total(&study)?;
     let outputs = Outputs::open(&args.output)?;
-    let runs = with_progress(&study, args.jobs);
+    let runs = with_progress(&study, args.seeds.jobs);
     if !args.output.json {
         mesh::say(&notes);
         if let (0, (part, parts)) = (runs.rows.len(), shard) {
             say!("part {part} of {parts} has no runs: the study has {}", study.total());
         }
     }
-    let end = answer(&scenario, &study.arrangements, &runs.rows, args.output.json);
+    let end = answer(&args.scenario, &scenario, &study.arrangements, &runs.rows, args.output.json);
     outputs.write(&runs)?;
     Ok(end)
 }
 
-/// Plays a scenario once and shows all arrangements.
-pub(crate) fn compare(
-    name: &str,
-    with: &MeshArgs,
-    seed: u64,
-    output: &OutputArgs,
-) -> Result<End, Failure> {
-    let Found { scenario, text, notes } = find(name, with)?;
+/// Plays a scenario with one seed or many, and shows all arrangements side by side.
+pub(crate) fn compare(args: &CompareArgs) -> Result<End, Failure> {
+    let Found { scenario, text, notes } = find(&args.scenario, &args.mesh)?;
     let arrangements: Vec<&Arrangement> = scenario.arrangements.iter().collect();
-    let (text, seeds, shard) = (hash(&text), (seed, seed), (1, 1));
+    let (text, seeds, shard) = (hash(&text), seeds(&args.seeds)?, (1, 1));
     let study = Study { scenario: &scenario, text, arrangements, seeds, shard };
-    let outputs = Outputs::open(output)?;
-    let runs = with_progress(&study, None);
-    if !output.json {
+    check_total(&study)?;
+    let outputs = Outputs::open(&args.output)?;
+    let runs = with_progress(&study, args.seeds.jobs);
+    let is_json = args.output.json;
+    if !is_json {
         say!("{}\n", scenario.title);
         mesh::say(&notes);
-        say!("{}", human::table(&runs.rows));
+        if seeds.0 == seeds.1 {
+            say!("{}", beside::table(&runs.rows));
+        }
     }
-    let end = answer(&scenario, &study.arrangements, &runs.rows, output.json);
+    let end = answer(&args.scenario, &scenario, &study.arrangements, &runs.rows, is_json);
     outputs.write(&runs)?;
     Ok(end)
+}
+
+fn seeds(args: &SeedArgs) -> Result<(u64, u64), Failure> {
+    match (&args.seeds, args.seed) {
+        (Some(seeds), _) => range(seeds),
+        (None, Some(seed)) => Ok((seed, seed)),
+        (None, None) => Ok((1, 1)),
+    }
+}
+
+fn check_total(study: &Study<'_>) -> Result<(), Failure> {
+    if study.total() <= RUNS_MAX {
+        return Ok(());
+    }
+    let what = format!("{} runs are more than {RUNS_MAX}", study.total());
+    Err(Failure::usage(what, "run fewer seeds at once"))
 }
 
 /// Puts parts together.
@@ -91,7 +100,7 @@ pub(crate) fn merge(parts: &[PathBuf], output: &OutputArgs) -> Result<End, Failu
         print_rows(&runs.rows);
     } else {
         say!("{} runs of {}\n", runs.rows.len(), runs.scenario);
-        say!("{}", human::table(&runs.rows));
+        say!("{}", beside::table(&runs.rows));
     }
     outputs.write(&runs)?;
     Ok(end(&runs.rows))
@@ -120,8 +129,14 @@ fn with_progress(study: &Study<'_>, jobs: Option<usize>) -> Runs {
     runs
 }
 
-/// Prints what came of it, and says how the program ends.
-fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json: bool) -> End {
+/// Prints what came of it, and says how the program ends. The scenario is called as whoever runs it called it.
+fn answer(
+    called: &str,
+    scenario: &Scenario,
+    arrangements: &[&Arrangement],
+    rows: &[Row],
+    json: bool,
+) -> End {
     if json {
         print_rows(rows);
     } else if rows.len() <= arrangements.len() {
@@ -135,7 +150,7 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
             }
         }
     } else {
-        say!("{}", human::table(rows));
+        say!("{}", beside::table(rows));
     }
     if !json {
         let wrong = rows.iter().filter(|row| !row.unexpected.is_empty());
@@ -145,8 +160,7 @@ fn answer(scenario: &Scenario, arrangements: &[&Arrangement], rows: &[Row], json
         if let Some(row) = rows.iter().find(|row| row.violation.is_some()) {
             let mesh = if row.arrangement == NAME { " --from-mesh FILE" } else { "" };
             say!(
-                "\nrun it again: strewn-sim show {} --plan {} --seed {}{mesh} > plan.json && strewn-sim replay plan.json",
-                row.scenario,
+                "\nrun it again: strewn-sim show {called} --plan {} --seed {}{mesh} > plan.json && strewn-sim replay plan.json",
                 row.arrangement,
                 row.seed
             );

@@ -14,7 +14,10 @@ pub fn page(input: &Input, planned: &Planned) -> Result<String, InputError> {
     table.extend(planned.choices.iter().map(Choice::row));
     let advice: String = planned.advice.iter().map(|line| chart::paragraph(line)).collect();
     let mut sections = vec![
-        Section { heading: "Choices".into(), body: chart::table(&table) },
+        Section {
+            heading: "Choices".into(),
+            body: chart::table("Codes, and what each comes to", &table),
+        },
         Section { heading: "Advice".into(), body: advice },
     ];
     if !planned.choices.is_empty() {
@@ -39,7 +42,10 @@ pub fn page(input: &Input, planned: &Planned) -> Result<String, InputError> {
             if best.fits { "fits".into() } else { best.lacks.join("; ") },
         ]
     }));
-    sections.push(Section { heading: "What would help".into(), body: chart::table(&rows) });
+    sections.push(Section {
+        heading: "What would help".into(),
+        body: chart::table("The best code after one addition", &rows),
+    });
     if let Some(best) = planned.choices.first() {
         let body = chart::tornado(
             "Loss of one stripe, with one assumption changed",
