@@ -19,6 +19,9 @@ use crate::policy::Policy;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+/// Of stripes with no more shards all choices of what to copy apart are tried: 136, each a problem to solve.
+const APART_MAX: usize = 16;
+
 /// Where a stripe's shards lie now.
 #[derive(Debug, Clone)]
 pub struct Spread<'a> {
@@ -187,7 +190,27 @@ impl Spread<'_> {
             }
         }
         moved.truncate(best.1);
+        // One step after the other does not always get there, where a clause names two levels.
+        let moved = if best.0 < 0 { self.solve_apart(candidates).unwrap_or(moved) } else { moved };
         if moved.is_empty() { Err(NoPlace::Complete) } else { Ok(moved) }
+    }
+
+    /// A copy of one shard, or of two, with which the policy holds: all choices are tried, where there are not too many.
+    fn solve_apart(&self, candidates: &[Candidate]) -> Option<Vec<(usize, usize)>> {
+        let shards = self.counted.len();
+        if shards > APART_MAX {
+            return None;
+        }
+        let alone = (0..shards).map(|at| vec![at]);
+        let pairs = (0..shards).flat_map(|at| (at + 1..shards).map(move |other| vec![at, other]));
+        alone.chain(pairs).find_map(|copied| {
+            let stays = self.counted.iter().enumerate().filter(|(at, _)| !copied.contains(at));
+            let stay: Vec<Site> = stays.map(|(_, site)| (*site).clone()).collect();
+            let (policy, len) = (self.policy, self.shard_len);
+            let chosen = solve(policy, self.k, shards, len, candidates, &stay, 0).ok()?;
+            let keeps_secret = self.keeps_secret(&chosen, candidates);
+            keeps_secret.then(|| copied.into_iter().zip(chosen).collect())
+        })
     }
 
     /// To which candidate a copy of one holder's shard goes, so that the policy holds without that holder; `None` where there is none.
@@ -534,10 +557,15 @@ mod tests {
         fn what_is_copied_apart_lies_better_and_betrays_no_more(
             held in prop::collection::vec((0u8..4, 0u8..4), 1..7),
             spare in prop::collection::vec((0u8..4, 0u8..4, prop::bool::weighted(0.8)), 0..7),
-            (k, providers, accounts, conceals) in (1usize..5, 1u32..3, 0u32..2, 0u32..2),
+            (k, providers, accounts, conceals, mixes) in (1usize..5, 1u32..3, 0u32..2, 0u32..2, any::<bool>()),
         ) {
             prop_assume!(held.len() >= k);
-            let policy = policy(&[("provider", providers), ("account", accounts)], &[("provider", conceals)]);
+            let mut policy = policy(&[("provider", providers), ("account", accounts)], &[("provider", conceals)]);
+            if mixes {
+                // Both at once.
+                let all = policy.survive.any.drain(..).flat_map(|clause| clause.0).collect();
+                policy.survive.any = vec![Clause(all)];
+            }
             let held: Vec<Site> = (1..).zip(&held).map(|(name, (p, a))| site(name, *p, *a)).collect();
             let candidates: Vec<Candidate> = (50..)
                 .zip(&spare)
@@ -545,7 +573,25 @@ mod tests {
                 .collect();
             let spread = spread(&policy, k, held.len(), &held);
             let before = margin(&policy, k, &spread.counted);
-            if let Ok(moved) = spread.spread_out(&candidates) {
+            let found = spread.spread_out(&candidates);
+            let reached = |moved: &[(usize, usize)]| {
+                let mut after = spread.counted.clone();
+                moved.iter().for_each(|&(at, to)| after[at] = &candidates[to].site);
+                let copies = moved.iter().map(|&(_, to)| &candidates[to].site);
+                let all: Vec<&Site> = spread.counted.iter().copied().chain(copies).collect();
+                let is_secret = conceal_margin(&policy, k, &all) >= conceal_margin(&policy, k, &spread.counted).min(0);
+                let has_room = moved.iter().all(|&(_, to)| candidates[to].free >= 64);
+                (is_secret && has_room).then(|| margin(&policy, k, &after))
+            };
+            // Where a copy of one or of two gets there, it is found.
+            let ones: Vec<(usize, usize)> = (0..held.len()).flat_map(|at| (0..candidates.len()).map(move |to| (at, to))).collect();
+            let holds = |moved: &[(usize, usize)]| reached(moved).is_some_and(|margin| margin >= 0);
+            let is_possible = conceals == 0 && before < 0 && ones.iter().any(|&one| {
+                let with = |other: &(usize, usize)| one.0 != other.0 && one.1 != other.1 && holds(&[one, *other]);
+                holds(&[one]) || ones.iter().any(with)
+            });
+            prop_assert!(!is_possible || found.as_ref().is_ok_and(|moved| holds(moved)), "{found:?}");
+            if let Ok(moved) = found {
                 let (from, to): (BTreeSet<usize>, BTreeSet<usize>) = moved.iter().copied().unzip();
                 prop_assert_eq!((from.len(), to.len()), (moved.len(), moved.len()));
                 prop_assert!(to.iter().all(|&at| candidates[at].free >= 64));

@@ -163,10 +163,11 @@ impl Peer {
             known.extend_from_slice(names);
             known
         } else {
-            let is_told_of = self.told_of(operator);
-            let members = self.members.iter();
-            let told = members.filter(|(_, member)| is_told_of(member.site.operator));
-            told.flat_map(|(_, member)| member.name).collect()
+            // Of this operator's own nodes everybody tells it: who hears nothing of their names tells of them again and again.
+            let (is_told_of, own) = (self.told_of(operator), self.site.operator);
+            let members = self.members.iter().map(|(_, member)| member);
+            let told = members.filter(|m| is_told_of(m.site.operator) || m.site.operator == own);
+            told.flat_map(|member| member.name).collect()
         };
         known.extend(name_of(&self.record));
         let call = self.call(Pending::Members(node));

@@ -241,12 +241,12 @@ impl Mesh {
 
     /// A neighbour has nothing any more, and says so.
     fn lose(&mut self, name: u8) {
-        self.has.get_mut(&name).into_iter().flatten().for_each(|(_, index)| *index = None);
+        self.has.insert(name, Vec::new());
     }
 
-    /// It has this shard of everything now.
+    /// It has this shard now.
     fn take(&mut self, name: u8, index: u16) {
-        self.has.get_mut(&name).into_iter().flatten().for_each(|(_, has)| *has = Some(index));
+        self.has.insert(name, vec![(stripe(), Some(index))]);
     }
 
     pub(super) fn ordered(&mut self) -> Option<Ordered> {
