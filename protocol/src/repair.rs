@@ -146,7 +146,8 @@ impl Spread<'_> {
     }
 
     /// Where copies go when shards are there and lie too close together: for some of the shards that count, by their places among
-    /// those, a candidate. As few as reach the highest margin that copying reaches. What they are copied from stays: it counts for what
+    /// those, a candidate. As few as reach the highest margin that copying reaches. Where that takes what is missing as well, missing
+    /// shards have the places behind those. What they are copied from stays: it counts for what
     /// is concealed, and no more for what is survived.
     ///
     /// # Errors
@@ -195,21 +196,25 @@ impl Spread<'_> {
         if moved.is_empty() { Err(NoPlace::Complete) } else { Ok(moved) }
     }
 
-    /// A copy of one shard, or of two, with which the policy holds: all choices are tried, where there are not too many.
+    /// A copy of one shard, or of two, with which the policy holds, together with what is missing if that can be placed as well: all choices are
+    /// tried, where there are not too many.
     fn solve_apart(&self, candidates: &[Candidate]) -> Option<Vec<(usize, usize)>> {
-        let shards = self.counted.len();
-        if shards > APART_MAX {
+        let there = self.counted.len();
+        if self.n.max(there) > APART_MAX {
             return None;
         }
-        let alone = (0..shards).map(|at| vec![at]);
-        let pairs = (0..shards).flat_map(|at| (at + 1..shards).map(move |other| vec![at, other]));
-        alone.chain(pairs).find_map(|copied| {
+        let alone = (0..there).map(|at| vec![at]);
+        let pairs = (0..there).flat_map(|at| (at + 1..there).map(move |other| vec![at, other]));
+        let choices: Vec<Vec<usize>> = alone.chain(pairs).collect();
+        let all = BTreeSet::from([there, self.n.max(there)]);
+        let tries = all.into_iter().rev().flat_map(|n| choices.iter().map(move |of| (n, of)));
+        tries.into_iter().find_map(|(n, copied)| {
             let stays = self.counted.iter().enumerate().filter(|(at, _)| !copied.contains(at));
             let stay: Vec<Site> = stays.map(|(_, site)| (*site).clone()).collect();
             let (policy, len) = (self.policy, self.shard_len);
-            let chosen = solve(policy, self.k, shards, len, candidates, &stay, 0).ok()?;
-            let keeps_secret = self.keeps_secret(&chosen, candidates);
-            keeps_secret.then(|| copied.into_iter().zip(chosen).collect())
+            let chosen = solve(policy, self.k, n, len, candidates, &stay, 0).ok()?;
+            let places = copied.iter().copied().chain(there..n);
+            self.keeps_secret(&chosen, candidates).then(|| places.zip(chosen).collect())
         })
     }
 
@@ -526,6 +531,24 @@ mod tests {
         // What lies well is left.
         let well = [site(1, 1, 0), site(2, 2, 1), site(3, 3, 2)];
         assert_eq!(spread(&policy, 2, 3, &well).spread_out(&third), Err(NoPlace::Complete));
+    }
+
+    #[test]
+    fn what_is_missing_and_what_lies_too_close_are_placed_together_where_neither_alone_helps() {
+        // Two identity providers, three regions, and any one of either may fall together: two shards at least in each of four corners.
+        let mut policy = policy(&[], &[]);
+        policy.survive.any =
+            vec![Clause(["provider", "account"].map(|level| (level.parse().unwrap(), 1)).into())];
+        let all = [(1, 0), (1, 1), (1, 1), (2, 1), (2, 2), (2, 2), (2, 2)];
+        let there: Vec<Site> = (1..).zip(all).map(|(name, (p, a))| site(name, p, a)).collect();
+        let spare = [site(11, 1, 0), site(12, 1, 1), site(13, 2, 1)].map(|site| candidate(&site));
+        let spread = spread(&policy, 2, 8, &there);
+        assert!(spread.place(&[7], &spare, 1).is_err());
+        let moved = spread.spread_out(&spare).unwrap();
+        assert_eq!(moved.iter().filter(|(at, _)| *at == there.len()).count(), 1, "{moved:?}");
+        let mut after: Vec<&Site> = there.iter().chain([&there[0]]).collect();
+        moved.iter().for_each(|&(at, to)| after[at] = &spare[to].site);
+        assert!(margin(&policy, 2, &after) >= 0);
     }
 
     #[test]

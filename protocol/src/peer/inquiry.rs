@@ -496,14 +496,14 @@ impl Peer {
         let placed = placed.map(|placed| {
             each_its_own(&placed, &missing, |i| record.index_of(candidates[i].site.node))
         });
-        let lying: Vec<u16> =
-            (0..record.stripe.n).filter(|i| counted[usize::from(*i)].is_some()).collect();
+        let lying = (0..record.stripe.n).filter(|i| counted[usize::from(*i)].is_some());
+        let shards: Vec<u16> = lying.chain(missing.iter().copied()).collect();
         // What is there and lies too close together is copied.
         let spread_out = || {
             spread.spread_out(&candidates[..preferred]).or_else(|_| spread.spread_out(&candidates))
         };
         let placed = placed.or_else(|why| match spread_out() {
-            Ok(moved) if found < 0 => Ok(moved.iter().map(|&(at, to)| (lying[at], to)).collect()),
+            Ok(moved) if found < 0 => Ok(moved.iter().map(|&(at, to)| (shards[at], to)).collect()),
             _ => Err(why),
         });
         let needed = usize::from(record.stripe.k);

@@ -305,7 +305,7 @@ impl World {
             return None;
         }
         Some(format!(
-            "stripe {stripe} of owner {owner} bears {now} losses more, and could satisfy its policy"
+            "stripe {stripe} of owner {owner} bears {now} losses more, and could satisfy its policy: of its shards there are copies at the nodes {copies:?}"
         ))
     }
 }

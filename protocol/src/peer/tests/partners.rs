@@ -470,6 +470,27 @@ fn a_partner_is_not_told_of_another() {
 }
 
 #[test]
+fn a_guest_need_not_tell_again_and_again_of_nodes_that_are_known() {
+    let (other, guest) = (53, 54);
+    let (mut desk, device) = holding(1 << 20);
+    let listed = [(OPERATOR, NODE), (PARTNER, ITS_NODE), (other, guest)];
+    let nodes = listed.map(|(operator, node)| node_certificate(operator, node)).into();
+    let roster = Roster { vault: public(VAULT).into(), version: 2, nodes };
+    let papers = VaultPapers { roster: Signed::sign(&roster, &secret(VAULT)), ..its_papers() };
+    assert_eq!(desk.ask(device, Request::Introduce(papers)), Response::Done);
+    let _ = desk.node(NEIGHBOUR);
+    let (link, _) = desk.greet(guest, node_greeting(other, guest));
+    desk.called.clear();
+    desk.pass(Period::seconds(31));
+    let known = desk.called.iter().find_map(|(_, on, request)| match request {
+        Request::Lacking { known } if *on == link => Some(known.0.len()),
+        _ => None,
+    });
+    // This node and its operator's other one, and the guest itself: no partner's.
+    assert_eq!(known, Some(3 * crate::message::RECORD_NAME_LEN));
+}
+
+#[test]
 fn a_vaults_roster_introduces_its_holders_to_each_other_and_to_nothing_else() {
     let (other, guest) = (53, 54);
     let (mut desk, device) = holding(1 << 20);
