@@ -547,7 +547,9 @@ mod tests {
         let moved = spread.spread_out(&spare).unwrap();
         assert_eq!(moved.iter().filter(|(at, _)| *at == there.len()).count(), 1, "{moved:?}");
         let mut after: Vec<&Site> = there.iter().chain([&there[0]]).collect();
-        moved.iter().for_each(|&(at, to)| after[at] = &spare[to].site);
+        for &(at, to) in &moved {
+            after[at] = &spare[to].site;
+        }
         assert!(margin(&policy, 2, &after) >= 0);
     }
 
@@ -599,7 +601,9 @@ mod tests {
             let found = spread.spread_out(&candidates);
             let reached = |moved: &[(usize, usize)]| {
                 let mut after = spread.counted.clone();
-                moved.iter().for_each(|&(at, to)| after[at] = &candidates[to].site);
+                for &(at, to) in moved {
+                    after[at] = &candidates[to].site;
+                }
                 let copies = moved.iter().map(|&(_, to)| &candidates[to].site);
                 let all: Vec<&Site> = spread.counted.iter().copied().chain(copies).collect();
                 let is_secret = conceal_margin(&policy, k, &all) >= conceal_margin(&policy, k, &spread.counted).min(0);

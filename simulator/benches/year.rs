@@ -44,6 +44,8 @@ fn main() {
     );
     if let Some(violation) = &outcome.violation {
         println!("{}: {}", violation.promise, violation.text);
-        violation.events.iter().for_each(|event| println!("  {event}"));
+        for event in &violation.events {
+            println!("  {event}");
+        }
     }
 }

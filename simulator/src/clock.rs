@@ -48,13 +48,12 @@ impl Clock {
         if wanted > u64::MAX / 4 {
             return Mono(u64::MAX);
         }
-        let rate = (1_000_000 + i64::from(self.ppm)) as u64;
-        let true_time = match wanted.checked_mul(1_000_000) {
-            Some(product) => product.div_ceil(rate),
-            None => {
-                let true_time = (u128::from(wanted) * 1_000_000).div_ceil(rate.into());
-                u64::try_from(true_time).unwrap_or(u64::MAX)
-            }
+        let rate = 1_000_000_u64.saturating_add_signed(self.ppm.into());
+        let true_time = if let Some(product) = wanted.checked_mul(1_000_000) {
+            product.div_ceil(rate)
+        } else {
+            let true_time = (u128::from(wanted) * 1_000_000).div_ceil(rate.into());
+            u64::try_from(true_time).unwrap_or(u64::MAX)
         };
         // Rounding may leave the node a moment short of it.
         let at = self.since.after(Period(true_time));

@@ -117,12 +117,11 @@ impl Owner {
         let outside: BTreeSet<usize> = setup.outside.iter().copied().collect();
         let listed: Vec<usize> = (0..sites.len()).filter(|node| !outside.contains(node)).collect();
         let candidate = |&node: &usize| Candidate { site: sites[node].clone(), free: u64::MAX };
-        let code = match setup.code {
-            Some((k, n)) => Some((usize::from(k), usize::from(n))),
-            None => {
-                let candidates: Vec<Candidate> = listed.iter().map(candidate).collect();
-                plan(&policy, &candidates, PlanLimits::default()).ok().map(|p| (p.k, p.n))
-            }
+        let code = if let Some((k, n)) = setup.code {
+            Some((usize::from(k), usize::from(n)))
+        } else {
+            let candidates: Vec<Candidate> = listed.iter().map(candidate).collect();
+            plan(&policy, &candidates, PlanLimits::default()).ok().map(|p| (p.k, p.n))
         };
         let name = index.to_string();
         Self {

@@ -85,7 +85,7 @@ fn number(end: End) -> u64 {
 impl Line {
     /// What tells it from others: its kind first, and of words how many bytes they are.
     fn numbers(&self) -> [u64; 7] {
-        let [node, a, b, c, d, e] = match self {
+        let rest: [u64; 6] = match self {
             Self::Dialed { from, node, lost } => {
                 [number(*from), *node as u64, (*lost).into(), 0, 0, 0]
             }
@@ -110,7 +110,9 @@ impl Line {
             Self::Woken { .. } => 6,
             Self::Said(_) => 7,
         };
-        [kind, node, a, b, c, d, e]
+        let mut numbers = [kind; 7];
+        numbers[1..].copy_from_slice(&rest);
+        numbers
     }
 }
 
@@ -225,7 +227,9 @@ mod tests {
     #[test]
     fn the_last_events_are_told_in_words() {
         let mut trace = Trace::default();
-        (0..100).for_each(|at| trace.add(Mono(at), Line::Woken { node: 3 }));
+        for at in 0..100 {
+            trace.add(Mono(at), Line::Woken { node: 3 });
+        }
         assert_eq!((trace.events(), trace.tail().count()), (100, TAIL_MAX));
         assert_eq!(trace.tail().last().as_deref(), Some("       99 node 3 wakes"));
     }

@@ -165,7 +165,7 @@ impl Peer {
         } else {
             // Of this operator's own nodes everybody tells it: who hears nothing of their names tells of them again and again.
             let (is_told_of, own) = (self.told_of(operator), self.site.operator);
-            let members = self.members.iter().map(|(_, member)| member);
+            let members = self.members.values();
             let told = members.filter(|m| is_told_of(m.site.operator) || m.site.operator == own);
             told.flat_map(|member| member.name).collect()
         };
