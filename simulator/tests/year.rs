@@ -20,7 +20,7 @@ fn a_ring_of_operators_who_swap_loses_nodes_and_no_data() {
 }
 
 #[test]
-#[ignore = "takes half an hour, and gigabytes of memory"]
+#[ignore = "takes long, and gigabytes of memory"]
 fn a_thousand_nodes_do_so_for_a_year() {
     let measures = survives(1000, 100_000, 365);
     assert!(measures.left > 0);

@@ -72,14 +72,15 @@ impl Rounds {
         self.has_changed = true;
     }
 
-    /// These records came, by their keys.
+    /// These records came, by their keys. Where the next round looks at all anyway, or there are too many, none is remembered.
     pub(super) fn note_records(&mut self, keys: impl Iterator<Item = Vec<u8>>) {
-        for key in keys {
+        for key in keys.filter(|_| !self.has_changed) {
             let vault = key.first_chunk().map(|vault| VaultId(*vault));
             let stripe = key.last_chunk().map(|stripe| StripeId(*stripe));
             self.fresh.extend(vault.zip(stripe));
         }
         if self.fresh.len() > FRESH_MAX {
+            self.fresh.clear();
             self.change();
         }
     }
@@ -189,8 +190,12 @@ impl Peer {
     fn look_at_fresh(&mut self, now: Now, facts: &dyn Facts) {
         for _ in 0..PAGE {
             let Some((vault, stripe)) = self.repair.rounds.fresh.pop_first() else { break };
-            let row = facts.get(Table::Record, &[vault.0, stripe.0].concat());
-            if let Some(record) = row.ok().flatten().and_then(|row| record_of(&row)) {
+            let Ok(row) = facts.get(Table::Record, &[vault.0, stripe.0].concat()) else {
+                // What cannot be read now is read with all others.
+                self.repair.rounds.change();
+                continue;
+            };
+            if let Some(record) = row.and_then(|row| record_of(&row)) {
                 self.look_at(now, facts, &record, false);
             }
         }
@@ -259,6 +264,21 @@ fn record_of(row: &[u8]) -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_that_come_are_remembered_as_far_as_there_is_room() {
+        let mut rounds = Rounds::new(Mono(0));
+        let keys = |count: u32| {
+            (0..count).map(|n| [[1; 32], *blake3::hash(&n.to_be_bytes()).as_bytes()].concat())
+        };
+        rounds.note_records(keys(10));
+        assert!(rounds.fresh.is_empty(), "the first round looks at all");
+        rounds.begin_whole();
+        rounds.note_records(keys(10));
+        assert_eq!((rounds.fresh.len(), rounds.has_changed), (10, false));
+        rounds.note_records(keys(FRESH_MAX as u32 + 1));
+        assert_eq!((rounds.fresh.len(), rounds.has_changed), (0, true));
+    }
 
     #[test]
     fn what_changes_meanwhile_begins_another_round_and_does_not_cut_off_the_one_that_is_on() {

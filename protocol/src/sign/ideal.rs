@@ -9,7 +9,7 @@
 use super::key::SIGNATURE_LEN;
 use crate::id::PublicKey;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Derives what a key hashes with from its seed.
 const CONTEXT: &str = "strewn 2026-11 ideal signature of a simulation v1";
@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// What each key that has signed hashes with.
-type Keys = HashMap<PublicKey, [u8; 32]>;
+type Keys = BTreeMap<PublicKey, [u8; 32]>;
 
 /// While it lives, keys on this thread sign ideally.
 #[derive(Debug)]
