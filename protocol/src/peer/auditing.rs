@@ -33,15 +33,13 @@ const TALKS_MAX: usize = 4;
 const LOOKS: u64 = 1024;
 /// and how often at most and at least.
 const LOOK_MIN: Period = Period(250);
-const LOOK_MAX: Period = Period::seconds(3600);
+const LOOK_MAX: Period = Period::seconds(6 * 3600);
 /// Between two goes while there is more to do.
 const PAUSE: Period = Period(100);
 /// After so long the same question is put again.
 const RETRY: Period = Period::seconds(10);
 /// How often a node may say that it is busy, for a second at least, before that is no answer.
 const BUSY_MAX: u32 = 600;
-/// How often it is stored how far asking came.
-const STORE_EVERY: Period = Period::seconds(600);
 
 /// A shard that a node is asked about.
 #[derive(Debug)]
@@ -90,8 +88,8 @@ pub(super) struct Asking {
     sweep: Sweep,
     /// As far as everything was asked, but for those that were away.
     safe: Sweep,
-    /// When that was stored; never yet, when there was nothing stored.
-    stored: Option<Mono>,
+    /// What is stored of that.
+    stored: Option<Sweep>,
     at: Mono,
     /// No audit begins before.
     free_at: Mono,
@@ -111,9 +109,8 @@ impl Asking {
         facts: &dyn Facts,
     ) -> Result<Self, super::FactsError> {
         let row = facts.get(Table::Audit, &[0])?;
-        let row = row.map(|bytes| decode(Table::Audit, &bytes)).transpose()?;
-        let stored = row.as_ref().map(|_| now.mono);
-        let sweep = row.unwrap_or_else(|| Sweep::new(now.wall, period));
+        let stored = row.map(|bytes| decode(Table::Audit, &bytes)).transpose()?;
+        let sweep = stored.unwrap_or_else(|| Sweep::new(now.wall, period));
         Ok(Self {
             sweep,
             safe: sweep,
@@ -130,6 +127,12 @@ impl Asking {
 
     pub(super) fn poll_timeout(&self) -> Mono {
         self.at
+    }
+
+    /// How far asking came, where that is to be stored.
+    pub(super) fn to_store(&mut self) -> Option<Write> {
+        let is_news = self.stored.replace(self.safe) != Some(self.safe);
+        is_news.then(|| Write::audit(&self.safe))
     }
 
     /// Looks again at once.
@@ -184,7 +187,8 @@ impl Peer {
         if self.asking.talks.is_empty() && waiting.is_empty() && !is_more {
             self.asking.safe = self.asking.sweep;
         }
-        self.store_sweep(now);
+        let members = &self.members;
+        self.asking.cuts.retain(|node, _| members.contains_key(node));
         let look = Period(self.config.audit_period.0 / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
         let mut at = now.mono.after(if is_more { PAUSE } else { look });
         let is_ready = waiting.iter().any(|node| !self.asking.talks.contains_key(node));
@@ -192,17 +196,6 @@ impl Peer {
             at = at.min(self.asking.free_at.max(now.mono.after(PAUSE)));
         }
         self.asking.at = self.asking.talks.values().fold(at, |at, talk| at.min(talk.until));
-    }
-
-    fn store_sweep(&mut self, now: Now) {
-        let every = STORE_EVERY.min(Period(self.config.audit_period.0 / 16));
-        if self.asking.stored.is_none_or(|stored| stored.after(every) <= now.mono) {
-            self.asking.stored = Some(now.mono);
-            let members = &self.members;
-            self.asking.cuts.retain(|node, _| members.contains_key(node));
-            let write = Write::audit(&self.asking.safe);
-            self.persist(vec![write], None, super::Then::Nothing);
-        }
     }
 
     /// Goes through the stripes whose time has come. Whether there are more.

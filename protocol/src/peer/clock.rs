@@ -10,7 +10,7 @@ use crate::message::{RefusalCode, Request, Response};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
 
-/// How often it is stored: so much of what was counted can be lost in a crash, and is kept longer for.
+/// How often it is stored: so much of what was counted can be lost in a crash, and is kept longer for. How far reading and asking came goes with it.
 const STORE_PERIOD: Period = Period::seconds(600);
 
 impl Peer {
@@ -40,7 +40,10 @@ impl Peer {
 
     fn store_lock_clock(&mut self, now: Now) {
         self.store_clock_at = now.mono.after(STORE_PERIOD);
-        self.persist(vec![Write::lock_clock(&self.lock_clock)], None, Then::Nothing);
+        let mut writes = vec![Write::lock_clock(&self.lock_clock)];
+        writes.extend(self.scrub.to_store());
+        writes.extend(self.asking.to_store());
+        self.persist(writes, None, Then::Nothing);
     }
 
     /// Asks a member of another operator what time it is. Those of the own one have no voice.

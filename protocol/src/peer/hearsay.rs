@@ -33,13 +33,14 @@ impl Peer {
             let text = format!("{} nodes asked about, {IDS_MAX} at most", of.len());
             return Err(refusal(RefusalCode::Malformed, text));
         }
+        let room = self.room_for(now, facts, role)?;
         let asker = self.operator_of(role);
         let age = |node: &NodeId| {
             let heard = self.members.heard(*node).filter(|_| self.is_told_of(asker, *node));
             Some(Period(now.mono.0.saturating_sub(heard?.0)))
         };
         let ages = of.iter().map(age).collect();
-        let (room, leaves) = (self.room_for(now, facts, role)?, self.leaving.is_own());
+        let leaves = self.leaving.is_own();
         self.reply(lane, Response::Hearsay(Hearsay { ages, room, leaves }));
         Ok(())
     }
@@ -69,7 +70,7 @@ impl Peer {
 
     /// Bytes that this node may still take from whoever asks.
     pub(super) fn room_for(
-        &self,
+        &mut self,
         now: Now,
         facts: &dyn Facts,
         role: &Role,

@@ -124,10 +124,8 @@ impl Peer {
     /// Those who are to be met and are no members yet: of the first to ask, and of partners.
     fn unknown_contacts(&self) -> Vec<(NodeId, Vec<String>)> {
         let is_met = |operator| {
-            let mut members = self.members.iter();
-            members.any(|(node, member)| {
-                member.site.operator == operator && self.members.heard(*node).is_some()
-            })
+            let mut nodes = self.members.of(|of| of == operator);
+            nodes.any(|node| self.members.heard(*node).is_some())
         };
         let contacts = self.partnership.contacts(is_met);
         let all = self.config.bootstrap.iter().chain(&contacts);
@@ -165,8 +163,8 @@ impl Peer {
         } else {
             // Of this operator's own nodes everybody tells it: who hears nothing of their names tells of them again and again.
             let (is_told_of, own) = (self.told_of(operator), self.site.operator);
-            let members = self.members.values();
-            let told = members.filter(|m| is_told_of(m.site.operator) || m.site.operator == own);
+            let told = self.members.of(|operator| is_told_of(operator) || operator == own);
+            let told = told.filter_map(|node| self.members.get(node));
             told.flat_map(|member| member.name).collect()
         };
         known.extend(name_of(&self.record));

@@ -4,15 +4,17 @@
 use super::membership::{Member, RecordName};
 use crate::id::{NodeId, OperatorId};
 use crate::time::Mono;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::ops::Deref;
 
 /// All members. They are read like a map. What is looked at of all of them lies side by side.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     all: BTreeMap<NodeId, Member>,
-    /// How many there are of each operator.
-    operators: BTreeMap<OperatorId, usize>,
+    /// Those of each operator.
+    operators: BTreeMap<OperatorId, BTreeSet<NodeId>>,
+    /// How often somebody became one, was none any more, or became another operator's.
+    changes: u64,
     /// All of them, in order,
     nodes: Vec<NodeId>,
     /// what their records are called,
@@ -49,7 +51,7 @@ impl FromIterator<(NodeId, Member)> for Members {
 impl Members {
     /// One is new, and was not heard, or is known by another record.
     pub(super) fn insert(&mut self, node: NodeId, member: Member) {
-        *self.operators.entry(member.site.operator).or_default() += 1;
+        let operator = member.site.operator;
         match self.nodes.binary_search(&node) {
             Ok(place) => self.names[place] = member.name,
             Err(place) => {
@@ -58,9 +60,15 @@ impl Members {
                 self.heard.insert(place, None);
             }
         }
-        if let Some(before) = self.all.insert(node, member) {
-            self.uncount(before.site.operator);
+        let before = self.all.insert(node, member).map(|member| member.site.operator);
+        if before == Some(operator) {
+            return;
         }
+        self.changes += 1;
+        if let Some(before) = before {
+            self.take_from(before, node);
+        }
+        self.operators.entry(operator).or_default().insert(node);
     }
 
     /// One is none any more.
@@ -71,15 +79,16 @@ impl Members {
             self.heard.remove(place);
         }
         if let Some(member) = self.all.remove(node) {
-            self.uncount(member.site.operator);
+            self.changes += 1;
+            self.take_from(member.site.operator, *node);
         }
     }
 
-    fn uncount(&mut self, operator: OperatorId) {
-        if let btree_map::Entry::Occupied(mut count) = self.operators.entry(operator) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+    fn take_from(&mut self, operator: OperatorId, node: NodeId) {
+        if let btree_map::Entry::Occupied(mut nodes) = self.operators.entry(operator) {
+            nodes.get_mut().remove(&node);
+            if nodes.get().is_empty() {
+                nodes.remove();
             }
         }
     }
@@ -89,9 +98,9 @@ impl Members {
     pub(super) fn check(&self) {
         assert!(self.nodes.iter().eq(self.all.keys()) && self.nodes.len() == self.heard.len());
         assert!(self.names.iter().copied().eq(self.all.values().map(|member| member.name)));
-        let mut operators = BTreeMap::<OperatorId, usize>::new();
-        for member in self.all.values() {
-            *operators.entry(member.site.operator).or_default() += 1;
+        let mut operators = BTreeMap::<OperatorId, BTreeSet<NodeId>>::new();
+        for (node, member) in &self.all {
+            operators.entry(member.site.operator).or_default().insert(*node);
         }
         assert_eq!(self.operators, operators);
     }
@@ -124,10 +133,20 @@ impl Members {
         &self.names
     }
 
-    /// Those whose records are called otherwise.
-    pub(super) fn not_named(&self, is_named: impl Fn(&RecordName) -> bool) -> Vec<NodeId> {
-        let others = self.nodes.iter().zip(&self.names).filter(|(_, name)| !is_named(name));
-        others.map(|(node, _)| *node).collect()
+    /// Those of the operators that are meant, of one after the other.
+    pub(super) fn of<'a>(
+        &'a self,
+        is_meant: impl Fn(OperatorId) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a NodeId> {
+        self.operators
+            .iter()
+            .filter(move |(operator, _)| is_meant(**operator))
+            .flat_map(|(_, nodes)| nodes)
+    }
+
+    /// Grows whenever somebody becomes one, is none any more, or becomes another operator's.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Those who were heard then at the latest, or never, in order.

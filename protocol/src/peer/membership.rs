@@ -469,12 +469,15 @@ impl Peer {
         let asker = role.map_or(Some(self.certificate.operator), |role| self.operator_of(role));
         let is_named = |name: &RecordName| but.binary_search(&order(*name)).is_ok();
         let is_told_of = self.told_of(asker);
-        let mut others: Vec<&Member> = Vec::new();
-        for node in self.members.not_named(is_named) {
+        let told = self.members.of(&is_told_of).filter_map(|node| self.members.get(node));
+        let mut others: Vec<&Member> = told.filter(|member| !is_named(&member.name)).collect();
+        if let Some(Role::Device { vault, .. }) = role {
             // A vault's device is told of all who may hold its shards.
-            let is_told = self.members.get(&node).is_some_and(|m| is_told_of(m.site.operator))
-                || matches!(role, Some(Role::Device { vault, .. }) if view.is_listed(node, *vault)?);
-            others.extend(self.members.get(&node).filter(|_| is_told));
+            for node in self.members.of(|operator| !is_told_of(operator)) {
+                let listed =
+                    if view.is_listed(*node, *vault)? { self.members.get(node) } else { None };
+                others.extend(listed.filter(|member| !is_named(&member.name)));
+            }
         }
         others.sort_by_key(|member| std::cmp::Reverse(self.members.heard(member.record.node)));
         let mut len = 0;

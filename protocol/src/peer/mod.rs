@@ -670,6 +670,7 @@ impl Peer {
         repair.lost.retain(|node| self.is_shown(facts, role, *node));
         let mut audit = self.audit_status();
         audit.failing.retain(|(node, _)| self.is_shown(facts, role, *node));
+        let room = self.room_for(now, facts, role)?;
         let mut leaving = self.leave_status();
         if let Some(leaving) = &mut leaving {
             leaving.signers.retain(|signer| self.is_shown(facts, role, signer.node));
@@ -681,7 +682,7 @@ impl Peer {
             version: self.config.version.clone(),
             used: self.used(),
             shards: self.usage.values().map(|usage| usage.shards).sum(),
-            room: self.room_for(now, facts, role)?,
+            room,
             quota: self.config.quota,
             doubt: self.doubt.clone().or_else(|| self.promises.alarm()),
             lock_clock: self.lock_clock.standing(),
@@ -750,8 +751,9 @@ impl Peer {
     }
 
     fn handle_persisted(&mut self, now: Now, facts: &dyn Facts, token: u64) {
-        let settled = self.overlay.settle(token).into_iter();
-        let records = settled.filter(|(table, _)| *table == Table::Record);
+        let settled = self.overlay.settle(token);
+        self.partnership.note_rows(&settled);
+        let records = settled.into_iter().filter(|(table, _)| *table == Table::Record);
         self.repair.rounds.note_records(records.map(|(_, key)| key));
         self.promises.settle(token, true);
         self.exchange.settle(token);

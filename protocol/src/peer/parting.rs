@@ -241,12 +241,10 @@ impl Peer {
         let mut writes = Vec::new();
         for &partner in partners.iter().take(PARTNERS_MAX) {
             let mut seen = Seen::default();
-            for (node, member) in &self.members {
-                if member.site.operator == partner {
-                    seen.nodes += 1;
-                    seen.lost += usize::from(self.repair.lost.contains(node));
-                    seen.heard += usize::from(self.members.heard(*node).is_some());
-                }
+            for node in self.members.of(|operator| operator == partner) {
+                seen.nodes += 1;
+                seen.lost += usize::from(self.repair.lost.contains(node));
+                seen.heard += usize::from(self.members.heard(*node).is_some());
             }
             // Of own vaults: who writes the records of another one can name whomever it likes.
             let is_its = |&(&(_, node), &vault): &(&(StripeId, NodeId), &VaultId)| {
@@ -300,30 +298,35 @@ impl Peer {
                 avoided.insert(partner);
             }
         }
-        let mut parted = Parted::default();
         // Nodes of those who are no partners, or no more: rosters of own vaults list them for ever, and nothing of theirs is to lie there.
         // (Before any list is known nobody can tell who is one.)
         let is_known = self.partnership.is_told();
         let is_stranger = |operator| is_known && self.trust.check(operator).is_err();
-        let is_any = self.members.operators().any(is_stranger);
-        if is_any || !avoided.is_empty() {
-            let nodes = |is_meant: &dyn Fn(OperatorId) -> bool| -> BTreeSet<NodeId> {
-                let members = self.members.iter();
-                let meant = members.filter(|(_, member)| is_meant(member.site.operator));
-                meant.map(|(node, _)| *node).collect()
-            };
-            parted.their_nodes =
-                nodes(&|operator| avoided.contains(&operator) || is_stranger(operator));
-            parted.our_nodes = nodes(&|operator| operator == own);
-            parted.our_nodes.insert(self.node());
+        let theirs = self.members.operators().filter(|operator| is_stranger(*operator));
+        let theirs: BTreeSet<OperatorId> = theirs.chain(avoided).collect();
+        let mut parted = Parted::default();
+        if !theirs.is_empty() {
             (parted.ours, parted.theirs) = self.partnership.divided(&left);
         }
+        // Mostly all is as it was: then nothing is put together anew.
+        let before = &self.repair.parted;
+        let is_same = (&parted.ours, &parted.theirs) == (&before.ours, &before.theirs);
+        let by = (self.members.changes(), theirs);
+        if is_same && self.repair.parted_by == by {
+            return false;
+        }
+        if !by.1.is_empty() {
+            parted.their_nodes =
+                self.members.of(|operator| by.1.contains(&operator)).copied().collect();
+            parted.our_nodes = self.members.of(|operator| operator == own).copied().collect();
+            parted.our_nodes.insert(self.node());
+        }
+        self.repair.parted_by = by;
         let is_news = parted != self.repair.parted;
         let before = std::mem::replace(&mut self.repair.parted, parted);
         let parted = &self.repair.parted;
-        let is_divided_anew = (&parted.ours, &parted.theirs) != (&before.ours, &before.theirs);
         let mut moved = (&parted.their_nodes ^ &before.their_nodes).into_iter();
-        let is_upset = is_divided_anew
+        let is_upset = !is_same
             || parted.our_nodes != before.our_nodes
             || moved.any(|node| self.concerns_leaving(node));
         self.leaving.upset(is_news && is_upset);

@@ -37,6 +37,9 @@ const PARTNER_NODES_MAX: usize = crate::certificate::ROSTER_MAX / 8;
 /// Most guests.
 const GUESTS_MAX: usize = crate::certificate::ROSTER_MAX / 4;
 
+/// Partners with vaults; `None` stands for all owners that need no agreement.
+type Owners = BTreeSet<Option<OperatorId>>;
+
 /// What is known of partners.
 #[derive(Debug)]
 pub(super) struct Partnership {
@@ -51,6 +54,8 @@ pub(super) struct Partnership {
     owners: BTreeMap<VaultId, OperatorId>,
     /// Of writes that are not durable yet: by whose certificate the vaults were here before.
     undecided: BTreeMap<u64, Vec<(VaultId, Option<OperatorId>)>>,
+    /// Whose vaults list a node that asked how much it may bring, until rosters here change.
+    listed_for: BTreeMap<NodeId, Owners>,
     /// Nodes of partners that are not what was agreed, and how.
     pub(super) flagged: BTreeMap<NodeId, String>,
     /// Which list the own operator's nodes have taken.
@@ -85,9 +90,21 @@ impl Partnership {
         }
         let (undecided, told) = (BTreeMap::new(), BTreeMap::new());
         let parting = super::parting::Parting::load(facts)?;
-        let flagged = BTreeMap::new();
+        let (listed_for, flagged) = (BTreeMap::new(), BTreeMap::new());
         let speakers = super::succession::Speakers::new(line, &known.lines, parts);
-        Ok(Self { own, base, signed, known, speakers, owners, undecided, flagged, told, parting })
+        Ok(Self {
+            own,
+            base,
+            signed,
+            known,
+            speakers,
+            owners,
+            undecided,
+            listed_for,
+            flagged,
+            told,
+            parting,
+        })
     }
 
     /// Whom this node believes.
@@ -170,6 +187,13 @@ impl Partnership {
             let Some(Ok(said)) = signed.ok().map(|signed| signed.verify()) else { continue };
             let before = self.owners.insert(said.vault, said.operator);
             self.undecided.entry(token).or_default().push((said.vault, before));
+        }
+    }
+
+    /// These rows are others now.
+    pub(super) fn note_rows(&mut self, rows: &[(Table, Vec<u8>)]) {
+        if rows.iter().any(|(table, _)| matches!(table, Table::Listed | Table::Vault)) {
+            self.listed_for.clear();
         }
     }
 
@@ -647,26 +671,37 @@ impl Peer {
 
     /// Bytes that may still come from somebody; `None` where no agreement bounds it. A node brings what it rebuilt of the vaults that list it.
     pub(super) fn left_for(
-        &self,
+        &mut self,
         now: Now,
         facts: &dyn Facts,
         role: &Role,
     ) -> Result<Option<u64>, FactsError> {
-        let left = |operator: OperatorId| {
-            let share = self.share_of(now, operator).unwrap_or(0);
-            share.saturating_sub(self.held_for(operator))
-        };
         let is_other = |owner: &OperatorId| self.partnership.is_other(*owner);
-        let owners: BTreeSet<Option<OperatorId>> = match *role {
+        let owners: Owners = match *role {
             Role::Device { operator, .. } | Role::Console { operator } => {
                 [Some(operator).filter(|operator| self.partnership.is_other(*operator))].into()
             }
             // Where no partner has a vault nothing is bounded.
             Role::Node(_) if !self.partnership.owners.values().any(is_other) => return Ok(None),
-            Role::Node(node) => {
-                let view = View { facts, overlay: &self.overlay };
-                view.listing(node)?.into_iter().map(|vault| self.partner_of(vault)).collect()
-            }
+            Role::Node(node) => match self.partnership.listed_for.get(&node) {
+                Some(owners) => owners.clone(),
+                None => {
+                    let view = View { facts, overlay: &self.overlay };
+                    let vaults = view.listing(node)?.into_iter();
+                    let owners: Owners = vaults.map(|vault| self.partner_of(vault)).collect();
+                    let known = &mut self.partnership.listed_for;
+                    // Some of those have gone.
+                    if known.len() > self.members.len() {
+                        known.clear();
+                    }
+                    known.insert(node, owners.clone());
+                    owners
+                }
+            },
+        };
+        let left = |operator: OperatorId| {
+            let share = self.share_of(now, operator).unwrap_or(0);
+            share.saturating_sub(self.held_for(operator))
         };
         let of_vault = match *role {
             Role::Device { vault, .. } => self.left_of_vault(vault),

@@ -18,7 +18,7 @@ use super::standpoint::Seen;
 use super::{JobId, LaneId, Note, Output, Peer, PeerConfig, Rebuilt, Source, Then};
 use crate::budget::{Budget, Rate};
 use crate::codec;
-use crate::id::{NodeId, StripeId, VaultId};
+use crate::id::{NodeId, OperatorId, StripeId, VaultId};
 use crate::label::Site;
 use crate::liveness::Presence;
 use crate::message::{HeldRecord, RepairStatus};
@@ -133,6 +133,8 @@ pub(super) struct Repair {
     pub(super) leaving: BTreeSet<NodeId>,
     /// Nodes that leave as far as some vaults are concerned.
     pub(super) parted: Parted,
+    /// By which members, and whose nodes of them are to hold nothing of own vaults.
+    pub(super) parted_by: (u64, BTreeSet<OperatorId>),
     /// How many inquiries in a row nodes left unanswered that are heard.
     pub(super) mute: BTreeMap<NodeId, u32>,
     /// Holders that records name and that are no members.
@@ -174,6 +176,7 @@ impl Repair {
             is_relabelled: false,
             leaving: BTreeSet::new(),
             parted: Parted::default(),
+            parted_by: (0, BTreeSet::new()),
             mute: BTreeMap::new(),
             strangers: BTreeSet::new(),
             seen: BTreeMap::new(),

@@ -137,6 +137,8 @@ impl Peer {
         let is_whole = rounds.has_changed || self.repair.is_cut || self.leaving.is_own();
         if is_whole {
             self.begin_whole_round();
+        } else if rounds.fresh.is_empty() {
+            rounds.begin_turn();
         } else {
             rounds.scan = Some(Scan::Fresh);
         }

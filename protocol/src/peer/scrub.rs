@@ -21,8 +21,6 @@ const GIVE_WAY_MAX: Period = Period::seconds(60);
 const GIVE_WAY: Period = Period::seconds(1);
 /// How often damaged shards are read again.
 const AGAIN: Period = Period::seconds(3600);
-/// How often it is stored how far reading came: after a restart so much is read again.
-const STORE_EVERY: Period = Period::seconds(600);
 
 /// How far reading has come, as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +35,8 @@ pub struct ScrubRow {
 #[derive(Debug)]
 pub(super) struct Scrub {
     row: ScrubRow,
-    stored: Mono,
+    /// Whether that is news to what is stored.
+    is_news: bool,
     /// When the next shard is to be read,
     at: Mono,
     /// and since when it gives way.
@@ -62,7 +61,7 @@ impl Scrub {
         }
         Ok(Self {
             row,
-            stored: now,
+            is_news: false,
             at: now.after(GIVE_WAY),
             gives_way: None,
             reading: None,
@@ -76,6 +75,11 @@ impl Scrub {
 
     pub(super) fn poll_timeout(&self) -> Mono {
         if self.reading.is_some() { Mono(u64::MAX) } else { self.at }
+    }
+
+    /// How far reading came, where that is to be stored.
+    pub(super) fn to_store(&mut self) -> Option<Write> {
+        std::mem::take(&mut self.is_news).then(|| Write::scrub(&self.row))
     }
 
     /// Up to which shard everything was read in this pass.
@@ -162,7 +166,7 @@ impl Peer {
         if self.scrub.row.after.take().is_some() {
             self.scrub.row.finished = Some(now.wall);
             self.scrub.at = now.mono.after(GIVE_WAY);
-            self.store_scrub(now);
+            self.scrub.is_news = true;
         } else {
             // What comes to a node that has nothing yet is read in time, too.
             self.scrub.at = now.mono.after(self.config.scrub_period.min(AGAIN));
@@ -230,15 +234,7 @@ impl Peer {
                 }
             }
         }
-        if is_next && self.scrub.stored.after(STORE_EVERY) <= now.mono {
-            self.store_scrub(now);
-        }
-    }
-
-    fn store_scrub(&mut self, now: Now) {
-        self.scrub.stored = now.mono;
-        let write = Write::scrub(&self.scrub.row);
-        self.persist(vec![write], None, Then::Nothing);
+        self.scrub.is_news |= is_next;
     }
 
     pub(super) fn scrub_status(&self) -> ScrubStatus {

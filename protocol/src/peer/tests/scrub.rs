@@ -72,7 +72,7 @@ fn everything_is_read_in_turn_again_and_again() {
 #[test]
 fn after_a_restart_it_goes_on_where_it_was() {
     let (mut desk, _, shards) = desk(3);
-    // An hour lies between two shards of so few, and so it is stored after each.
+    // An hour lies between two shards of so few, and the lock clock is stored meanwhile.
     assert_eq!([read(&mut desk, None), read(&mut desk, None)], shards[..2]);
     let mut desk = desk.restart();
     assert_eq!(read(&mut desk, None), shards[2]);
