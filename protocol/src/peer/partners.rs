@@ -226,16 +226,16 @@ impl Partnership {
 
     /// What counts with a partner now, if anything does.
     fn in_force(&self, now: Now, operator: OperatorId) -> Result<(&Known, &Agreement), Refusal> {
-        let name = operator.key().fingerprint();
+        let name = || operator.key().fingerprint();
         let known = self.known.by_operator.get(&operator).ok_or_else(|| {
-            not_allowed(format!("operator {name} is no partner here: nothing new is held for it"))
+            not_allowed(format!("operator {} is no partner here: nothing new is held for it", name()))
         })?;
         let agreement = known.agreement.as_ref().ok_or_else(|| {
-            not_allowed(format!("nothing is agreed with operator {name}: nothing is held for it"))
+            not_allowed(format!("nothing is agreed with operator {}: nothing is held for it", name()))
         })?;
         agreement
             .check_time(now.wall)
-            .map_err(|error| not_allowed(format!("operator {name}: {error}")))?;
+            .map_err(|error| not_allowed(format!("operator {}: {error}", name())))?;
         let end = self.parting.end_of(self.own, operator, agreement);
         super::parting::check_notice(end.filter(|_| !is_planted(Bug::Notice)), now.wall)?;
         Ok((known, agreement))
