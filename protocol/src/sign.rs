@@ -201,6 +201,11 @@ impl<T: Statement> Signed<T> {
         Ok(statement)
     }
 
+    /// The statement as it stands there, of what was verified when it was stored. Where something depends on it alone it is to be verified again.
+    pub(crate) fn stored(&self) -> Option<T> {
+        Some(self.read().ok()?.0)
+    }
+
     /// Under which line it claims to have been said; `None` where it is no operator's word. Nothing is verified here.
     ///
     /// # Errors

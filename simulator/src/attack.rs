@@ -215,9 +215,9 @@ impl World {
         let (policy, stripes) = (policy_of(&owner.setup), self.stripes_of(0));
         let vault = self.clients[owner.client].vault();
         let name = format!("stranger {}", self.clients.len());
-        let roster = self.certificates();
+        let roster = self.roster(&[]);
         let nobody = Speaker::first(operator_key("whom nobody knows"));
-        let client = Client::new((&name, &name), &nobody, roster, &[], policy);
+        let client = Client::new((&name, &name), &nobody, roster, policy);
         let client = self.join(client);
         self.checker().strangers.insert(client, None);
         self.questions(client, vault, &stripes);

@@ -101,12 +101,20 @@ impl Line {
 struct Channel {
     line: Line,
     tasks: VecDeque<(u64, Task)>,
-    /// The node is gone: nothing more is asked of it.
-    is_over: bool,
     /// The node holds another history of this device's log: nothing can be appended there.
     is_forked: bool,
     /// Dials that came to nothing, one after the other.
     failed: u32,
+}
+
+/// One thing that was asked under a number is settled.
+fn close(open: &mut BTreeMap<u64, usize>, purpose: u64) {
+    if let Some(count) = open.get_mut(&purpose) {
+        *count -= 1;
+        if *count == 0 {
+            open.remove(&purpose);
+        }
+    }
 }
 
 /// Bytes of a shard of a stripe with so much data, `k` of which are needed.
@@ -130,19 +138,22 @@ pub struct Stored {
 pub struct Client {
     key: SecretKey,
     vault: SecretKey,
-    nodes: Vec<NodeId>,
+    /// All nodes that there are.
+    nodes: Rc<[NodeId]>,
     greeting: Greeting,
     papers: VaultPapers,
     policy: Policy,
     session: SessionId,
-    channels: Vec<Channel>,
+    /// To the nodes of which something may be asked.
+    channels: BTreeMap<usize, Channel>,
     log: Vec<Signed<Entry>>,
     actions: VecDeque<Action>,
-    receipts: BTreeMap<(StripeId, u16), Receipt>,
-    acks: BTreeMap<(EntryId, usize), EntryAck>,
+    /// Who gave a receipt for which shard.
+    receipts: BTreeMap<(StripeId, u16), NodeId>,
+    /// Who countersigned which entry.
+    acks: BTreeSet<(EntryId, usize)>,
     fetched: BTreeMap<ShardId, Vec<u8>>,
     refusals: Vec<(usize, Refusal)>,
-    said: Vec<(usize, Response)>,
     reports: VecDeque<Report>,
     /// How much of what was asked under each number is not settled.
     open: BTreeMap<u64, usize>,
@@ -153,23 +164,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A device of a vault, both with these names, which an operator vouches for by this key and whose roster
-    /// lists these nodes but for those that are `outside`.
+    /// A device of a vault, both with these names, which an operator vouches for by this key and whose roster lists some of these nodes.
     pub(crate) fn new(
         (name, device_name): (&str, &str),
         speaker: &Speaker,
-        mut roster: Vec<Signed<NodeCertificate>>,
-        outside: &[usize],
+        (nodes, roster): (Rc<[NodeId]>, Vec<Signed<NodeCertificate>>),
         policy: Policy,
     ) -> Self {
-        let nodes: Vec<NodeId> = roster
-            .iter()
-            .map(|signed| signed.verify().expect("signed by its operator").node)
-            .collect();
-        let outside: BTreeSet<usize> = outside.iter().copied().collect();
-        let mut index = 0..;
-        roster.retain(|_| index.next().is_none_or(|index| !outside.contains(&index)));
-        let roster_len = nodes.len();
         let (vault, device) = (key("vault", name), key("device", device_name));
         let certificate = word_for(vault.public().into(), speaker);
         let descriptor = VaultDescriptor {
@@ -188,7 +189,6 @@ impl Client {
         let channel = || Channel {
             line: Line::Idle,
             tasks: VecDeque::from([(0, Task::Introduce)]),
-            is_over: false,
             is_forked: false,
             failed: 0,
         };
@@ -212,17 +212,16 @@ impl Client {
                 "strewn 2026-11 simulator session v1",
                 device_name.as_bytes(),
             )),
-            channels: nodes.iter().map(|_| channel()).collect(),
+            open: BTreeMap::from([(0, nodes.len())]),
+            channels: (0..nodes.len()).map(|node| (node, channel())).collect(),
             nodes,
             log: Vec::new(),
             actions: VecDeque::new(),
             receipts: BTreeMap::new(),
-            acks: BTreeMap::new(),
+            acks: BTreeSet::new(),
             fetched: BTreeMap::new(),
             refusals: Vec::new(),
-            said: Vec::new(),
             reports: VecDeque::new(),
-            open: BTreeMap::from([(0, roster_len)]),
             purpose: 0,
             turned_away: None,
         };
@@ -238,11 +237,8 @@ impl Client {
             *vault = word.clone();
         }
         self.papers.certificate = word;
-        for node in 0..self.channels.len() {
-            let channel = &mut self.channels[node];
-            if channel.is_over {
-                continue;
-            }
+        for node in self.spoken_to() {
+            let Some(channel) = self.channels.get_mut(&node) else { continue };
             // What is asked now is answered first.
             let is_asking = matches!(channel.line, Line::Asked(_));
             channel.tasks.insert(usize::from(is_asking), (0, Task::Introduce));
@@ -258,7 +254,7 @@ impl Client {
         self.log.clear();
         self.open.clear();
         self.actions.clear();
-        for channel in &mut self.channels {
+        for channel in self.channels.values_mut() {
             channel.tasks.clear();
             channel.line = Line::Idle;
         }
@@ -307,20 +303,14 @@ impl Client {
         &self.vault
     }
 
-    /// What was answered to what was said, and by which node.
-    #[must_use]
-    pub fn said(&self) -> &[(usize, Response)] {
-        &self.said
+    /// The holders whose promises came, by stripe and place in it.
+    pub fn receipts(&self) -> impl Iterator<Item = NodeId> {
+        self.receipts.values().copied()
     }
 
-    /// The promises of holders that came, by stripe and place in it.
-    pub fn receipts(&self) -> impl Iterator<Item = &Receipt> {
-        self.receipts.values()
-    }
-
-    /// The countersignatures that came, with the node each came from.
-    pub fn acks(&self) -> impl Iterator<Item = (usize, &EntryAck)> {
-        self.acks.iter().map(|(&(_, node), ack)| (node, ack))
+    /// The nodes whose countersignatures came, entry by entry.
+    pub fn acks(&self) -> impl Iterator<Item = usize> {
+        self.acks.iter().map(|&(_, node)| node)
     }
 
     /// What was refused, and by which node.
@@ -332,13 +322,13 @@ impl Client {
     /// Whether everything asked of a node has been answered.
     #[must_use]
     pub fn is_done_with(&self, node: usize) -> bool {
-        self.channels[node].tasks.is_empty()
+        self.channels.get(&node).is_none_or(|channel| channel.tasks.is_empty())
     }
 
     /// Whether everything asked has been answered.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.channels.iter().all(|channel| channel.tasks.is_empty())
+        self.channels.values().all(|channel| channel.tasks.is_empty())
     }
 
     /// Puts data away as one stripe, any `k` of whose shards give it back, one at each of `holders`, and
@@ -361,7 +351,7 @@ impl Client {
 
     /// The nodes that countersigned an entry.
     pub(crate) fn countersigned(&self, entry: EntryId) -> impl Iterator<Item = usize> {
-        self.acks.range((entry, 0)..=(entry, usize::MAX)).map(|(&(_, node), _)| node)
+        self.acks.range((entry, 0)..=(entry, usize::MAX)).map(|&(_, node)| node)
     }
 
     /// A record of a stripe, written anew.
@@ -433,14 +423,14 @@ impl Client {
     pub(crate) fn append(&mut self, body: Body) {
         let seq = self.log.len() as u64;
         self.log.push(self.entry(body));
-        for node in 0..self.channels.len() {
+        for node in self.spoken_to() {
             self.add(node, Task::Append(seq));
         }
     }
 
     /// Gives up whatever is not answered yet: its host is gone.
     pub(crate) fn retire(&mut self) {
-        for channel in &mut self.channels {
+        for channel in self.channels.values_mut() {
             channel.tasks.clear();
         }
     }
@@ -499,22 +489,13 @@ impl Client {
     }
 
     fn add(&mut self, node: usize, task: Task) {
-        let channel = &self.channels[node];
-        if channel.is_over || (channel.is_forked && matches!(task, Task::Append(_))) {
+        let Some(channel) = self.channels.get_mut(&node) else { return };
+        if channel.is_forked && matches!(task, Task::Append(_)) {
             return;
         }
         *self.open.entry(self.purpose).or_default() += 1;
-        self.channels[node].tasks.push_back((self.purpose, task));
+        channel.tasks.push_back((self.purpose, task));
         self.advance(node);
-    }
-
-    fn close(&mut self, purpose: u64) {
-        if let Some(open) = self.open.get_mut(&purpose) {
-            *open -= 1;
-            if *open == 0 {
-                self.open.remove(&purpose);
-            }
-        }
     }
 
     /// Whether everything that was asked under a number has been settled.
@@ -529,16 +510,16 @@ impl Client {
 
     /// A node is gone for good, or a client has done with it.
     pub(crate) fn leave(&mut self, node: usize) {
-        self.channels[node].is_over = true;
-        // What is dialed is greeted as soon as it answers.
-        let dials = self.actions.len();
         self.actions.retain(|action| !matches!(action, Action::Dial(to) if *to == node));
-        if self.actions.len() < dials {
-            self.channels[node].line = Line::Idle;
+        let tasks = self.channels.remove(&node).map(|channel| channel.tasks);
+        for (purpose, _) in tasks.into_iter().flatten() {
+            close(&mut self.open, purpose);
         }
-        while let Some((purpose, _)) = self.channels[node].tasks.pop_front() {
-            self.close(purpose);
-        }
+    }
+
+    /// The nodes of which something may be asked.
+    fn spoken_to(&self) -> Vec<usize> {
+        self.channels.keys().copied().collect()
     }
 
     pub(crate) fn poll_report(&mut self) -> Option<Report> {
@@ -557,7 +538,7 @@ impl Client {
 
     /// Does what is next with a node.
     fn advance(&mut self, node: usize) {
-        let channel = &mut self.channels[node];
+        let Some(channel) = self.channels.get_mut(&node) else { return };
         let Some((_, task)) = channel.tasks.front() else { return };
         match channel.line {
             Line::Idle => {
@@ -592,25 +573,27 @@ impl Client {
     }
 
     fn wait(&mut self, node: usize, until: Mono, link: Option<LinkId>) {
-        self.channels[node].line = Line::Waiting(until, link);
+        let Some(channel) = self.channels.get_mut(&node) else { return };
+        channel.line = Line::Waiting(until, link);
         self.actions.push_back(Action::WakeAt(until));
     }
 
     fn node_on(&self, link: LinkId) -> Option<usize> {
-        self.channels.iter().position(|channel| channel.line.link() == Some(link))
+        let is_on = |(_, channel): &(&usize, &Channel)| channel.line.link() == Some(link);
+        self.channels.iter().find(is_on).map(|(node, _)| *node)
     }
 
     pub(crate) fn handle_connected(&mut self, node: usize, link: LinkId) {
-        self.channels[node].line = Line::Greeting(link);
-        self.channels[node].failed = 0;
+        let Some(channel) = self.channels.get_mut(&node) else { return };
+        (channel.line, channel.failed) = (Line::Greeting(link), 0);
         let frame = Frame::new(self.greeting.encode());
         self.actions.push_back(Action::Send { link, frame });
     }
 
     pub(crate) fn handle_dial_failed(&mut self, now: Mono, node: usize) {
-        let failed = &mut self.channels[node].failed;
-        *failed += 1;
-        let wait = (REDIAL.0 << (*failed - 1).min(12)).min(REDIAL_MAX.0);
+        let Some(channel) = self.channels.get_mut(&node) else { return };
+        channel.failed += 1;
+        let wait = (REDIAL.0 << (channel.failed - 1).min(12)).min(REDIAL_MAX.0);
         self.wait(node, now.after(Period(wait)), None);
     }
 
@@ -621,14 +604,16 @@ impl Client {
     }
 
     pub(crate) fn handle_wake(&mut self, now: Mono) {
-        for node in 0..self.channels.len() {
-            if let Line::Waiting(until, link) = self.channels[node].line
+        let mut ready = Vec::new();
+        for (node, channel) in &mut self.channels {
+            if let Line::Waiting(until, link) = channel.line
                 && until <= now
             {
-                self.channels[node].line = link.map_or(Line::Idle, Line::Ready);
-                self.advance(node);
+                channel.line = link.map_or(Line::Idle, Line::Ready);
+                ready.push(*node);
             }
         }
+        ready.into_iter().for_each(|node| self.advance(node));
     }
 
     pub(crate) fn handle_response(
@@ -639,7 +624,7 @@ impl Client {
         raw: Vec<u8>,
     ) {
         let Some(node) = self.node_on(link) else { return };
-        match (self.channels[node].line, answer) {
+        match (self.channels[&node].line, answer) {
             (Line::Greeting(_), Response::Welcome { .. }) => {}
             (Line::Greeting(_), response @ Response::Recovery { .. }) => {
                 self.reports.push_back(Report::Said { node, response });
@@ -664,20 +649,23 @@ impl Client {
             (Line::Asked(_), answer) => self.settle(node, answer, raw),
             _ => return,
         }
-        self.channels[node].line = Line::Ready(link);
+        if let Some(channel) = self.channels.get_mut(&node) {
+            channel.line = Line::Ready(link);
+        }
         self.advance(node);
     }
 
     /// Takes the answer to the first task of a node.
     fn settle(&mut self, node: usize, answer: Response, raw: Vec<u8>) {
-        let Some((purpose, task)) = self.channels[node].tasks.pop_front() else { return };
-        self.close(purpose);
+        let Some(channel) = self.channels.get_mut(&node) else { return };
+        let Some((purpose, task)) = channel.tasks.pop_front() else { return };
+        close(&mut self.open, purpose);
         match (task, answer) {
             (Task::Introduce, Response::Done) => {}
             (Task::Put { asked, index, .. }, Response::Receipt(receipt)) => {
                 match receipt.verify() {
                     Ok(receipt) if receipt.check_for(&asked, index).is_ok() => {
-                        self.receipts.insert((receipt.stripe, index), receipt.clone());
+                        self.receipts.insert((receipt.stripe, index), receipt.holder);
                         self.reports.push_back(Report::Receipt { node, receipt, asked });
                     }
                     _ => self.refuse(node, wrong("a receipt for something else")),
@@ -687,7 +675,7 @@ impl Client {
                 let id = entry_id(&self.log[seq as usize]);
                 match ack.verify() {
                     Ok(ack) if ack.entry == id && ack.holder == self.nodes[node] => {
-                        self.acks.insert((id, node), ack.clone());
+                        self.acks.insert((id, node));
                         self.reports.push_back(Report::Ack { ack });
                     }
                     _ => self.refuse(node, wrong("an ack for something else")),
@@ -696,14 +684,14 @@ impl Client {
             (Task::Append(seq), Response::Behind { next }) => {
                 for seq in (next.min(seq)..=seq).rev() {
                     *self.open.entry(purpose).or_default() += 1;
-                    self.channels[node].tasks.push_front((purpose, Task::Append(seq)));
+                    channel.tasks.push_front((purpose, Task::Append(seq)));
                 }
             }
             (Task::Extend(mut stripes), Response::Extended(locked)) => {
                 let rest = stripes.split_off(locked.len().min(stripes.len()));
                 if !rest.is_empty() && !stripes.is_empty() {
                     *self.open.entry(purpose).or_default() += 1;
-                    self.channels[node].tasks.push_front((purpose, Task::Extend(rest)));
+                    channel.tasks.push_front((purpose, Task::Extend(rest)));
                 }
                 self.reports.push_back(Report::Extended { stripes, locked, node });
             }
@@ -715,17 +703,16 @@ impl Client {
                 }
             }
             (Task::Say(_), response) => {
-                self.said.push((node, response.clone()));
                 self.reports.push_back(Report::Said { node, response });
             }
             (Task::Append(_), Response::Refused(refusal)) if refusal.code == RefusalCode::Fork => {
-                self.channels[node].is_forked = true;
-                let tasks = std::mem::take(&mut self.channels[node].tasks);
+                channel.is_forked = true;
+                let tasks = std::mem::take(&mut channel.tasks);
                 let (appends, others): (Vec<_>, Vec<_>) =
                     tasks.into_iter().partition(|(_, task)| matches!(task, Task::Append(_)));
-                self.channels[node].tasks = others.into();
+                channel.tasks = others.into();
                 for (purpose, _) in appends {
-                    self.close(purpose);
+                    close(&mut self.open, purpose);
                 }
                 self.refuse(node, refusal);
             }

@@ -224,11 +224,10 @@ impl World {
 
     /// A client with the keys of a device of a vault.
     pub(crate) fn new_device(&mut self, vault: &str, device: &str, setup: &VaultSetup) -> usize {
-        let roster = self.certificates();
+        let roster = self.roster(&setup.outside);
         let policy = policy_of(setup);
         let names = (vault, device);
-        let client =
-            Client::new(names, &self.speaker(&setup.operator), roster, &setup.outside, policy);
+        let client = Client::new(names, &self.speaker(&setup.operator), roster, policy);
         self.join_known(client, &setup.operator)
     }
 

@@ -159,7 +159,7 @@ impl World {
     ) -> usize {
         let name = format!("thief {}", self.clients.len());
         let policy = Policy::survive_one("node");
-        let client = Client::new((&name, &name), speaker, self.certificates(), &[], policy);
+        let client = Client::new((&name, &name), speaker, self.roster(&[]), policy);
         let mut client = match greets {
             Some((greeting, key)) => client.greeting(Some(greeting), Some(key)),
             None => client,

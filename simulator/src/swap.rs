@@ -316,7 +316,7 @@ impl World {
         let pass = Greeting::Console(Signed::sign(&pass, &Setup::node_key(first)));
         let names = (name.as_str(), name.as_str());
         let policy = Policy::survive_one("node");
-        let client = Client::new(names, &self.speaker(by), self.certificates(), &[], policy)
+        let client = Client::new(names, &self.speaker(by), self.roster(&[]), policy)
             .greeting(Some(pass), Some(console));
         let client = self.join(client);
         for node in nodes {

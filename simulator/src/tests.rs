@@ -115,7 +115,7 @@ fn a_node_that_crashes_before_a_shard_is_durable_promised_nothing() {
         assert!(world.run_until(Period::seconds(60), arrived), "seed {seed}");
         let promised = |world: &World| {
             let holder = world.site(1).node;
-            world.client(client).receipts().any(|receipt| receipt.holder == holder)
+            world.client(client).receipts().any(|of| of == holder)
         };
         world.crash(1);
         world.run_for(Period::seconds(60));

@@ -28,7 +28,8 @@ use protocol::policy::Policy;
 use protocol::sign::Signed;
 use protocol::time::{Mono, Now, Period};
 use rebuild::{Errand, Rebuilds};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -97,6 +98,7 @@ pub struct World {
     pub(crate) restores: (u64, u64),
     messages: u64,
     bytes: u64,
+    nodes: Rc<[NodeId]>,
     by_node: BTreeMap<NodeId, usize>,
 }
 
@@ -111,6 +113,7 @@ impl World {
             now: Mono(0),
             random: Random::new(seed),
             queue: Queue::default(),
+            nodes: hosts.iter().map(|host| host.site.node).collect(),
             by_node: hosts.iter().enumerate().map(|(i, host)| (host.site.node, i)).collect(),
             hosts,
             clients: Vec::new(),
@@ -278,7 +281,7 @@ impl World {
     pub fn add_client(&mut self, setup: &Setup, policy: Policy) -> usize {
         let name = self.clients.len().to_string();
         let speaker = self.speaker(&setup.nodes[0].operator);
-        let client = Client::new((&name, &name), &speaker, self.certificates(), &[], policy);
+        let client = Client::new((&name, &name), &speaker, self.roster(&[]), policy);
         let client = self.join(client);
         self.act(client);
         client
@@ -295,8 +298,11 @@ impl World {
         self.clients.len() - 1
     }
 
-    pub(crate) fn certificates(&self) -> Vec<Signed<NodeCertificate>> {
-        self.hosts.iter().map(|host| host.certificate().clone()).collect()
+    /// All nodes, and the certificates of those that are not `outside`.
+    pub(crate) fn roster(&self, outside: &[usize]) -> (Rc<[NodeId]>, Vec<Signed<NodeCertificate>>) {
+        let outside: BTreeSet<usize> = outside.iter().copied().collect();
+        let listed = self.hosts.iter().enumerate().filter(|(node, _)| !outside.contains(node));
+        (self.nodes.clone(), listed.map(|(_, host)| host.certificate().clone()).collect())
     }
 
     pub(crate) fn node_of(&self, node: NodeId) -> Option<usize> {

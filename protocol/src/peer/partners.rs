@@ -228,10 +228,16 @@ impl Partnership {
     fn in_force(&self, now: Now, operator: OperatorId) -> Result<(&Known, &Agreement), Refusal> {
         let name = || operator.key().fingerprint();
         let known = self.known.by_operator.get(&operator).ok_or_else(|| {
-            not_allowed(format!("operator {} is no partner here: nothing new is held for it", name()))
+            not_allowed(format!(
+                "operator {} is no partner here: nothing new is held for it",
+                name()
+            ))
         })?;
         let agreement = known.agreement.as_ref().ok_or_else(|| {
-            not_allowed(format!("nothing is agreed with operator {}: nothing is held for it", name()))
+            not_allowed(format!(
+                "nothing is agreed with operator {}: nothing is held for it",
+                name()
+            ))
         })?;
         agreement
             .check_time(now.wall)

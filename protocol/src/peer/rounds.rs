@@ -170,7 +170,9 @@ impl Peer {
             return;
         };
         for (_, bytes) in &rows {
-            let record = record_of(bytes);
+            // Who leaves goes by what it counted.
+            let is_counted = self.leaving.is_own();
+            let record = if is_counted { verified_record_of(bytes) } else { record_of(bytes) };
             if let Some(record) = &record {
                 self.look_at(now, facts, record, false);
             }
@@ -257,10 +259,15 @@ impl Peer {
     }
 }
 
-/// A damaged row repairs nothing.
+/// What a row says. It is verified before anything is done about it: a damaged one repairs nothing.
 fn record_of(row: &[u8]) -> Option<Record> {
-    let signed = decode::<Signed<Record>>(Table::Record, row).ok()?;
-    Some(signed.split().ok()?.0)
+    let record = decode::<Signed<Record>>(Table::Record, row).ok()?.stored()?;
+    record.check().is_ok().then_some(record)
+}
+
+/// What a row says that is as it was signed.
+fn verified_record_of(row: &[u8]) -> Option<Record> {
+    decode::<Signed<Record>>(Table::Record, row).ok()?.verify().ok()
 }
 
 #[cfg(test)]

@@ -50,8 +50,8 @@ impl World {
         for _ in 0..vaults {
             let name = format!("greedy {}", self.clients.len());
             let names = (name.as_str(), name.as_str());
-            let roster = self.certificates();
-            let mut client = Client::new(names, &speaker, roster, &setup.outside, policy.clone());
+            let roster = self.roster(&setup.outside);
+            let mut client = Client::new(names, &speaker, roster, policy.clone());
             for node in (0..self.nodes()).filter(|node| !holders.contains(node)) {
                 client.leave(node);
             }

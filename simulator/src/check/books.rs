@@ -37,7 +37,8 @@ pub(super) struct Came {
 /// What receipts say of months, and what is written down of them.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
-    receipts: BTreeMap<ShardId, Receipt>,
+    /// Of which vault each shard is, and what names its receipt.
+    receipts: BTreeMap<ShardId, (VaultId, [u8; 16])>,
     came: BTreeMap<(VaultId, Month), Came>,
     /// Vaults of which something went.
     went: BTreeSet<VaultId>,
@@ -48,17 +49,18 @@ pub(super) struct Accounts {
 
 impl Accounts {
     /// A shard's row changes.
-    pub(super) fn count(&mut self, shard: ShardId, receipt: Option<Receipt>) {
+    pub(super) fn count(&mut self, shard: ShardId, receipt: Option<(Receipt, [u8; 16])>) {
         let known = self.receipts.remove(&shard);
-        if known.is_some() && known == receipt {
-            self.receipts.extend(known.map(|known| (shard, known)));
+        let new = receipt.as_ref().map(|(receipt, name)| (receipt.vault, *name));
+        self.receipts.extend(new.map(|new| (shard, new)));
+        if known.is_some() && known == new {
             return;
         }
-        if let Some(gone) = known {
-            self.went.insert(gone.vault);
-            self.changed.insert(gone.vault);
+        if let Some((vault, _)) = known {
+            self.went.insert(vault);
+            self.changed.insert(vault);
         }
-        let Some(receipt) = receipt else { return };
+        let Some((receipt, _)) = receipt else { return };
         let month = Month::of(receipt.received);
         let len = u64::from(receipt.len);
         let came = self.came.entry((receipt.vault, month)).or_default();
@@ -66,7 +68,6 @@ impl Accounts {
         came.shards += 1;
         came.moment += u128::from(len) * u128::from(receipt.received.0 - month.start().0);
         self.changed.insert(receipt.vault);
-        self.receipts.insert(shard, receipt);
     }
 
     /// The row of a month changes.
@@ -147,7 +148,10 @@ impl Checker {
             }
         }
         let held = write.value.as_ref().and_then(|bytes| decode::<Held>(bytes, VALUE_LEN_MAX).ok());
-        let receipt = held.as_ref().and_then(|held| held.receipt.verify().ok());
+        let receipt = held.as_ref().and_then(|held| {
+            let name = *held.receipt.digest().first_chunk()?;
+            Some((held.receipt.verify().ok()?, name))
+        });
         books.accounts.count(shard, receipt);
         let Some(Held { vault, len, .. }) = held else { return };
         let is_new = !is_known;

@@ -52,10 +52,9 @@ impl World {
         let stranger = key("machine", &format!("{owner} {}", self.clients.len()));
         let (name, setup) = (of.name.clone(), of.setup.clone());
         let names = (name.as_str(), name.as_str());
-        let roster = self.certificates();
-        let client =
-            Client::new(names, &self.speaker(&setup.operator), roster, &[], policy_of(&setup))
-                .greeting(Some(Greeting::Recover { tag }), Some(stranger));
+        let roster = self.roster(&[]);
+        let client = Client::new(names, &self.speaker(&setup.operator), roster, policy_of(&setup))
+            .greeting(Some(Greeting::Recover { tag }), Some(stranger));
         let client = self.join(client);
         // The greeting is all that it says; the question after it is never asked.
         self.clients[client].say(by, Request::Status);
@@ -158,11 +157,10 @@ impl World {
         };
         let greeting = Greeting::Device { vault: word, device: Signed::sign(&certificate, &vault) };
         let (setup, vault_name) = (of.setup.clone(), of.name.clone());
-        let roster = self.certificates();
+        let roster = self.roster(&[]);
         let names = (vault_name.as_str(), name.as_str());
-        let client =
-            Client::new(names, &self.speaker(&setup.operator), roster, &[], policy_of(&setup))
-                .greeting(Some(greeting), Some(device));
+        let client = Client::new(names, &self.speaker(&setup.operator), roster, policy_of(&setup))
+            .greeting(Some(greeting), Some(device));
         let client = self.join_known(client, &setup.operator);
         let id = self.clients[client].vault();
         let recovery = &mut self.owners[owner].recoveries[at];

@@ -66,7 +66,7 @@ impl PartialOrd for Key {
 
 /// Tables in memory.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryFacts(BTreeMap<Table, BTreeMap<Key, Vec<u8>>>);
+pub struct MemoryFacts(BTreeMap<Table, BTreeMap<Key, Box<[u8]>>>);
 
 impl MemoryFacts {
     /// Makes writes durable.
@@ -75,11 +75,11 @@ impl MemoryFacts {
             let table = self.0.entry(write.table).or_default();
             match write.value {
                 Some(more) if write.table.is_sum() => {
-                    let known = table.get(&write.key[..]).map(Vec::as_slice);
+                    let known = table.get(&write.key[..]).map(AsRef::as_ref);
                     let sum = write.table.sum(known, &more);
-                    table.insert(write.key.into(), sum)
+                    table.insert(write.key.into(), sum.into_boxed_slice())
                 }
-                Some(value) => table.insert(write.key.into(), value),
+                Some(value) => table.insert(write.key.into(), value.into_boxed_slice()),
                 None => table.remove(&write.key[..]),
             };
         }
@@ -88,7 +88,7 @@ impl MemoryFacts {
 
 impl Facts for MemoryFacts {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FactsError> {
-        Ok(self.0.get(&table).and_then(|table| table.get(key)).cloned())
+        Ok(self.0.get(&table).and_then(|table| table.get(key)).map(|value| value.to_vec()))
     }
 
     fn scan(
@@ -105,6 +105,6 @@ impl Facts for MemoryFacts {
         let rows = self.0.get(&table).into_iter();
         let rows = rows.flat_map(|table| table.range::<[u8], _>((from, Bound::Unbounded)));
         let rows = rows.take_while(|(key, _)| key.bytes().starts_with(prefix)).take(limit);
-        Ok(rows.map(|(key, value)| (key.bytes().to_vec(), value.clone())).collect())
+        Ok(rows.map(|(key, value)| (key.bytes().to_vec(), value.to_vec())).collect())
     }
 }
