@@ -343,13 +343,12 @@ impl NodeCertificate {
 
     /// That line, of a certificate that was verified.
     pub fn line(&self, signed: &Signed<Self>) -> Result<Line, CertificateError> {
-        let line = match &self.authority {
-            Authority::Operator | Authority::Shown { .. } => signed.line()?,
+        Ok(match &self.authority {
+            Authority::Operator | Authority::Shown { .. } => signed.line_of(self.operator)?,
             Authority::Admitter { invitation, .. } | Authority::Bearer { invitation, .. } => {
-                invitation.line()?
+                invitation.line_of(self.operator)?
             }
-        };
-        Ok(line.unwrap_or_else(|| Line::first(self.operator)))
+        })
     }
 
     /// The node as placement sees it. What others say of it counts as far as somebody believes them: [`Site::seen_by`].

@@ -222,13 +222,17 @@ impl<T: Statement> Signed<T> {
     /// # Errors
     /// As [`Signed::verify`].
     pub fn line(&self) -> Result<Option<Line>, SignatureError> {
-        let Some(operator) = self.verify()?.operator() else { return Ok(None) };
+        self.verify()?.operator().map(|operator| self.line_of(operator)).transpose()
+    }
+
+    /// The line that it shows, of what was verified as this operator's word.
+    pub(crate) fn line_of(&self, operator: OperatorId) -> Result<Line, SignatureError> {
         if self.signature.0.len() == SIGNATURE_LEN {
-            return Ok(Some(Line::first(operator)));
+            return Ok(Line::first(operator));
         }
         let line = Line::of_signature(operator, &self.signature.0);
         let error = |source| SignatureError::Succession { context: T::CONTEXT, source };
-        Ok(Some(line.map_err(error)?.0))
+        Ok(line.map_err(error)?.0)
     }
 
     /// The hash that names this signed statement: body and signature.

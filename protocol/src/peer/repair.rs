@@ -470,14 +470,29 @@ impl Peer {
             }
         }
         let is_hurt = self.is_hurt(facts, record);
+        let leaves = self.repair.leaves(vault, self.node());
+        // What was found well with those who still count is well, whoever its record names, until it is its turn.
+        let settled = self.repair.settled.get(&stripe);
+        let settled = settled.filter(|(holders, _)| {
+            holders.iter().all(|&holder| self.repair.counts(vault, stripe, holder))
+        });
+        let is_turn = self.repair.rounds.is_turn(stripe);
+        if settled.is_some() && !is_hurt && !leaves && !is_doubted && !is_turn {
+            return;
+        }
+        let settled = settled.cloned();
         if !self.repair.seen.contains_key(&vault) {
             // A vault whose roster is not here has no holders to agree with.
             let seen = self.seen_for(now, facts, vault).unwrap_or_default();
             self.repair.seen.insert(vault, seen);
         }
-        let named = record.holders.iter().copied();
-        let there: Vec<NodeId> =
-            named.filter(|&holder| self.repair.counts(vault, stripe, holder)).collect();
+        let there: Vec<NodeId> = match &settled {
+            Some((holders, _)) => holders.clone(),
+            None => {
+                let named = record.holders.iter().copied();
+                named.filter(|&holder| self.repair.counts(vault, stripe, holder)).collect()
+            }
+        };
         let seen = &self.repair.seen[&vault];
         let site = |&node: &NodeId| seen.get(&node).or_else(|| self.site_of(node));
         let sites: Vec<&Site> = there.iter().filter_map(site).collect();
@@ -485,11 +500,8 @@ impl Peer {
         // Who leaves may stand in, and is named by no record then. What is all there may lie too close together.
         // Of whom nothing is known yet nobody can say where they are.
         let is_misplaced = margin < 0 && sites.len() == there.len();
-        let is_short = is_hurt
-            || is_misplaced
-            || there.len() < record.holders.len()
-            || self.repair.leaves(vault, self.node());
-        if !is_short && !is_doubted && !self.repair.rounds.is_turn(stripe) {
+        let is_short = is_hurt || is_misplaced || there.len() < record.holders.len() || leaves;
+        if !is_short && !is_doubted && !is_turn {
             return;
         }
         let leaving = &self.repair.leavers(vault);
@@ -506,10 +518,9 @@ impl Peer {
                 return;
             }
         }
-        if let Some((holders, at)) = self.repair.settled.get(&stripe) {
+        if let Some((_, at)) = &settled {
             let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
-            let is_well = holders.iter().all(|&holder| self.repair.counts(vault, stripe, holder));
-            if is_well && !is_hurt && !is_doubted && now.mono < at.after(patrol) {
+            if !is_hurt && !is_doubted && now.mono < at.after(patrol) {
                 return;
             }
         }
@@ -521,8 +532,7 @@ impl Peer {
             return;
         }
         let asked = is_patrol.then(|| {
-            let settled = self.repair.settled.get(&stripe);
-            let counted = settled.into_iter().flat_map(|(holders, _)| holders);
+            let counted = settled.iter().flat_map(|(holders, _)| holders);
             record.holders.iter().chain(counted).copied().collect()
         });
         // What is damaged here nobody else mends.
