@@ -7,6 +7,7 @@
 
 use super::facts::{Facts, FactsError, FindingRow, Table, View, Write, decode, key};
 use super::membership::Pending;
+use super::repair::Why;
 use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, Then};
 use crate::audit::{Case, Finding, Outcome, Transcript};
 use crate::id::{NodeId, ShardId, StripeId, VaultId};
@@ -217,7 +218,7 @@ impl Peer {
         if case.is_shown() && !is_known {
             self.repair.unproved.insert(place, vault);
             self.outputs.push_back(Output::Note(Note::Unproved { node: holder, stripe }));
-            self.look_at(now, facts, &record, false);
+            self.look_at(now, facts, &record, Why::Changed);
             self.repair.wake();
         } else if is_known && !case.is_shown() && !is_cut_off {
             self.repair.unproved.remove(&place);

@@ -9,6 +9,7 @@
 use super::facts::{Asked, Facts, FactsError, Held, ReleaseRow, Table, View, Write, decode, key};
 use super::lives::life_of;
 use super::membership::Pending;
+use super::repair::Why;
 use super::{Decision, LaneId, LinkId, Note, Output, Peer, Role, Then, refusal};
 use crate::discharge::Discharge;
 use crate::hold::HOLDERS_MAX;
@@ -206,7 +207,7 @@ impl Peer {
     /// A shard that is held here does not count any more: whether the others have all of its stripe is found out anew.
     fn look_for_others(&mut self, now: Now, facts: &dyn Facts, vault: VaultId, stripe: StripeId) {
         self.repair.settled.remove(&stripe);
-        self.look_at_stripe(now, facts, (vault, stripe), true);
+        self.look_at_stripe(now, facts, (vault, stripe), Why::Doubted);
     }
 
     /// Whether a discharged shard can go: all shards of its stripe were found with others since it began to cool.

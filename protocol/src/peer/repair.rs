@@ -75,6 +75,17 @@ pub(super) enum Stage {
     Working,
 }
 
+/// Why a stripe is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Something has changed.
+    Changed,
+    /// It is its turn to be asked about though nothing is known to be wrong.
+    Turn,
+    /// A node shows no promise of it, or somebody says that something is wrong.
+    Doubted,
+}
+
 /// A stripe that may have lost shards.
 #[derive(Debug)]
 pub(super) struct Case {
@@ -418,13 +429,13 @@ impl Peer {
         now: Now,
         facts: &dyn Facts,
         (vault, stripe): (VaultId, StripeId),
-        is_doubted: bool,
+        why: Why,
     ) {
         let view = View { facts, overlay: &self.overlay };
         if let Ok(Some(signed)) = view.record(vault, stripe)
             && let Ok(record) = signed.verify()
         {
-            self.look_at(now, facts, &record, is_doubted);
+            self.look_at(now, facts, &record, why);
             self.repair.wake();
         }
     }
@@ -440,18 +451,13 @@ impl Peer {
     ) {
         let settled = self.repair.settled.get(&stripe);
         if settled.is_none_or(|(holders, _)| holders.contains(&node)) {
-            self.look_at_stripe(now, facts, (vault, stripe), true);
+            self.look_at_stripe(now, facts, (vault, stripe), Why::Doubted);
         }
     }
 
     /// Makes a case of a stripe that may have lost shards. One that is only doubted may be on its way: it is asked about later.
-    pub(super) fn look_at(
-        &mut self,
-        now: Now,
-        facts: &dyn Facts,
-        record: &Record,
-        is_doubted: bool,
-    ) {
+    pub(super) fn look_at(&mut self, now: Now, facts: &dyn Facts, record: &Record, why: Why) {
+        let (is_doubted, is_turn) = (why == Why::Doubted, why == Why::Turn);
         let (vault, stripe) = (record.stripe.vault, record.stripe.id());
         if self.repair.cases.contains_key(&stripe) {
             return;
@@ -476,7 +482,6 @@ impl Peer {
         let settled = settled.filter(|(holders, _)| {
             holders.iter().all(|&holder| self.repair.counts(vault, stripe, holder))
         });
-        let is_turn = self.repair.rounds.is_turn(stripe);
         if settled.is_some() && !is_hurt && !leaves && !is_doubted && !is_turn {
             return;
         }

@@ -7,6 +7,7 @@
 //! shards nothing is read, for a while. What all that is held comes to is checked on the way ([`super::sums`]).
 
 use super::facts::{Facts, Table, View, Write, decode};
+use super::repair::Why;
 use super::{Note, Output, Peer, Then};
 use crate::id::ShardId;
 use crate::message::ScrubStatus;
@@ -230,7 +231,7 @@ impl Peer {
             if !writes.is_empty() {
                 self.persist(writes, None, Then::Nothing);
                 if is_new {
-                    self.look_at_stripe(now, facts, (vault, stripe), false);
+                    self.look_at_stripe(now, facts, (vault, stripe), Why::Changed);
                 }
             }
         }

@@ -10,7 +10,7 @@
 
 use super::facts::{Facts, Table, View, Write, decode, key};
 use super::membership::Pending;
-use super::repair::Stage;
+use super::repair::{Stage, Why};
 use super::{Decision, LaneId, Output, Peer, Role, Then, refusal};
 use crate::certificate::ROSTER_MAX;
 use crate::id::{NodeId, OperatorId, StripeId, VaultId};
@@ -334,7 +334,7 @@ impl Peer {
 
     /// Looks at a stripe soon, because somebody waits for it.
     fn hurry(&mut self, now: Now, facts: &dyn Facts, vault: VaultId, stripe: StripeId) {
-        self.look_at_stripe(now, facts, (vault, stripe), true);
+        self.look_at_stripe(now, facts, (vault, stripe), Why::Doubted);
         let next = now.mono.after(self.repair_term());
         let Some(case) = self.repair.cases.get_mut(&stripe) else { return };
         let is_waiting = matches!(case.stage, Stage::New | Stage::Waits);
