@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows that are summed in one go, once in each exchange of members: those of 1 TiB in shards of 4 MiB within half an hour.
 const PAGE: usize = 4096;
+/// So many more are read than twice those that were summed the last time.
+const SPARE: usize = 16;
 
 /// That the sums of a vault were wrong, as it is stored until they are found right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,8 @@ enum Summed {
 pub(super) struct Sums {
     counted: BTreeMap<VaultId, Usage>,
     summed: Summed,
+    /// How many rows are read in the next go: not many more than the reading passes meanwhile.
+    page: usize,
     /// A pass of reading has ended: the rest is summed, however far the next one is.
     has_ended: bool,
     /// Vaults that are still to be compared.
@@ -63,6 +67,7 @@ impl Sums {
         Ok(Self {
             counted: BTreeMap::new(),
             summed: Summed::UpTo(None),
+            page: PAGE,
             has_ended: false,
             open: BTreeSet::new(),
             wrong,
@@ -150,8 +155,10 @@ impl Peer {
             return;
         }
         let after = after.as_ref().map(|shard| &shard.0[..]);
-        let Ok(rows) = facts.scan(Table::Held, &[], after, PAGE) else { return };
-        let is_rest = rows.len() < PAGE;
+        let page = if self.sums.has_ended { PAGE } else { self.sums.page };
+        let Ok(rows) = facts.scan(Table::Held, &[], after, page) else { return };
+        let is_rest = rows.len() < page;
+        self.sums.page = SPARE;
         let pending = self.overlay.first_after(Table::Held, after).cloned();
         for (key, bytes) in rows {
             let Ok(shard) = <[u8; 32]>::try_from(&key[..]).map(ShardId) else { continue };
@@ -164,6 +171,7 @@ impl Peer {
                 self.sums.add(vault, len.into());
             }
             self.sums.summed = Summed::UpTo(Some(shard));
+            self.sums.page = (self.sums.page + 2).min(PAGE);
         }
         if is_rest && self.sums.has_ended && pending.is_none() {
             let Ok(rows) = facts.scan(Table::Usage, &[], None, usize::MAX) else { return };
