@@ -67,6 +67,24 @@ impl Writer for Bytes {
     }
 }
 
+/// What of the expected bytes has not been written yet.
+struct Expected<'a>(&'a [u8]);
+
+impl Writer for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(EncodeError::Other("other bytes"))?;
+        Ok(())
+    }
+}
+
+/// Whether [`encode`] gives these bytes.
+pub(crate) fn encodes_to<T: Serialize + ?Sized>(value: &T, bytes: &[u8]) -> bool {
+    let mut expected = Expected(bytes);
+    let config = bincode::config::standard();
+    let is_begun = bincode::serde::encode_into_writer(value, &mut expected, config).is_ok();
+    is_begun && expected.0.is_empty()
+}
+
 /// Decodes a value from exactly `bytes`, which may be at most `max` long.
 ///
 /// # Errors
@@ -94,7 +112,7 @@ pub fn decode_canonical<T: Serialize + DeserializeOwned>(
     max: usize,
 ) -> Result<T, CodecError> {
     let value: T = decode(bytes, max)?;
-    if encode(&value) != bytes {
+    if !encodes_to(&value, bytes) {
         return Err(CodecError::NotCanonical);
     }
     Ok(value)
@@ -189,6 +207,20 @@ mod tests {
             let blob = Blob(bytes);
             let encoded = encode(&blob);
             prop_assert_eq!(decode_canonical::<Blob>(&encoded, VALUE_LEN_MAX).unwrap(), blob);
+        }
+
+        #[test]
+        fn a_value_encodes_to_its_bytes_and_no_others(
+            value: (Vec<String>, Option<u64>, Vec<u8>), other: Vec<u8>, at: prop::sample::Index,
+        ) {
+            let bytes = encode(&value);
+            prop_assert!(encodes_to(&value, &bytes));
+            prop_assert_eq!(encodes_to(&value, &other), bytes == other);
+            let mut altered = bytes.clone();
+            altered[at.index(bytes.len())] ^= 1;
+            prop_assert!(!encodes_to(&value, &altered));
+            prop_assert!(!encodes_to(&value, &bytes[..at.index(bytes.len())]));
+            prop_assert!(!encodes_to(&value, &[&bytes[..], &[0]].concat()));
         }
 
         #[test]

@@ -192,7 +192,7 @@ impl<T: Statement> Signed<T> {
         };
         let wrong = || SignatureError::Wrong { context, signer };
         let signature: [u8; SIGNATURE_LEN] = signature.ok_or_else(wrong)?;
-        if codec::encode(&statement) != body {
+        if !codec::encodes_to(&statement, body) {
             return Err(Self::codec_error(CodecError::NotCanonical));
         }
         if !is_signed(signer, signed, &bytes, &signature) {

@@ -477,22 +477,24 @@ impl Peer {
         }
         let is_hurt = self.is_hurt(facts, record);
         let leaves = self.repair.leaves(vault, self.node());
-        // What was found well with those who still count is well, whoever its record names, until it is its turn.
+        // What was found well with those who still count is well. Where that was all of it, it is left alone until its turn, whoever its record names.
         let settled = self.repair.settled.get(&stripe);
         let settled = settled.filter(|(holders, _)| {
             holders.iter().all(|&holder| self.repair.counts(vault, stripe, holder))
         });
-        if settled.is_some() && !is_hurt && !leaves && !is_doubted && !is_turn {
+        let all = settled.map(|(holders, _)| holders);
+        let all = all.filter(|holders| holders.len() >= record.holders.len());
+        if all.is_some() && !is_hurt && !leaves && !is_doubted && !is_turn {
             return;
         }
-        let settled = settled.cloned();
+        let (all, settled) = (all.cloned(), settled.map(|(_, at)| *at));
         if !self.repair.seen.contains_key(&vault) {
             // A vault whose roster is not here has no holders to agree with.
             let seen = self.seen_for(now, facts, vault).unwrap_or_default();
             self.repair.seen.insert(vault, seen);
         }
-        let there: Vec<NodeId> = match &settled {
-            Some((holders, _)) => holders.clone(),
+        let there: Vec<NodeId> = match &all {
+            Some(holders) => holders.clone(),
             None => {
                 let named = record.holders.iter().copied();
                 named.filter(|&holder| self.repair.counts(vault, stripe, holder)).collect()
@@ -523,7 +525,7 @@ impl Peer {
                 return;
             }
         }
-        if let Some((_, at)) = &settled {
+        if let Some(at) = settled {
             let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
             if !is_hurt && !is_doubted && now.mono < at.after(patrol) {
                 return;
@@ -537,7 +539,7 @@ impl Peer {
             return;
         }
         let asked = is_patrol.then(|| {
-            let counted = settled.iter().flat_map(|(holders, _)| holders);
+            let counted = all.iter().flatten();
             record.holders.iter().chain(counted).copied().collect()
         });
         // What is damaged here nobody else mends.

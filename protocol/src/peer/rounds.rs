@@ -245,7 +245,7 @@ impl Peer {
             _ => {
                 if self.repair.rounds.is_followed {
                     self.repair.rounds.begin_whole();
-                } else {
+                } else if !self.leaving.is_own() {
                     self.begin_turn(now);
                 }
                 self.end_counting(now, facts);
