@@ -85,6 +85,7 @@ impl World {
                 && self.hosts[holder].is_honest()
                 && !self.hosts[holder].has_left
                 && !self.has_parted(vault, holder)
+                && !self.is_slandered(holder)
                 && self.hosts[holder].disk.has(shard)
                 && !checker.ever_rotten.contains(&(holder, shard))
                 && !checker.given_up.contains(&stripe)

@@ -264,6 +264,13 @@ impl World {
         }
     }
 
+    /// Whether two operators say of a node that it lacks what it has: others are to believe two.
+    pub(super) fn is_slandered(&self, node: usize) -> bool {
+        let of = Some(self.hosts[node].operator.as_str());
+        let liars = self.hosts.iter().filter(|host| host.slanders.as_deref() == of);
+        liars.map(|host| host.operator.as_str()).collect::<BTreeSet<&str>>().len() >= 2
+    }
+
     /// Operators who lie, and those whose nodes deleted what they hold, have destroyed nothing that is to bear as many.
     pub(crate) fn check_colluders(&mut self) {
         let is_bad = |host: &&Host| host.seized || host.slanders.is_some();
