@@ -613,7 +613,9 @@ impl Client {
                 ready.push(*node);
             }
         }
-        ready.into_iter().for_each(|node| self.advance(node));
+        for node in ready {
+            self.advance(node);
+        }
     }
 
     pub(crate) fn handle_response(

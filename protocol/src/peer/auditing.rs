@@ -130,7 +130,7 @@ impl Asking {
     }
 
     /// How far asking came, where that is to be stored.
-    pub(super) fn to_store(&mut self) -> Option<Write> {
+    pub(super) fn take_progress(&mut self) -> Option<Write> {
         let is_news = self.stored.replace(self.safe) != Some(self.safe);
         is_news.then(|| Write::audit(&self.safe))
     }

@@ -41,8 +41,8 @@ impl Peer {
     fn store_lock_clock(&mut self, now: Now) {
         self.store_clock_at = now.mono.after(STORE_PERIOD);
         let mut writes = vec![Write::lock_clock(&self.lock_clock)];
-        writes.extend(self.scrub.to_store());
-        writes.extend(self.asking.to_store());
+        writes.extend(self.scrub.take_progress());
+        writes.extend(self.asking.take_progress());
         self.persist(writes, None, Then::Nothing);
     }
 

@@ -689,9 +689,10 @@ impl Peer {
             }
             // Where no partner has a vault nothing is bounded.
             Role::Node(_) if !self.partnership.owners.values().any(is_other) => return Ok(None),
-            Role::Node(node) => match self.partnership.listed_for.get(&node) {
-                Some(owners) => owners.clone(),
-                None => {
+            Role::Node(node) => {
+                if let Some(owners) = self.partnership.listed_for.get(&node) {
+                    owners.clone()
+                } else {
                     let view = View { facts, overlay: &self.overlay };
                     let vaults = view.listing(node)?.into_iter();
                     let owners: Owners = vaults.map(|vault| self.partner_of(vault)).collect();
@@ -703,7 +704,7 @@ impl Peer {
                     known.insert(node, owners.clone());
                     owners
                 }
-            },
+            }
         };
         let left = |operator: OperatorId| {
             let share = self.share_of(now, operator).unwrap_or(0);

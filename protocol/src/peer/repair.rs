@@ -493,13 +493,9 @@ impl Peer {
             let seen = self.seen_for(now, facts, vault).unwrap_or_default();
             self.repair.seen.insert(vault, seen);
         }
-        let there: Vec<NodeId> = match &all {
-            Some(holders) => holders.clone(),
-            None => {
-                let named = record.holders.iter().copied();
-                named.filter(|&holder| self.repair.counts(vault, stripe, holder)).collect()
-            }
-        };
+        let named = record.holders.iter().copied();
+        let named = named.filter(|&holder| self.repair.counts(vault, stripe, holder));
+        let there: Vec<NodeId> = all.clone().unwrap_or_else(|| named.collect());
         let seen = &self.repair.seen[&vault];
         let site = |&node: &NodeId| seen.get(&node).or_else(|| self.site_of(node));
         let sites: Vec<&Site> = there.iter().filter_map(site).collect();

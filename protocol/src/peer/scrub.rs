@@ -79,7 +79,7 @@ impl Scrub {
     }
 
     /// How far reading came, where that is to be stored.
-    pub(super) fn to_store(&mut self) -> Option<Write> {
+    pub(super) fn take_progress(&mut self) -> Option<Write> {
         std::mem::take(&mut self.is_news).then(|| Write::scrub(&self.row))
     }
 
