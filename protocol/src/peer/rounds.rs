@@ -275,7 +275,10 @@ impl Peer {
     fn look_at_turn(&mut self, now: Now, facts: &dyn Facts, mut parts: Vec<Part>) {
         let mut looked_at = 0;
         for _ in 0..PAGE {
-            let Some(mut part) = parts.pop().filter(|_| looked_at < PAGE) else { break };
+            if looked_at >= PAGE {
+                break;
+            }
+            let Some(mut part) = parts.pop() else { break };
             let first = match part.after {
                 Some(last) => key(&[&part.vault.0, &last.0]),
                 None => key(&[&part.vault.0, &part.from.to_be_bytes()]),
