@@ -10,7 +10,7 @@ const SEEDS: u64 = 120;
 /// Seeds that are clean without a bug.
 const CLEAN: u64 = 30;
 
-/// What drawn plans find too seldom: a node that was cut off hears nearly all others before it repairs, and a custodian that repairs nothing is mostly lost itself.
+/// What drawn plans find too seldom: a node that was cut off hears nearly all others before it repairs, and that nobody takes over is seen where a custodian is there and cannot repair.
 const KEPT: [(Bug, &str); 2] = [
     (Bug::CutOff, include_str!("../regressions/cut-off-and-back-to-two-others.json")),
     (Bug::Takeover, include_str!("../regressions/the-custodian-does-nothing.json")),
