@@ -276,6 +276,22 @@ pub struct Domain {
     pub name: Option<String>,
 }
 
+/// The name of a domain, as a node states it: a key in hex, or what its label says. Of one level all are of one kind, and in the order of their texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DomainName<'a> {
+    Key(&'a [u8; 32]),
+    Label(&'a str),
+}
+
+impl fmt::Display for DomainName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => f.write_str(&data_encoding::HEXLOWER.encode(*key)),
+            Self::Label(name) => f.write_str(name),
+        }
+    }
+}
+
 /// A label that means no domain there is, or several.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no node has {label}; there are {known}")]
@@ -290,6 +306,10 @@ pub struct NoDomain {
 const PREFIX_MIN: usize = 4;
 
 impl Domain {
+    pub(crate) fn named(level: &Level, name: Option<DomainName<'_>>) -> Self {
+        Self { level: level.clone(), name: name.map(|name| name.to_string()) }
+    }
+
     /// The one domain of these sites that somebody means by a label: keys may be shortened to four digits, and `unknown` is what
     /// is not stated.
     ///
@@ -361,17 +381,17 @@ impl Site {
     }
 
     /// What it states at a level, and whether that is shown as well as the level asks.
-    fn stated(&self, level: &Level) -> (Option<String>, bool) {
+    fn stated(&self, level: &Level) -> (Option<DomainName<'_>>, bool) {
         match level.as_str() {
-            Level::NODE => (Some(self.node.to_string()), true),
-            Level::OPERATOR => (Some(self.operator.to_string()), true),
+            Level::NODE => (Some(DomainName::Key(self.node.as_bytes())), true),
+            Level::OPERATOR => (Some(DomainName::Key(self.operator.as_bytes())), true),
             _ if level.asks_evidence() => {
                 let (stated, asked) = level.asks();
-                let name = self.labels.get(&stated).map(str::to_owned);
+                let name = self.labels.get(&stated).map(DomainName::Label);
                 (name, self.evidence.of(&stated) >= asked)
             }
             _ => {
-                let name = self.labels.get(level).map(str::to_owned);
+                let name = self.labels.get(level).map(DomainName::Label);
                 (name, self.evidence.of(level) >= Evidence::Declared)
             }
         }
@@ -381,24 +401,31 @@ impl Site {
     #[must_use]
     pub fn domain(&self, level: &Level) -> Domain {
         let (name, is_shown) = self.stated(level);
-        Domain { level: level.clone(), name: name.filter(|_| is_shown) }
+        Domain::named(level, name.filter(|_| is_shown))
     }
 
     /// All domains of a level with which this node may fall: that of its label, and where this is not shown as well as the level asks also
     /// `unknown`. A claim counts against whoever makes it even without evidence; otherwise a stricter policy would accept some
     /// placements that a laxer one refuses.
-    pub fn domains(&self, level: &Level) -> impl Iterator<Item = Domain> + use<> {
+    pub fn domains(&self, level: &Level) -> impl Iterator<Item = Domain> {
+        self.domain_names(level).map(|name| Domain::named(level, name))
+    }
+
+    /// What these are called.
+    pub(crate) fn domain_names<'a>(
+        &'a self,
+        level: &Level,
+    ) -> impl Iterator<Item = Option<DomainName<'a>>> + use<'a> {
         let (name, is_shown) = self.stated(level);
-        let unknown = name.is_some() && !is_shown;
-        let unknown = unknown.then(|| Domain { level: level.clone(), name: None });
-        std::iter::once(Domain { level: level.clone(), name }).chain(unknown)
+        let is_unknown = name.is_some() && !is_shown;
+        std::iter::once(name).chain(is_unknown.then_some(None))
     }
 
     /// Whether it falls with a domain.
     #[must_use]
     pub fn lies_in(&self, domain: &Domain) -> bool {
         let (name, is_shown) = self.stated(&domain.level);
-        domain.name == name || domain.name.is_none() && !is_shown
+        domain.name == name.map(|name| name.to_string()) || domain.name.is_none() && !is_shown
     }
 
     /// The levels of its labels, and the evidence that counts for each.

@@ -318,12 +318,15 @@ pub fn is_full(used: u64, quota: u64) -> bool {
 /// nothing has to be remembered: a copy changes nothing of that, and neither does a restart.
 #[must_use]
 pub fn gives(stripe: StripeId, node: NodeId, used: u64, quota: u64) -> bool {
+    if !is_full(used, quota) {
+        return false;
+    }
     let kept = u128::from(quota) * u128::from(GIVEN_TO_PERCENT) / 100;
     let over = u128::from(used).saturating_sub(kept);
     let hash = blake3::keyed_hash(&node.0, &stripe.0);
     let [a, b, c, d, ..] = *hash.as_bytes();
     let drawn = u128::from(u32::from_be_bytes([a, b, c, d]));
-    is_full(used, quota) && drawn * u128::from(used) < over << 32
+    drawn * u128::from(used) < over << 32
 }
 
 /// Whether a node with so much room may be given a shard by one that has this much: much more, or it would soon give it on.

@@ -1,6 +1,6 @@
 //! The one predicate: does a set of holders satisfy a policy?
 
-use crate::label::{Domain, Level, Site};
+use crate::label::{Domain, DomainName, Level, Site};
 use crate::planted::{Bug, is_planted};
 use crate::policy::{Clause, Policy};
 use std::cmp::Reverse;
@@ -105,10 +105,10 @@ pub fn check_placement(policy: &Policy, k: usize, holders: &[&Site]) -> Result<(
         [(ViolationKind::Survive, &policy.survive), (ViolationKind::Conceal, &policy.conceal)]
     {
         for clause in &clauses.any {
-            let violation = |kind, worst: Worst| Violation {
+            let violation = |kind, worst: Worst<'_>| Violation {
                 kind,
                 clause: clause.clone(),
-                domains: worst.domains,
+                domains: worst.domains(holders),
                 held: worst.held,
                 left: holders.len() - worst.held,
                 k,
@@ -177,9 +177,27 @@ pub(super) fn worst_held(clause: &Clause, holders: &[&Site]) -> Option<usize> {
 }
 
 /// A choice of domains that covers the most holders.
-struct Worst {
-    domains: Vec<Domain>,
+struct Worst<'a> {
+    levels: Vec<Ranked<'a>>,
+    chosen: Vec<(usize, usize)>,
+    /// Nodes that the clause names beyond those.
+    nodes: usize,
     held: usize,
+}
+
+impl Worst<'_> {
+    fn domains(&self, holders: &[&Site]) -> Vec<Domain> {
+        let chosen = self.chosen.iter().map(|&(at, choice)| {
+            let Ranked { level, choices, .. } = &self.levels[at];
+            (Domain::named(level, choices[choice].name), choices[choice].cover)
+        });
+        let (mut domains, covers): (Vec<Domain>, Vec<Cover>) = chosen.unzip();
+        let covered = covers.into_iter().fold(Cover::EMPTY, Cover::union);
+        let node_level = Level::node();
+        let others = holders.iter().enumerate().filter(|(holder, _)| !covered.has(*holder));
+        domains.extend(others.take(self.nodes).map(|(_, site)| site.domain(&node_level)));
+        domains
+    }
 }
 
 /// A set of holders, as bits.
@@ -191,6 +209,10 @@ impl Cover {
 
     fn insert(&mut self, holder: usize) {
         self.0[holder / 64] |= 1 << (holder % 64);
+    }
+
+    fn has(self, holder: usize) -> bool {
+        self.0[holder / 64] & (1 << (holder % 64)) != 0
     }
 
     fn union(self, other: Self) -> Self {
@@ -206,13 +228,20 @@ impl Cover {
     }
 }
 
-struct Choice {
-    domain: Domain,
+struct Choice<'a> {
+    name: Option<DomainName<'a>>,
     cover: Cover,
 }
 
+/// The domains of a level, the largest first, of which a clause names so many.
+struct Ranked<'a> {
+    level: &'a Level,
+    count: usize,
+    choices: Vec<Choice<'a>>,
+}
+
 struct Search<'a> {
-    levels: &'a [(usize, Vec<Choice>)],
+    levels: &'a [Ranked<'a>],
     /// Nodes that the clause may name beyond the domains: each covers one holder more.
     nodes: usize,
     holders: usize,
@@ -225,25 +254,24 @@ struct Search<'a> {
 /// The domains that a clause may name which together cover the most holders. Exact: one level is a
 /// sort; several are a branch and bound over the choices of all levels but `node`, whose domains
 /// are single holders and are added last. Where evidence is asked for, who shows none lies in `unknown` besides the domain that it states.
-fn worst_union(clause: &Clause, holders: &[&Site]) -> Result<Worst, Worst> {
-    let node_level = Level::node();
+fn worst_union<'a>(clause: &'a Clause, holders: &[&'a Site]) -> Result<Worst<'a>, Worst<'a>> {
     let mut nodes = 0;
-    let mut levels: Vec<(usize, Vec<Choice>)> = Vec::new();
+    let mut levels = Vec::new();
     for (level, &count) in &clause.0 {
-        if *level == node_level {
+        if level.as_str() == Level::NODE {
             nodes = count as usize;
             continue;
         }
-        let mut covers: BTreeMap<Domain, Cover> = BTreeMap::new();
+        let mut covers: BTreeMap<Option<DomainName<'a>>, Cover> = BTreeMap::new();
         for (index, site) in holders.iter().enumerate().take(256) {
-            for domain in site.domains(level) {
-                covers.entry(domain).or_insert(Cover::EMPTY).insert(index);
+            for name in site.domain_names(level) {
+                covers.entry(name).or_insert(Cover::EMPTY).insert(index);
             }
         }
-        let mut choices: Vec<Choice> =
-            covers.into_iter().map(|(domain, cover)| Choice { domain, cover }).collect();
-        choices.sort_by_key(|choice| std::cmp::Reverse(choice.cover.len()));
-        levels.push((count as usize, choices));
+        let choices = covers.into_iter().map(|(name, cover)| Choice { name, cover });
+        let mut choices: Vec<Choice<'a>> = choices.collect();
+        choices.sort_by_key(|choice| Reverse(choice.cover.len()));
+        levels.push(Ranked { level, count: count as usize, choices });
     }
     let mut search = Search {
         levels: &levels,
@@ -254,21 +282,10 @@ fn worst_union(clause: &Clause, holders: &[&Site]) -> Result<Worst, Worst> {
         best_chosen: Vec::new(),
         work: 0,
     };
-    let exact = search.level(0, Cover::EMPTY);
-    let mut domains: Vec<Domain> =
-        search.best_chosen.iter().map(|&(level, i)| levels[level].1[i].domain.clone()).collect();
-    let covered = search
-        .best_chosen
-        .iter()
-        .fold(Cover::EMPTY, |cover, &(level, i)| cover.union(levels[level].1[i].cover));
-    let extra = holders
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| covered.0[index / 64] & (1 << (index % 64)) == 0)
-        .take(nodes);
-    domains.extend(extra.map(|(_, site)| site.domain(&node_level)));
-    let worst = Worst { domains, held: search.best.min(holders.len()) };
-    if exact { Ok(worst) } else { Err(worst) }
+    let is_exact = search.level(0, Cover::EMPTY);
+    let (held, chosen) = (search.best.min(holders.len()), search.best_chosen);
+    let worst = Worst { levels, chosen, nodes, held };
+    if is_exact { Ok(worst) } else { Err(worst) }
 }
 
 impl Search<'_> {
@@ -282,7 +299,7 @@ impl Search<'_> {
             }
             return true;
         }
-        let count = self.levels[level].0;
+        let count = self.levels[level].count;
         self.choose(level, 0, count, cover)
     }
 
@@ -297,7 +314,7 @@ impl Search<'_> {
         {
             return true;
         }
-        let choices = &self.levels[level].1;
+        let choices = &self.levels[level].choices;
         if count == 0 || from == choices.len() {
             return self.level(level + 1, cover);
         }
@@ -309,17 +326,21 @@ impl Search<'_> {
 
     /// At most so many holders can be covered beyond `cover`.
     fn gain_max(&self, level: usize, from: usize, count: usize, cover: Cover) -> usize {
-        let gain = |choices: &[Choice], count: usize| -> usize {
+        let gain = |choices: &[Choice<'_>], count: usize| -> usize {
             // The `count` largest new covers: the most that they can have together, also where some overlap.
-            let mut gains: Vec<usize> =
-                choices.iter().map(|choice| choice.cover.without(cover).len()).collect();
+            let gains = choices.iter().map(|choice| choice.cover.without(cover).len());
+            match count {
+                0 => return 0,
+                1 => return gains.max().unwrap_or(0),
+                _ => {}
+            }
+            let mut gains: Vec<usize> = gains.collect();
             gains.sort_unstable_by(|a, b| b.cmp(a));
             gains.iter().take(count).sum()
         };
-        let here = gain(&self.levels[level].1[from..], count);
-        let later: usize =
-            self.levels[level + 1..].iter().map(|(count, choices)| gain(choices, *count)).sum();
-        here + later
+        let here = gain(&self.levels[level].choices[from..], count);
+        let later = self.levels[level + 1..].iter().map(|of| gain(&of.choices, of.count));
+        here + later.sum::<usize>()
     }
 }
 
@@ -478,7 +499,8 @@ mod tests {
             let refs: Vec<&Site> = sites.iter().collect();
             let Ok(worst) = worst_union(&clause, &refs) else { panic!("small cases are exact") };
             prop_assert_eq!(worst.held, brute_force(&clause, &sites));
-            let shown = sites.iter().filter(|s| worst.domains.iter().any(|d| s.lies_in(d))).count();
+            let domains = worst.domains(&refs);
+            let shown = sites.iter().filter(|s| domains.iter().any(|d| s.lies_in(d))).count();
             prop_assert_eq!(shown, worst.held, "the counterexample shows what is claimed");
         }
 
