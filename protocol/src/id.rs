@@ -154,6 +154,27 @@ macro_rules! keys {
 }
 keys!(NodeId, OperatorId, VaultId, DeviceId);
 
+/// Where a node is in a sorted list, or belongs: as a binary search finds it. Keys are spread evenly, so that it begins where a node should be and
+/// mostly looks at few; somebody who makes keys up has it look at some more.
+pub(crate) fn find(nodes: &[NodeId], node: &NodeId) -> Result<usize, usize> {
+    let start = |id: &NodeId| u64::from_be_bytes(std::array::from_fn(|i| id.0[i]));
+    let at = (u128::from(start(node)) * nodes.len() as u128) >> 64;
+    let (mut from, mut until) = (at as usize, at as usize);
+    let mut step = 1;
+    while from > 0 && nodes[from - 1] >= *node {
+        from = from.saturating_sub(step);
+        step *= 2;
+    }
+    step = 1;
+    while until < nodes.len() && nodes[until] < *node {
+        until = nodes.len().min(until + step);
+        step *= 2;
+    }
+    // What lies before these is smaller, and what lies behind them larger.
+    let until = nodes.len().min(until + 1);
+    nodes[from..until].binary_search(node).map(|at| from + at).map_err(|at| from + at)
+}
+
 impl PublicKey {
     /// A short fingerprint that people can compare by voice: six groups of four base32 letters
     /// of the key's BLAKE3 hash (120 bits).
@@ -190,6 +211,26 @@ mod tests {
             proptest::prop_assert_eq!(&encoded, &id);
             proptest::prop_assert_eq!(crate::codec::decode::<ShardId>(&encoded, 32), Ok(ShardId(id)));
             proptest::prop_assert!(crate::codec::decode::<ShardId>(&encoded[..31], 32).is_err());
+        }
+
+        #[test]
+        fn a_node_is_found_as_by_a_binary_search(
+            mut nodes in proptest::collection::vec(proptest::array::uniform32(0u8..), 0..60),
+            made_up in proptest::collection::vec(0u8..4, 0..30),
+            node: [u8; 32],
+            place: proptest::sample::Index,
+        ) {
+            nodes.extend(made_up.into_iter().map(|last| std::array::from_fn(|i| if i == 31 { last } else { 200 })));
+            nodes.sort_unstable();
+            nodes.dedup();
+            let mut nodes: Vec<NodeId> = nodes.into_iter().map(NodeId).collect();
+            for node in [vec![NodeId(node), NodeId([0; 32]), NodeId([255; 32]), NodeId([200; 32])], nodes.clone()].concat() {
+                proptest::prop_assert_eq!(find(&nodes, &node), nodes.binary_search(&node));
+            }
+            if !nodes.is_empty() {
+                let node = nodes.remove(place.index(nodes.len()));
+                proptest::prop_assert_eq!(find(&nodes, &node), nodes.binary_search(&node));
+            }
         }
 
         #[test]

@@ -10,7 +10,7 @@
 //!
 //! Offline is not lost, and lost is no guilt: it only says that what was held there is to be had elsewhere, too.
 
-use crate::id::{NodeId, OperatorId};
+use crate::id::{NodeId, OperatorId, find};
 use crate::planted::{Bug, is_planted};
 use crate::time::{Mono, Period};
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Liveness {
 
     /// Where a node is, which is watched from now on.
     fn place(&mut self, node: NodeId) -> usize {
-        self.nodes.binary_search(&node).unwrap_or_else(|place| {
+        find(&self.nodes, &node).unwrap_or_else(|place| {
             self.nodes.insert(place, node);
             self.heard.insert(place, self.count);
             place
@@ -105,7 +105,7 @@ impl Liveness {
 
     /// As [`Self::ask`], of one whom only others name: where there are too many it is watched by nobody.
     pub fn ask_stranger(&mut self, node: NodeId, now: Mono) {
-        if self.nodes.len() < WATCHED_MAX || self.nodes.binary_search(&node).is_ok() {
+        if self.nodes.len() < WATCHED_MAX || find(&self.nodes, &node).is_ok() {
             self.ask(node, now);
         }
     }
@@ -164,7 +164,7 @@ impl Liveness {
     /// What is known of a node. One that nobody watches is not lost.
     pub fn presence(&mut self, node: NodeId, now: Mono) -> Presence {
         self.advance(now);
-        let Ok(place) = self.nodes.binary_search(&node) else { return Presence::Heard };
+        let Ok(place) = find(&self.nodes, &node) else { return Presence::Heard };
         let silence = self.count - self.heard[place];
         let patience = SUSPECT.0.min(self.patience.0 / 2);
         let is_late = self.asked.get(&node).is_some_and(|asked| self.count - asked >= patience);

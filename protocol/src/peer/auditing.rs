@@ -7,6 +7,7 @@
 //!   stood counts, and where that has ended since, only if many did in a row.
 //! - How far it is is stored now and then; after a restart it goes on from there.
 
+use super::due::Due;
 use super::facts::{Facts, Table, View, Write, decode};
 use super::ledger::DEVICES_MAX;
 use super::membership::Pending;
@@ -24,7 +25,7 @@ use crate::told::Told;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Records looked at in one go.
-const SCAN_PAGE: usize = 64;
+const SCAN_PAGE: usize = 16;
 /// Questions that wait, 70 bytes each. Where there are more, those for nodes that are not there are left for the next round.
 const WAITING_MAX: usize = 1 << 14;
 /// Nodes that are asked at once: who does not answer holds up no others.
@@ -33,7 +34,7 @@ const TALKS_MAX: usize = 4;
 const LOOKS: u64 = 1024;
 /// and how often at most and at least.
 const LOOK_MIN: Period = Period(250);
-const LOOK_MAX: Period = Period::seconds(6 * 3600);
+const LOOK_MAX: Period = Period::days(1);
 /// Between two goes while there is more to do.
 const PAUSE: Period = Period(100);
 /// After so long the same question is put again.
@@ -90,7 +91,7 @@ pub(super) struct Asking {
     safe: Sweep,
     /// What is stored of that.
     stored: Option<Sweep>,
-    at: Mono,
+    at: Due,
     /// No audit begins before.
     free_at: Mono,
     waiting: BTreeMap<NodeId, BTreeSet<(VaultId, StripeId)>>,
@@ -115,7 +116,7 @@ impl Asking {
             sweep,
             safe: sweep,
             stored,
-            at: now.mono,
+            at: Due::at(now.mono),
             free_at: now.mono,
             waiting: BTreeMap::new(),
             talks: BTreeMap::new(),
@@ -126,7 +127,7 @@ impl Asking {
     }
 
     pub(super) fn poll_timeout(&self) -> Mono {
-        self.at
+        self.at.by()
     }
 
     /// How far asking came, where that is to be stored.
@@ -137,7 +138,7 @@ impl Asking {
 
     /// Looks again at once.
     fn wake(&mut self) {
-        self.at = Mono(0);
+        self.at.hurry(Mono(0));
     }
 
     /// There is a connection to a node: what waits for it is asked.
@@ -175,7 +176,7 @@ impl Asking {
 impl Peer {
     /// Asks whoever is to be asked, when it is time.
     pub(super) fn handle_asking(&mut self, now: Now, facts: &dyn Facts) {
-        if self.asking.at > now.mono {
+        if !self.asking.at.is_due(now.mono) {
             return;
         }
         self.put_again(now, facts);
@@ -190,12 +191,13 @@ impl Peer {
         let members = &self.members;
         self.asking.cuts.retain(|node, _| members.contains_key(node));
         let look = Period(self.config.audit_period.0 / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
-        let mut at = now.mono.after(if is_more { PAUSE } else { look });
+        let mut due = Due::after(now.mono, if is_more { PAUSE } else { look }, 2);
         let is_ready = waiting.iter().any(|node| !self.asking.talks.contains_key(node));
         if is_ready && self.asking.talks.len() < TALKS_MAX {
-            at = at.min(self.asking.free_at.max(now.mono.after(PAUSE)));
+            due.hurry(self.asking.free_at.max(now.mono.after(PAUSE)));
         }
-        self.asking.at = self.asking.talks.values().fold(at, |at, talk| at.min(talk.until));
+        self.asking.talks.values().for_each(|talk| due.hurry(talk.until));
+        self.asking.at = due;
     }
 
     /// Goes through the stripes whose time has come. Whether there are more.
@@ -424,7 +426,7 @@ impl Peer {
             self.hear(now, node);
         }
         let Some(talk) = self.asking.talks.get_mut(&node) else { return };
-        self.asking.at = Mono(0);
+        self.asking.at.hurry(Mono(0));
         match (response, &talk.stage) {
             (Some(Response::Busy { retry_after }), _)
                 if talk.busy < BUSY_MAX && talk.is_awaited && talk.tries == tries =>

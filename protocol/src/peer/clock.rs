@@ -10,8 +10,12 @@ use crate::message::{RefusalCode, Request, Response};
 use crate::sign::Signed;
 use crate::time::{Mono, Now, Period};
 
-/// How often it is stored: so much of what was counted can be lost in a crash, and is kept longer for. How far reading and asking came goes with it.
-const STORE_PERIOD: Period = Period::seconds(600);
+/// How often it is stored at most. How far reading and asking came goes with it.
+const STORE_MIN: Period = Period::seconds(600);
+/// So much of what was counted since the start can be lost in a crash, and is kept longer for: a node that is often started comes on all the same,
+const LOST_PART: u64 = 16;
+/// and so much at most.
+const STORE_MAX: Period = Period::seconds(6 * 3600);
 
 impl Peer {
     /// Counts, compares, and stores what was counted when it is time.
@@ -39,7 +43,8 @@ impl Peer {
     }
 
     fn store_lock_clock(&mut self, now: Now) {
-        self.store_clock_at = now.mono.after(STORE_PERIOD);
+        let counted = Period(now.mono.0.saturating_sub(self.started.0));
+        self.store_clock_at = now.mono.after(store_period(counted));
         let mut writes = vec![Write::lock_clock(&self.lock_clock)];
         writes.extend(self.scrub.take_progress());
         writes.extend(self.asking.take_progress());
@@ -91,5 +96,25 @@ impl Peer {
             self.lock_clock.hear(asked, now.mono, &voice);
             self.tick_lock_clock(now);
         }
+    }
+}
+
+/// Between two times that the clock is stored, when it has counted so long since the start.
+fn store_period(counted: Period) -> Period {
+    Period((counted.0 / LOST_PART).clamp(STORE_MIN.0, STORE_MAX.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_loses_a_small_part_of_what_was_counted() {
+        let hours = |hours: u64| Period::seconds(hours * 3600);
+        assert_eq!(store_period(Period(0)), STORE_MIN);
+        assert_eq!(
+            [store_period(hours(32)), store_period(Period::days(90))],
+            [hours(2), STORE_MAX]
+        );
     }
 }

@@ -520,7 +520,12 @@ fn last_version(
     table: Table,
     vault: VaultId,
 ) -> Result<Option<Row>, FactsError> {
-    let mut last = facts.scan(table, &vault.0, None, VERSIONS_PAGE)?.pop();
+    let mut first = facts.scan(table, &vault.0, None, VERSIONS_PAGE)?;
+    let is_all = first.len() < VERSIONS_PAGE;
+    let mut last = first.pop();
+    if is_all {
+        return Ok(last);
+    }
     let mut gap = 1u64 << 63;
     while let Some((row, _)) = &last {
         let version = row.last_chunk().map_or(0, |version| u64::from_be_bytes(*version));

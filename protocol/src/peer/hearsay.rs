@@ -59,13 +59,13 @@ impl Peer {
             let ages = of.into_iter().zip(said.ages.iter().copied());
             self.liveness.tell(node, member.site.operator, ages, now.mono);
         }
-        self.repair.rooms.insert(node, said.room);
+        self.members.set_room(node, said.room);
         self.hear_leaving(node, said.leaves);
     }
 
     /// Bytes held.
     pub(super) fn used(&self) -> u64 {
-        self.usage.values().map(|usage| usage.bytes).sum()
+        self.usage.total().bytes
     }
 
     /// Bytes that this node may still take from whoever asks.
@@ -78,8 +78,8 @@ impl Peer {
         if self.leaving.is_own() {
             return Ok(0);
         }
-        let left = self.left_for(now, facts, role)?.unwrap_or(u64::MAX);
-        Ok(self.config.quota.saturating_sub(self.used()).min(self.space).min(left))
+        let room = self.config.quota.saturating_sub(self.used()).min(self.space);
+        self.left_for(now, facts, role, room)
     }
 
     pub(super) fn member_status(&self, now: Now, role: &Role) -> Vec<MemberStatus> {

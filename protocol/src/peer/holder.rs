@@ -403,8 +403,7 @@ impl Peer {
         let receipt = Signed::sign(&receipt, &self.key);
         let held = Held { vault, stripe, index, len, receipt: receipt.clone() };
         let (bytes, more) = (u64::from(len), Usage::of_one(len.into()));
-        let usage = self.usage.entry(vault).or_default();
-        *usage = usage.plus(more);
+        self.usage.change(vault, more, Usage::default());
         let note =
             codec::encode(&HeldRecord { record: signed.clone(), receipt: Some(receipt.clone()) });
         let writes = vec![
@@ -633,7 +632,10 @@ impl Peer {
         role: &Role,
         signed: Signed<Record>,
     ) -> Result<HeldRecord, Refusal> {
-        let record = signed.verify().map_err(|e| refusal(RefusalCode::Internal, e.to_string()))?;
+        // Whoever is shown it verifies it.
+        let record = signed.stored().ok_or_else(|| {
+            refusal(RefusalCode::Internal, "what is kept of the stripe cannot be read")
+        })?;
         // A receipt that is not durable yet is no promise yet, whoever asks.
         let held = self.place_of(view, &record)?.filter(|(shard, _)| {
             !view.is_pending(Table::Held, &shard.0)

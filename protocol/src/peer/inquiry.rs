@@ -1,7 +1,7 @@
 //! Asking who holds what of stripes that may have lost shards, and deciding what to do about each ([`super::repair`]).
 //!
 //! All live nodes that a roster of the vault lists, or ever did, are asked about a few stripes at once; about those of which nothing is known to be
-//! wrong only the nodes that should hold them, and all if one of them is not well. Nobody is believed but for
+//! wrong only the nodes that should hold them, each about its own, and all if one of them is not well. Nobody is believed but for
 //! its own promise. Who does not answer and is not lost is taken to have what the record says: a short outage moves nothing. Only
 //! where a clause is broken already is something done although somebody was not heard, who might stand in.
 
@@ -24,8 +24,10 @@ use crate::time::{Mono, Now, Period};
 use crate::told::{Told, counted, counted_best};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Stripes asked about at once.
+/// Stripes asked about at once, of everybody,
 const BATCH: usize = 32;
+/// and of those alone that should have them, each about its own.
+const PATROL_BATCH: usize = 256;
 /// Where the budget is used up, it is looked at again after this.
 const SAVING: Period = Period::seconds(15);
 /// Who does not answer within this time is not waited for.
@@ -63,6 +65,11 @@ pub(super) struct Inquiry {
 }
 
 impl Inquiry {
+    /// How long an answer is waited for at most.
+    pub(super) fn left(&self, now: Mono) -> Period {
+        Period(self.until.0.saturating_sub(now.0))
+    }
+
     /// Whether nothing more is awaited.
     pub(super) fn is_over(&self, now: Mono) -> bool {
         self.awaited.is_empty() && self.dialed.is_empty() || self.until <= now
@@ -128,9 +135,13 @@ impl Peer {
         let Some(&(_, first, vault)) = due.first() else { return };
         // What is ready was asked about before, and only so much of it can be begun.
         let is_ready = self.repair.cases.get(&first).is_some_and(|case| case.stage == Stage::Ready);
-        let batch = if is_ready { 2 * JOBS_MAX } else { BATCH };
         let asked_of = |stripe| self.repair.cases.get(stripe).and_then(|case| case.asked.as_ref());
         let is_whole = asked_of(&first).is_none();
+        let batch = match (is_ready, is_whole) {
+            (true, _) => 2 * JOBS_MAX,
+            (false, true) => BATCH,
+            (false, false) => PATROL_BATCH,
+        };
         let alike = due
             .iter()
             .filter(|(_, stripe, of)| *of == vault && asked_of(stripe).is_none() == is_whole);
@@ -177,11 +188,15 @@ impl Peer {
         let Some(inquiry) = &mut self.repair.inquiry else { return };
         if inquiry.dialed.remove(&node) {
             inquiry.awaited.insert(node);
-            let stripes = inquiry.heard.keys().copied().collect();
+            let (is_whole, cases) = (inquiry.is_whole, &self.repair.cases);
+            let should_have = |stripe: &&StripeId| {
+                let asked = cases.get(stripe).and_then(|case| case.asked.as_ref());
+                asked.is_some_and(|asked| asked.contains(&node))
+            };
+            let stripes = inquiry.heard.keys().filter(|stripe| is_whole || should_have(stripe));
+            let stripes = stripes.copied().collect();
             // How much room it has matters where something may be put.
-            if inquiry.is_whole
-                && let Some(link) = self.link_to(node)
-            {
+            if is_whole && let Some(link) = self.link_to(node) {
                 self.ask_hearsay(now, node, link);
             }
             self.ask_about(node, stripes);
@@ -575,7 +590,7 @@ impl Peer {
             .filter(|site| self.link_to(site.node).is_some())
             .map(|listed| Candidate {
                 site: self.site_on(ground, listed.node).unwrap_or(listed).clone(),
-                free: self.repair.rooms.get(&listed.node).copied().unwrap_or(0),
+                free: self.members.room(listed.node),
             })
             .collect()
     }
@@ -618,9 +633,8 @@ impl Peer {
             return Verdict::Later(now.mono.after(SAVING));
         }
         for target in &targets {
-            if let Some(room) = self.repair.rooms.get_mut(&target.node) {
-                *room = room.saturating_sub(len);
-            }
+            let room = self.members.room(target.node);
+            self.members.set_room(target.node, room.saturating_sub(len));
         }
         let job = JobId(self.next_token);
         self.next_token += 1;

@@ -463,8 +463,7 @@ impl Peer {
         len: u64,
         release: ReleaseId,
     ) {
-        let usage = self.usage.entry(vault).or_default();
-        *usage = usage.minus(dropped(len));
+        self.usage.change(vault, Usage::default(), dropped(len));
         self.lives.dropping.remove(&shard);
         self.outputs.push_back(Output::Note(Note::Dropped { vault, shard, release }));
     }

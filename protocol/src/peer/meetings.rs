@@ -8,7 +8,7 @@
 //!   short messages for each other one in a patience.
 
 use super::facts::Facts;
-use super::membership::{Pending, name_of};
+use super::membership::Pending;
 use super::{LinkId, Output, Peer};
 use crate::codec::Blob;
 use crate::id::NodeId;
@@ -163,11 +163,10 @@ impl Peer {
         } else {
             // Of this operator's own nodes everybody tells it: who hears nothing of their names tells of them again and again.
             let (is_told_of, own) = (self.told_of(operator), self.site.operator);
-            let told = self.members.of(|operator| is_told_of(operator) || operator == own);
-            let told = told.filter_map(|node| self.members.get(node));
-            told.flat_map(|member| member.name).collect()
+            let told = self.members.names_of(|operator| is_told_of(operator) || operator == own);
+            told.flatten().copied().collect()
         };
-        known.extend(name_of(&self.record));
+        known.extend(self.record_name);
         let call = self.call(Pending::Members(node));
         let request = Box::new(Request::Lacking { known: Blob(known) });
         self.outputs.push_back(Output::Call { call, link, request });

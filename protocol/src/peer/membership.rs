@@ -3,13 +3,14 @@
 use super::facts::Facts;
 use super::facts::{self, FactsError, Table, View, Write};
 use super::ledger::DEVICES_MAX;
+use super::members::order;
 use super::parting::ToldNotice;
 use super::{CallId, Decision, LaneId, LinkId, Note, Output, Peer, Role, Then, refusal};
 use crate::certificate::{
     ADMITTED_VALIDITY_MAX, Authority, ConsolePass, DeviceCertificate, Invitation, JoinRequest,
     NodeCertificate, NodeRecord, Trust, VaultCertificate,
 };
-use crate::id::{NodeId, PublicKey, StripeId, VaultId};
+use crate::id::{NodeId, OperatorId, PublicKey, StripeId, VaultId};
 use crate::label::Site;
 use crate::message::{Greeting, NOT_KNOWN, PAGE_LEN, RECORD_NAME_LEN, RefusalCode, Response};
 use crate::partner::Rank;
@@ -96,11 +97,6 @@ pub(super) enum Pending {
 
 /// What a record is called by who asks for others.
 pub(super) type RecordName = [u8; RECORD_NAME_LEN];
-
-/// A name as a number: any order will do in which one is found quickly.
-fn order(name: RecordName) -> u64 {
-    u64::from_ne_bytes(name)
-}
 
 pub(super) fn name_of(signed: &Signed<NodeRecord>) -> RecordName {
     *signed.digest().first_chunk().expect("a hash is longer than a name")
@@ -430,7 +426,7 @@ impl Peer {
             return Err(refusal(RefusalCode::Malformed, "no names of records"));
         }
         let mut but: Vec<u64> = names.iter().copied().map(order).collect();
-        if self.are_all(&but) {
+        if self.are_all(self.operator_of(role), &but) {
             self.reply(lane, Response::Members(Vec::new()));
             return Ok(());
         }
@@ -440,14 +436,13 @@ impl Peer {
         Ok(())
     }
 
-    /// Whether these are the names of all records here, as mostly they are. Whoever makes up names that come to the same sum is told of nobody.
-    fn are_all(&self, names: &[u64]) -> bool {
-        let sum = |names: &mut dyn Iterator<Item = u64>| names.fold(0, u64::wrapping_add);
-        let own = order(name_of(&self.record));
-        let known = self.members.names();
-        names.len() == known.len() + 1
-            && sum(&mut names.iter().copied())
-                == sum(&mut known.iter().copied().map(order)).wrapping_add(own)
+    /// Whether these are the names of all records of which somebody is told, as mostly they are. Whoever makes up names that come to the same sum is told
+    /// of nobody.
+    fn are_all(&self, asker: Option<OperatorId>, names: &[u64]) -> bool {
+        let (count, sum) = self.members.sum_of(self.told_of(asker));
+        let all = sum.wrapping_add(order(self.record_name));
+        names.len() == count + 1
+            && names.iter().fold(0, |sum: u64, name| sum.wrapping_add(*name)) == all
     }
 
     /// Takes the records that are vouched for; the others are nobody's fault and are left out.
@@ -486,7 +481,7 @@ impl Peer {
             len <= PAGE_LEN
         };
         let others = others.into_iter().map(|member| &member.signed);
-        let own = Some(&self.record).filter(|own| !is_named(&name_of(own)));
+        let own = Some(&self.record).filter(|_| !is_named(&self.record_name));
         Ok(own.into_iter().chain(others).take_while(fits).cloned().collect())
     }
 

@@ -24,6 +24,7 @@ mod auditing;
 mod audits;
 mod budgets;
 mod clock;
+mod due;
 mod effects;
 mod exchange;
 mod facts;
@@ -58,6 +59,7 @@ mod taking;
 mod tallies;
 #[cfg(test)]
 mod tests;
+mod usages;
 mod vouching;
 
 pub use effects::{
@@ -258,7 +260,7 @@ pub struct Peer {
     auditing: BTreeMap<LaneId, audits::Auditing>,
     audit_secret: [u8; 32],
     calls: BTreeMap<CallId, membership::Pending>,
-    usage: BTreeMap<VaultId, Usage>,
+    usage: usages::Usages,
     tallies: tallies::Tallies,
     services: served::Services,
     budgets: BTreeMap<VaultId, budgets::Budgets>,
@@ -277,6 +279,9 @@ pub struct Peer {
     sums: sums::Sums,
     asking: auditing::Asking,
     findings: findings::Findings,
+    /// What others call the own record.
+    record_name: membership::RecordName,
+    started: Mono,
     store_clock_at: Mono,
     overlay: Overlay,
     pending: BTreeMap<u64, Then>,
@@ -353,10 +358,11 @@ impl Peer {
         };
         let signed = Signed::sign(&record, &key);
         NodeRecord::verify(&signed, now.wall)?;
-        let mut usage = BTreeMap::new();
+        let mut usage = usages::Usages::default();
         for (key, bytes) in facts.scan(Table::Usage, &[], None, usize::MAX)? {
             if let Ok(vault) = key.try_into() {
-                usage.insert(VaultId(vault), facts::decode(Table::Usage, &bytes)?);
+                let held = facts::decode(Table::Usage, &bytes)?;
+                usage.change(VaultId(vault), held, Usage::default());
             }
         }
         let tallies = tallies::Tallies::load(facts)?;
@@ -377,6 +383,7 @@ impl Peer {
         let asking = auditing::Asking::load(now, config.audit_period, facts)?;
         let mut peer = Self {
             key,
+            record_name: membership::name_of(&signed),
             record: signed,
             trust,
             partnership,
@@ -407,6 +414,7 @@ impl Peer {
             sums: sums::Sums::load(facts)?,
             asking,
             findings: findings::Findings::load(now.mono, facts)?,
+            started: now.mono,
             store_clock_at: now.mono,
             overlay: Overlay::default(),
             pending: BTreeMap::new(),
@@ -681,7 +689,7 @@ impl Peer {
             record: self.record.clone(),
             version: self.config.version.clone(),
             used: self.used(),
-            shards: self.usage.values().map(|usage| usage.shards).sum(),
+            shards: self.usage.total().shards,
             room,
             quota: self.config.quota,
             doubt: self.doubt.clone().or_else(|| self.promises.alarm()),
@@ -813,8 +821,7 @@ impl Peer {
                 self.outputs.push_back(Output::Reply { lane, response, close: false });
             }
             Some(Then::Held { reply, vault, len, .. }) => {
-                let usage = self.usage.entry(vault).or_default();
-                *usage = usage.minus(Usage::of_one(len));
+                self.usage.change(vault, Usage::default(), Usage::of_one(len));
                 if let Some((lane, _)) = reply {
                     self.outputs.push_back(Output::Reply { lane, response, close: false });
                 }

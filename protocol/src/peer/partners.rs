@@ -37,8 +37,8 @@ const PARTNER_NODES_MAX: usize = crate::certificate::ROSTER_MAX / 8;
 /// Most guests.
 const GUESTS_MAX: usize = crate::certificate::ROSTER_MAX / 4;
 
-/// Partners with vaults; `None` stands for all owners that need no agreement.
-type Owners = BTreeSet<Option<OperatorId>>;
+/// Of a node that more vaults list it is not remembered which those are.
+const LISTING_MAX: usize = 64;
 
 /// What is known of partners.
 #[derive(Debug)]
@@ -54,8 +54,8 @@ pub(super) struct Partnership {
     owners: BTreeMap<VaultId, OperatorId>,
     /// Of writes that are not durable yet: by whose certificate the vaults were here before.
     undecided: BTreeMap<u64, Vec<(VaultId, Option<OperatorId>)>>,
-    /// Whose vaults list a node that asked how much it may bring, until rosters here change.
-    listed_for: BTreeMap<NodeId, Owners>,
+    /// Which vaults list a node that asked, until rosters here change.
+    listings: BTreeMap<NodeId, Vec<VaultId>>,
     /// Nodes of partners that are not what was agreed, and how.
     pub(super) flagged: BTreeMap<NodeId, String>,
     /// Which list the own operator's nodes have taken.
@@ -90,7 +90,7 @@ impl Partnership {
         }
         let (undecided, told) = (BTreeMap::new(), BTreeMap::new());
         let parting = super::parting::Parting::load(facts)?;
-        let (listed_for, flagged) = (BTreeMap::new(), BTreeMap::new());
+        let (listings, flagged) = (BTreeMap::new(), BTreeMap::new());
         let speakers = super::succession::Speakers::new(line, &known.lines, parts);
         Ok(Self {
             own,
@@ -100,7 +100,7 @@ impl Partnership {
             speakers,
             owners,
             undecided,
-            listed_for,
+            listings,
             flagged,
             told,
             parting,
@@ -192,8 +192,8 @@ impl Partnership {
 
     /// These rows are others now.
     pub(super) fn note_rows(&mut self, rows: &[(Table, Vec<u8>)]) {
-        if rows.iter().any(|(table, _)| matches!(table, Table::Listed | Table::Vault)) {
-            self.listed_for.clear();
+        if rows.iter().any(|(table, _)| *table == Table::Listed) {
+            self.listings.clear();
         }
     }
 
@@ -464,7 +464,7 @@ impl Peer {
     }
 
     pub(super) fn operator_of_node(&self, node: NodeId) -> Option<OperatorId> {
-        self.members.get(&node).map(|member| member.site.operator)
+        self.members.operator(node)
     }
 
     /// Whether it is a member by the word of a vault's roster alone, or none any more.
@@ -675,48 +675,66 @@ impl Peer {
         Ok(known.share_of(self.partnership.own, self.node()))
     }
 
-    /// Bytes that may still come from somebody; `None` where no agreement bounds it. A node brings what it rebuilt of the vaults that list it.
+    /// Of so many bytes those that may still come from somebody as far as agreements go. A node brings what it rebuilt of the vaults that list it.
     pub(super) fn left_for(
         &mut self,
         now: Now,
         facts: &dyn Facts,
         role: &Role,
-    ) -> Result<Option<u64>, FactsError> {
+        room: u64,
+    ) -> Result<u64, FactsError> {
         let is_other = |owner: &OperatorId| self.partnership.is_other(*owner);
-        let owners: Owners = match *role {
+        match *role {
             Role::Device { operator, .. } | Role::Console { operator } => {
-                [Some(operator).filter(|operator| self.partnership.is_other(*operator))].into()
+                let bound = is_other(&operator).then(|| self.left_of_share(now, operator));
+                let of_vault = match *role {
+                    Role::Device { vault, .. } => self.left_of_vault(vault),
+                    _ => None,
+                };
+                Ok(bound.into_iter().chain(of_vault).fold(room, u64::min))
             }
             // Where no partner has a vault nothing is bounded.
-            Role::Node(_) if !self.partnership.owners.values().any(is_other) => return Ok(None),
+            Role::Node(_) if !self.partnership.owners.values().any(is_other) => Ok(room),
             Role::Node(node) => {
-                if let Some(owners) = self.partnership.listed_for.get(&node) {
-                    owners.clone()
-                } else {
-                    let view = View { facts, overlay: &self.overlay };
-                    let vaults = view.listing(node)?.into_iter();
-                    let owners: Owners = vaults.map(|vault| self.partner_of(vault)).collect();
-                    let known = &mut self.partnership.listed_for;
-                    // Some of those have gone.
-                    if known.len() > self.members.len() {
-                        known.clear();
+                let mut most = None;
+                for vault in self.listing(facts, node)? {
+                    let partner = self.partner_of(vault);
+                    let left = partner.map(|partner| self.left_of_share(now, partner));
+                    let left = left.map_or(room, |left| left.min(room));
+                    most = most.max(Some(left));
+                    if left == room {
+                        break;
                     }
-                    known.insert(node, owners.clone());
-                    owners
                 }
+                Ok(most.unwrap_or(room))
             }
-        };
-        let left = |operator: OperatorId| {
-            let share = self.share_of(now, operator).unwrap_or(0);
-            share.saturating_sub(self.held_for(operator))
-        };
-        let of_vault = match *role {
-            Role::Device { vault, .. } => self.left_of_vault(vault),
-            _ => None,
-        };
-        let bounds: Option<Vec<u64>> = owners.into_iter().map(|owner| owner.map(left)).collect();
-        let left = bounds.and_then(|bounds| bounds.into_iter().max());
-        Ok(left.into_iter().chain(of_vault).min())
+        }
+    }
+
+    /// Bytes that may still come for a partner's vaults.
+    fn left_of_share(&self, now: Now, operator: OperatorId) -> u64 {
+        self.share_of(now, operator).unwrap_or(0).saturating_sub(self.held_for(operator))
+    }
+
+    /// The vaults whose rosters list a node, or did, as far as that is durable.
+    pub(super) fn listing(
+        &mut self,
+        facts: &dyn Facts,
+        node: NodeId,
+    ) -> Result<Vec<VaultId>, FactsError> {
+        if let Some(known) = self.partnership.listings.get(&node) {
+            return Ok(known.clone());
+        }
+        let vaults = View { facts, overlay: &self.overlay }.listing(node)?;
+        let known = &mut self.partnership.listings;
+        // Some of those have gone.
+        if known.len() > self.members.len() {
+            known.clear();
+        }
+        if vaults.len() <= LISTING_MAX {
+            known.insert(node, vaults.clone());
+        }
+        Ok(vaults)
     }
 
     /// Whether a shard that is not held yet may come: of a partner's vault as far as the agreement goes.

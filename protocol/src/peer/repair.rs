@@ -9,6 +9,7 @@
 //!   holder takes one shard of a stripe, and a copy too many is locked like any other and no loss.
 //! - At most [`JOBS_MAX`] at once, within a budget of bytes; what breaks its policy may draw on a larger one.
 
+use super::due::Due;
 use super::facts::{Facts, Table, View, Write};
 use super::faults::{Faults, Taken};
 use super::inquiry::{Inquiry, Verdict};
@@ -42,6 +43,8 @@ const SETTLED_MAX: usize = 1 << 16;
 const PAUSE: Period = Period(100);
 /// and while something is awaited.
 const BUSY_PAUSE: Period = Period::seconds(1);
+/// Those that come as late in rank or later ask at the same time, about many stripes at once, and then wait for their turn where nobody was there before.
+const TOGETHER_FROM: usize = 2;
 /// Rounds, and terms after which the next in rank takes over, in one patience.
 pub(super) const TERMS: u64 = 24;
 /// No term is shorter: an honest repair takes a while.
@@ -126,8 +129,6 @@ pub(super) struct Repair {
     pub(super) unproved: BTreeMap<(StripeId, NodeId), VaultId>,
     pub(super) inquiry: Option<Inquiry>,
     pub(super) jobs: BTreeMap<JobId, (StripeId, usize)>,
-    /// Bytes that other nodes may still take, by their own word.
-    pub(super) rooms: BTreeMap<NodeId, u64>,
     pub(super) lost: BTreeSet<NodeId>,
     /// How many nodes were known, and which of them did not answer, when it was last looked.
     known: usize,
@@ -160,7 +161,7 @@ pub(super) struct Repair {
     moved: u64,
     /// Since when something is short, and how many stripes were repaired meanwhile.
     bout: Option<(Mono, u64)>,
-    at: Mono,
+    at: Due,
 }
 
 impl Repair {
@@ -178,7 +179,6 @@ impl Repair {
             unproved: BTreeMap::new(),
             inquiry: None,
             jobs: BTreeMap::new(),
-            rooms: BTreeMap::new(),
             lost: BTreeSet::new(),
             known: 0,
             silent: BTreeSet::new(),
@@ -199,17 +199,17 @@ impl Repair {
             failed: 0,
             moved: 0,
             bout: None,
-            at: now,
+            at: Due::at(now),
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Mono {
-        self.at
+        self.at.by()
     }
 
     /// Looks again at once.
     pub(super) fn wake(&mut self) {
-        self.at = Mono(0);
+        self.at.hurry(Mono(0));
     }
 
     /// Whether so many bytes may be moved now.
@@ -272,7 +272,7 @@ impl Peer {
 
     /// Looks after what was lost, when it is time.
     pub(super) fn handle_repair(&mut self, now: Now, facts: &dyn Facts) {
-        if self.repair.at > now.mono {
+        if !self.repair.at.is_due(now.mono) {
             return;
         }
         self.repair.seen.clear();
@@ -299,10 +299,12 @@ impl Peer {
         self.notice_risk();
         let next = self.repair.cases.values().filter(|case| case.stage != Stage::Working);
         let next = next.map(|case| case.due).min();
-        let is_busy = self.repair.inquiry.is_some() || !self.repair.jobs.is_empty();
         let wait = if self.repair.rounds.is_on() {
             PAUSE
-        } else if is_busy {
+        } else if let Some(inquiry) = &self.repair.inquiry {
+            // Whoever answers last ends it before.
+            inquiry.left(now.mono).max(PAUSE)
+        } else if !self.repair.jobs.is_empty() {
             BUSY_PAUSE
         } else {
             let due =
@@ -311,7 +313,8 @@ impl Peer {
         };
         // Whatever is due and cannot be done now is not tried again and again in the same moment.
         let due = self.vouching_due(now.mono).max(now.mono.after(PAUSE));
-        self.repair.at = now.mono.after(wait).min(due);
+        self.repair.at = Due::after(now.mono, wait, 8);
+        self.repair.at.hurry(due);
     }
 
     /// Finds who is lost now, and who is not any more; whether anything is to be looked at again.
@@ -487,15 +490,36 @@ impl Peer {
         if all.is_some() && !is_hurt && !leaves && !is_doubted && !is_turn {
             return;
         }
-        let (all, settled) = (all.cloned(), settled.map(|(_, at)| *at));
+        if let Some((_, at)) = settled {
+            let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
+            if !is_hurt && !is_doubted && now.mono < at.after(patrol) {
+                return;
+            }
+        }
+        let (own, all) = (self.node(), all.cloned());
+        let named = record.holders.iter().copied();
+        let named = named.filter(|&holder| self.repair.counts(vault, stripe, holder));
+        let there: Vec<NodeId> = all.clone().unwrap_or_else(|| named.collect());
+        let is_short = is_hurt || there.len() < record.holders.len() || leaves;
+        let leaving = self.repair.leavers(vault);
+        let present = record.holders.iter().copied();
+        let present = present.filter(|&holder| !self.repair.is_gone(stripe, holder));
+        let present: Vec<NodeId> = present.collect();
+        let rank = || rank(stripe, own, &leaving, present.iter().copied());
+        // Who is nearly full looks for somebody who takes what is its turn.
+        let is_giver = gives(stripe, own, self.used(), self.config.quota);
+        if is_turn && !is_short && !is_giver {
+            let length = self.round_period().0.saturating_mul(PATROL_ROUNDS);
+            let others = present.iter().filter(|holder| **holder != own).count();
+            if !patrols(rank(), others + 1, now.wall.0 / length.max(1)) {
+                return;
+            }
+        }
         if !self.repair.seen.contains_key(&vault) {
             // A vault whose roster is not here has no holders to agree with.
             let seen = self.seen_for(now, facts, vault).unwrap_or_default();
             self.repair.seen.insert(vault, seen);
         }
-        let named = record.holders.iter().copied();
-        let named = named.filter(|&holder| self.repair.counts(vault, stripe, holder));
-        let there: Vec<NodeId> = all.clone().unwrap_or_else(|| named.collect());
         let seen = &self.repair.seen[&vault];
         let site = |&node: &NodeId| seen.get(&node).or_else(|| self.site_of(node));
         let sites: Vec<&Site> = there.iter().filter_map(site).collect();
@@ -503,30 +527,11 @@ impl Peer {
         // Who leaves may stand in, and is named by no record then. What is all there may lie too close together.
         // Of whom nothing is known yet nobody can say where they are.
         let is_misplaced = margin < 0 && sites.len() == there.len();
-        let is_short = is_hurt || is_misplaced || there.len() < record.holders.len() || leaves;
+        let is_short = is_short || is_misplaced;
         if !is_short && !is_doubted && !is_turn {
             return;
         }
-        let leaving = &self.repair.leavers(vault);
-        let present = record.holders.iter().copied();
-        let present = present.filter(|&holder| !self.repair.is_gone(stripe, holder));
-        let rank = rank(stripe, self.node(), leaving, present.clone());
-        // Who is nearly full looks for somebody who takes what is its turn.
-        let is_giver = gives(stripe, self.node(), self.used(), self.config.quota);
         let is_patrol = !is_short && !is_doubted && !is_giver;
-        if is_patrol {
-            let length = self.round_period().0.saturating_mul(PATROL_ROUNDS);
-            let others = present.filter(|&holder| holder != self.node()).count();
-            if !patrols(rank, others + 1, now.wall.0 / length.max(1)) {
-                return;
-            }
-        }
-        if let Some(at) = settled {
-            let patrol = Period(self.round_period().0.saturating_mul(PATROL_ROUNDS / 2));
-            if !is_hurt && !is_doubted && now.mono < at.after(patrol) {
-                return;
-            }
-        }
         let is_wanted = self.is_kept_here(facts, record)
             && matches!(self.is_abandoned(facts, vault, stripe), Ok(Some(false)));
         if !is_wanted {
@@ -539,8 +544,8 @@ impl Peer {
             record.holders.iter().chain(counted).copied().collect()
         });
         // What is damaged here nobody else mends.
-        let rank = if is_hurt || is_patrol { 0 } else { rank };
-        let terms = rank as u64 + u64::from(is_doubted);
+        let rank = if is_hurt || is_patrol { 0 } else { rank() };
+        let terms = rank.min(TOGETHER_FROM) as u64 + u64::from(is_doubted);
         let due = now.mono.after(Period(self.repair_term().0.saturating_mul(terms)));
         let case = Case {
             vault,

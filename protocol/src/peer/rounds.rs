@@ -25,10 +25,10 @@ const PAGE: usize = 64;
 const FRESH_MAX: usize = 4096;
 /// Rounds in which every stripe is asked about once though nothing is known to be wrong: a week at the default patience.
 pub(super) const PATROL_ROUNDS: u64 = 168;
-/// Stripes that have their turn together, where a turn is that of several rounds: one of their holders asks, so these are some 32 for each.
-const TOGETHER: u64 = 192;
-/// How many rounds a turn can be that of. Each is a part of the next one, and the last of a patrol.
-const TURN_ROUNDS: [u64; 6] = [1, 2, 4, 8, 24, 56];
+/// Stripes that have their turn together, where a turn is that of several rounds: one of their holders asks, so these are some 128 for each.
+const TOGETHER: u64 = 768;
+/// How many rounds a turn can be that of. Each is a part of the next one, and the last is a patrol.
+const TURN_ROUNDS: [u64; 7] = [1, 2, 4, 8, 24, 56, PATROL_ROUNDS];
 /// The longest.
 const TURN_ROUNDS_MAX: u64 = TURN_ROUNDS[TURN_ROUNDS.len() - 1];
 
@@ -124,14 +124,18 @@ impl Rounds {
         }
     }
 
-    /// Begins the turn of this round, where nobody had it yet.
+    /// Begins the turn of this round, where nobody had it yet. After a start what had its turn before in these rounds is left out: it was asked about by
+    /// this node, or is by another one in the next cycle.
     fn begin_turn(&mut self, round: u64, held: &[(VaultId, u64)]) {
         // Where the clock was set back far it was another one's.
         let ahead = self.turned.and_then(|end| end.checked_sub(round));
         if ahead.is_some_and(|ahead| (1..=TURN_ROUNDS_MAX).contains(&ahead)) {
             return;
         }
-        let rounds = turn_of(round, held);
+        let mut rounds = turn_of(round, held);
+        if self.turned.is_none() {
+            rounds.start = round;
+        }
         self.turned = Some(rounds.end);
         let mut parts = parts(held, rounds);
         parts.reverse();
@@ -411,7 +415,24 @@ mod tests {
             rounds.begin_turn(round, &held);
             rounds.scan.is_some()
         };
-        assert!(begins(840) && !begins(841) && !begins(895) && begins(896) && begins(1000));
+        assert!(begins(840) && !begins(841) && !begins(1007) && begins(1008) && begins(1200));
         assert!(begins(100) && !begins(101));
+    }
+
+    #[test]
+    fn after_a_start_what_had_its_turn_before_is_left_to_others() {
+        let held = [(VaultId([1; 32]), 100)];
+        let mut rounds = Rounds::new(Mono(0));
+        let mut turn = |round| {
+            rounds.scan = None;
+            rounds.begin_turn(round, &held);
+            match rounds.scan.take() {
+                Some(Scan::Turn(parts)) => parts.into_iter().map(|part| part.from).collect(),
+                _ => Vec::new(),
+            }
+        };
+        let three_quarters = (3u64 << 62) - 1..=3 << 62;
+        assert!(matches!(turn(840 + 126)[..], [from] if three_quarters.contains(&from)));
+        assert_eq!(turn(1008 + 5), [0], "the whole turn, though it comes a little late");
     }
 }

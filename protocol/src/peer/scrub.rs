@@ -6,6 +6,7 @@
 //! whoever puts it again heals it. It is read again every hour, because a disk that was away may come back. While requests bring
 //! shards nothing is read, for a while. What all that is held comes to is checked on the way ([`super::sums`]).
 
+use super::due::Due;
 use super::facts::{Facts, Table, View, Write, decode};
 use super::repair::Why;
 use super::{Note, Output, Peer, Then};
@@ -39,9 +40,11 @@ pub(super) struct Scrub {
     /// Whether that is news to what is stored.
     is_news: bool,
     /// When the next shard is to be read,
-    at: Mono,
+    at: Due,
     /// and since when it gives way.
     gives_way: Option<Mono>,
+    /// How much later than it might have been the one was begun that is being read.
+    late: Period,
     /// Which one is being read, and whether it is the next one of the pass.
     reading: Option<(ShardId, bool)>,
     /// To be read before the pass goes on.
@@ -63,8 +66,9 @@ impl Scrub {
         Ok(Self {
             row,
             is_news: false,
-            at: now.after(GIVE_WAY),
+            at: Due::at(now.after(GIVE_WAY)),
             gives_way: None,
+            late: Period(0),
             reading: None,
             soon: BTreeSet::new(),
             again: now.after(AGAIN),
@@ -75,7 +79,7 @@ impl Scrub {
     }
 
     pub(super) fn poll_timeout(&self) -> Mono {
-        if self.reading.is_some() { Mono(u64::MAX) } else { self.at }
+        if self.reading.is_some() { Mono(u64::MAX) } else { self.at.by() }
     }
 
     /// How far reading came, where that is to be stored.
@@ -100,7 +104,7 @@ impl Scrub {
     /// Something went wrong with a shard: it is read next.
     pub(super) fn suspect(&mut self, shard: ShardId, now: Mono) {
         self.soon.insert(shard);
-        self.at = self.at.min(now);
+        self.at.hurry(now);
     }
 
     /// The bytes of a shard come anew: what to write. They are read once they are there.
@@ -108,7 +112,7 @@ impl Scrub {
         self.damaged.remove(&shard).then(|| {
             self.healed += 1;
             self.soon.insert(shard);
-            self.at = self.at.min(now.after(GIVE_WAY));
+            self.at.hurry(now.after(GIVE_WAY));
             Write::remove(Table::Damaged, shard.0.to_vec())
         })
     }
@@ -123,12 +127,12 @@ impl Scrub {
 impl Peer {
     /// Begins to read the next shard when it is time.
     pub(super) fn handle_scrub(&mut self, now: Now, facts: &dyn Facts) {
-        if self.scrub.reading.is_some() || now.mono < self.scrub.at {
+        if self.scrub.reading.is_some() || !self.scrub.at.is_due(now.mono) {
             return;
         }
         let since = *self.scrub.gives_way.get_or_insert(now.mono);
         if !self.receiving.is_empty() && now.mono < since.after(GIVE_WAY_MAX) {
-            self.scrub.at = now.mono.after(GIVE_WAY);
+            self.scrub.at = Due::at(now.mono.after(GIVE_WAY));
             return;
         }
         self.scrub.gives_way = None;
@@ -137,8 +141,9 @@ impl Peer {
             let damaged = self.scrub.damaged.clone();
             self.scrub.soon.extend(damaged);
         }
+        self.scrub.late = self.scrub.at.since(now.mono);
         // Whatever happens to this one, it goes on.
-        self.scrub.at = now.mono.after(AGAIN);
+        self.scrub.at = Due::at(now.mono.after(AGAIN));
         let mut unsettled = Vec::new();
         while let Some(shard) = self.scrub.soon.pop_first() {
             match self.read_shard(facts, shard, false) {
@@ -166,11 +171,11 @@ impl Peer {
         self.sums.end_pass();
         if self.scrub.row.after.take().is_some() {
             self.scrub.row.finished = Some(now.wall);
-            self.scrub.at = now.mono.after(GIVE_WAY);
+            self.scrub.at = Due::at(now.mono.after(GIVE_WAY));
             self.scrub.is_news = true;
         } else {
             // What comes to a node that has nothing yet is read in time, too.
-            self.scrub.at = now.mono.after(self.config.scrub_period.min(AGAIN));
+            self.scrub.at = Due::at(now.mono.after(self.config.scrub_period.min(AGAIN)));
         }
     }
 
@@ -200,11 +205,14 @@ impl Peer {
         let view = View { facts, overlay: &self.overlay };
         let held = view.held(shard).ok().flatten();
         let len = held.as_ref().map_or(0, |held| u64::from(held.len));
-        let used: u64 = self.usage.values().map(|usage| usage.bytes).sum();
+        let used = self.used();
         self.scrub.read += len;
         // What is read out of turn delays the pass by no more than it must.
         let all = if is_next { used } else { u64::MAX };
-        self.scrub.at = now.mono.after(pause(len, all, self.config.scrub_period));
+        let pause = pause(len, all, self.config.scrub_period);
+        // What was put off until the node woke for something else is made up for: a pass takes no longer.
+        let made_up = self.scrub.late.min(Period(pause.0 / 2));
+        self.scrub.at = Due::after(now.mono, Period(pause.0 - made_up.0), 2);
         let is_settled = reading == shard
             && !self.is_arriving(shard)
             && !view.is_pending(Table::Held, &shard.0)

@@ -3,7 +3,7 @@
 
 use super::facts::{Facts, Overlay, Table, View, decode, key};
 use super::guardians::namings;
-use super::ledger::{DEVICES_MAX, FORKS_MAX, VAULTS_MAX};
+use super::ledger::{DEVICES_MAX, FORKS_MAX};
 use super::{Decision, LaneId, Peer, Role, refusal};
 use crate::codec;
 use crate::id::{DeviceId, EntryId, VaultId};
@@ -113,10 +113,7 @@ impl Peer {
         let Role::Node(asker) = *role else { return Err(nodes_only()) };
         let mut vaults = Vec::new();
         let mut computed = 0;
-        for (row, _) in facts.scan(Table::Listed, &asker.0, None, VAULTS_MAX)? {
-            let Some(vault) = row.get(32..).and_then(|id| id.try_into().ok()).map(VaultId) else {
-                continue;
-            };
+        for vault in self.listing(facts, asker)? {
             computed += usize::from(!self.exchange.digests.contains_key(&vault));
             if computed <= DIGESTS_MAX || self.exchange.digests.contains_key(&vault) {
                 vaults.extend(self.digest(facts, vault)?);

@@ -12,6 +12,7 @@
 //! Whether a grace is over goes by the latest time that is known here, not by a clock that may have been set back.
 
 use super::facts::{Facts, View, Write};
+use super::membership::name_of;
 use super::{Decision, Note, Output, Peer, Then, refusal};
 use crate::certificate::{CertificateError, NodeCertificate, NodeRecord};
 use crate::id::{OperatorId, VaultId};
@@ -200,8 +201,9 @@ impl Peer {
     /// back with a new one.
     pub(super) fn part_from_succeeded(&mut self, now: Now) {
         let (lines, latest) = (&self.partnership.speakers.lines, self.latest(now));
-        let over = self.members.iter().filter_map(|(&node, member)| {
-            let error = lines.check(&member.said, latest).err()?;
+        let has_changed = |operator| lines.get(operator).is_some_and(|line| line.number() > 0);
+        let over = self.members.of(has_changed).filter_map(|&node| {
+            let error = lines.check(&self.members.get(&node)?.said, latest).err()?;
             Some((node, error))
         });
         let over: Vec<_> = over.collect();
@@ -263,6 +265,7 @@ impl Peer {
         let record = NodeRecord { certificate: signed.clone(), version, ..known };
         let record = Signed::sign(&record, &self.key);
         NodeRecord::verify(&record, now.wall)?;
+        self.record_name = name_of(&record);
         self.record = record;
         let site = certificate.site();
         self.repair.is_relabelled |= site != self.site;

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Rows that are summed in one go, once in each exchange of members: those of 1 TiB in shards of 4 MiB within half an hour.
 const PAGE: usize = 4096;
 /// So many more are read than twice those that were summed the last time.
-const SPARE: usize = 16;
+const SPARE: usize = 2;
 
 /// That the sums of a vault were wrong, as it is stored until they are found right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,7 +213,6 @@ impl Peer {
 
     /// A correction is durable.
     pub(super) fn end_correction(&mut self, vault: VaultId, more: Usage, less: Usage) {
-        let usage = self.usage.entry(vault).or_default();
-        *usage = usage.plus(more).minus(less);
+        self.usage.change(vault, more, less);
     }
 }

@@ -64,15 +64,26 @@ impl PartialOrd for Key {
     }
 }
 
-/// Tables in memory.
+/// The rows of a table.
+type Stored = BTreeMap<Key, Box<[u8]>>;
+
+/// Tables in memory, each at the place of its number.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryFacts(BTreeMap<Table, BTreeMap<Key, Box<[u8]>>>);
+pub struct MemoryFacts(Vec<Stored>);
 
 impl MemoryFacts {
+    fn table(&self, table: Table) -> Option<&Stored> {
+        self.0.get(table as usize)
+    }
+
     /// Makes writes durable.
     pub fn apply(&mut self, writes: Vec<Write>) {
         for write in writes {
-            let table = self.0.entry(write.table).or_default();
+            let place = write.table as usize;
+            if self.0.len() <= place {
+                self.0.resize_with(place + 1, Stored::new);
+            }
+            let table = &mut self.0[place];
             match write.value {
                 Some(more) if write.table.is_sum() => {
                     let known = table.get(&write.key[..]).map(AsRef::as_ref);
@@ -88,7 +99,7 @@ impl MemoryFacts {
 
 impl Facts for MemoryFacts {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FactsError> {
-        Ok(self.0.get(&table).and_then(|table| table.get(key)).map(|value| value.to_vec()))
+        Ok(self.table(table).and_then(|table| table.get(key)).map(|value| value.to_vec()))
     }
 
     fn scan(
@@ -102,7 +113,7 @@ impl Facts for MemoryFacts {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let rows = self.0.get(&table).into_iter();
+        let rows = self.table(table).into_iter();
         let rows = rows.flat_map(|table| table.range::<[u8], _>((from, Bound::Unbounded)));
         let rows = rows.take_while(|(key, _)| key.bytes().starts_with(prefix)).take(limit);
         Ok(rows.map(|(key, value)| (key.bytes().to_vec(), value.to_vec())).collect())

@@ -4,7 +4,7 @@ use super::cast::*;
 use super::desk::{Desk, Ordered};
 use crate::certificate::{Roster, VaultPapers};
 use crate::given_up::GivenUp;
-use crate::id::NodeId;
+use crate::id::{NodeId, StripeId};
 use crate::leave::{Page, Word};
 use crate::log::{Body, Entry};
 use crate::message::{
@@ -46,8 +46,10 @@ pub(super) struct Mesh {
     pub(super) mute: BTreeSet<u8>,
     /// Who signs for what it takes, and shows nothing of it.
     denying: BTreeSet<u8>,
-    /// How often records were asked for.
+    /// How often records were asked for,
     pub(super) asked: usize,
+    /// and of whom about which stripes.
+    asked_about: BTreeSet<(u8, StripeId)>,
 }
 
 impl Mesh {
@@ -117,6 +119,7 @@ impl Mesh {
             mute,
             denying,
             asked: 0,
+            asked_about: BTreeSet::new(),
         }
     }
 
@@ -197,6 +200,7 @@ impl Mesh {
                     }
                     (Some(name), Request::Records { stripes, .. }) => {
                         self.asked += 1;
+                        self.asked_about.extend(stripes.iter().map(|stripe| (name, *stripe)));
                         Some(Box::new(self.records(name, stripes)))
                     }
                     (Some(name), Request::Hearsay { of }) => {
@@ -467,6 +471,33 @@ fn what_nothing_is_known_against_is_asked_about_once_in_a_patrol() {
     }
     asked.sort_unstable();
     assert_eq!(asked, [0, 0, 0, 0, 2, 2]);
+    assert!(mesh.ordered().is_none());
+}
+
+#[test]
+fn in_a_patrol_all_of_every_vault_is_asked_about_and_each_node_about_its_own_alone() {
+    const OTHER: u8 = 40;
+    let mut mesh = three_and_two_spare();
+    let other = mesh.desk.device(OTHER, DEVICE);
+    let papers = papers(OTHER, 1, &[NODE, NEIGHBOUR, THIRD, FOURTH, FIFTH]);
+    assert_eq!(mesh.desk.ask(other, Request::Introduce(papers)), Response::Done);
+    let mut expected: BTreeSet<(u8, StripeId)> =
+        [NEIGHBOUR, THIRD].map(|name| (name, stripe().stripe.id())).into();
+    // More of each vault than are looked at in one go.
+    for number in 2..200 {
+        let (vault, device) = if number < 100 { (VAULT, mesh.device) } else { (OTHER, other) };
+        let others = if number % 2 == 0 { [NEIGHBOUR, THIRD] } else { [FOURTH, FIFTH] };
+        let holders = [NODE, others[0], others[1]].map(id).into();
+        let stripe = Record { holders, ..record(vault, DEVICE, number) };
+        let put = mesh.desk.put(device, &stripe, 0, &shard_bytes(number, 0));
+        assert!(matches!(put, Response::Receipt(_)), "{put:?}");
+        for (name, index) in others.into_iter().zip(1..) {
+            expected.insert((name, stripe.stripe.id()));
+            mesh.has.entry(name).or_default().push((stripe.clone(), Some(index)));
+        }
+    }
+    mesh.pass(Period::days(29));
+    assert!(mesh.asked_about == expected, "{} of {}", mesh.asked_about.len(), expected.len());
     assert!(mesh.ordered().is_none());
 }
 
