@@ -5,7 +5,7 @@
 use protocol::policy::Policy;
 use protocol::time::Period;
 use simulator::plan::{Plan, Rate, Step, VaultSetup, What, Who};
-use simulator::{Setup, run};
+use simulator::{Setup, memory, run};
 use std::time::Instant;
 
 /// As `strewn-sim` has it.
@@ -57,19 +57,13 @@ fn plan(nodes: usize) -> Plan {
     plan.with_rates(&[rate], 1)
 }
 
-/// The most memory that this process had so far, in KiB, as Linux tells.
-fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    most.and_then(|most| most.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
 fn main() {
+    memory::keep();
     let asked: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
     let sizes = if asked.is_empty() { vec![100, 300, 1000] } else { asked };
     for nodes in sizes {
         let plan = plan(nodes);
-        let (before, start) = (memory(), Instant::now());
+        let (before, start) = (memory::most(), Instant::now());
         let outcome = run(&plan, 1);
         let seconds = start.elapsed().as_secs_f64();
         let measures = &outcome.measures;
@@ -84,7 +78,7 @@ fn main() {
             measures.events,
             measures.events as f64 / seconds,
             measures.rebuilt,
-            memory().saturating_sub(before) as f64 / nodes as f64,
+            memory::most().saturating_sub(before) as f64 / nodes as f64,
         );
     }
 }

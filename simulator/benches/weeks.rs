@@ -1,7 +1,7 @@
 //! What weeks of a large mesh cost (`weeks::plan`): `cargo bench -p strewn-simulator --bench weeks [-- NODES DAYS SEED]`. One core. The digest of
 //! what happened is printed, too: where a change only makes something faster, it stays the same.
 
-use simulator::{run, weeks};
+use simulator::{memory, run, weeks};
 use std::time::Instant;
 
 /// As `strewn-sim` has it.
@@ -9,6 +9,7 @@ use std::time::Instant;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    memory::keep();
     let asked: Vec<u64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
     let at = |place: usize, or: u64| asked.get(place).copied().unwrap_or(or);
     let (nodes, days, seed) = (at(0, 200), at(1, 2), at(2, 1));

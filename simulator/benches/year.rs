@@ -1,22 +1,15 @@
 //! What a year of a very large mesh costs (`year::plan`): `cargo bench -p strewn-simulator --bench year [-- NODES STRIPES DAYS SEED]`. One core; memory is the
 //! most that the process had.
 
-use simulator::{run, year};
+use simulator::{memory, run, year};
 use std::time::Instant;
 
 /// As `strewn-sim` has it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The most memory that this process had so far, in MiB, as Linux tells.
-fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = most.and_then(|most| most.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) / 1024
-}
-
 fn main() {
+    memory::keep();
     let asked: Vec<u64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
     let at = |place: usize, or: u64| asked.get(place).copied().unwrap_or(or);
     let (nodes, stripes, days, seed) = (at(0, 1000), at(1, 100_000), at(2, 365), at(3, 1));
@@ -39,7 +32,7 @@ fn main() {
         measures.left,
         measures.backups.len(),
         measures.backups_failed,
-        memory(),
+        memory::most() / 1024,
         outcome.digest,
     );
     if let Some(violation) = &outcome.violation {

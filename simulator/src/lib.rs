@@ -33,6 +33,7 @@ mod faults;
 pub mod from_mesh;
 mod fuzz;
 mod host;
+pub mod memory;
 mod moments;
 mod network;
 mod owner;

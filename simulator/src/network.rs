@@ -65,6 +65,8 @@ impl Frame {
 struct Link {
     ends: [End; 2],
     dead: bool,
+    /// The streams that are open on it.
+    lanes: Vec<LaneId>,
 }
 
 /// A request and the answer to come.
@@ -123,7 +125,6 @@ pub(crate) struct Network {
     /// Until when what was sent from one end to another one takes, where only so much goes through in a second.
     busy: BTreeMap<(End, End), Mono>,
     of_end: BTreeMap<End, BTreeSet<LinkId>>,
-    of_link: BTreeMap<LinkId, BTreeSet<LaneId>>,
     links: BTreeMap<LinkId, Link>,
     exchanges: BTreeMap<LaneId, Exchange>,
     next: u64,
@@ -139,7 +140,6 @@ impl Network {
             dark: BTreeMap::new(),
             busy: BTreeMap::new(),
             of_end: BTreeMap::new(),
-            of_link: BTreeMap::new(),
             links: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             next: 0,
@@ -213,7 +213,7 @@ impl Network {
 
     pub(crate) fn connect(&mut self, ends: [End; 2]) -> LinkId {
         self.next += 1;
-        self.links.insert(LinkId(self.next), Link { ends, dead: false });
+        self.links.insert(LinkId(self.next), Link { ends, dead: false, lanes: Vec::new() });
         for end in ends {
             self.of_end.entry(end).or_default().insert(LinkId(self.next));
         }
@@ -223,7 +223,9 @@ impl Network {
     /// Opens a stream for one exchange.
     pub(crate) fn open(&mut self, exchange: Exchange) -> LaneId {
         self.next += 1;
-        self.of_link.entry(exchange.link).or_default().insert(LaneId(self.next));
+        if let Some(link) = self.links.get_mut(&exchange.link) {
+            link.lanes.push(LaneId(self.next));
+        }
         self.exchanges.insert(LaneId(self.next), exchange);
         LaneId(self.next)
     }
@@ -241,8 +243,10 @@ impl Network {
     /// Ends an exchange that has been answered.
     pub(crate) fn close(&mut self, lane: LaneId) -> Option<Exchange> {
         let exchange = self.exchanges.remove(&lane)?;
-        if let Some(lanes) = self.of_link.get_mut(&exchange.link) {
-            lanes.remove(&lane);
+        if let Some(link) = self.links.get_mut(&exchange.link)
+            && let Some(place) = link.lanes.iter().position(|other| *other == lane)
+        {
+            link.lanes.swap_remove(place);
         }
         Some(exchange)
     }
@@ -270,15 +274,15 @@ impl Network {
 
     /// Removes a connection: its ends, and the exchanges that will not be answered.
     pub(crate) fn remove(&mut self, link: LinkId) -> Option<([End; 2], Unanswered)> {
-        let removed = self.links.remove(&link)?;
+        let mut removed = self.links.remove(&link)?;
         for end in removed.ends {
             if let Some(links) = self.of_end.get_mut(&end) {
                 links.remove(&link);
             }
         }
-        let lanes = self.of_link.remove(&link).unwrap_or_default();
+        removed.lanes.sort_unstable();
         let lost = |lane: LaneId| Some((lane, self.exchanges.remove(&lane)?));
-        let lost = lanes.into_iter().filter_map(lost).collect();
+        let lost = removed.lanes.into_iter().filter_map(lost).collect();
         Some((removed.ends, lost))
     }
 

@@ -7,6 +7,7 @@ mod recovery;
 mod stand_ins;
 
 use crate::client::{Client, Report, Stored, shard_len};
+use crate::network::End;
 use crate::plan::{Moment, VaultSetup, What};
 use crate::random::Random;
 use crate::setup::{EPOCH, operator_key};
@@ -403,11 +404,16 @@ impl World {
         self.owners[owner].doing = Some(doing);
     }
 
-    /// The nodes on which an owner can put shards now.
+    /// The nodes on which an owner can put shards now: those that its client reaches.
     fn candidates(&self, owner: usize) -> Vec<(usize, Candidate)> {
+        let (now, client) = (self.now(), End::Client(self.owners[owner].client));
         let is_there = |node: usize| {
-            let host = &self.hosts[node];
-            host.peer.is_some() && !host.is_full
+            let (host, end) = (&self.hosts[node], End::Node(node));
+            let is_reached = self.network.reaches(now, client, end);
+            host.peer.is_some()
+                && !host.is_full
+                && is_reached
+                && self.network.reaches(now, end, client)
         };
         let listed = self.owners[owner].listed.iter().copied();
         listed

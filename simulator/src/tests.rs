@@ -447,8 +447,10 @@ fn a_stolen_vault_key_releases_nothing_before_its_lock_ends_whatever_crashes() {
             strike(&mut world, client, &stored);
             let node = (world.random().number() % 3) as usize;
             world.crash(node);
-            world.run_for(Period::seconds(240));
+            // Not for so long that the client gives up dialing it for most of an hour.
+            world.run_for(Period::seconds(60));
             world.start(node);
+            world.run_for(Period::seconds(180));
         }
         // What could not be said while a node was down is said soon after.
         let is_said = world.run_until(Period::seconds(600), |world| world.client(client).is_done());

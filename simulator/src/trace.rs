@@ -11,6 +11,9 @@ use std::fmt;
 /// Events kept for people: enough to see what led to a failure.
 const TAIL_MAX: usize = 64;
 
+/// What is to be hashed waits until there is this much of it: a hash of much at once is several times as fast.
+const HASHED_AT_ONCE: usize = 64 << 10;
+
 /// Something that happened.
 #[derive(Debug)]
 pub(crate) enum Line {
@@ -120,6 +123,8 @@ impl Line {
 #[derive(Debug, Default)]
 pub struct Trace {
     hasher: blake3::Hasher,
+    /// What comes behind that.
+    waiting: Vec<u8>,
     events: u64,
     tail: VecDeque<(Mono, Line)>,
 }
@@ -133,12 +138,12 @@ impl Trace {
         for (bytes, number) in rest.chunks_exact_mut(8).zip(line.numbers()) {
             bytes.copy_from_slice(&number.to_le_bytes());
         }
-        self.hasher.update(&bytes);
+        self.hash(&bytes);
         match &line {
-            Line::Said(text) => self.hasher.update(text.as_bytes()),
-            Line::Removed { shard, .. } => self.hasher.update(&shard.0),
-            _ => &mut self.hasher,
-        };
+            Line::Said(text) => self.hash(text.as_bytes()),
+            Line::Removed { shard, .. } => self.hash(&shard.0),
+            _ => {}
+        }
         if self.tail.len() == TAIL_MAX {
             self.tail.pop_front();
         }
@@ -156,7 +161,16 @@ impl Trace {
         let Frame { kind, body, raw } = frame;
         let (body_len, raw_len) = (body.len(), raw.len());
         self.add(now, Line::Arrived { to, link, lane, kind: *kind, body: body_len, raw: raw_len });
-        self.hasher.update(body).update(raw);
+        self.hash(body);
+        self.hash(raw);
+    }
+
+    fn hash(&mut self, bytes: &[u8]) {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= HASHED_AT_ONCE {
+            self.hasher.update(&self.waiting);
+            self.waiting.clear();
+        }
     }
 
     /// Events so far.
@@ -168,7 +182,7 @@ impl Trace {
     /// The hash of all events so far, as hex: two runs with the same one were the same run.
     #[must_use]
     pub fn digest(&self) -> String {
-        self.hasher.finalize().to_hex().to_string()
+        self.hasher.clone().update(&self.waiting).finalize().to_hex().to_string()
     }
 
     /// The last events in words, oldest first.

@@ -23,6 +23,8 @@ const ACCOUNTS: usize = 4;
 const PROVIDERS: usize = 10;
 /// Each operator swaps with so many on either side of it.
 const NEIGHBOURS: usize = 2;
+/// Days until something is repaired. Nodes are cut off for less than two.
+const PATIENCE: u64 = 7;
 /// Between two backups of a vault.
 const BETWEEN_BACKUPS: u64 = 28 * DAY;
 /// Between two losses for good anywhere in the mesh, for each thousand nodes, and never more than a month: a node, or in every sixth turn an account.
@@ -128,8 +130,8 @@ fn setup(nodes: usize, operators: usize) -> Setup {
         ends: Period::days(3650),
     };
     let peer = PeerSetup {
-        exchange_period: Period(6 * HOUR),
-        patience: Period::days(4),
+        exchange_period: Period(12 * HOUR),
+        patience: Period::days(PATIENCE),
         audit_period: Period::days(5 * 365),
         ..PeerSetup::default()
     };

@@ -211,6 +211,7 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
 
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
+    simulator::memory::keep();
     let done: Result<End, Failure> = match command {
         Command::List { json } => show::list(json),
         Command::Show { scenario, toml: true, .. } => show::text(&scenario),
