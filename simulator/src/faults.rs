@@ -180,6 +180,9 @@ impl World {
         let now = self.now();
         let host = &mut self.hosts[node];
         host.lies |= host.clock.error(now) > HONEST_ERROR || host.clock.ppm().abs() >= BROKEN_PPM;
+        if !host.lies {
+            return;
+        }
         // A node hears those whom its operator knows.
         let is_heard = |by: &Host, host: &Host| {
             self.swaps.as_ref().is_none_or(|s| s.are_partners(&by.operator, &host.operator))
