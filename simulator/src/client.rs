@@ -510,10 +510,17 @@ impl Client {
 
     /// A node is gone for good, or a client has done with it.
     pub(crate) fn leave(&mut self, node: usize) {
-        self.actions.retain(|action| !matches!(action, Action::Dial(to) if *to == node));
-        let tasks = self.channels.remove(&node).map(|channel| channel.tasks);
-        for (purpose, _) in tasks.into_iter().flatten() {
-            close(&mut self.open, purpose);
+        self.leave_all(&BTreeSet::from([node]));
+    }
+
+    /// These are.
+    pub(crate) fn leave_all(&mut self, nodes: &BTreeSet<usize>) {
+        self.actions.retain(|action| !matches!(action, Action::Dial(to) if nodes.contains(to)));
+        for node in nodes {
+            let tasks = self.channels.remove(node).map(|channel| channel.tasks);
+            for (purpose, _) in tasks.into_iter().flatten() {
+                close(&mut self.open, purpose);
+            }
         }
     }
 

@@ -234,9 +234,8 @@ impl World {
 
     /// A client is there that speaks with those alone that know who vouches for it.
     fn join_known(&mut self, mut client: Client, operator: &str) -> usize {
-        for node in (0..self.nodes()).filter(|&node| !self.is_known_to(operator, node)) {
-            client.leave(node);
-        }
+        let strangers = (0..self.nodes()).filter(|&node| !self.is_known_to(operator, node));
+        client.leave_all(&strangers.collect());
         self.join(client)
     }
 
