@@ -12,7 +12,8 @@ use crate::time::{Mono, Now, Period};
 
 /// How often it is stored at most. How far reading and asking came goes with it.
 const STORE_MIN: Period = Period::seconds(600);
-/// So much of what was counted since the start can be lost in a crash, and is kept longer for: a node that is often started comes on all the same,
+/// So much of what was counted since the start can be lost in a crash, or the least span where that is more, and is kept longer for: a node that is
+/// often started comes on all the same,
 const LOST_PART: u64 = 16;
 /// and so much at most.
 const STORE_MAX: Period = Period::seconds(6 * 3600);

@@ -696,9 +696,11 @@ impl Peer {
             // Where no partner has a vault nothing is bounded.
             Role::Node(_) if !self.partnership.owners.values().any(is_other) => Ok(room),
             Role::Node(node) => {
+                let listing = self.listing(facts, node)?.into_iter();
+                // However many vaults of one partner list it, what is held for that one is added up once.
+                let partners: BTreeSet<_> = listing.map(|vault| self.partner_of(vault)).collect();
                 let mut most = None;
-                for vault in self.listing(facts, node)? {
-                    let partner = self.partner_of(vault);
+                for partner in partners {
                     let left = partner.map(|partner| self.left_of_share(now, partner));
                     let left = left.map_or(room, |left| left.min(room));
                     most = most.max(Some(left));
